@@ -1,0 +1,76 @@
+"""`crossalign evaluate`: methods by cases by starts, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from crossalign.cases import in_split, read_manifest
+from crossalign.cli.options import Outcome, pick_device
+from crossalign.errors import InputError
+from crossalign.evaluation import (
+    Evaluation,
+    Row,
+    check_evaluation_output,
+    evaluate,
+    parse_starts,
+    summary_markdown,
+    write_evaluation,
+)
+from crossalign.registration.named import named_method
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """The options of `crossalign evaluate`; `split` "all" takes every row of the manifest."""
+
+    manifest: Path
+    methods: str
+    starts: str
+    output: Path
+    split: str = "test"
+    count: int = 40
+    seed: int = 0
+    device: str = "auto"
+    overwrite: bool = False
+    figures: bool = False
+
+
+def run_evaluate(request: EvaluateRequest) -> Outcome:
+    """Evaluate the methods and write the tables. Raises CrossalignError, before any registration where it can."""
+    check_evaluation_output(request.output, request.overwrite, request.figures)
+    starts = parse_starts(request.starts)
+    cases = read_manifest(request.manifest)
+    if request.split != "all":
+        cases = in_split(cases, request.split)
+    device = pick_device(request.device)
+    methods = {name: named_method(name, device) for name in _names(request.methods)}
+    total = len(cases) * len(methods) * len(starts) * request.count
+    with tqdm(total=total, unit="registration", disable=None) as bar:
+
+        def advance(_done: int, _total: int, row: Row) -> None:
+            bar.set_postfix_str(f"{row.case} {row.method} {row.before.sre_mm:.1f} -> {row.after.sre_mm:.1f} mm")
+            bar.update()
+
+        evaluation = evaluate(cases, methods, starts, request.count, request.seed, advance)
+    written = write_evaluation(evaluation, request.output, request.overwrite, figures=request.figures)
+    return Outcome((summary_markdown(evaluation), "", *(f"wrote    {path}" for path in written)), _warnings(evaluation))
+
+
+def _names(methods: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    if not names:
+        raise InputError("--method names no method: write one, or several with commas between them")
+    return names
+
+
+def _warnings(evaluation: Evaluation) -> tuple[str, ...]:
+    failed = evaluation.failed()
+    if not failed:
+        return ()
+    return (
+        f"{len(failed)} of {len(evaluation.rows)} registrations failed and count with their start's error; "
+        f"the first: {failed[0].case}, {failed[0].method}: {failed[0].error}",
+    )

@@ -1,0 +1,49 @@
+"""How good a registration is: SRE, TRE, Dice, and the papers' protocol with its tables and statistics."""
+
+from crossalign.evaluation.figures import box_plots, failure_curves, write_figure
+from crossalign.evaluation.metrics import (
+    dice_score,
+    surface_registration_error_mm,
+    target_registration_error_mm,
+    target_registration_errors_mm,
+)
+from crossalign.evaluation.output import check_evaluation_output, evaluation_paths, write_evaluation
+from crossalign.evaluation.protocol import Evaluation, Row, Scores, StepScore, evaluate, evaluate_case, scores_of
+from crossalign.evaluation.starts import StartRange, draw_starts, parse_starts
+from crossalign.evaluation.statistics import Spread, holm
+from crossalign.evaluation.summary import Comparison, StageSummary, Summary, compare_with_best, summarize
+from crossalign.evaluation.tables import rows_csv, summary_csv, summary_latex, summary_markdown
+
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "Row",
+    "Scores",
+    "Spread",
+    "StageSummary",
+    "StartRange",
+    "StepScore",
+    "Summary",
+    "box_plots",
+    "check_evaluation_output",
+    "compare_with_best",
+    "dice_score",
+    "draw_starts",
+    "evaluate",
+    "evaluate_case",
+    "evaluation_paths",
+    "failure_curves",
+    "holm",
+    "parse_starts",
+    "rows_csv",
+    "scores_of",
+    "summarize",
+    "summary_csv",
+    "summary_latex",
+    "summary_markdown",
+    "surface_registration_error_mm",
+    "target_registration_error_mm",
+    "target_registration_errors_mm",
+    "write_evaluation",
+    "write_figure",
+]

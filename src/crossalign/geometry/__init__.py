@@ -1,0 +1,18 @@
+"""Where things are in the patient: grids, rigid transforms, perturbation, resampling. LPS, mm."""
+
+from crossalign.geometry.grid import Grid
+from crossalign.geometry.perturbation import draw_perturbation
+from crossalign.geometry.resample import resample, sample
+from crossalign.geometry.rigid import Rigid, mean_displacement_mm
+from crossalign.geometry.rotations import euler_to_rotation, rotation_to_euler
+
+__all__ = [
+    "Grid",
+    "Rigid",
+    "draw_perturbation",
+    "euler_to_rotation",
+    "mean_displacement_mm",
+    "resample",
+    "rotation_to_euler",
+    "sample",
+]

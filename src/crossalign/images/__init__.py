@@ -1,0 +1,37 @@
+"""Images and label maps in physical space, their files, and their intensities."""
+
+from crossalign.images.files import (
+    check_image_output,
+    read_grid,
+    read_image,
+    read_label_map,
+    write_image,
+    write_label_map,
+)
+from crossalign.images.image import Image, LabelMap
+from crossalign.images.intensity import scale_intensity, to_working_spacing
+from crossalign.images.points_files import PointsFile, read_points, write_points
+from crossalign.images.transform_files import check_transform_output, read_transform, write_transform
+from crossalign.output import check_output, whole_file, whole_files
+
+__all__ = [
+    "Image",
+    "LabelMap",
+    "PointsFile",
+    "check_image_output",
+    "check_output",
+    "check_transform_output",
+    "read_grid",
+    "read_image",
+    "read_label_map",
+    "read_points",
+    "read_transform",
+    "scale_intensity",
+    "to_working_spacing",
+    "whole_file",
+    "whole_files",
+    "write_image",
+    "write_label_map",
+    "write_points",
+    "write_transform",
+]

@@ -1,0 +1,22 @@
+"""Networks, their registry, the stages made of them, and the weights that come in the package."""
+
+from crossalign.models.attention import CrossModalAttention
+from crossalign.models.attention_reg import AttentionReg, Extractor
+from crossalign.models.original import load_original_checkpoint
+from crossalign.models.registry import build_model, count_parameters, model_names
+from crossalign.models.stage import Stage, StageSettings, crop_lattice, load_stage, save_stage
+
+__all__ = [
+    "AttentionReg",
+    "CrossModalAttention",
+    "Extractor",
+    "Stage",
+    "StageSettings",
+    "build_model",
+    "count_parameters",
+    "crop_lattice",
+    "load_original_checkpoint",
+    "load_stage",
+    "model_names",
+    "save_stage",
+]

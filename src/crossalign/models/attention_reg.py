@@ -1,0 +1,89 @@
+"""Attention-Reg and Feature-Reg (Song et al., MICCAI 2021): six rigid parameters from two volumes."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from crossalign.errors import InputError
+from crossalign.models.attention import CrossModalAttention
+from crossalign.types import Parameters, Shape, Volume
+
+PAPER_SHAPE: Shape = (32, 96, 96)
+CHANNELS = 32
+
+
+class Extractor(nn.Module):
+    """Two convolutions, each followed by max-pooling: (b, 1, z, y, x) to (b, 32, z/2, y/4, x/4)."""
+
+    def __init__(self, channels: int = CHANNELS) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(1, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm3d(channels)
+        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm3d(channels)
+
+    def forward(self, volume: Volume) -> Volume:
+        """Extract features."""
+        first = F.max_pool3d(F.relu(self.norm1(self.conv1(volume))), 3, 2, 1)
+        return F.max_pool3d(F.relu(self.norm2(self.conv2(first))), 3, (1, 2, 2), 1)
+
+
+class RegressionHead(nn.Module):
+    """Three convolutions and three linear layers from the concatenated maps to six numbers."""
+
+    def __init__(self, feature_shape: Shape, channels: int = 2 * CHANNELS) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm3d(channels)
+        self.conv1 = nn.Conv3d(channels, 16, 1)
+        self.conv2 = nn.Conv3d(16, 4, 3, padding=1)
+        self.conv3 = nn.Conv3d(4, 1, 3, padding=1)
+        self.norm2 = nn.BatchNorm3d(1)
+        self.linear1 = nn.Linear(feature_shape[0] * feature_shape[1] * feature_shape[2], 128)
+        self.linear2 = nn.Linear(128, 32)
+        self.linear3 = nn.Linear(32, 6)
+
+    def forward(self, features: Volume) -> Parameters:
+        """Regress (b, 6) from (b, 64, z, y, x)."""
+        x = F.relu(self.conv1(self.norm1(features)))
+        x = self.conv3(F.relu(self.conv2(x)))
+        x = F.relu(self.norm2(x).flatten(1))
+        return self.linear3(F.relu(self.linear2(F.relu(self.linear1(x)))))
+
+
+class AttentionReg(nn.Module):
+    """The paper's network; with `attention=False` it is Feature-Reg, the same network without the two blocks.
+
+    `input_shape` is the size (z, y, x) of both volumes, (32, 96, 96) in the paper; the first linear layer grows with
+    it. The fixed volume is an image, or in label mode the gland's mask. Call `eval()` before use.
+    """
+
+    def __init__(self, input_shape: Shape = PAPER_SHAPE, attention: bool = True) -> None:
+        super().__init__()
+        if min(input_shape) < 4:
+            raise InputError(f"the network needs 4 voxels or more on each axis, got {input_shape}")
+        self.input_shape = tuple(input_shape)
+        self.fixed_extractor = Extractor()
+        self.moving_extractor = Extractor()
+        self.fixed_attention = CrossModalAttention(CHANNELS) if attention else None
+        self.moving_attention = CrossModalAttention(CHANNELS) if attention else None
+        self.head = RegressionHead(feature_shape(input_shape))
+
+    def forward(self, fixed: Volume, moving: Volume) -> Parameters:
+        """Return (b, 6): translation (mm) and static x-y-z Euler angles (degrees) of the correction, from two crops."""
+        self._check(fixed, moving)
+        a, b = self.fixed_extractor(fixed), self.moving_extractor(moving)
+        if self.fixed_attention is not None and self.moving_attention is not None:
+            a, b = self.fixed_attention(a, b), self.moving_attention(b, a)
+        return self.head(torch.cat((a, b), dim=1))
+
+    def _check(self, fixed: Volume, moving: Volume) -> None:
+        expected = (1, *self.input_shape)
+        for name, volume in (("fixed", fixed), ("moving", moving)):
+            if volume.dim() != 5 or tuple(volume.shape[1:]) != expected:
+                raise InputError(f"the {name} volume is {tuple(volume.shape)}, expected (b, {', '.join(map(str, expected))})")
+
+
+def feature_shape(input_shape: Shape) -> Shape:
+    """Size (z, y, x) of the extractor's output."""
+    depth, height, width = ((size + 1) // 2 for size in input_shape)
+    return (depth, (height + 1) // 2, (width + 1) // 2)

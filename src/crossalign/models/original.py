@@ -1,0 +1,87 @@
+"""Checkpoints of the papers' authors: their names on our layers."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from crossalign.errors import WeightsError
+from crossalign.models.attention_reg import AttentionReg
+from crossalign.types import Shape
+
+PAPER_POSITIONS = 9216
+BLOCK = "path{n}_block3_NLCross."
+PATH_NAMES = {
+    "path{n}_block1_conv": "{ours}_extractor.conv1",
+    "path{n}_block1_bn": "{ours}_extractor.norm1",
+    "path{n}_block2_conv": "{ours}_extractor.conv2",
+    "path{n}_block2_bn": "{ours}_extractor.norm2",
+    BLOCK + "phi": "{ours}_attention.query",  # theirs: phi is applied to the other map
+    BLOCK + "theta": "{ours}_attention.key",
+    BLOCK + "g": "{ours}_attention.value",
+    BLOCK + "W_z.0": "{ours}_attention.out",
+    BLOCK + "W_z.1": "{ours}_attention.norm",
+}
+HEAD_NAMES = {
+    "pathC_bn1": "head.norm1",
+    "conv3d_7": "head.conv1",
+    "conv3d_8": "head.conv2",
+    "conv3d_9": "head.conv3",
+    "pathC_bn2": "head.norm2",
+    "fc1": "head.linear1",
+    "fc2": "head.linear2",
+    "fc3": "head.linear3",
+}
+
+
+def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = (32, 96, 96)) -> AttentionReg:
+    """Read a state dict of the authors' Attention-Reg or Feature-Reg code and return our network in eval mode.
+
+    Path 1 is the fixed image (MR or label), path 2 the moving one. `.pth` files are read with `weights_only=True`,
+    safetensors as they are; a `module.` prefix is dropped. Whether it has attention blocks decides which network it
+    is. The six outputs are those of the original; its *geometry* (rotation about the volume's corner, ultrasound to
+    MR) is not ours. Raises WeightsError where names or shapes do not fit.
+    """
+    state = {name.removeprefix("module."): value for name, value in _read(Path(path)).items()}
+    attention = any("NLCross" in name for name in state)
+    model = AttentionReg(input_shape, attention)
+    try:
+        model.load_state_dict(_renamed(state, attention))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"{Path(path).name}: not a checkpoint of this network: {reason[:300]}") from error
+    return model.eval()
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such checkpoint")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise WeightsError(f"{path.name}: not a state dict of tensors that can be read safely") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path.name}: expected a state dict (names to tensors)")
+    return state
+
+
+def _renamed(state: Mapping[str, Tensor], attention: bool) -> dict[str, Tensor]:
+    names = dict(HEAD_NAMES)
+    for number, ours in ((1, "fixed"), (2, "moving")):
+        for theirs, mine in PATH_NAMES.items():
+            if attention or "NLCross" not in theirs:
+                names[theirs.format(n=number)] = mine.format(ours=ours)
+    renamed: dict[str, Tensor] = {}
+    for name, value in state.items():
+        layer, _, leaf = name.rpartition(".")
+        if layer not in names:
+            raise WeightsError(f"the checkpoint holds '{name}', which is no layer of Attention-Reg or Feature-Reg")
+        renamed[f"{names[layer]}.{leaf}"] = value
+    return renamed

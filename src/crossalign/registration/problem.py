@@ -1,0 +1,63 @@
+"""What a registration is given, what a method does with it, and what the method hands back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from crossalign.geometry import Rigid
+from crossalign.images import Image, LabelMap
+from crossalign.types import Vector
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Two scans, where to start, and (optionally) the structure of the fixed scan that matters, on the fixed grid.
+
+    `initial` maps fixed points to moving points, as every answer does; mm, LPS.
+    """
+
+    fixed: Image
+    moving: Image
+    initial: Rigid
+    fixed_mask: LabelMap | None = None
+
+    def center_mm(self) -> Vector:
+        """Centre of the fixed mask, or of the fixed grid without one, (3,), float64: what rotations are told about."""
+        if self.fixed_mask is None:
+            return self.fixed.grid.center_mm()
+        return self.fixed_mask.centroid_mm()
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Where one stage of a method arrived, from the fixed to the moving image, and the seconds that it took."""
+
+    name: str
+    fixed_to_moving: Rigid
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The stages of one run, in order (none: the start is the answer), and what the user should be told."""
+
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Method(ABC):
+    """A way to register: a small object that carries its settings. One file, and one line in `named.py`."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short name, as the command line spells it."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, str]:
+        """Everything that decides the outcome, as text, for reports."""
+
+    @abstractmethod
+    def solve(self, problem: Problem) -> Solution:
+        """Register one pair. The same problem gives the same solution; nothing is kept between two calls."""

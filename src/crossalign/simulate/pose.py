@@ -1,0 +1,67 @@
+"""Where the patient lies in each scan, and where the probe is."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crossalign.geometry import Rigid, euler_to_rotation
+from crossalign.simulate.draws import chance, signed, uniform
+from crossalign.simulate.sector import Sector
+from crossalign.simulate.settings import PoseSettings, UltrasoundSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """Rigid transforms (b) from the patient (gland's centre at 0) to both scans; `turn` is what the headers add."""
+
+    patient_to_fixed: Rigid
+    patient_to_moving: Rigid
+    turn: Rigid
+
+
+def draw_poses(half_axes_mm: Tensor, half_mm: Tensor, settings: PoseSettings, generator: torch.Generator) -> Poses:
+    """Draw poses that keep glands with these half axes (b, 3) inside a lattice of these half widths (3,)."""
+    count = len(half_axes_mm)
+    quarter = torch.randint(1, 4, (count,), generator=generator) * chance(settings.turned_share, (count,), generator)
+    about_z = torch.zeros(count, 3)
+    about_z[:, 2] = quarter * (torch.pi / 2)
+    turn = euler_to_rotation(about_z)
+    room = (half_mm - 1.15 * half_axes_mm.amax(-1, keepdim=True) - 2.0).clamp(min=0)
+    fixed_center = torch.minimum(uniform(settings.fixed_offset_mm, (count, 3), generator), room)
+    fixed_center = fixed_center * (chance(0.5, (count, 3), generator).float() * 2 - 1)
+    shift = signed(settings.translation_mm, (count, 3), generator)
+    moving_center = torch.minimum(torch.maximum(fixed_center + shift, -room), room)
+    rotation = euler_to_rotation(signed(settings.rotation_deg, (count, 3), generator) * (torch.pi / 180))
+    still = torch.zeros(count, 3)
+    return Poses(Rigid(turn, fixed_center), Rigid(rotation @ turn, moving_center), Rigid(turn, still))
+
+
+def draw_sector(on_moving_mm: Tensor, poses: Poses, settings: UltrasoundSettings, generator: torch.Generator) -> Sector:
+    """Place a probe behind each gland, whose surface points (b, n, 3) are given in the moving frame.
+
+    The frame is the probe's: its sweep runs along the lattice's z, but for a small tilt; end-fire probes look upwards.
+    """
+    count = len(on_moving_mm)
+    end_fire = chance(settings.end_fire_share, (count,), generator)
+    tilt = torch.stack([signed((0, limit), (count,), generator) for limit in (6.0, 3.0, 5.0)], -1)
+    tilt[:, 0] += torch.where(end_fire, -uniform((5, 55), (count,), generator), torch.zeros(count))
+    # Probe axes: x sideways = patient x, y along the beam = patient -y (anterior), z along the sweep = patient -z.
+    to_patient = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    rotation = poses.turn.rotation @ euler_to_rotation(tilt * (torch.pi / 180)) @ to_patient
+    local = (on_moving_mm - poses.patient_to_moving.translation_mm[:, None]) @ rotation
+    near = torch.where(end_fire, uniform((4, 10), (count,), generator), uniform((7, 13), (count,), generator))
+    gap = uniform((1.0, 7.0), (count,), generator)
+    low, high = local.amin(1), local.amax(1)
+    behind = near + gap - low[:, 1]
+    side = (low[:, 0] + high[:, 0]) / 2 + signed((0, 5), (count,), generator)
+    along = (low[:, 2] + high[:, 2]) / 2 + signed((0, 6), (count,), generator)
+    origin = torch.stack((side, -behind, along), -1)
+    center = poses.patient_to_moving.translation_mm + (rotation @ origin[..., None])[..., 0]
+    axis = torch.where(end_fire, uniform((2, 40), (count,), generator), uniform((300, 900), (count,), generator))
+    half = (high[:, 2] - low[:, 2]) / 2
+    reach = torch.maximum(half * uniform((0.95, 1.6), (count,), generator), uniform((15, 38), (count,), generator))
+    phi = torch.atan2(reach, axis + behind)
+    theta = uniform(settings.half_angle_deg, (count,), generator) * (torch.pi / 180)
+    far = near + gap + (high[:, 1] - low[:, 1]) + uniform((2, 60), (count,), generator)
+    return Sector(Rigid(rotation, center), near, far, theta, phi, axis)

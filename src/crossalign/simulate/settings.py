@@ -1,0 +1,131 @@
+"""What is simulated, and how widely: every part of the anatomy and of the physics has its range and its switch."""
+
+from dataclasses import dataclass, field, fields
+from typing import TypeAlias
+
+from crossalign.errors import InputError
+
+Range: TypeAlias = tuple[float, float]
+
+
+def _check_ranges(settings: object, lowest: float = 0.0) -> None:
+    for item in fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, item.name)
+        where = f"{type(settings).__name__}.{item.name}"
+        if isinstance(value, tuple) and not (len(value) == 2 and lowest <= value[0] <= value[1] < 1e6):
+            raise InputError(f"{where} must be a range (low, high) with {lowest:g} <= low <= high, got {value}")
+        if item.name.endswith("_share") and not 0.0 <= value <= 1.0:
+            raise InputError(f"{where} is a share of the pairs and must lie in 0..1, got {value}")
+
+
+@dataclass(frozen=True)
+class AnatomySettings:
+    """The pelvis. Volumes lean to the large end, as those of published pairs do (27 to 168 ml, median about 80)."""
+
+    volume_ml: Range = (15.0, 150.0)
+    asymmetry_mm: Range = (0.3, 2.8)
+    nodules: bool = True
+    lesions: bool = True
+    cysts: bool = True
+    calcifications: bool = True
+    surroundings: bool = True
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        if not 5.0 <= self.volume_ml[0] <= self.volume_ml[1] <= 300.0:
+            raise InputError(f"AnatomySettings.volume_ml must lie in 5..300 ml, got {self.volume_ml}")
+
+
+@dataclass(frozen=True)
+class PoseSettings:
+    """Where the gland lies.
+
+    `turned_share` of the pairs are turned by 90, 180 or 270 degrees about z, both scans alike: files whose headers
+    name the axes wrongly are common (the published MR-ultrasound pairs have the rectum at -x).
+    """
+
+    rotation_deg: Range = (0.0, 15.0)
+    translation_mm: Range = (0.0, 15.0)
+    fixed_offset_mm: Range = (0.0, 10.0)
+    turned_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+
+
+@dataclass(frozen=True)
+class DeformationSettings:
+    """How the gland differs between the scans: probe pressure from behind, squeeze from front to back, smooth waves."""
+
+    enabled: bool = True
+    wave_mm: Range = (0.8, 4.0)
+    wavelength_mm: Range = (55.0, 120.0)
+    push_mm: Range = (0.0, 7.0)
+    squeeze: Range = (0.0, 0.14)
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        if self.wavelength_mm[0] < 40.0 or self.wave_mm[1] > self.wavelength_mm[0] / 12 or self.push_mm[1] > 10.0:
+            raise InputError(
+                "DeformationSettings would fold space: keep wavelength_mm at 40 or more, wave_mm below a twelfth of it "
+                f"and push_mm at 10 or less, got {self.wavelength_mm}, {self.wave_mm}, {self.push_mm}"
+            )
+
+
+@dataclass(frozen=True)
+class MRSettings:
+    """The MR scan. `random_contrast_share` of the scans get a contrast that no sequence has (domain randomisation)."""
+
+    random_contrast_share: float = 0.3
+    contrast_jitter: Range = (0.03, 0.12)
+    texture: Range = (0.03, 0.28)
+    bias: Range = (0.0, 0.45)
+    noise: Range = (0.002, 0.035)
+    slice_mm: Range = (1.5, 4.0)
+    blur_mm: Range = (0.5, 3.0)
+    crop: bool = True
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+
+
+@dataclass(frozen=True)
+class UltrasoundSettings:
+    """The ultrasound scan: `end_fire_share` of the probes sweep a fan about their tip, the others step along."""
+
+    end_fire_share: float = 0.3
+    random_contrast_share: float = 0.3
+    half_angle_deg: Range = (42.0, 74.0)
+    speckle: Range = (0.0, 0.6)
+    texture: Range = (0.03, 0.3)
+    reflection: Range = (0.0, 0.5)
+    attenuation_per_mm: Range = (0.0, 0.05)
+    lateral_shading: Range = (0.0, 1.2)
+    blur_mm: Range = (0.4, 3.0)
+    edge_mm: Range = (0.5, 10.0)
+    gap_share: float = 0.2
+    shadows: bool = True
+    sector: bool = True
+    crop: bool = True
+    quantised: bool = True
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        if not 10.0 <= self.half_angle_deg[0] <= self.half_angle_deg[1] <= 85.0:
+            raise InputError(f"UltrasoundSettings.half_angle_deg must lie in 10..85 degrees, got {self.half_angle_deg}")
+        if self.edge_mm[0] <= 0:
+            raise InputError(f"UltrasoundSettings.edge_mm must be above 0, got {self.edge_mm}")
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """Everything that a simulated pair is drawn from. The defaults are wide, so that real pairs lie inside them.
+
+    Set a range to (0, 0), a share to 0 or a switch to False to leave that part out; the other parts keep their draws.
+    """
+
+    anatomy: AnatomySettings = field(default_factory=AnatomySettings)
+    pose: PoseSettings = field(default_factory=PoseSettings)
+    deformation: DeformationSettings = field(default_factory=DeformationSettings)
+    mr: MRSettings = field(default_factory=MRSettings)
+    ultrasound: UltrasoundSettings = field(default_factory=UltrasoundSettings)

@@ -1,0 +1,167 @@
+"""How a probe in the rectum sees a pelvis: made along its beams, then brought onto the lattice."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crossalign.geometry import sample
+from crossalign.simulate.anatomy import Anatomy
+from crossalign.simulate.draws import chance, normal, uniform
+from crossalign.simulate.lattice import apply_separable, blur_matrices, soft_box
+from crossalign.simulate.paint import Tissues, draw_tissues, paint, texture
+from crossalign.simulate.sector import Sector
+from crossalign.simulate.settings import UltrasoundSettings
+from crossalign.types import Shape
+
+ECHO: dict[str, tuple[float, float]] = {
+    "background": (0.4, 0.75),
+    "obturator": (0.2, 0.45),
+    "levator": (0.2, 0.4),
+    "fossa": (0.35, 0.75),
+    "floor": (0.25, 0.5),
+    "pubis": (0.6, 1.0),
+    "veins": (0.15, 0.4),
+    "loose": (0.1, 0.9),
+    "bladder_wall": (0.45, 0.8),
+    "urine": (0.0, 0.08),
+    "vesicles": (0.15, 0.45),
+    "rectum_wall": (0.5, 0.95),
+    "rectum_content": (0.5, 1.0),
+    "gland": (0.38, 0.65),
+    "capsule": (-0.1, 0.2),
+    "transition": (0.25, 0.5),
+    "stroma": (0.12, 0.35),
+    "urethra": (0.15, 0.5),
+    "nodule": (0.2, 0.6),
+    "lesion": (0.15, 0.35),
+    "cyst": (0.0, 0.08),
+    "calcification": (0.85, 1.1),
+}
+SHADOWING = {"pubis": 0.35, "calcification": 0.9}
+
+
+@dataclass(frozen=True, eq=False)
+class UltrasoundScan:
+    """What was drawn for ultrasound scans (b); `shadow_per_mm` (b, bodies outside + gland + bodies inside)."""
+
+    tissues: Tissues
+    shadow_per_mm: Tensor
+    texture: Tensor
+    speckle: Tensor
+    reflection: Tensor
+    attenuation_per_mm: Tensor
+    lateral_shading: Tensor
+    contact: Tensor
+    flare: Tensor
+    gain: Tensor
+    gap: Tensor
+    blur_mm: Tensor
+    edge_mm: Tensor
+    box_half_mm: Tensor
+    box_center_mm: Tensor
+
+
+def draw_ultrasound(
+    anatomy: Anatomy, center_mm: Tensor, settings: UltrasoundSettings, generator: torch.Generator
+) -> UltrasoundScan:
+    """Draw the scans of glands centred at `center_mm` (b, 3) of the moving frame."""
+    n = len(center_mm)
+    odd = chance(settings.random_contrast_share, (n,), generator)
+    tissues = draw_tissues(ECHO, anatomy, uniform((0.02, 0.1), (n,), generator), odd, generator)
+    names = (*anatomy.outer_names, "gland", *anatomy.inner_names)
+    shadow = torch.tensor([SHADOWING.get(name, 0.0) for name in names]) * uniform((0.3, 1.0), (n, 1), generator)
+    contact = torch.stack([uniform(r, (n,), generator) for r in ((-1, 1), (0.05, 0.3), (-0.6, 0.9))], -1)
+    half = torch.stack([uniform(r, (n,), generator) for r in ((38, 60), (34, 60), (30, 56))], -1)
+    shift = torch.stack([uniform((-6, 6), (n,), generator) for _ in range(3)], -1)
+    half = torch.maximum(half, anatomy.half_axes_mm.amax(-1, keepdim=True) * 0.95 + shift.abs())
+    gap = chance(settings.gap_share, (n,), generator).float() * uniform((0.3, 1.0), (n,), generator)
+    # The operator sets the gain by the picture: a bright patient gets less.
+    seen = 0.25 + (tissues.gland + tissues.background) / 2
+    width = settings.speckle[1] - settings.speckle[0]
+    attenuation = uniform(settings.attenuation_per_mm, (n,), generator)
+    gain = uniform((0.5, 1.5), (n,), generator) * torch.exp(attenuation * uniform((0, 25), (n,), generator))
+    return UltrasoundScan(
+        tissues=tissues,
+        shadow_per_mm=shadow if settings.shadows else torch.zeros_like(shadow),
+        texture=uniform(settings.texture, (n,), generator),
+        speckle=settings.speckle[0] + width * torch.rand(n, generator=generator).square(),
+        reflection=uniform(settings.reflection, (n,), generator),
+        attenuation_per_mm=attenuation,
+        lateral_shading=uniform(settings.lateral_shading, (n,), generator),
+        contact=contact if settings.shadows else contact * torch.tensor([1.0, 1.0, 0.0]),
+        flare=uniform((-0.4, 1.0), (n,), generator).clamp(min=0),
+        gain=gain / seen,
+        gap=gap,
+        blur_mm=uniform(settings.blur_mm, (n,), generator),
+        edge_mm=uniform(settings.edge_mm, (n,), generator),
+        box_half_mm=half if settings.crop else torch.full_like(half, 1e4),
+        box_center_mm=center_mm + shift,
+    )
+
+
+def beam_shape(shape: Shape) -> Shape:
+    """Choose the beam lattice (phi, theta, r) for images of this shape: about as fine as they are."""
+    return (3 * shape[0] // 4, 3 * min(shape[1:]) // 4, max(shape))
+
+
+def render_beams(
+    levels: Tensor, shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.Generator
+) -> Tensor:
+    """Turn memberships before clamping (b, k, n) on the beam lattice into echoes (b, 1, phi, theta, r)."""
+    depths = shape[-1]
+    step_mm = ((sector.far_mm - sector.near_mm) / (depths - 1))[:, None, None, None]
+    tissue = paint(levels, scan.tissues).view(-1, *shape)
+    absorbed = torch.bmm(scan.shadow_per_mm[:, None], levels).view(-1, *shape).mul_(step_mm).cumsum_(-1)
+    edge = torch.zeros_like(tissue)
+    edge[..., 1:] = tissue.diff(dim=-1).abs_()
+    echo = tissue.addcmul_(edge, scan.reflection[:, None, None, None].expand_as(edge))
+    echo = (echo[:, None] * texture(shape, scan.texture, generator))[:, 0]
+    speckle = normal(tuple(echo.shape), generator).mul_(scan.speckle[:, None, None, None]).add_(1).clamp_(min=0)
+    echo = echo.mul_(speckle).mul_(torch.exp(-absorbed))
+    return (echo * _gain(shape, sector, scan, generator) + _flare(depths, sector, scan))[:, None]
+
+
+def _gain(shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.Generator) -> Tensor:
+    """Make the factor that depends on depth, beam and plane alone, (b, phi, theta, r)."""
+    planes, beams, depths = shape
+    device = scan.gain.device
+    unit = torch.linspace(0, 1, depths, device=device)
+    depth_mm = unit * (sector.far_mm - sector.near_mm)[:, None]
+    along = scan.gain[:, None] * torch.exp(-scan.attenuation_per_mm[:, None] * depth_mm)
+    theta = torch.linspace(-1, 1, beams, device=device)
+    at, width, strength = scan.contact[:, :, None].unbind(1)
+    across = torch.exp(-scan.lateral_shading[:, None] * theta.square())
+    across = across * (1 - strength.clamp(min=0) * torch.exp(-0.5 * ((theta - at) / width).square()))
+    missing = torch.rand(len(scan.gain), planes, generator=generator, device=device) < 0.06
+    sweep = 1 - scan.gap[:, None] * missing
+    return sweep[:, :, None, None] * (across[:, :, None] * along[:, None, :])[:, None]
+
+
+def _flare(depths: int, sector: Sector, scan: UltrasoundScan) -> Tensor:
+    """Make the bright band of the probe's own ringing, (b, 1, 1, r)."""
+    depth_mm = torch.linspace(0, 1, depths, device=scan.flare.device) * (sector.far_mm - sector.near_mm)[:, None]
+    return (scan.flare[:, None] * torch.exp(-depth_mm / 4.0))[:, None, None]
+
+
+def scan_convert(
+    echoes: Tensor,
+    points_mm: Tensor,
+    spacing_mm: float,
+    sector: Sector,
+    scan: UltrasoundScan,
+    settings: UltrasoundSettings,
+) -> Tensor:
+    """Bring echoes (b, 1, phi, theta, r) to lattice points (b, z, y, x, 3): images (b, 1, z, y, x) in [0, 1].
+
+    Exactly 0 outside the sector and the imaged box, with an edge that fades inside them.
+    """
+    shape = (points_mm.shape[1], points_mm.shape[2], points_mm.shape[3])
+    unit, inside_mm = sector.moving_to_beam(points_mm.flatten(1, 3))
+    last = torch.tensor(echoes.shape[:1:-1], device=echoes.device) - 1
+    image = sample(echoes, ((unit.clamp_(-1, 1) + 1) * (last / 2)).view(points_mm.shape))
+    image = apply_separable(image, *[blur_matrices(size, scan.blur_mm / spacing_mm) for size in shape]).clamp_(0, 1)
+    if settings.sector:
+        image *= (inside_mm / scan.edge_mm[:, None]).clamp_(0, 1).view_as(image)
+    image *= soft_box(shape, spacing_mm, scan.box_center_mm, scan.box_half_mm, scan.edge_mm)
+    return (image * 255).round_() / 255 if settings.quantised else image

@@ -1,0 +1,105 @@
+"""Banks from files or from the simulator: the only part of this room that reads images."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crossalign.cases import LoadedCase
+from crossalign.errors import InputError
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import Image, LabelMap, scale_intensity, to_working_spacing
+from crossalign.models import StageSettings
+from crossalign.simulate import SimulatedPairs, simulate_pairs
+from crossalign.training.bank import Bank
+from crossalign.types import Points, Triple
+
+BANK_POINTS = 256
+FIXED_REACH = 1.6  # canvas over crop: room for turning, stretching and shifting the crop
+MOVING_MARGIN_MM = 20.0  # and for the largest usual start
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    fixed: Image
+    mask: Image
+    moving: Image
+    center_mm: Tensor
+    fixed_to_moving: Rigid
+    surface_mm: Points
+
+
+def bank_from_cases(cases: Iterable[LoadedCase], stage: StageSettings) -> Bank:
+    """Bring cases to canvases at the stage's working spacing, prepared as registration prepares them."""
+    return _stack([_prepared(case, stage) for case in cases], stage)
+
+
+def bank_from_simulation(count: int, seed: int, stage: StageSettings, chunk: int = 16) -> Bank:
+    """Simulate `count` pairs from one seed; the same seed gives the same bank."""
+    generator = torch.Generator().manual_seed(seed)
+    rows: list[_Row] = []
+    while len(rows) < count:
+        pairs = simulate_pairs(min(chunk, count - len(rows)), generator)
+        rows += [_simulated(pairs, number, stage) for number in range(len(pairs.fixed))]
+    return _stack(rows, stage)
+
+
+def _prepared(case: LoadedCase, stage: StageSettings) -> _Row:
+    center = case.fixed_mask.centroid_mm()
+    return _row(case.fixed, case.fixed_mask.foreground(), case.moving, center, case.fixed_to_moving, case.surface_mm, stage)
+
+
+def _simulated(pairs: SimulatedPairs, number: int, stage: StageSettings) -> _Row:
+    fixed = Image(pairs.fixed[number, 0], pairs.fixed_grid)
+    moving = Image(pairs.moving[number, 0], pairs.moving_grid)
+    mask = LabelMap((pairs.fixed_gland[number, 0] > 0.5).long(), pairs.fixed_grid)
+    reference = pairs.fixed_to_moving[number]
+    return _row(fixed, mask.foreground(), moving, mask.centroid_mm(), reference, pairs.surface_mm[number].double(), stage)
+
+
+def _row(fixed: Image, mask: Image, moving: Image, center: Tensor, reference: Rigid, surface: Points, stage: StageSettings) -> _Row:
+    step = stage.working_spacing_mm
+    reach = stage.extent_mm() * FIXED_REACH
+    middle = reference.to("cpu", torch.float64).apply(center[None])[0]
+    keep = torch.linspace(0, len(surface) - 1, BANK_POINTS).round().long()
+    return _Row(
+        fixed=_canvas(scale_intensity(fixed), center, reach, step),
+        mask=_canvas(mask, center, reach, step),
+        moving=_canvas(scale_intensity(moving), middle, reach + MOVING_MARGIN_MM, step),
+        center_mm=center,
+        fixed_to_moving=reference,
+        surface_mm=surface[keep],
+    )
+
+
+def _canvas(image: Image, center_mm: Tensor, reach_mm: float, spacing_mm: float) -> Image:
+    size = round(reach_mm / spacing_mm)
+    x, y, z = center_mm.tolist()
+    spacing: Triple = (spacing_mm, spacing_mm, spacing_mm)
+    grid = Grid.centered((x, y, z), (size, size, size), spacing)
+    return to_working_spacing(image, spacing_mm).resampled(grid, fill=0.0)
+
+
+def _stack(rows: list[_Row], stage: StageSettings) -> Bank:
+    if not rows:
+        raise InputError("there are no cases to train on")
+
+    def volumes(name: str) -> Tensor:
+        return torch.stack([getattr(row, name).voxels for row in rows])[:, None].half()
+
+    def origins(name: str) -> Tensor:
+        return torch.tensor([getattr(row, name).grid.origin_mm for row in rows])
+
+    return Bank(
+        fixed=volumes("fixed"),
+        fixed_mask=volumes("mask"),
+        moving=volumes("moving"),
+        fixed_origin_mm=origins("fixed"),
+        moving_origin_mm=origins("moving"),
+        center_mm=torch.stack([row.center_mm for row in rows]).float(),
+        rotation=torch.stack([row.fixed_to_moving.rotation for row in rows]).float(),
+        translation_mm=torch.stack([row.fixed_to_moving.translation_mm for row in rows]).float(),
+        surface_mm=torch.stack([row.surface_mm for row in rows]).float(),
+        spacing_mm=torch.tensor(stage.working_spacing_mm),
+    )

@@ -1,0 +1,80 @@
+"""Settings of a training run; they validate themselves and are saved beside the weights."""
+
+from dataclasses import dataclass, field
+
+from crossalign.errors import InputError
+from crossalign.models import StageSettings
+
+LOSSES = ("sre", "parameters")
+SCHEDULES = ("cosine", "paper")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training pair is varied; both images move together, so the truth stays exact.
+
+    Ranges are half-widths of uniform draws; `bend_mm` is the sd of a smooth displacement of both images, `part_mm` of
+    one that only the moving image takes (the two scans of a prostate differ by a deformation). Intensity changes are
+    drawn for each image by itself.
+    """
+
+    turn_deg: float = 20.0
+    scale: float = 0.15
+    shift_mm: float = 5.0
+    mirror: bool = True
+    bend_mm: float = 2.5
+    part_mm: float = 0.7
+    gamma: float = 0.4
+    bias: float = 0.3
+    noise: float = 0.04
+    blank: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise InputError(f"augmentation '{name}' must be 0 or more, got {value}")
+
+
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """One stage's training. The papers': loss `parameters`, schedule `paper`, rate 1e-3, batch 8, 19,800 steps.
+
+    `start_sre_mm` is the range of the starts: 0 to 20 mm for the first stage, 0 to 8 mm for the second. Validation
+    uses `val_starts` fixed starts a case. `average` is the decay of the running mean of the weights that is validated
+    and kept (0 keeps the weights themselves).
+    """
+
+    stage: StageSettings = field(default_factory=StageSettings)
+    steps: int = 4000
+    batch: int = 16
+    rate: float = 1e-3
+    weight_decay: float = 1e-2
+    loss: str = "sre"
+    schedule: str = "cosine"
+    start_sre_mm: tuple[float, float] = (0.0, 20.0)
+    val_starts: int = 5
+    val_every: int = 250
+    average: float = 0.995
+    precision: str = "auto"
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        low, high = self.start_sre_mm
+        if not 0 <= low <= high:
+            raise InputError(f"the starts' SRE runs from 0 or more upwards, got {self.start_sre_mm} mm")
+        for name in ("steps", "batch", "val_starts", "val_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"'{name}' must be 1 or more, got {getattr(self, name)}")
+        if self.batch < 2:
+            raise InputError("'batch' must be 2 or more: batch normalisation needs it")
+        if not self.rate > 0 or not 0 <= self.average < 1:
+            raise InputError(f"'rate' must be over 0 and 'average' in [0, 1), got {self.rate} and {self.average}")
+        choices = (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS))
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
+                raise InputError(f"'{name}' must be one of {', '.join(allowed)}, got '{getattr(self, name)}'")

@@ -1,0 +1,156 @@
+"""Simulated pairs: reproducible, inside their volumes, with the rigid answer that least squares would give."""
+
+import pytest
+import torch
+
+from crossalign.errors import InputError
+from crossalign.geometry import Rigid, resample
+from crossalign.simulate import (
+    AnatomySettings,
+    DeformationSettings,
+    PoseSettings,
+    SimulatedPairs,
+    SimulationSettings,
+    simulate_pairs,
+)
+
+SHAPE, SPACING_MM = (32, 32, 32), 3.0
+
+
+def make(seed: int = 0, count: int = 4, settings: SimulationSettings | None = None) -> SimulatedPairs:
+    generator = torch.Generator().manual_seed(seed)
+    return simulate_pairs(count, generator, settings or SimulationSettings(), SHAPE, SPACING_MM)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> SimulatedPairs:
+    return make(count=24)
+
+
+def test_same_seed_same_pairs() -> None:
+    first, again, other = make(3, 5), make(3, 5), make(4, 5)
+    for name in ("fixed", "moving", "fixed_gland", "moving_gland", "surface_mm", "residual_mm"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+        assert not torch.equal(getattr(first, name), getattr(other, name))
+    assert torch.equal(first.fixed_to_moving.matrix(), again.fixed_to_moving.matrix())
+
+
+def test_global_random_state_is_neither_read_nor_changed() -> None:
+    torch.manual_seed(1)
+    first, state = make(5, 1), torch.get_rng_state()
+    torch.manual_seed(2)
+    assert torch.equal(first.moving, make(5, 1).moving)
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_shapes_ranges_and_types(pairs: SimulatedPairs) -> None:
+    for image in (pairs.fixed, pairs.moving):
+        assert image.shape == (24, 1, *SHAPE)
+        assert image.dtype == torch.float32
+        assert bool(((image >= 0) & (image <= 1)).all())
+        assert bool((image.flatten(1).std(1) > 0.01).all())
+    assert pairs.fixed_gland.dtype == pairs.moving_gland.dtype == torch.bool
+    assert pairs.fixed_gland.shape == pairs.moving_gland.shape == (24, 1, *SHAPE)
+    assert pairs.surface_mm.shape == (24, 256, 3)
+    assert pairs.fixed_grid.shape == SHAPE
+    assert pairs.fixed_grid.spacing_mm == (SPACING_MM,) * 3
+
+
+def test_lattice_may_have_three_sizes() -> None:
+    pair = simulate_pairs(1, torch.Generator().manual_seed(0), shape=(30, 34, 38), spacing_mm=2.5)
+    assert pair.fixed.shape == pair.moving.shape == (1, 1, 30, 34, 38)
+
+
+def test_glands_lie_inside_both_volumes(pairs: SimulatedPairs) -> None:
+    for gland in (pairs.fixed_gland, pairs.moving_gland):
+        inner = gland[..., 1:-1, 1:-1, 1:-1].sum()
+        assert inner == gland.sum()
+    volume_ml = pairs.fixed_gland.flatten(1).sum(1) * SPACING_MM**3 / 1000
+    assert float(volume_ml.min()) > 10
+    assert float(volume_ml.max()) < 180
+    assert float(volume_ml.max()) > 2 * float(volume_ml.min())
+
+
+def test_surface_points_lie_on_the_gland(pairs: SimulatedPairs) -> None:
+    center = pairs.surface_mm.mean(1, keepdim=True)
+    for scale, expected in ((0.8, 1.0), (1.25, 0.0)):
+        points = center + (pairs.surface_mm - center) * scale
+        index = pairs.fixed_grid.to_voxel(points).round().long()
+        for b in range(24):
+            found = pairs.fixed_gland[b, 0, index[b, :, 2], index[b, :, 1], index[b, :, 0]].float().mean()
+            assert abs(float(found) - expected) < 0.05
+
+
+def test_motion_is_moderate_and_the_residual_lifelike(pairs: SimulatedPairs) -> None:
+    center = pairs.surface_mm.mean(1)
+    shift = (pairs.fixed_to_moving.apply(center[:, None])[:, 0] - center).abs()
+    assert float(shift.max()) < 20
+    assert 3 < float(pairs.fixed_to_moving.angle_deg().mean()) < 25
+    assert 1.2 < float(pairs.residual_mm.mean()) < 3.2
+    assert float(pairs.residual_mm.max()) < 7
+
+
+def test_without_deformation_the_rigid_answer_is_exact() -> None:
+    pairs = make(2, 6, SimulationSettings(deformation=DeformationSettings(enabled=False)))
+    assert float(pairs.residual_mm.max()) < 1e-3
+    for b in range(6):
+        brought = resample(
+            pairs.moving_gland[b : b + 1].float(), pairs.moving_grid, pairs.fixed_grid, pairs.fixed_to_moving[b]
+        )
+        a, f = brought[0] > 0.5, pairs.fixed_gland[b]
+        assert 2 * float((a & f).sum()) / float(a.sum() + f.sum()) > 0.9
+
+
+def test_with_deformation_the_glands_still_overlap(pairs: SimulatedPairs) -> None:
+    for b in range(6):
+        brought = resample(
+            pairs.moving_gland[b : b + 1].float(), pairs.moving_grid, pairs.fixed_grid, pairs.fixed_to_moving[b]
+        )
+        a, f = brought[0] > 0.5, pairs.fixed_gland[b]
+        assert 2 * float((a & f).sum()) / float(a.sum() + f.sum()) > 0.72
+
+
+def test_still_patients_have_the_identity_as_answer() -> None:
+    still = PoseSettings(rotation_deg=(0, 0), translation_mm=(0, 0))
+    pairs = make(1, 2, SimulationSettings(pose=still, deformation=DeformationSettings(enabled=False)))
+    assert float((pairs.fixed_to_moving.apply(pairs.surface_mm) - pairs.surface_mm).norm(dim=-1).max()) < 1e-3
+
+
+def test_turned_headers_turn_the_patient_alone() -> None:
+    upright = SimulationSettings(
+        pose=PoseSettings(fixed_offset_mm=(0, 0), turned_share=0.0), anatomy=AnatomySettings(volume_ml=(40, 41))
+    )
+    pairs = make(0, 16, upright)
+    # With the turn off the rectum lies behind, at +y, in all pairs: the probe's empty side is there.
+    seen = (pairs.moving > 0).float()
+    center = pairs.fixed_grid.points_mm()[..., 1].float()
+    gland = (pairs.moving_gland * center).flatten(1).sum(1) / pairs.moving_gland.flatten(1).sum(1)
+    sector = (seen * center).flatten(1).sum(1) / seen.flatten(1).sum(1)
+    assert bool((sector < gland).float().mean() > 0.9)
+
+
+def test_reference_is_the_least_squares_optimum(pairs: SimulatedPairs) -> None:
+    # The true map is not returned, but its rigid fit is; a fit is optimal if no nearby motion fits the same points better.
+    from crossalign.simulate.pair import DEFAULTS, _draw
+    from crossalign.simulate.surface import fit_rigid
+
+    drawn = _draw(4, torch.tensor([48.0, 48.0, 48.0]), DEFAULTS, torch.Generator().manual_seed(0))
+    fitted = fit_rigid(drawn.surface_mm, drawn.on_moving_mm)
+    assert torch.allclose(fitted.matrix(), pairs.fixed_to_moving.matrix()[:4], atol=1e-4)
+    best = (fitted.apply(drawn.surface_mm) - drawn.on_moving_mm).square().sum((1, 2))
+    center = drawn.surface_mm.mean(1)
+    for k in range(6):
+        for size in (-0.5, 0.5):
+            step = torch.zeros(4, 6)
+            step[:, k] = size
+            moved = fitted @ Rigid.from_parameters(step, center)
+            assert bool(((moved.apply(drawn.surface_mm) - drawn.on_moving_mm).square().sum((1, 2)) > best).all())
+
+
+@pytest.mark.parametrize(
+    ("count", "shape", "spacing_mm"), [(0, (32, 32, 32), 3.0), (1, (20, 32, 32), 3.0), (1, (32, 32, 32), 1.0)]
+)
+def test_lattices_too_small_for_a_gland_are_refused(count: int, shape: tuple[int, int, int], spacing_mm: float) -> None:
+    with pytest.raises(InputError, match="simulate_pairs needs"):
+        simulate_pairs(count, torch.Generator(), shape=shape, spacing_mm=spacing_mm)
