@@ -47,7 +47,7 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool = False, suffix: st
 def whole_files(paths: Sequence[str | os.PathLike[str]], overwrite: bool = False) -> Iterator[tuple[Path, ...]]:
     """Give a temporary path for each of several outputs; they are moved into place only if nothing failed.
 
-    The temporary files exist already: write them with `overwrite=True`. Raises OutputError, also for a name given twice.
+    The temporary files exist already: write them with `overwrite=True`. Raises OutputError, also for one name twice.
     """
     places = [Path(path).absolute() for path in paths]
     for place in places:
@@ -73,7 +73,7 @@ def _staged(path: Path, overwrite: bool, suffix: str) -> Iterator[Path]:
         partial.chmod(0o666 & ~umask)
         check_output(path, overwrite)  # someone may have made it in the meantime
         try:
-            os.replace(partial, path)
+            partial.replace(path)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
     finally:

@@ -1,13 +1,12 @@
 """A case in memory: two scans, the gland, the truth and the landmarks."""
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from crossalign.cases.manifest import Case
+from crossalign.cases.manifest import Case, read_rows
 from crossalign.cases.surface import surface_points
 from crossalign.errors import ImageError, ManifestError
 from crossalign.geometry import Rigid
@@ -42,42 +41,57 @@ class LoadedCase:
 
 def load_case(case: Case) -> LoadedCase:
     """Read a case's files; raises ImageError, TransformError or ManifestError."""
-    fixed, mask = read_image(case.fixed), read_label_map(case.fixed_mask)
-    if not mask.grid.agrees_with(fixed.grid):
-        raise ImageError(f"case {case.name}: the mask {mask.name} is not on the grid of {fixed.name}: resample it there")
+    fixed, moving = read_image(case.fixed), read_image(case.moving)
+    mask = _mask(case.name, case.fixed_mask, fixed)
     return LoadedCase(
         name=case.name,
         patient=case.patient,
         split=case.split,
         fixed=fixed,
-        moving=read_image(case.moving),
+        moving=moving,
         fixed_mask=mask,
         fixed_to_moving=read_transform(case.reference),
         surface_mm=surface_points(mask),
-        moving_mask=read_label_map(case.moving_mask) if case.moving_mask else None,
+        moving_mask=_mask(case.name, case.moving_mask, moving) if case.moving_mask else None,
         landmarks=read_landmarks(case.landmarks) if case.landmarks else None,
     )
 
 
+def _mask(case: str, path: Path, image: Image) -> LabelMap:
+    mask = read_label_map(path)
+    if not mask.grid.agrees_with(image.grid):
+        raise ImageError(f"case {case}: the mask {mask.name} is not on the grid of {image.name}: resample it there")
+    return mask
+
+
 def read_landmarks(path: Path) -> Landmarks | None:
-    """Read a landmark CSV: a name, then six numbers (fixed x, y, z, moving x, y, z), mm; None where it has no rows."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
-    header = [column.strip().lower() for column in rows[0]] if rows else []
+    """Read a landmark CSV: a name, then six numbers (fixed x, y, z, moving x, y, z), mm; None where it has no rows.
+
+    Raises ManifestError naming the row and the column (the header is row 1).
+    """
+    rows = read_rows(path)
+    header = [column.lower() for column in rows[0][1]] if rows else []
     if len(header) != 7 or [column[-2:] for column in header[1:]] != ["_x", "_y", "_z"] * 2:
-        raise ManifestError(f"{path.name}, row 1: expected name,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z, got {','.join(header)}")
-    numbers = [_numbers(path.name, number, row) for number, row in enumerate(rows[1:], start=2)]
+        expected = "name,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
+        raise ManifestError(f"{path.name}, row 1: expected {expected}, got {','.join(header) or 'nothing'}")
+    numbers = [_numbers(f"{path.name}, row {number}", header, row) for number, row in rows[1:]]
     if not numbers:
         return None
     table = torch.tensor(numbers, dtype=torch.float64)
-    return Landmarks(tuple(row[0] for row in rows[1:]), table[:, :3], table[:, 3:])
+    return Landmarks(tuple(row[0] for _, row in rows[1:]), table[:, :3], table[:, 3:])
 
 
-def _numbers(name: str, number: int, row: list[str]) -> list[float]:
+def _numbers(where: str, header: list[str], row: list[str]) -> list[float]:
+    if len(row) != len(header):
+        raise ManifestError(f"{where}: expected a name and six numbers, got {len(row)} values")
+    return [_number(where, column, text) for column, text in zip(header[1:], row[1:], strict=True)]
+
+
+def _number(where: str, column: str, text: str) -> float:
     try:
-        values = [float(value) for value in row[1:]]
-    except ValueError as error:
-        raise ManifestError(f"{name}, row {number}: {error}") from error
-    if len(values) != 6 or not all(math.isfinite(value) for value in values):
-        raise ManifestError(f"{name}, row {number}: expected a name and six finite numbers, got {len(row)} values")
-    return values
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ManifestError(f"{where}, column '{column}': got '{text}', expected a finite number (mm)")
+    return value

@@ -16,6 +16,7 @@ Paths are absolute or relative to the manifest's folder. Rows and columns are na
 
 import csv
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,21 +46,30 @@ class Case:
 def read_manifest(path: str | os.PathLike[str]) -> tuple[Case, ...]:
     """Read and check a manifest, in the order of its rows; raises ManifestError naming row and column."""
     path = Path(path)
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path.name}: not a CSV file in UTF-8: {error}") from error
-    _check_columns(path.name, columns)
-    cases = tuple(_case(path, number, row) for number, row in enumerate(rows, start=2))
+    rows = read_rows(path)
+    if not rows:
+        raise ManifestError(f"{path.name}: is empty, expected a header with the columns {', '.join(NEEDED)}")
+    _, header = rows[0]
+    _check_columns(path.name, header)
+    cases = {number: _case(path, number, header, values) for number, values in rows[1:]}
     if not cases:
         raise ManifestError(f"{path.name}: holds no cases, only a header")
     _check_across_rows(path.name, cases)
-    return cases
+    return tuple(cases.values())
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Read a CSV file's rows that are not blank, each with its number (from 1, blank ones counted), cells stripped."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path.name}: not a CSV file in UTF-8: {error}") from error
+    return [(number, row) for number, row in enumerate(table, start=1) if any(row)]
 
 
 def in_split(cases: tuple[Case, ...], split: str) -> tuple[Case, ...]:
@@ -70,32 +80,31 @@ def in_split(cases: tuple[Case, ...], split: str) -> tuple[Case, ...]:
     return picked
 
 
-def _check_columns(name: str, columns: object) -> None:
-    present = list(columns) if isinstance(columns, list | tuple) else []
-    missing = [column for column in NEEDED if column not in present]
-    if missing:
-        raise ManifestError(f"{name}, row 1: column '{missing[0]}' is missing; expected {', '.join(NEEDED)} and optionally {', '.join(OPTIONAL)}")
-    unknown = [column for column in present if column not in NEEDED + OPTIONAL]
-    if unknown:
-        raise ManifestError(f"{name}, row 1: unknown column '{unknown[0]}'; expected {', '.join(NEEDED + OPTIONAL)}")
+def _check_columns(name: str, header: list[str]) -> None:
+    expected = f"expected {', '.join(NEEDED)} and optionally {', '.join(OPTIONAL)}, separated by commas"
+    for column in NEEDED:
+        if column not in header:
+            raise ManifestError(f"{name}, row 1: column '{column}' is missing; {expected}")
+    for column in header:
+        if column not in NEEDED + OPTIONAL:
+            raise ManifestError(f"{name}, row 1: unknown column '{column}'; {expected}")
+        if header.count(column) > 1:
+            raise ManifestError(f"{name}, row 1: column '{column}' stands there twice")
 
 
-def _case(manifest: Path, number: int, row: dict[str | None, str | None]) -> Case:
+def _case(manifest: Path, number: int, header: list[str], row: list[str]) -> Case:
     where = f"{manifest.name}, row {number}"
-    if None in row:
-        raise ManifestError(f"{where}: more values than the header has columns")
-    values = {str(key): (value or "").strip() for key, value in row.items()}
+    if len(row) > len(header):
+        raise ManifestError(
+            f"{where}, column {len(header) + 1}: {len(row)} values, but the header has {len(header)} columns"
+        )
+    values = dict(zip(header, row + [""] * (len(header) - len(row)), strict=True))
     for column in NEEDED:
         if not values[column]:
             raise ManifestError(f"{where}, column '{column}': is empty")
     if values["split"] not in SPLITS:
         raise ManifestError(f"{where}, column 'split': got '{values['split']}', expected one of {', '.join(SPLITS)}")
-    paths: dict[str, Path] = {}
-    for column in FILES:
-        if values.get(column):
-            paths[column] = manifest.parent / values[column]
-            if not paths[column].is_file():
-                raise ManifestError(f"{where}, column '{column}': no such file: {values[column]}")
+    paths = {column: _file(manifest, where, column, values[column]) for column in FILES if values.get(column)}
     return Case(
         name=values["case"],
         patient=values.get("patient") or values["case"],
@@ -109,13 +118,24 @@ def _case(manifest: Path, number: int, row: dict[str | None, str | None]) -> Cas
     )
 
 
-def _check_across_rows(name: str, cases: tuple[Case, ...]) -> None:
+def _file(manifest: Path, where: str, column: str, value: str) -> Path:
+    path = manifest.parent / value
+    try:
+        found = path.is_file()
+    except OSError:  # a name that is too long
+        found = False
+    if not found:
+        raise ManifestError(f"{where}, column '{column}': no such file: {value}")
+    return path
+
+
+def _check_across_rows(name: str, cases: Mapping[int, Case]) -> None:
     seen: dict[str, int] = {}
     split_of: dict[str, str] = {}
-    for number, case in enumerate(cases, start=2):
-        if case.name in seen:
-            raise ManifestError(f"{name}, row {number}, column 'case': '{case.name}' stands in row {seen[case.name]} already")
-        seen[case.name] = number
+    for number, case in cases.items():
+        first = seen.setdefault(case.name, number)
+        if first != number:
+            raise ManifestError(f"{name}, row {number}, column 'case': '{case.name}' stands in row {first} already")
         if split_of.setdefault(case.patient, case.split) != case.split:
             raise ManifestError(
                 f"{name}, row {number}, column 'split': patient '{case.patient}' is in '{split_of[case.patient]}' and "

@@ -70,7 +70,7 @@ def _warnings(evaluation: Evaluation) -> tuple[str, ...]:
     failed = evaluation.failed()
     if not failed:
         return ()
+    first = f"{failed[0].case}, {failed[0].method}: {failed[0].error}"
     return (
-        f"{len(failed)} of {len(evaluation.rows)} registrations failed and count with their start's error; "
-        f"the first: {failed[0].case}, {failed[0].method}: {failed[0].error}",
+        f"{len(failed)} of {len(evaluation.rows)} registrations failed (they keep their start); the first: {first}",
     )

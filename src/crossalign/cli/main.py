@@ -20,7 +20,6 @@ USAGE_STATUS, FAILURE_STATUS, INTERRUPTED_STATUS = 2, 1, 130
 app = typer.Typer(
     name="crossalign",
     help="Registers a 3-D MR to an ultrasound. Research software, not a medical device.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -34,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 2 for what the user can mend, 1 for any other failure, 130 when interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    words = [word for word in given if word != "--debug"] or ["--help"]
     try:
-        status = app([word for word in given if word != "--debug"], prog_name="crossalign", standalone_mode=False)
+        status = app(words, prog_name="crossalign", standalone_mode=False)
     except CrossalignError as error:
         return _fail(str(error), USAGE_STATUS, debug)
     except (KeyboardInterrupt, typer.Abort):

@@ -25,7 +25,6 @@ from crossalign.images import (
 )
 from crossalign.registration import RegistrationResult, register
 from crossalign.registration.named import default_method_name, named_method
-from crossalign.report import write_report
 
 BEFORE, AFTER = "SRE before", "SRE after"
 
@@ -134,6 +133,8 @@ def _write(request: RegisterRequest, registered: Registered) -> None:
         if request.moved is not None:
             write_image(pair.moving.resampled(pair.fixed.grid, result.fixed_to_moving), places[request.moved], True)
         if request.report is not None:
+            from crossalign.report import write_report  # slow to import
+
             write_report(
                 places[request.report],
                 fixed=pair.fixed,
@@ -149,10 +150,11 @@ def _write(request: RegisterRequest, registered: Registered) -> None:
 def _lines(request: RegisterRequest, registered: Registered) -> list[str]:
     result, errors = registered.result, registered.errors_mm
     x, y, z, *_ = result.motion().tolist()
+    shift = f"{result.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
     steps = ", ".join(f"{step.name} {step.seconds:.2f}" for step in result.steps)
     lines = [
         f"method   {result.method}",
-        f"motion   {result.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f}) and {result.angle_deg():.2f} degrees",
+        f"motion   {shift} and {result.angle_deg():.2f} degrees",
         f"seconds  {result.seconds:.2f}" + (f" ({steps})" if len(result.steps) > 1 else ""),
     ]
     if errors:

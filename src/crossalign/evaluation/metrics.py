@@ -1,11 +1,19 @@
 """How far a registration is from the truth: on the gland's surface (SRE), at landmarks (TRE), and in overlap (Dice)."""
 
+from typing import TypeAlias
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.images import LabelMap
-from crossalign.types import Distances, Points
+from crossalign.types import Points
+
+FixedLandmarks: TypeAlias = Float[Tensor, "k 3"]
+MovingLandmarks: TypeAlias = Float[Tensor, "m 3"]
+LandmarkErrors: TypeAlias = Float[Tensor, "k"]
 
 
 def surface_registration_error_mm(fixed_to_moving: Rigid, reference: Rigid, surface_mm: Points) -> float:
@@ -20,14 +28,16 @@ def surface_registration_error_mm(fixed_to_moving: Rigid, reference: Rigid, surf
     return float(mean_displacement_mm(_double(fixed_to_moving), _double(reference), points))
 
 
-def target_registration_errors_mm(fixed_to_moving: Rigid, fixed_mm: Points, moving_mm: Points) -> Distances:
+def target_registration_errors_mm(
+    fixed_to_moving: Rigid, fixed_mm: FixedLandmarks, moving_mm: MovingLandmarks
+) -> LandmarkErrors:
     """Return |fixed_to_moving(fixed_i) - moving_i| of each pair of landmarks (k, 3), (k,), mm."""
     if len(fixed_mm) != len(moving_mm):
         raise InputError(f"TRE needs landmarks in pairs, got {len(fixed_mm)} fixed and {len(moving_mm)} moving")
     return (_double(fixed_to_moving).apply(fixed_mm.double()) - moving_mm.double()).norm(dim=-1)
 
 
-def target_registration_error_mm(fixed_to_moving: Rigid, fixed_mm: Points, moving_mm: Points) -> float:
+def target_registration_error_mm(fixed_to_moving: Rigid, fixed_mm: FixedLandmarks, moving_mm: MovingLandmarks) -> float:
     """Return the mean over the landmarks (k, 3), mm; raises InputError without landmarks."""
     errors = target_registration_errors_mm(fixed_to_moving, fixed_mm, moving_mm)
     if len(errors) == 0:

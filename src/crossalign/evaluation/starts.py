@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 
 import torch
 
@@ -88,5 +89,5 @@ def _stable_seed(key: str) -> int:
 
 
 def _shortest(value: float) -> str:
-    """Write a number so that two different numbers never read alike (`g` would round)."""
-    return str(int(value)) if value == int(value) else repr(value)
+    """Write a number so that it reads back the same, without an exponent (`1e-3` would look like a range)."""
+    return f"{Decimal(repr(value)):f}".removesuffix(".0")

@@ -155,7 +155,7 @@ def _check_header(reader: sitk.ImageFileReader, name: str, memory_limit_bytes: i
         raise ImageError(f"{name}: the direction matrix {direction} is not orthonormal: mend the header")
 
 
-def _grid(image: sitk.Image | sitk.ImageFileReader) -> Grid:
+def _grid(image: Any) -> Grid:  # an image, or a reader that has read a header
     x, y, z = image.GetSize()
     d = image.GetDirection()
     rows = ((d[0], d[1], d[2]), (d[3], d[4], d[5]), (d[6], d[7], d[8]))

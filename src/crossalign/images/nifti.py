@@ -3,8 +3,8 @@
 import gzip
 import struct
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from crossalign.errors import ImageError
 
@@ -32,7 +32,7 @@ def check_complete(path: Path, voxels: int) -> None:
         raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _check_stream(stream: BinaryIO | gzip.GzipFile, name: str, voxels: int) -> None:
+def _check_stream(stream: BufferedIOBase, name: str, voxels: int) -> None:
     header = stream.read(540)
     expected = _expected_bytes(header, voxels)
     if expected is None:

@@ -43,9 +43,7 @@ def read_points(path: str | os.PathLike[str]) -> PointsFile:
     records = [_record(path.name, number, header, row) for number, row in enumerate(rows[1:], start=2)]
     if not records:
         raise InputError(f"{path.name}: holds no points, only a header")
-    numbers = [
-        [_number(path.name, n, axis, record[axis]) for axis in AXES] for n, record in enumerate(records, start=2)
-    ]
+    numbers = [[_number(path.name, row, axis, record[axis]) for axis in AXES] for row, record in enumerate(records, 2)]
     names = tuple(record.get("name", "") or f"point{n}" for n, record in enumerate(records, start=1))
     return PointsFile(names, torch.tensor(numbers, dtype=torch.float64), _frame(path.name, records))
 

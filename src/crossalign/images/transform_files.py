@@ -71,9 +71,7 @@ def write_transform(fixed_to_moving: Rigid, path: str | os.PathLike[str], overwr
     _check_name(path)
     matrix = fixed_to_moving.matrix()
     if matrix.shape != (4, 4) or not bool(matrix.isfinite().all()):
-        raise TransformError(
-            f"{path.name}: expected one finite transform, got {tuple(matrix.shape)}: {matrix.tolist()}"
-        )
+        raise TransformError(f"{path.name}: expected one finite transform, got {matrix.tolist()}")
     affine = sitk.AffineTransform(3)
     affine.SetMatrix(fixed_to_moving.rotation.double().flatten().tolist())
     affine.SetTranslation(fixed_to_moving.translation_mm.double().tolist())

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crossalign.errors import InputError
 from crossalign.types import Volume
 
 
@@ -23,21 +24,20 @@ class CrossModalAttention(nn.Module):
         self.norm = nn.BatchNorm3d(channels)
 
     def forward(self, primary: Volume, other: Volume) -> Volume:
-        """Attend; both maps are (b, channels, z, y, x) and may differ in size only along no axis."""
-        query, key, value = (_tokens(layer(x)) for layer, x in self._inputs(primary, other))
+        """Attend; both maps are (b, channels, z, y, x), of one size. Raises InputError where they are not."""
+        if primary.shape != other.shape:
+            raise InputError(f"the two maps must have one size, got {tuple(primary.shape)} and {tuple(other.shape)}")
+        query, key, value = _tokens(self.query(other)), _tokens(self.key(primary)), _tokens(self.value(primary))
         gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (b, 1, zyx, inner), map not stored
         mixed = self.out(gathered[:, 0].mT.reshape(len(primary), -1, *primary.shape[2:]))
         return F.relu(self.norm(mixed) + primary)
 
     def attention_map(self, primary: Volume, other: Volume) -> Tensor:
-        """Return the map itself, (b, other's positions, primary's positions); each row sums to 1. Costs their product."""
+        """Return the map itself, (b, positions of other, positions of primary): rows sum to 1, memory is the product."""
         query, key = _tokens(self.query(other)), _tokens(self.key(primary))
         return torch.softmax(query[:, 0] @ key[:, 0].mT, dim=-1)
 
-    def _inputs(self, primary: Volume, other: Volume) -> tuple[tuple[nn.Module, Volume], ...]:
-        return (self.query, other), (self.key, primary), (self.value, primary)
-
 
 def _tokens(volume: Volume) -> Tensor:
-    """Flatten (b, c, z, y, x) to (b, 1, zyx, c), contiguous: the kernel that never stores the map demands it on a CPU."""
+    """Flatten (b, c, z, y, x) to (b, 1, zyx, c), contiguous: on a CPU the kernel that stores no map demands it."""
     return volume.flatten(2).mT.contiguous()[:, None]

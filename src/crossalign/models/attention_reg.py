@@ -59,8 +59,8 @@ class AttentionReg(nn.Module):
 
     def __init__(self, input_shape: Shape = PAPER_SHAPE, attention: bool = True) -> None:
         super().__init__()
-        if min(input_shape) < 4:
-            raise InputError(f"the network needs 4 voxels or more on each axis, got {input_shape}")
+        if len(input_shape) != 3 or min(input_shape) < 4:
+            raise InputError(f"the network needs 4 voxels or more on each of three axes (z, y, x), got {input_shape}")
         self.input_shape = tuple(input_shape)
         self.fixed_extractor = Extractor()
         self.moving_extractor = Extractor()
@@ -79,8 +79,11 @@ class AttentionReg(nn.Module):
     def _check(self, fixed: Volume, moving: Volume) -> None:
         expected = (1, *self.input_shape)
         for name, volume in (("fixed", fixed), ("moving", moving)):
-            if volume.dim() != 5 or tuple(volume.shape[1:]) != expected:
-                raise InputError(f"the {name} volume is {tuple(volume.shape)}, expected (b, {', '.join(map(str, expected))})")
+            got = tuple(volume.shape)
+            if len(got) != 5 or got[1:] != expected:
+                raise InputError(f"the {name} volume is {got}, expected (b, {', '.join(map(str, expected))})")
+        if len(fixed) != len(moving):
+            raise InputError(f"got {len(fixed)} fixed and {len(moving)} moving volumes, expected as many of each")
 
 
 def feature_shape(input_shape: Shape) -> Shape:

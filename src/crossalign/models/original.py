@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +12,25 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crossalign.errors import WeightsError
-from crossalign.models.attention_reg import AttentionReg
+from crossalign.models.attention_reg import PAPER_SHAPE, AttentionReg
 from crossalign.types import Shape
 
-PAPER_POSITIONS = 9216
+# What torch's two readers raise on a damaged file, besides the unpickler's refusal of code.
+UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
 BLOCK = "path{n}_block3_NLCross."
 PATH_NAMES = {
     "path{n}_block1_conv": "{ours}_extractor.conv1",
@@ -39,7 +55,7 @@ HEAD_NAMES = {
 }
 
 
-def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = (32, 96, 96)) -> AttentionReg:
+def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = PAPER_SHAPE) -> AttentionReg:
     """Read a state dict of the authors' Attention-Reg or Feature-Reg code and return our network in eval mode.
 
     Path 1 is the fixed image (MR or label), path 2 the moving one. `.pth` files are read with `weights_only=True`,
@@ -47,14 +63,19 @@ def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = 
     is. The six outputs are those of the original; its *geometry* (rotation about the volume's corner, ultrasound to
     MR) is not ours. Raises WeightsError where names or shapes do not fit.
     """
-    state = {name.removeprefix("module."): value for name, value in _read(Path(path)).items()}
+    path = Path(path)
+    state = {name.removeprefix("module."): value for name, value in _read(path).items()}
     attention = any("NLCross" in name for name in state)
+    names = _names(attention)
+    for name in state:
+        if name.rpartition(".")[0] not in names:
+            raise WeightsError(f"{path.name}: holds '{name}', which is no layer of Attention-Reg or Feature-Reg")
     model = AttentionReg(input_shape, attention)
     try:
-        model.load_state_dict(_renamed(state, attention))
+        model.load_state_dict({_renamed(name, names): value for name, value in state.items()})
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise WeightsError(f"{Path(path).name}: not a checkpoint of this network: {reason[:300]}") from error
+        reason = _in_their_words(" ".join(str(error).split()), names)
+        raise WeightsError(f"{path.name}: not a checkpoint of this network: {reason[:300]}") from error
     return model.eval()
 
 
@@ -62,26 +83,40 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such checkpoint")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
         raise WeightsError(f"{path.name}: not a state dict of tensors that can be read safely") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not state or not all(_is_entry(*item) for item in state.items()):
         raise WeightsError(f"{path.name}: expected a state dict (names to tensors)")
     return state
 
 
-def _renamed(state: Mapping[str, Tensor], attention: bool) -> dict[str, Tensor]:
+def _is_entry(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)
+
+
+def _names(attention: bool) -> dict[str, str]:
+    """Name each of their layers to ours."""
     names = dict(HEAD_NAMES)
     for number, ours in ((1, "fixed"), (2, "moving")):
         for theirs, mine in PATH_NAMES.items():
             if attention or "NLCross" not in theirs:
                 names[theirs.format(n=number)] = mine.format(ours=ours)
-    renamed: dict[str, Tensor] = {}
-    for name, value in state.items():
-        layer, _, leaf = name.rpartition(".")
-        if layer not in names:
-            raise WeightsError(f"the checkpoint holds '{name}', which is no layer of Attention-Reg or Feature-Reg")
-        renamed[f"{names[layer]}.{leaf}"] = value
-    return renamed
+    return names
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    layer, _, leaf = name.rpartition(".")
+    return f"{names[layer]}.{leaf}"
+
+
+def _in_their_words(reason: str, names: Mapping[str, str]) -> str:
+    """Put their layer names back into torch's message: the reader knows the file, not our network."""
+    for theirs, mine in names.items():
+        reason = reason.replace(f"{mine}.", f"{theirs}.")
+    return reason

@@ -1,6 +1,7 @@
 """A stage: one trained network, what it is to be fed with, and the file that holds both."""
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,8 +39,9 @@ class StageSettings:
             raise InputError(f"no network is called '{self.model}': choose one of {', '.join(model_names())}")
         if len(self.crop_shape) != 3 or min(self.crop_shape) < 4:
             raise InputError(f"the crop needs 4 voxels or more on each of three axes, got {self.crop_shape}")
-        if not self.crop_spacing_mm > 0 or not self.working_spacing_mm > 0:
-            raise InputError(f"spacings must be over 0 mm, got {self.crop_spacing_mm} and {self.working_spacing_mm}")
+        spacings = (self.crop_spacing_mm, self.working_spacing_mm)
+        if not all(math.isfinite(value) and value > 0 for value in spacings):
+            raise InputError(f"spacings must be over 0 mm and finite, got {spacings[0]} and {spacings[1]}")
         if self.fixed_input not in FIXED_INPUTS:
             raise InputError(f"the fixed input is 'image' or 'label', got '{self.fixed_input}'")
 
@@ -90,6 +92,8 @@ def load_stage(path: str | os.PathLike[str], device: torch.device | str = "cpu")
         settings = StageSettings(**{**values, "crop_shape": tuple(values["crop_shape"])})
         model = build_model(settings.model, settings.crop_shape)
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path.name}: settings and weights do not fit this version: {' '.join(str(error).split())[:300]}") from error
-    return Stage(model.to(device).eval(), settings, json.loads(metadata.get("notes", "{}")))
+        notes = {str(name): str(value) for name, value in json.loads(metadata.get("notes", "{}")).items()}
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"{path.name}: settings and weights do not fit this version: {reason}") from error
+    return Stage(model.to(device).eval(), settings, notes)

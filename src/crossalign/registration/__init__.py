@@ -1,13 +1,16 @@
 """register(fixed, moving, method, initial, fixed_mask) -> RegistrationResult, and the methods."""
 
+from crossalign.registration.cascade import Cascade, load_cascade
 from crossalign.registration.identity import Identity
 from crossalign.registration.mutual_information import MutualInformation
+from crossalign.registration.named import default_method_name, method_names, named_method
 from crossalign.registration.problem import Method, Problem, Solution, Step
 from crossalign.registration.register import register
 from crossalign.registration.result import RegistrationResult
 from crossalign.registration.start import center_start, mask_center_start
 
 __all__ = [
+    "Cascade",
     "Identity",
     "Method",
     "MutualInformation",
@@ -16,6 +19,10 @@ __all__ = [
     "Solution",
     "Step",
     "center_start",
+    "default_method_name",
+    "load_cascade",
     "mask_center_start",
+    "method_names",
+    "named_method",
     "register",
 ]

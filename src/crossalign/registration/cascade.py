@@ -17,7 +17,7 @@ from crossalign.types import PointLattice, Vector, Volume
 
 @dataclass(frozen=True, eq=False)
 class Cascade(Method):
-    """Stages in the order in which they run. Each sees the fixed crop and, through the transform so far, the moving one.
+    """Stages in the order in which they run. Each sees the fixed crop and, through the transform so far, the moving.
 
     A stage predicts a correction D about the crop's centre (the gland's centroid, or the middle of the fixed grid
     without a mask): the next transform is `fixed_to_moving @ D`. A stage trained in label mode needs the mask.
@@ -38,19 +38,12 @@ class Cascade(Method):
 
     def settings(self) -> dict[str, str]:
         """Each stage's network, crop and input."""
-        return {
-            f"stage {number}": f"{s.model}, crop {'x'.join(map(str, s.crop_shape))} at {s.crop_spacing_mm:g} mm, fixed {s.fixed_input}"
-            for number, s in enumerate((stage.settings for stage in self.stages), start=1)
-        }
+        return {f"stage {number}": _described(stage) for number, stage in enumerate(self.stages, start=1)}
 
     @torch.inference_mode()
     def solve(self, problem: Problem) -> Solution:
         """Run the stages; raises InputError where a stage needs the fixed mask and there is none."""
-        warnings: list[str] = []
-        if problem.fixed_mask is None:
-            if any(stage.settings.fixed_input == "label" for stage in self.stages):
-                raise InputError("these weights look at the gland's mask: give it as the fixed mask (--fixed-mask)")
-            warnings.append("no fixed mask: the crop is centred on the fixed image's middle, not on the gland")
+        warnings = self._mask_warnings(problem)
         center_mm, current = problem.center_mm(), problem.initial
         canvases = _Canvases(problem, self.device)
         steps: list[Step] = []
@@ -60,7 +53,20 @@ class Cascade(Method):
             parameters = stage.model(fixed, moving)[0].double().cpu()
             current = current @ Rigid.from_parameters(parameters, center_mm)
             steps.append(Step(f"stage {number} ({stage.settings.model})", current, time.perf_counter() - began))
-        return Solution(tuple(steps), tuple(warnings))
+        return Solution(tuple(steps), warnings)
+
+    def _mask_warnings(self, problem: Problem) -> tuple[str, ...]:
+        if problem.fixed_mask is not None:
+            return ()
+        if any(stage.settings.fixed_input == "label" for stage in self.stages):
+            raise InputError("these weights look at the gland's mask: give it as the fixed mask (--fixed-mask)")
+        return ("no fixed mask: the crop is centred on the fixed image's middle, not on the gland",)
+
+
+def _described(stage: Stage) -> str:
+    settings = stage.settings
+    crop = "x".join(str(size) for size in settings.crop_shape)
+    return f"{settings.model}, crop {crop} at {settings.crop_spacing_mm:g} mm, fixed {settings.fixed_input}"
 
 
 class _Canvases:

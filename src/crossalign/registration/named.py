@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 
 from crossalign.errors import InputError
+from crossalign.models.zoo import shipped_names, shipped_stage_paths
+from crossalign.registration.cascade import load_cascade
 from crossalign.registration.identity import Identity
 from crossalign.registration.mutual_information import MutualInformation
 from crossalign.registration.problem import Method
@@ -21,15 +23,11 @@ PLAIN_METHODS: Mapping[str, Callable[[], Method]] = {
 
 def method_names() -> tuple[str, ...]:
     """List every name that `named_method` knows, the plain methods first, then the shipped weights."""
-    from crossalign.models.zoo import shipped_names
-
     return (*PLAIN_METHODS, *shipped_names())
 
 
 def default_method_name() -> str:
     """Name the method that is used where none is asked for: the first shipped weights, or MI without any."""
-    from crossalign.models.zoo import shipped_names
-
     return next(iter(shipped_names()), "mi")
 
 
@@ -40,9 +38,6 @@ def named_method(name: str, device: torch.device) -> Method:
     """
     if name in PLAIN_METHODS:
         return PLAIN_METHODS[name]()
-    from crossalign.models.zoo import shipped_names, shipped_stage_paths
-    from crossalign.registration.cascade import load_cascade
-
     if name in shipped_names():
         return load_cascade(shipped_stage_paths(name), device)
     parts = name.split("+")

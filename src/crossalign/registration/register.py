@@ -74,9 +74,7 @@ def _checked(transform: Rigid) -> Rigid:
     transform = _on_cpu(transform)
     matrix = transform.matrix()
     if matrix.shape != (4, 4):
-        raise TransformError(
-            f"got a batch of transforms {tuple(matrix.shape[:-2])}, expected one: register pair by pair"
-        )
+        raise TransformError(f"got a batch {tuple(matrix.shape[:-2])} of transforms, expected one")
     if not bool(matrix.isfinite().all()):
         raise TransformError("the transform holds NaN or infinite values: check the start and the method's weights")
     return transform

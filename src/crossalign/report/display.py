@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid
@@ -47,17 +47,42 @@ def _box(points_mm: Points) -> tuple[Vector, Vector]:
     return points_mm.amin(0), points_mm.amax(0)
 
 
-def scan_bytes(image: Image, grid: Grid, grid_to_image: Rigid | None = None) -> UInt8[Tensor, "z y x"]:
-    """Grey values of a scan on the display grid: 1 to 255 from its darkest to its brightest, 0 beyond its border."""
+def scan_grey(image: Image, grid: Grid, grid_to_image: Rigid | None = None) -> Float[Tensor, "z y x"]:
+    """Intensity of a scan on the display grid, 0 to 1, and NaN beyond its border."""
     grey = _resampled(scale_intensity(image), grid, grid_to_image)
     everywhere = Image(torch.ones_like(image.voxels), image.grid)
     inside = everywhere.resampled(grid, grid_to_image, fill=0.0).voxels > 0.5
-    return torch.where(inside, 1 + (grey.clamp(0, 1) * 254).round(), torch.zeros_like(grey)).to(torch.uint8)
+    return torch.where(inside, grey, torch.full_like(grey, torch.nan))
+
+
+def contrast_window(grey: Float[Tensor, "z y x"]) -> tuple[float, float]:
+    """Choose the darkest and the brightest shade shown: all but 1 % of what is in view, empty background left out."""
+    seen = grey[grey > 0].sort().values
+    if len(seen) < 2 or bool(seen[0] == seen[-1]):
+        return (0.0, 1.0)
+    last = len(seen) - 1
+    return float(seen[int(0.005 * last)]), float(seen[int(0.995 * last)])
+
+
+def scan_bytes(grey: Float[Tensor, "z y x"], window: tuple[float, float]) -> UInt8[Tensor, "z y x"]:
+    """Turn intensities into 1 (the window's low end) to 255 (its high end), and NaN into 0."""
+    low, high = window
+    shade = 1 + ((grey - low) / max(high - low, 1e-6)).clamp(0, 1) * 254
+    return torch.nan_to_num(shade.round(), nan=0.0).to(torch.uint8)
 
 
 def mask_bytes(label_map: LabelMap, grid: Grid, grid_to_map: Rigid | None = None) -> UInt8[Tensor, "z y x"]:
-    """Share of the structure in each voxel of the display grid, 0 to 255: its outline is where this passes 127.5."""
-    return (_resampled(label_map.foreground(), grid, grid_to_map).clamp(0, 1) * 255).round().to(torch.uint8)
+    """Share of the structure in each voxel of the display grid, 0 to 255: its outline is where this passes 127.5.
+
+    Each voxel is first averaged with its neighbours (weights 1, 2, 1 along each axis), so that the outline shows the
+    surface and not the steps of the voxels; flat surfaces stay where they are.
+    """
+    share = label_map.foreground()
+    kernel = torch.tensor([0.25, 0.5, 0.25])
+    kernel = kernel[:, None, None] * kernel[:, None] * kernel
+    padded = F.pad(share.voxels[None, None], (1,) * 6, mode="replicate")
+    soft = Image(F.conv3d(padded, kernel[None, None])[0, 0], share.grid)
+    return (_resampled(soft, grid, grid_to_map).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _resampled(image: Image, grid: Grid, grid_to_image: Rigid | None) -> Tensor:

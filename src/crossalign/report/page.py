@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -18,9 +18,10 @@ from markupsafe import Markup
 from torch import Tensor
 
 from crossalign.geometry import Rigid, mean_displacement_mm
-from crossalign.images import Image, LabelMap, check_output, whole_file
+from crossalign.images import Image, LabelMap
+from crossalign.output import check_output, whole_file
 from crossalign.registration.result import RegistrationResult
-from crossalign.report.display import ViewerData, display_grid, mask_bytes, scan_bytes
+from crossalign.report.display import ViewerData, contrast_window, display_grid, mask_bytes, scan_bytes, scan_grey
 from crossalign.report.private import Privacy
 from crossalign.report.tables import ErrorRow, StepRow, error_rows, parameter_rows, step_rows
 from crossalign.report.words import Motion
@@ -97,7 +98,7 @@ def write_report(  # noqa: PLR0913 - the page's one door: two scans, what joins 
 
 def render_report(report: ReportInput) -> str:
     """Return the page as text, about 1 to 4 MB."""
-    style = _part("report.css")
+    viewer, style = _viewer(report), _part("report.css")
     script = '"use strict";\n' + "\n".join(_part(name) for name in SCRIPTS)
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part),
@@ -108,9 +109,10 @@ def render_report(report: ReportInput) -> str:
     )
     return environment.get_template("report.html.j2").render(
         told=_told(report),
-        viewer=_viewer(report),
-        style=Markup(style),  # noqa: S704 - the package's own files
-        script=Markup(script),  # noqa: S704
+        viewer=viewer,
+        viewer_json=asdict(viewer),
+        style=Markup(style),
+        script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
@@ -129,10 +131,14 @@ def _viewer(report: ReportInput) -> ViewerData:
     result, fixed_mask, moving_mask = report.result, report.fixed_mask, report.moving_mask
     structure = None if fixed_mask is None else fixed_mask.points_mm()
     grid = display_grid(report.fixed.grid, report.moving.grid, structure)
+    fixed = scan_grey(report.fixed, grid)
+    before = scan_grey(report.moving, grid, result.initial)
+    after = scan_grey(report.moving, grid, result.fixed_to_moving)
+    shared = contrast_window(after)  # before and after in the same shades
     scans: dict[str, Tensor] = {
-        "fixed": scan_bytes(report.fixed, grid),
-        "before": scan_bytes(report.moving, grid, result.initial),
-        "after": scan_bytes(report.moving, grid, result.fixed_to_moving),
+        "fixed": scan_bytes(fixed, contrast_window(fixed)),
+        "before": scan_bytes(before, shared),
+        "after": scan_bytes(after, shared),
     }
     outlines: dict[str, Tensor] = {}
     if fixed_mask is not None:

@@ -23,7 +23,8 @@ class Privacy:
         """Return the text without file names and folders."""
         for name in sorted(self.names, key=len, reverse=True):
             if name.lower() not in GENERIC_NAMES:
-                text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", lambda _, n=name: self.names[n], text)
+                parts = re.split(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+                text = self.names[name].join(parts)
         return FILE.sub("[file]", FOLDER.sub(_without_folder, text))
 
 

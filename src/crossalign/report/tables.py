@@ -58,7 +58,9 @@ def _error_row(name: str, before: float | None, after: float | None) -> ErrorRow
     if before is None or after is None or not (math.isfinite(before) and math.isfinite(after)):
         return ErrorRow(label, _millimetres(before), _millimetres(after), "", None)
     better = after < before if abs(after - before) >= 0.005 else None
-    return ErrorRow(label, _millimetres(before), _millimetres(after), f"{after - before:+.2f} mm", better)
+    return ErrorRow(
+        label, _millimetres(before), _millimetres(after), f"{after - before:+.2f} mm".replace("-", "\u2212"), better
+    )
 
 
 def _millimetres(value: float | None) -> str:
@@ -86,4 +88,6 @@ def _step_row(name: str, seconds: float, before: Rigid, after: Rigid, points: Po
 def parameter_rows(result: RegistrationResult) -> list[tuple[str, str, str]]:
     """Six parameters of the correction of fixed points (result = start @ correction): name, value, meaning."""
     values = result.motion().tolist()
-    return [(name, f"{value:+.3f} {unit}", about) for value, (name, unit, about) in zip(values, PARAMETERS, strict=True)]
+    return [
+        (name, f"{value:+.3f} {unit}", about) for value, (name, unit, about) in zip(values, PARAMETERS, strict=True)
+    ]

@@ -23,17 +23,7 @@ TURN_WORDS = (
     ("tipping the head end towards the left", "tipping the head end towards the right"),
     ("turning the front towards the left", "turning the front towards the right"),
 )
-AXES = ("left-right", "front-back", "head-feet")
 SMALLEST = 0.05  # shown with one decimal: below this it would read 0.0
-
-
-@dataclass(frozen=True)
-class Component:
-    """One axis of a motion, ready to print: how far along it and how far about it."""
-
-    axis: str
-    shift: str
-    turn: str
 
 
 @dataclass(frozen=True)
@@ -60,24 +50,21 @@ class Motion:
         """Angle about the rotation's own axis."""
         return math.hypot(*self.turn_deg)
 
-    def sentence(self) -> str:
-        """Say it: 'moved 7.2 mm (5.1 mm to the patient's left, ...) and turned 4.3 degrees (...)'."""
-        moved, turned = self.distance_mm >= SMALLEST, self.angle_deg >= SMALLEST
-        move = f"moved {self.distance_mm:.1f} mm ({_parts(self.shift_mm, SHIFT_WORDS, ' mm')})"
-        turn = f"turned {self.angle_deg:.1f}° ({_parts(self.turn_deg, TURN_WORDS, '°')})"
-        if moved and turned:
-            return f"{move} and {turn}"
-        if moved:
-            return f"{move} and not turned"
-        return f"not moved, but {turn}" if turned else "neither moved nor turned"
+    def moved(self) -> str:
+        """How far: '7.2 mm', or '' for less than is shown."""
+        return f"{self.distance_mm:.1f} mm" if self.distance_mm >= SMALLEST else ""
 
-    def components(self) -> list[Component]:
-        """One row for each axis, for a table."""
-        rows = zip(AXES, self.shift_mm, SHIFT_WORDS, self.turn_deg, TURN_WORDS, strict=True)
-        return [
-            Component(axis, _part(shift, shift_words, " mm"), _part(turn, turn_words, "°"))
-            for axis, shift, shift_words, turn, turn_words in rows
-        ]
+    def turned(self) -> str:
+        """By how much: '4.3°', or '' for less than is shown."""
+        return f"{self.angle_deg:.1f}°" if self.angle_deg >= SMALLEST else ""
+
+    def moved_parts(self) -> str:
+        """Where to, the largest part first: '5.1 mm to the patient's left, 4.0 mm towards the head'."""
+        return _parts(self.shift_mm, SHIFT_WORDS, " mm")
+
+    def turned_parts(self) -> str:
+        """About which axes, the largest part first: '4.0° tipping the head end towards the front'."""
+        return _parts(self.turn_deg, TURN_WORDS, "°")
 
 
 def rotation_vector_deg(rigid: Rigid) -> Vector:
@@ -97,13 +84,9 @@ def _triple(vector: Vector) -> Triple:
     return (x, y, z)
 
 
-def _part(value: float, words: tuple[str, str], unit: str) -> str:
-    if abs(value) < SMALLEST:
-        return f"0.0{unit}"
-    return f"{abs(value):.1f}{unit} {words[0] if value > 0 else words[1]}"
-
-
-def _parts(values: Sequence[float], words: Sequence[tuple[str, str]], unit: str) -> str:
-    seen = [(abs(value), _part(value, word, unit)) for value, word in zip(values, words, strict=True)]
-    told = [text for size, text in sorted(seen, reverse=True) if size >= SMALLEST]
-    return ", ".join(told) or "under 0.1 on each axis"
+def _parts(values: Triple, words: Sequence[tuple[str, str]], unit: str) -> str:
+    told = sorted(
+        ((abs(v), pair[0] if v > 0 else pair[1]) for v, pair in zip(values, words, strict=True)), reverse=True
+    )
+    shown = [f"{size:.1f}{unit} {way}" for size, way in told if size >= SMALLEST]
+    return ", ".join(shown) or "less than 0.1 along each axis"

@@ -48,5 +48,5 @@ def quadric_coefficients(bodies: list[Body]) -> Tensor:
 def memberships(coefficients: Tensor, points_mm: Tensor) -> Tensor:
     """Evaluate coefficients (b, k, 10) at points (b, 3, n): memberships before clamping (b, k, n)."""
     x, y, z = points_mm.unbind(1)
-    basis = torch.stack((x, y, z, x * x, y * y, z * z, x * y, x * z, y * z), 1)
-    return torch.baddbmm(coefficients[..., 9:], coefficients[..., :9], basis)
+    basis = torch.stack((x, y, z, x * x, y * y, z * z, x * y, x * z, y * z, torch.ones_like(x)), 1)
+    return torch.bmm(coefficients, basis)

@@ -63,7 +63,9 @@ def slice_matrices(size: int, thickness_voxel: Tensor, phase: Tensor) -> Tensor:
     """Make matrices (b, size, size) that average into slices this thick (b,) and interpolate linearly between them."""
     at = torch.arange(size, device=phase.device, dtype=torch.float32)
     step = thickness_voxel.clamp(min=1.0)[:, None]
-    middle = (at + phase[:, None] - 1) * step
+    # One slice more than voxels, the first before the lattice: together they always reach past both ends.
+    number = torch.arange(size + 1, device=phase.device, dtype=torch.float32)
+    middle = (number + phase[:, None] - 1) * step
     profile = torch.exp(-0.5 * ((middle[:, :, None] - at) / (0.42 * step[:, :, None])) ** 2) + 1e-12
     average = profile / profile.sum(-1, keepdim=True)
     hat = (1 - (at[:, None] - middle[:, None, :]).abs() / step[:, :, None]).clamp(min=0)

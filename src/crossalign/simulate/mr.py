@@ -9,10 +9,10 @@ from crossalign.simulate.anatomy import Anatomy
 from crossalign.simulate.draws import chance, normal, uniform
 from crossalign.simulate.lattice import apply_separable, blur_matrices, slice_matrices, soft_box
 from crossalign.simulate.paint import Tissues, draw_tissues, paint, texture
-from crossalign.simulate.settings import MRSettings
+from crossalign.simulate.settings import MRSettings, Range
 from crossalign.types import Shape
 
-T2: dict[str, tuple[float, float]] = {
+T2: dict[str, Range] = {
     "background": (0.3, 0.85),
     "obturator": (0.12, 0.25),
     "levator": (0.12, 0.28),

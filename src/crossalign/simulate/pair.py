@@ -1,5 +1,6 @@
 """A pair: one pelvis, two scans of it, and the rigid answer."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,9 @@ from crossalign.simulate.surface import fit_rigid, gland_surface
 from crossalign.simulate.ultrasound import UltrasoundScan, beam_shape, draw_ultrasound, render_beams, scan_convert
 from crossalign.types import Distances, Points, Shape, Volume
 
-CHUNK_CPU, CHUNK_GPU = 4, 32  # on a CPU larger chunks fall out of the cache
+CHUNK_GPU = 32
+# On a CPU larger chunks fall out of the cache and smaller ones spend their time on the draws (measured, 32^3 to 64^3).
+CHUNK_CPU_VOXELS, CHUNK_CPU_LEAST, CHUNK_CPU_MOST = 2**18, 2, 8
 SMALLEST_MM = 64.0
 DEFAULTS = SimulationSettings()
 
@@ -32,7 +35,7 @@ class SimulatedPairs:
 
     `fixed_to_moving` is the least-squares rigid over `surface_mm` (256 points of the fixed gland's surface) under the
     true map, which deforms; `residual_mm` is the mean distance that it leaves there.
-    The glands are bool, (b, 1, z, y, x).     The grids are LPS, one for all fixed and one for all moving volumes.
+    The glands are bool, (b, 1, z, y, x). The grids are LPS, one for all fixed and one for all moving volumes.
     """
 
     fixed: Volume
@@ -56,8 +59,8 @@ def simulate_pairs(
 ) -> SimulatedPairs:
     """Draw pairs, both on a lattice of this shape (z, y, x) and spacing centred at the origin.
 
-    All randomness comes from the CPU `generator`: the same seed, count and device give the same pairs. Glands that
-    would not fit are shrunk, shifts likewise. Raises InputError for a lattice under 64 mm or a generator elsewhere.
+    All randomness comes from the CPU `generator`: the same seed, count, lattice and device give the same pairs. Glands
+    that would not fit are shrunk, shifts likewise. Raises InputError for a lattice under 64 mm or another generator.
     """
     extent_mm = min(shape) * spacing_mm
     if count < 1 or extent_mm < SMALLEST_MM:
@@ -68,11 +71,17 @@ def simulate_pairs(
     if generator.device.type != "cpu":
         raise InputError(f"simulate_pairs needs a CPU generator, got one on {generator.device}: use torch.Generator()")
     device = torch.device(device)
-    size = CHUNK_CPU if device.type == "cpu" else CHUNK_GPU
     grid = Grid.centered((0.0, 0.0, 0.0), shape, (spacing_mm, spacing_mm, spacing_mm))
+    size = _chunk_size(grid, device)
     sizes = [min(size, count - first) for first in range(0, count, size)]
     with torch.no_grad():
         return _join([_simulate_chunk(size, generator, settings, grid, device) for size in sizes])
+
+
+def _chunk_size(grid: Grid, device: torch.device) -> int:
+    if device.type != "cpu":
+        return CHUNK_GPU
+    return min(CHUNK_CPU_MOST, max(CHUNK_CPU_LEAST, CHUNK_CPU_VOXELS // math.prod(grid.shape)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ from typing import TypeAlias
 
 from crossalign.errors import InputError
 
-Range: TypeAlias = tuple[float, float]
+# int is spelt out because the tests check types at run time, where 0 is not a float.
+Range: TypeAlias = tuple[float | int, float | int]
 
 
 def _check_ranges(settings: object, lowest: float = 0.0) -> None:

@@ -11,10 +11,10 @@ from crossalign.simulate.draws import chance, normal, uniform
 from crossalign.simulate.lattice import apply_separable, blur_matrices, soft_box
 from crossalign.simulate.paint import Tissues, draw_tissues, paint, texture
 from crossalign.simulate.sector import Sector
-from crossalign.simulate.settings import UltrasoundSettings
+from crossalign.simulate.settings import Range, UltrasoundSettings
 from crossalign.types import Shape
 
-ECHO: dict[str, tuple[float, float]] = {
+ECHO: dict[str, Range] = {
     "background": (0.4, 0.75),
     "obturator": (0.2, 0.45),
     "levator": (0.2, 0.4),
@@ -80,7 +80,7 @@ def draw_ultrasound(
     seen = 0.25 + (tissues.gland + tissues.background) / 2
     width = settings.speckle[1] - settings.speckle[0]
     attenuation = uniform(settings.attenuation_per_mm, (n,), generator)
-    gain = uniform((0.5, 1.5), (n,), generator) * torch.exp(attenuation * uniform((0, 25), (n,), generator))
+    gain = uniform((0.6, 1.7), (n,), generator) * torch.exp(attenuation * uniform((0, 25), (n,), generator))
     return UltrasoundScan(
         tissues=tissues,
         shadow_per_mm=shadow if settings.shadows else torch.zeros_like(shadow),

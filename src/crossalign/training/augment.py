@@ -39,7 +39,9 @@ class Warp:
         return torch.linalg.solve(self.matrix, (offsets_mm - self.shift_mm[:, None]).mT).mT
 
 
-def draw_warp(count: int, extent_mm: float, settings: Augmentation, generator: torch.Generator, device: torch.device) -> Warp:
+def draw_warp(
+    count: int, extent_mm: float, settings: Augmentation, generator: torch.Generator, device: torch.device
+) -> Warp:
     """Draw `count` warps for a crop of this extent."""
 
     def uniform(*shape: int) -> Tensor:
@@ -54,8 +56,10 @@ def draw_warp(count: int, extent_mm: float, settings: Augmentation, generator: t
         sign = (torch.rand(count, generator=generator) < 0.5).float() * 2 - 1
         stretch = stretch * torch.stack((sign, torch.ones(count), torch.ones(count)), dim=-1)
     matrix = rotation * stretch[:, None, :]
-    drawn = (matrix, uniform(3) * settings.shift_mm, knots(settings.bend_mm), knots(settings.part_mm))
-    return Warp(*(value.to(device) for value in drawn), reach_mm=extent_mm * 1.5)
+    shift_mm, bend_mm, part_mm = uniform(3) * settings.shift_mm, knots(settings.bend_mm), knots(settings.part_mm)
+    return Warp(
+        matrix.to(device), shift_mm.to(device), bend_mm.to(device), part_mm.to(device), reach_mm=extent_mm * 1.5
+    )
 
 
 def vary_intensity(volume: Volume, settings: Augmentation, generator: torch.Generator) -> Volume:
@@ -74,7 +78,8 @@ def vary_intensity(volume: Volume, settings: Augmentation, generator: torch.Gene
     noise = torch.randn(volume.shape, generator=torch.Generator(device).manual_seed(noise_seed), device=device)
     amount = (uniform(1, 1, 1, 1) + 1) / 2 * settings.noise
     varied = varied * torch.exp(field) + noise * amount
-    return torch.where(empty | _boxes(volume, settings.blank, generator), torch.zeros_like(varied), varied.clamp(0, 1.5))
+    dark = empty | _boxes(volume, settings.blank, generator)
+    return torch.where(dark, torch.zeros_like(varied), varied.clamp(0, 1.5))
 
 
 def _boxes(volume: Volume, chance: float, generator: torch.Generator) -> Tensor:

@@ -38,7 +38,7 @@ class Bank:
         return len(self.fixed)
 
     def reference(self, index: Tensor) -> Rigid:
-        """Reference transforms, fixed to moving, of these cases."""
+        """Return the reference transforms, fixed to moving, of these cases."""
         return Rigid(self.rotation[index], self.translation_mm[index])
 
     def fixed_at(self, index: Tensor, points_mm: PointLattice, label: bool) -> Volume:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from crossalign.errors import WeightsError
 from crossalign.output import whole_file
 
+UNUSABLE = (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -23,8 +25,10 @@ class Progress:
     settings: str
 
 
-def save_checkpoint(path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write model, running mean, optimizer state and progress; no random state is needed, each step has its own seed."""
+def save_checkpoint(
+    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write model, running mean, optimizer state and progress; each step has its own seed, so no random state."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("model", model), ("average", average)):
         tensors |= {f"{prefix}/{name}": value for name, value in module.state_dict().items()}
@@ -35,22 +39,44 @@ def save_checkpoint(path: Path, model: nn.Module, average: nn.Module, optimizer:
         save_file(tensors, partial, {"progress": json.dumps(vars(progress))})
 
 
-def load_checkpoint(path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def read_progress(path: Path) -> Progress:
+    """Read where a run stands without its tensors; raises WeightsError."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return Progress(**json.loads((file.metadata() or {})["progress"]))
+    except UNUSABLE as error:
+        raise _refusal(path, error) from error
+
+
+def load_checkpoint(path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Restore what `save_checkpoint` wrote into the three; raises WeightsError."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            progress = Progress(**json.loads((file.metadata() or {})["progress"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         model.load_state_dict(_under("model/", tensors))
         average.load_state_dict(_under("average/", tensors))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path}: not a checkpoint of this run: {' '.join(str(error).split())[:300]}") from error
+        _load_optimizer(_under("optimizer/", tensors), optimizer)
+    except UNUSABLE as error:
+        raise _refusal(path, error) from error
+
+
+def _load_optimizer(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("optimizer/", tensors).items():
+    for name, value in tensors.items():
         number, _, leaf = name.partition("/")
-        state.setdefault(int(number), {})[leaf] = value
+        like = parameters[int(number)]
+        if value.dim() and value.shape != like.shape:
+            raise ValueError(f"optimizer state {name} is {tuple(value.shape)}, expected {tuple(like.shape)}")
+        # Moments take their parameter's layout in memory, as they had it: kernels may round by layout.
+        state.setdefault(int(number), {})[leaf] = torch.empty_like(like).copy_(value) if value.dim() else value
+    if len(state) != len(parameters):
+        raise ValueError(f"it holds the optimizer's state of {len(state)} tensors, expected {len(parameters)}")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return progress
+
+
+def _refusal(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path}: not a checkpoint of this run: {' '.join(str(error).split())[:300]}")
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

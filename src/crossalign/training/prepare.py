@@ -1,12 +1,13 @@
 """Banks from files or from the simulator: the only part of this room that reads images."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from crossalign.cases import LoadedCase
+from crossalign.cases import LoadedCase, in_split, load_case, read_manifest
 from crossalign.errors import InputError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, scale_intensity, to_working_spacing
@@ -28,6 +29,18 @@ class _Row:
     center_mm: Tensor
     fixed_to_moving: Rigid
     surface_mm: Points
+
+
+def banks_from_manifest(manifest: str | os.PathLike[str], stage: StageSettings) -> tuple[Bank, Bank]:
+    """Read a manifest's train and val splits; raises ManifestError where one is missing, or a file's own error."""
+    cases = read_manifest(manifest)
+    train, val = (bank_from_cases((load_case(case) for case in in_split(cases, split)), stage) for split in ("train", "val"))
+    return train, val
+
+
+def banks_from_simulation(count: int, seed: int, stage: StageSettings) -> tuple[Bank, Bank]:
+    """Simulate `count` training pairs and a tenth as many (8 at least) to validate on, from unrelated seeds."""
+    return bank_from_simulation(count, 2 * seed, stage), bank_from_simulation(max(8, count // 10), 2 * seed + 1, stage)
 
 
 def bank_from_cases(cases: Iterable[LoadedCase], stage: StageSettings) -> Bank:

@@ -34,7 +34,7 @@ def draw_batch(
 
     In the crop's frame the fixed image is F(q) = fixed(warp(q)) and the moving one, seen through the start E, is
     M(q) = moving(reference(warp(E(q)))): the correction to find is E^-1 whatever the warp. The generator lives on the
-    CPU, so that a seed gives the same pairs on every device.
+    CPU, so that a seed gives the same pairs on every device, but for the augmentation's noise.
     """
     device, count = bank.fixed.device, len(index)
     warp = draw_warp(count, stage.extent_mm(), augmentation, generator, device)
@@ -49,14 +49,16 @@ def draw_batch(
     seen = start.apply(lattice.flatten(1, 3)).reshape(lattice.shape)
     target_points = (warp(seen, moving=True) + place).flatten(1, 3)
     moving = bank.moving_at(index, bank.reference(index).apply(target_points).reshape(lattice.shape))
-    if augmentation is not NO_AUGMENTATION:
+    if augmentation != NO_AUGMENTATION:
         if stage.fixed_input == "image":
             fixed = vary_intensity(fixed, augmentation, generator)
         moving = vary_intensity(moving, augmentation, generator)
     return Batch(fixed, moving, start.inverse(), surface)
 
 
-def validation_batches(bank: Bank, stage: StageSettings, start_sre_mm: tuple[float, float], starts: int, seed: int) -> list[Batch]:
+def validation_batches(
+    bank: Bank, stage: StageSettings, start_sre_mm: tuple[float, float], starts: int, seed: int
+) -> list[Batch]:
     """Cut `starts` fixed crop pairs for every case of the bank, without augmentation; one batch for each round."""
     index = torch.arange(len(bank), device=bank.fixed.device)
     generator = torch.Generator().manual_seed(seed)

@@ -1,5 +1,6 @@
 """Settings of a training run; they validate themselves and are saved beside the weights."""
 
+import math
 from dataclasses import dataclass, field
 
 from crossalign.errors import InputError
@@ -7,6 +8,7 @@ from crossalign.models import StageSettings
 
 LOSSES = ("sre", "parameters")
 SCHEDULES = ("cosine", "paper")
+LARGEST_SCALE = 0.6  # an axis is stretched by 1 +- 4/3 of it, and must not vanish
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -32,8 +34,11 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 0:
-                raise InputError(f"augmentation '{name}' must be 0 or more, got {value}")
+            if not 0 <= value < math.inf:
+                raise InputError(f"augmentation '{name}' must be 0 or more and finite, got {value}")
+        for name, most in (("scale", LARGEST_SCALE), ("blank", 1.0)):
+            if getattr(self, name) > most:
+                raise InputError(f"augmentation '{name}' must be {most:g} or less, got {getattr(self, name)}")
 
 
 NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -65,15 +70,22 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         low, high = self.start_sre_mm
-        if not 0 <= low <= high:
-            raise InputError(f"the starts' SRE runs from 0 or more upwards, got {self.start_sre_mm} mm")
+        if not 0 <= low <= high < math.inf:
+            raise InputError(f"the starts' SRE runs from 0 or more upwards and is finite, got {self.start_sre_mm} mm")
         for name in ("steps", "batch", "val_starts", "val_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"'{name}' must be 1 or more, got {getattr(self, name)}")
         if self.batch < 2:
             raise InputError("'batch' must be 2 or more: batch normalisation needs it")
-        if not self.rate > 0 or not 0 <= self.average < 1:
+        if not 0 < self.rate < math.inf or not 0 <= self.average < 1:
             raise InputError(f"'rate' must be over 0 and 'average' in [0, 1), got {self.rate} and {self.average}")
+        if not 0 <= self.weight_decay < math.inf or not 0 <= self.seed < 2**31:
+            raise InputError(
+                f"'weight_decay' must be 0 or more and 'seed' in [0, 2^31), got {self.weight_decay} and {self.seed}"
+            )
+        self._check_choices()
+
+    def _check_choices(self) -> None:
         choices = (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS))
         for name, allowed in choices:
             if getattr(self, name) not in allowed:

@@ -1,7 +1,7 @@
 /* Painting slices on a canvas: every plane is drawn to one scale, in mm, centred in a square. */
 
 const GREY = [1, 1, 1], AMBER = [1, 0.74, 0.36];
-const FIXED_LINE = "#3fe0f0", MOVING_LINE = "#ff8a3d";
+const FIXED_LINE = "#3fe0f0", MOVING_LINE = "#ff6ad5";
 const LABEL = "#f4f1e6", SHADOW = "rgba(0, 0, 0, 0.75)";
 
 /* Screen geometry of one plane: pixels for each voxel, and where voxel (0, 0) begins. */
@@ -11,28 +11,29 @@ function frameOf(canvas, sizes, plane) {
   return { scale, width, height, left: (canvas.width - width) / 2, top: (canvas.height - height) / 2 };
 }
 
-function toPicture(width, height, colourAt) {
-  const picture = new OffscreenCanvas(width, height), context = picture.getContext("2d");
-  const pixels = context.createImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    const [red, green, blue] = colourAt(i);
-    pixels.data.set([red, green, blue, 255], 4 * i);
+/* A grey part and a tinted part, added: both are functions from voxel to 0..254. */
+function toPicture(slice, tint, greyAt, tintedAt) {
+  const picture = new OffscreenCanvas(slice.width, slice.height), context = picture.getContext("2d");
+  const image = context.createImageData(slice.width, slice.height), pixels = image.data;
+  for (let i = 0; i < slice.values.length; i++) {
+    const grey = greyAt(i), tinted = tintedAt(i);
+    for (let part = 0; part < 3; part++) pixels[4 * i + part] = grey + tint[part] * tinted;
+    pixels[4 * i + 3] = 255;
   }
-  context.putImageData(pixels, 0, 0);
+  context.putImageData(image, 0, 0);
   return picture;
 }
 
+/* Bytes are 1 to 255 inside the scan and 0 beyond its border. */
 function scanPicture(slice, tint) {
-  return toPicture(slice.width, slice.height, (i) => tint.map((share) => share * Math.max(0, slice.values[i] - 1)));
+  return toPicture(slice, tint, () => 0, (i) => Math.max(0, slice.values[i] - 1));
 }
 
-/* Where the moving scan has no data (0) the fixed one stays as it is until the last half of the slider. */
+/* Beyond the moving scan's border the fixed one stays as it is until the last half of the slider. */
 function blendPicture(fixed, moving, share, tint) {
   const alone = Math.min(1, 2 * (1 - share));
-  return toPicture(fixed.width, fixed.height, (i) => {
-    const f = Math.max(0, fixed.values[i] - 1), m = moving.values[i] - 1;
-    return tint.map((part) => (m < 0 ? alone * f : (1 - share) * f + share * part * m));
-  });
+  const greyAt = (i) => (moving.values[i] ? 1 - share : alone) * Math.max(0, fixed.values[i] - 1);
+  return toPicture(fixed, tint, greyAt, (i) => share * Math.max(0, moving.values[i] - 1));
 }
 
 function drawPicture(context, frame, picture) {
@@ -53,7 +54,7 @@ function clipToBoard(context, canvas, side) {
   context.clip();
 }
 
-function drawOutline(context, frame, slice, colour, dash, thickness) {
+function drawOutline(context, frame, slice, colour, thickness) {
   context.save();
   context.beginPath();
   for (const [x0, y0, x1, y1] of outlineOf(slice, 127.5)) {
@@ -66,7 +67,6 @@ function drawOutline(context, frame, slice, colour, dash, thickness) {
   context.stroke();
   context.strokeStyle = colour;
   context.lineWidth = thickness;
-  context.globalAlpha = dash;
   context.stroke();
   context.restore();
 }

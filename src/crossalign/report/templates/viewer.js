@@ -1,7 +1,7 @@
 /* The viewer: one state, three linked planes, and the controls that change it. */
 
 const viewer = document.getElementById("viewer");
-const status = document.getElementById("viewer-status");
+const notice = document.getElementById("viewer-status");
 const planeCanvases = [...viewer.querySelectorAll("canvas.plane")];
 const smallCanvases = [...viewer.querySelectorAll("canvas.small")];
 const control = (name) => viewer.querySelector(`[name="${name}"]`);
@@ -10,7 +10,7 @@ const ticked = (name) => Boolean(control(name) && control(name).checked);
 
 function startViewer(data, scans, outlines) {
   const sizes = data.sizes, position = [...data.start_voxel];
-  let waiting = false;
+  let waiting = false, travelled = 0;
 
   const sliceOf = (volume, plane) => takeSlice(volume, sizes, plane, position[plane.through]);
   const onScreenRow = (plane) => (plane.flip ? sizes[plane.row] - 1 - position[plane.row] : position[plane.row]);
@@ -20,7 +20,7 @@ function startViewer(data, scans, outlines) {
     for (const name of names) {
       if (!outlines[name]) continue;
       const colour = name === "fixed" ? FIXED_LINE : MOVING_LINE;
-      drawOutline(context, frame, sliceOf(outlines[name], plane), colour, 1, thickness);
+      drawOutline(context, frame, sliceOf(outlines[name], plane), colour, thickness);
     }
   }
 
@@ -72,7 +72,7 @@ function startViewer(data, scans, outlines) {
     planeCanvases.forEach(drawPlane);
     smallCanvases.forEach(drawSmall);
     document.getElementById("place").textContent = position.map((index, axis) => placeName(axis, index, data)).join(", ");
-    document.getElementById("blend-value").textContent = `${control("blend").value} % moving`;
+    document.getElementById("blend-value").textContent = `${control("blend").value} %`;
     document.getElementById("square-value").textContent = `${control("square").value} mm`;
     document.getElementById("blend-control").hidden = chosen("mode") !== "blend";
     document.getElementById("square-control").hidden = chosen("mode") === "blend";
@@ -113,8 +113,11 @@ function startViewer(data, scans, outlines) {
   function onWheel(event) {
     if (event.ctrlKey || event.deltaY === 0) return; // with Ctrl the page zooms
     event.preventDefault();
+    travelled += event.deltaMode === 0 ? event.deltaY : 40 * event.deltaY; // touchpads send many small parts
+    if (Math.abs(travelled) < 40) return;
     const through = PLANES[event.currentTarget.dataset.plane].through;
-    moveTo(through, position[through] - Math.sign(event.deltaY));
+    moveTo(through, position[through] - Math.sign(travelled));
+    travelled = 0;
   }
 
   function onKey(event) {
@@ -156,11 +159,11 @@ async function openViewer() {
   const data = JSON.parse(document.getElementById("viewer-data").textContent);
   const voxels = data.sizes.reduce((product, size) => product * size, 1);
   startViewer(data, await unpackAll(data.scans, voxels), await unpackAll(data.outlines, voxels));
-  status.hidden = true;
+  notice.hidden = true;
 }
 
 openViewer().catch((error) => {
   viewer.dataset.state = "failed";
-  status.textContent = `The pictures cannot be shown: ${error.message}`;
+  notice.textContent = `The pictures cannot be shown: ${error.message}`;
 });
 window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));

@@ -1,0 +1,65 @@
+"""Gradient transfer (Qabf of Xydeas and Petrovic 2000) in 3-D, differentiable."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crossalign.types import Volume
+
+# As published: strength (g) and orientation (a).
+GAIN_G, SLOPE_G, MIDDLE_G = 0.9994, -15.0, 0.5
+GAIN_A, SLOPE_A, MIDDLE_A = 0.9879, -22.0, 0.8
+TINY = 1e-20
+
+
+def gradient_transfer_score(fused: Volume, a: Volume, b: Volume) -> Tensor:
+    """Share of both inputs' gradients that the fused volume keeps, weighed by their strength; a scalar, 0 to 1.
+
+    NaN where neither input has a gradient. Volumes have one channel.
+    """
+    gradient = sobel(fused)
+    kept_a, strength_a = _kept(gradient, sobel(a))
+    kept_b, strength_b = _kept(gradient, sobel(b))
+    return (kept_a * strength_a + kept_b * strength_b).sum() / (strength_a + strength_b).sum()
+
+
+def gradient_transfer_loss(fused: Volume, a: Volume, b: Volume) -> Tensor:
+    """1 - `gradient_transfer_score`."""
+    return 1 - gradient_transfer_score(fused, a, b)
+
+
+def sobel(volume: Volume) -> Volume:
+    """Gradient (b, 3, z, y, x), along z, y, x, of a volume of one channel: 3^3 Sobel, the border repeated."""
+    padded = F.pad(volume, [1] * 6, mode="replicate")
+    smooth_x, slope_x = _smooth(padded, 4), _slope(padded, 4)
+    smooth_xy = _smooth(smooth_x, 3)
+    return torch.cat((_slope(smooth_xy, 2), _smooth(_slope(smooth_x, 3), 2), _smooth(_smooth(slope_x, 3), 2)), dim=1)
+
+
+def _smooth(volume: Tensor, axis: int) -> Tensor:
+    inner = volume.shape[axis] - 2
+    return volume.narrow(axis, 0, inner) + 2 * volume.narrow(axis, 1, inner) + volume.narrow(axis, 2, inner)
+
+
+def _slope(volume: Tensor, axis: int) -> Tensor:
+    inner = volume.shape[axis] - 2
+    return volume.narrow(axis, 2, inner) - volume.narrow(axis, 0, inner)
+
+
+def _kept(fused: Volume, source: Volume) -> tuple[Tensor, Tensor]:
+    """How well gradients `fused` keep gradients `source` (0 to 1), and the strength of the latter: (b, z, y, x)."""
+    square_f, square_s = fused.square().sum(1), source.square().sum(1)
+    strength_f, strength_s = _root(square_f), _root(square_s)
+    larger, smaller = torch.maximum(strength_f, strength_s), torch.minimum(strength_f, strength_s)
+    ratio = smaller / larger.clamp(min=TINY)
+    along = (fused * source).sum(1).abs()
+    across = (square_f * square_s - along**2).clamp(min=TINY).sqrt()
+    alignment = 1 - torch.atan2(across, along) / (torch.pi / 2)
+    quality_g = GAIN_G * torch.sigmoid(-SLOPE_G * (ratio - MIDDLE_G))
+    quality_a = GAIN_A * torch.sigmoid(-SLOPE_A * (alignment - MIDDLE_A))
+    return torch.where(smaller > 0, quality_g * quality_a, torch.zeros_like(ratio)), strength_s
+
+
+def _root(square: Tensor) -> Tensor:
+    """Square root whose derivative at 0 is 0, not infinite."""
+    return torch.where(square > 0, square.clamp(min=1e-30).sqrt(), torch.zeros_like(square))

@@ -1,0 +1,161 @@
+"""The protocol with methods whose outcome is known."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tests.evaluation.toys import REFERENCE, Crashing, Toy, rigid, toy_case, written_case
+
+from crossalign.cases import Case, LoadedCase
+from crossalign.errors import ImageError, InputError, OverlapError
+from crossalign.evaluation import Evaluation, Row, StartRange, evaluate, parse_starts, protocol, scores_of
+from crossalign.geometry import Rigid
+from crossalign.registration import Identity, Method
+
+STARTS = parse_starts("4,0-8")
+NEAR = rigid(3.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+NOT_A_NUMBER = Rigid(torch.full((3, 3), math.nan).double(), torch.zeros(3).double())
+
+
+def of(evaluation: Evaluation, method: str) -> list[Row]:
+    return [row for row in evaluation.rows if row.method == method]
+
+
+def test_rows_come_in_order_with_who_and_where_from() -> None:
+    cases = [toy_case("one", "p1"), toy_case("two", "p2")]
+    evaluation = evaluate(cases, {"a": Identity(), "b": Toy()}, STARTS, 2, 5)
+    keys = [(row.case, row.start, row.repeat, row.method) for row in evaluation.rows]
+    expected = [(c, s, r, m) for c in ("one", "two") for s in ("4", "0-8") for r in (0, 1) for m in ("a", "b")]
+    assert keys == expected
+    assert {(row.case, row.patient, row.split) for row in evaluation.rows} == {
+        ("one", "p1", "val"),
+        ("two", "p2", "val"),
+    }
+    assert (evaluation.methods, evaluation.starts, evaluation.count, evaluation.seed) == (
+        ("a", "b"),
+        ("4", "0-8"),
+        2,
+        5,
+    )
+    assert evaluation.settings == {"a": {}, "b": {"steps": "1"}}
+    assert evaluation.failed() == ()
+
+
+def test_identity_ends_where_it_started() -> None:
+    for row in evaluate([toy_case()], {"identity": Identity()}, STARTS, 3, 0).rows:
+        assert row.after == row.before
+        assert [step.sre_mm for step in row.steps] == [row.before.sre_mm]
+        assert row.start == "0-8" or row.before.sre_mm == pytest.approx(4.0, abs=0.01)
+
+
+def test_the_truth_scores_what_the_case_allows() -> None:
+    for row in evaluate([toy_case()], {"oracle": Toy(warnings=("far",))}, STARTS, 2, 0).rows:
+        assert row.after.sre_mm == pytest.approx(0.0, abs=1e-9)
+        assert row.after.tre_mm == pytest.approx(2.0)  # planted in the landmarks
+        assert row.after.dice > max(0.9, row.before.dice)
+        assert row.warnings == ("far",)
+
+
+def test_every_stage_is_measured() -> None:
+    (row,) = evaluate([toy_case()], {"two": Toy((NEAR, rigid(*[0.0] * 4, 0.0, 0.0)))}, STARTS[:1], 1).rows
+    assert [step.name for step in row.steps] == ["step0", "step1"]
+    assert [step.sre_mm for step in row.steps] == pytest.approx([3.0, 0.0], abs=1e-9)
+    assert [step.seconds for step in row.steps] == [0.25, 0.5]
+    assert row.after.sre_mm == pytest.approx(0.0, abs=1e-9)
+    assert row.seconds >= 0
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Crashing(), "ZeroDivisionError: it broke"),
+        (Crashing(OverlapError("the start is off")), "the start is off"),
+        (Crashing(RuntimeError()), "RuntimeError: no message"),
+        (Toy((NOT_A_NUMBER,)), "NaN"),
+    ],
+)
+def test_a_failure_becomes_a_row_with_the_starts_numbers(method: Method, message: str) -> None:
+    evaluation = evaluate([toy_case()], {"good": Toy(), "bad": method}, STARTS[:1], 2, 0)
+    assert len(evaluation.rows) == 4
+    for good, bad in zip(of(evaluation, "good"), of(evaluation, "bad"), strict=True):
+        assert message in bad.error
+        assert "\n" not in bad.error
+        assert (bad.before, bad.after, bad.steps) == (good.before, good.before, ())
+        assert good.error == ""
+    assert evaluation.failed() == tuple(of(evaluation, "bad"))
+
+
+def test_a_start_without_overlap_is_a_failure_of_that_registration() -> None:
+    (row,) = evaluate([toy_case()], {"identity": Identity()}, [StartRange(58.0, 58.0)], 1, 0).rows
+    assert "no point of gland" in row.error
+    assert row.after.sre_mm == pytest.approx(58.0, abs=0.01)
+
+
+def test_what_a_case_lacks_is_nan() -> None:
+    scores = scores_of(toy_case(complete=False), REFERENCE)
+    assert scores.sre_mm == 0
+    assert math.isnan(scores.tre_mm)
+    assert math.isnan(scores.dice)
+
+
+def test_seeds_and_other_cases_do_not_change_a_case() -> None:
+    def start_errors(cases: list[LoadedCase], seed: int) -> list[float]:
+        rows = evaluate(cases, {"identity": Identity()}, STARTS[1:], 3, seed).rows
+        return [row.before.sre_mm for row in rows if row.case == "toy"]
+
+    alone = start_errors([toy_case()], 0)
+    assert start_errors([toy_case("first"), toy_case(), toy_case("last")], 0) == alone
+    assert start_errors([toy_case()], 1) != alone
+
+
+def test_cases_from_files_are_read_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = toy_case("disk", complete=False)
+    case = written_case(loaded, tmp_path / "disk")
+    reads: list[str] = []
+    load = protocol.load_case
+
+    def counted(wanted: Case) -> LoadedCase:
+        reads.append(wanted.name)
+        return load(wanted)
+
+    monkeypatch.setattr(protocol, "load_case", counted)
+    from_files = evaluate([case], {"identity": Identity(), "oracle": Toy()}, STARTS, 2, 0)
+    in_memory = evaluate([loaded], {"identity": Identity(), "oracle": Toy()}, STARTS, 2, 0)
+    assert reads == ["disk"]
+    for ours, theirs in zip(from_files.rows, in_memory.rows, strict=True):
+        # surface_points may be asked for more points than the toy keeps, so the two draw different starts.
+        assert ours.error == theirs.error == ""
+        assert ours.method == "identity" or ours.after.sre_mm < 1e-3
+
+
+def test_a_case_that_cannot_be_read_is_raised(tmp_path: Path) -> None:
+    case = written_case(toy_case(), tmp_path / "case")
+    case.moving.write_bytes(b"not an image")
+    with pytest.raises(ImageError, match=r"moving\.nrrd"):
+        evaluate([case], {"identity": Identity()}, STARTS, 1)
+
+
+def test_progress_is_told_after_each_registration() -> None:
+    told: list[tuple[int, int, str]] = []
+    cases = [toy_case("one"), toy_case("two")]
+    evaluate(
+        cases, {"identity": Identity()}, STARTS[:1], 2, 0, lambda done, total, row: told.append((done, total, row.case))
+    )
+    assert told == [(1, 4, "one"), (2, 4, "one"), (3, 4, "two"), (4, 4, "two")]
+
+
+def test_requests_that_make_no_table_are_refused() -> None:
+    case, methods = toy_case(), {"identity": Identity()}
+    with pytest.raises(InputError, match="1 case or more"):
+        evaluate([], methods, STARTS, 1)
+    with pytest.raises(InputError, match="1 method or more"):
+        evaluate([case], {}, STARTS, 1)
+    with pytest.raises(InputError, match="1 start or more, got none"):
+        evaluate([case], methods, [], 1)
+    with pytest.raises(InputError, match="1 start or more for each case, got 0"):
+        evaluate([case], methods, STARTS, 0)
+    with pytest.raises(InputError, match="the start 4 is given twice"):
+        evaluate([case], methods, [STARTS[0], STARTS[0]], 1)
+    with pytest.raises(InputError, match="'toy' is given twice"):
+        evaluate([case, toy_case()], methods, STARTS, 1)
