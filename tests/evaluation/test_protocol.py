@@ -1,16 +1,17 @@
 """The protocol with methods whose outcome is known."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tests.evaluation.toys import REFERENCE, Crashing, Toy, rigid, toy_case, written_case
 
-from crossalign.cases import Case, LoadedCase
+from crossalign.cases import Case, LoadedCase, load_case
 from crossalign.errors import ImageError, InputError, OverlapError
-from crossalign.evaluation import Evaluation, Row, StartRange, evaluate, parse_starts, protocol, scores_of
-from crossalign.geometry import Rigid
+from crossalign.evaluation import Evaluation, Row, evaluate, parse_starts, protocol, scores_of
+from crossalign.geometry import Grid, Rigid
 from crossalign.registration import Identity, Method
 
 STARTS = parse_starts("4,0-8")
@@ -87,9 +88,12 @@ def test_a_failure_becomes_a_row_with_the_starts_numbers(method: Method, message
 
 
 def test_a_start_without_overlap_is_a_failure_of_that_registration() -> None:
-    (row,) = evaluate([toy_case()], {"identity": Identity()}, [StartRange(58.0, 58.0)], 1, 0).rows
+    case = toy_case()
+    far = Grid.centered((900.0, 0.0, 0.0), case.moving.grid.shape, (2.0, 2.0, 2.0))
+    away = replace(case, moving=replace(case.moving, grid=far))
+    (row,) = evaluate([away], {"identity": Identity()}, STARTS[:1], 1, 0).rows
     assert "no point of gland" in row.error
-    assert row.after.sre_mm == pytest.approx(58.0, abs=0.01)
+    assert row.after.sre_mm == pytest.approx(4.0, abs=0.01)
 
 
 def test_what_a_case_lacks_is_nan() -> None:
@@ -113,11 +117,10 @@ def test_cases_from_files_are_read_once_each(tmp_path: Path, monkeypatch: pytest
     loaded = toy_case("disk", complete=False)
     case = written_case(loaded, tmp_path / "disk")
     reads: list[str] = []
-    load = protocol.load_case
 
     def counted(wanted: Case) -> LoadedCase:
         reads.append(wanted.name)
-        return load(wanted)
+        return load_case(wanted)
 
     monkeypatch.setattr(protocol, "load_case", counted)
     from_files = evaluate([case], {"identity": Identity(), "oracle": Toy()}, STARTS, 2, 0)

@@ -96,12 +96,12 @@ class Crashing(Method):
     def settings(self) -> dict[str, str]:
         return {}
 
-    def solve(self, problem: Problem) -> Solution:
+    def solve(self, problem: Problem) -> Solution:  # noqa: ARG002
         raise self.error
 
 
 def row(case: str, method: str, start_mm: float, sre_mm: tuple[float, ...], repeat: int = 0, error: str = "") -> Row:
-    """One registration of patient `case[0]` from range 0-20, a second for each stage; TRE and Dice are made up from SRE."""
+    """One registration of patient `case[0]` from range 0-20; TRE and Dice are made up from SRE."""
     steps = tuple(StepScore(f"s{i}", value, 0.01 * (i + 1)) for i, value in enumerate(sre_mm))
     last = sre_mm[-1] if sre_mm else start_mm
     before, after = (Scores(value, value + 1, 1 - value / 20) for value in (start_mm, last))

@@ -1,5 +1,7 @@
 """A small made-up pair: a bright gland in a striped scan, and the same scan through a known transform."""
 
+from typing import Any
+
 import torch
 
 from crossalign.geometry import Grid, Rigid
@@ -32,9 +34,9 @@ def shift(x: float, y: float, z: float) -> Rigid:
     return Rigid(torch.eye(3, dtype=torch.float64), torch.tensor([x, y, z], dtype=torch.float64))
 
 
-def result(**changes: object) -> RegistrationResult:
+def result(**changes: Any) -> RegistrationResult:
     """From a start 10 mm off to the truth; the moving scan is the fixed one, so the truth is the identity."""
-    fields = {
+    fields: dict[str, Any] = {
         "fixed_to_moving": Rigid.identity(),
         "initial": shift(8.0, 0.0, -6.0),
         "center_mm": CENTER_MM,
@@ -44,4 +46,4 @@ def result(**changes: object) -> RegistrationResult:
         "warnings": (),
         "settings": {"bins": "32"},
     }
-    return RegistrationResult(**(fields | changes))  # type: ignore[arg-type]
+    return RegistrationResult(**(fields | changes))

@@ -3,6 +3,8 @@ import gzip
 
 import pytest
 import torch
+from tests.report import pair
+
 from crossalign.geometry import Grid
 from crossalign.images import Image, LabelMap
 from crossalign.report.display import (
@@ -14,7 +16,6 @@ from crossalign.report.display import (
     scan_bytes,
     scan_grey,
 )
-from tests.report import pair
 
 
 def test_the_grid_is_isotropic_along_the_patient_and_holds_the_gland() -> None:
@@ -57,7 +58,9 @@ def test_a_scan_that_is_empty_in_view_makes_no_nan() -> None:
 def test_a_fine_scan_is_averaged_and_not_skipped_through() -> None:
     fine = Grid.centered((0.0, 0.0, 0.0), (64, 64, 64), (0.5, 0.5, 0.5))
     index = fine.points_voxel().sum(-1).long()
-    stripes = Image((index % 2).float(), fine)
+    voxels = 1.0 + (index % 2).float()
+    voxels[0, 0, 0] = 0.0
+    stripes = Image(voxels, fine)
     coarse = Grid.centered((0.0, 0.0, 0.0), (20, 20, 20), (1.0, 1.0, 1.0))
     grey = scan_grey(stripes, coarse)
     assert bool(((grey - 0.5).abs() < 0.01).all())

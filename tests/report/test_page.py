@@ -2,23 +2,25 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.report import pair
+
 from crossalign.errors import ImageError, OutputError
 from crossalign.images import Image, LabelMap
 from crossalign.registration.problem import Step
 from crossalign.report import ReportInput, render_report, write_report
-from tests.report import pair
 
 
-def page(**changes: object) -> str:
+def page(**changes: Any) -> str:
     report = ReportInput(
         fixed=pair.scan("smith_john_mr.nii.gz"),
         moving=pair.scan("smith_john_us.nii.gz"),
         result=pair.result(),
         fixed_mask=pair.gland(),
-        moving_mask=pair.gland(),
+        moving_mask=LabelMap(pair.gland().labels, pair.grid(), "smith_john_us_gland.nii.gz"),
         errors_mm={"SRE before": 10.0, "SRE after": 0.25, "TRE after": 3.5},
     )
     return render_report(dataclasses.replace(report, **changes))
@@ -130,7 +132,7 @@ def test_a_noisy_pair_stays_under_4_mb() -> None:
 
 
 def test_the_file_is_whole_or_absent(tmp_path: Path) -> None:
-    given = {"fixed": pair.scan(), "moving": pair.scan(), "result": pair.result()}
+    given: dict[str, Any] = {"fixed": pair.scan(), "moving": pair.scan(), "result": pair.result()}
     target = tmp_path / "doe_jane.html"
     write_report(target, **given)
     first = target.read_bytes()

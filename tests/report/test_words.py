@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from crossalign.geometry import Rigid
 from crossalign.report.page import seen_motion
 from crossalign.report.words import Motion, rotation_vector_deg
-from hypothesis import given
-from hypothesis import strategies as st
 
 ORIGIN = torch.zeros(3, dtype=torch.float64)
 FINITE = st.floats(-30, 30)

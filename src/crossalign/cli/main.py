@@ -63,12 +63,13 @@ def _say(outcome: Outcome) -> None:
         typer.echo(f"crossalign: warning: {warning}", err=True)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         from crossalign import __version__
 
         typer.echo(f"crossalign {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -44,10 +44,10 @@ def ssim_map(x: Tensor, y: Tensor, space: int = 3) -> Tensor:
     offsets = torch.arange(-SSIM_RADIUS_VOXEL, SSIM_RADIUS_VOXEL + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offsets / SSIM_SIGMA_VOXEL) ** 2)
     kernels = [(weights / weights.sum()).tolist()] * space
-    mean_x, mean_y = _filtered(x, kernels), _filtered(y, kernels)
-    variance_x = _filtered(x * x, kernels) - mean_x**2
-    variance_y = _filtered(y * y, kernels) - mean_y**2
-    covariance = _filtered(x * y, kernels) - mean_x * mean_y
+    mean_x, mean_y = filtered(x, kernels), filtered(y, kernels)
+    variance_x = filtered(x * x, kernels) - mean_x**2
+    variance_y = filtered(y * y, kernels) - mean_y**2
+    covariance = filtered(x * y, kernels) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
     return luminance * (2 * covariance + SSIM_C2) / (variance_x + variance_y + SSIM_C2)
 
@@ -89,7 +89,7 @@ def _sobel(field: Tensor) -> Tensor:
     padded = F.pad(field[None, None], [1] * (2 * space), mode="replicate")[0, 0]
     smooth, slope = (1.0, 2.0, 1.0), (-1.0, 0.0, 1.0)
     parts = [[slope if axis == along else smooth for axis in range(space)] for along in range(space)]
-    return torch.stack([_filtered(padded, kernels) for kernels in parts])
+    return torch.stack([filtered(padded, kernels) for kernels in parts])
 
 
 def _square_norm(gradient: Tensor) -> Tensor:
@@ -102,11 +102,19 @@ def _norm(gradient: Tensor) -> Tensor:
     return torch.where(square > 0, square.clamp(min=1e-30).sqrt(), torch.zeros_like(square))
 
 
-def _filtered(field: Tensor, kernels: Sequence[Sequence[float]]) -> Tensor:
-    """Correlate the last axes with one kernel each, inside only."""
+def filtered(field: Tensor, kernels: Sequence[Sequence[float]]) -> Tensor:
+    """Correlate the last axes with one kernel each; only where the kernel lies inside.
+
+    A product with a banded matrix takes a fraction of the time of the convolution that it equals.
+    """
     for axis, kernel in enumerate(kernels, start=field.ndim - len(kernels)):
-        moved = field.movedim(axis, -1)
-        weights = torch.tensor(kernel, dtype=field.dtype, device=field.device)[None, None]
-        rows = moved.reshape(-1, 1, moved.shape[-1])
-        field = F.conv1d(rows, weights).reshape(*moved.shape[:-1], -1).movedim(-1, axis)
+        band = _band(field.shape[axis], kernel).to(field)
+        field = (field.movedim(axis, -1) @ band.T).movedim(-1, axis)
     return field
+
+
+def _band(size: int, kernel: Sequence[float]) -> Tensor:
+    band = torch.zeros(size - len(kernel) + 1, size, dtype=torch.float64)
+    for offset, weight in enumerate(kernel):
+        band.diagonal(offset).fill_(weight)
+    return band

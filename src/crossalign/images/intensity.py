@@ -26,15 +26,16 @@ def foreground(voxels: Scan) -> Mask:
 
 
 def scale_intensity(image: Image) -> Image:
-    """Clip the foreground to its 0.5th and 99.5th percentile and scale it to [0, 1]; the background becomes 0."""
+    """Clip the foreground to its 0.5th and 99.5th percentile and scale it to [0, 1]; the background becomes 0, a foreground of one value 1."""
     inside = foreground(image.voxels)
     values = image.voxels[inside].sort().values
     low = values[int((len(values) - 1) * LOW_PERCENTILE / 100)]
     high = values[int((len(values) - 1) * HIGH_PERCENTILE / 100)]
     if bool(high <= low):
         low, high = values[0], values[-1]
-    width = torch.where(high > low, high - low, torch.ones_like(high))
-    scaled = ((image.voxels - low) / width).clamp(0, 1)
+    if bool(high <= low):  # one value on an empty background, a mask say
+        return Image(inside.to(image.voxels), image.grid, image.name)
+    scaled = ((image.voxels - low) / (high - low)).clamp(0, 1)
     return Image(torch.where(inside, scaled, torch.zeros_like(scaled)), image.grid, image.name)
 
 

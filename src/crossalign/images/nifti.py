@@ -1,21 +1,38 @@
-"""Whether a NIfTI file holds all of its voxels: ITK reads a truncated one without a word, and the rest is noise."""
+"""What ITK's NIfTI reader keeps to itself: a truncated file is read as noise or zeros, and NaN and Inf as 0."""
+
+from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
+from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
+
+import numpy as np
 
 from crossalign.errors import ImageError
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 1 << 20
-# NIfTI version by header size: the format and place of the bits in a voxel and of the offset of the first voxel.
-FIELDS = {348: (("h", 72), ("f", 108)), 540: (("h", 14), ("q", 168))}
+HEADER_BYTES = 540
+# By header size (NIfTI-1 and -2): format and place of the type code, the bits in a voxel, the first voxel's offset.
+FIELDS = {348: (("h", 70), ("h", 72), ("f", 108)), 540: (("h", 12), ("h", 14), ("q", 168))}
+FLOAT_TYPES = {16: "f4", 64: "f8"}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the voxels stand in the file; `kind` is numpy's name of the type, or empty where it is not a float."""
+
+    first_byte: int
+    byte_count: int
+    kind: str
 
 
 def check_complete(path: Path, voxels: int) -> None:
-    """Raise ImageError where a NIfTI file (compressed or not) ends before its last voxel; other files pass."""
+    """Raise ImageError where a NIfTI file (compressed or not) ends early or holds NaN or Inf; other files pass."""
     try:
         with path.open("rb") as file:
             if file.read(2) != GZIP_MAGIC:
@@ -25,36 +42,39 @@ def check_complete(path: Path, voxels: int) -> None:
         with gzip.open(path) as stream:
             _check_stream(stream, path.name, voxels)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ImageError(
-            f"{path.name}: the compressed file is damaged or truncated: copy it again ({error})"
-        ) from error
+        raise ImageError(f"{path.name}: the compressed file is damaged or truncated: copy it again") from error
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _check_stream(stream: BufferedIOBase, name: str, voxels: int) -> None:
-    header = stream.read(540)
-    expected = _expected_bytes(header, voxels)
-    if expected is None:
+    layout = _layout(stream.read(HEADER_BYTES), voxels)
+    if layout is None:
         return
-    got = len(header)
-    while got < expected + CHUNK_BYTES:  # a little further than needed, so that gzip reaches its checksum
-        block = stream.read(CHUNK_BYTES)
+    stream.seek(layout.first_byte)
+    got, unusable = 0, 0
+    while got < layout.byte_count:
+        block = stream.read(min(CHUNK_BYTES, layout.byte_count - got))
         if not block:
-            break
+            raise ImageError(f"{name}: the file is truncated: {got} bytes of voxels, expected {layout.byte_count}")
         got += len(block)
-    if got < expected:
-        raise ImageError(f"{name}: the file is truncated: {got} bytes, expected {expected}: copy it again")
+        if layout.kind:
+            whole = block[: len(block) - len(block) % np.dtype(layout.kind).itemsize]
+            unusable += int(np.count_nonzero(~np.isfinite(np.frombuffer(whole, layout.kind))))
+    stream.read(CHUNK_BYTES)  # past the end, so that gzip compares its checksum
+    if unusable:
+        raise ImageError(f"{name}: {unusable} voxels are NaN or infinite: replace them first")
 
 
-def _expected_bytes(header: bytes, voxels: int) -> int | None:
-    """Read from the header how long the file must be; None where this is not a NIfTI file of its own (.nii)."""
+def _layout(header: bytes, voxels: int) -> _Layout | None:
+    """Read the header; None where this is not a NIfTI file of its own (.nii)."""
     for order in "<>":
         size = struct.unpack(f"{order}i", header[:4])[0] if len(header) >= 4 else 0
         if size not in FIELDS or len(header) < size or header[344:347] == b"ni1":
             continue
-        (bits_format, bits_at), (offset_format, offset_at) = FIELDS[size]
-        bits = struct.unpack_from(order + bits_format, header, bits_at)[0]
-        offset = struct.unpack_from(order + offset_format, header, offset_at)[0]
-        return int(offset) + voxels * bits // 8
+        values = [struct.unpack_from(order + kind, header, place)[0] for kind, place in FIELDS[size]]
+        if not math.isfinite(values[2]) or values[2] < 0:
+            return None
+        kind = FLOAT_TYPES.get(values[0], "")
+        return _Layout(int(values[2]), voxels * values[1] // 8, order + kind if kind else "")
     return None

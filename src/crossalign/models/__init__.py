@@ -2,12 +2,15 @@
 
 from crossalign.models.attention import CrossModalAttention
 from crossalign.models.attention_reg import AttentionReg, Extractor
+from crossalign.models.correspondence import CorrespondenceReg
+from crossalign.models.crop import crop_lattice
 from crossalign.models.original import load_original_checkpoint
 from crossalign.models.registry import build_model, count_parameters, model_names
-from crossalign.models.stage import Stage, StageSettings, crop_lattice, load_stage, save_stage
+from crossalign.models.stage import Stage, StageSettings, load_stage, save_stage
 
 __all__ = [
     "AttentionReg",
+    "CorrespondenceReg",
     "CrossModalAttention",
     "Extractor",
     "Stage",

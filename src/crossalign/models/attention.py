@@ -33,7 +33,7 @@ class CrossModalAttention(nn.Module):
         return F.relu(self.norm(mixed) + primary)
 
     def attention_map(self, primary: Volume, other: Volume) -> Tensor:
-        """Return the map itself, (b, positions of other, positions of primary): rows sum to 1, memory is the product."""
+        """Return the map itself, (b, positions of other, positions of primary): rows sum to 1."""
         query, key = _tokens(self.query(other)), _tokens(self.key(primary))
         return torch.softmax(query[:, 0] @ key[:, 0].mT, dim=-1)
 

@@ -1,12 +1,18 @@
 """Attention-Reg and Feature-Reg (Song et al., MICCAI 2021): six rigid parameters from two volumes."""
 
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from crossalign.errors import InputError
 from crossalign.models.attention import CrossModalAttention
 from crossalign.types import Parameters, Shape, Volume
+
+# Axes of their own: within one call z, y and x are those of the volume that is read.
+Features: TypeAlias = Float[Tensor, "b f fz fy fx"]
 
 PAPER_SHAPE: Shape = (32, 96, 96)
 CHANNELS = 32
@@ -22,7 +28,7 @@ class Extractor(nn.Module):
         self.conv2 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm3d(channels)
 
-    def forward(self, volume: Volume) -> Volume:
+    def forward(self, volume: Volume) -> Features:
         """Extract features."""
         first = F.max_pool3d(F.relu(self.norm1(self.conv1(volume))), 3, 2, 1)
         return F.max_pool3d(F.relu(self.norm2(self.conv2(first))), 3, (1, 2, 2), 1)

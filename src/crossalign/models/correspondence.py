@@ -57,7 +57,11 @@ class Attention(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm_query, self.norm_source = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.source, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.query, self.source, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
 
     def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
         """Gather from `source` (b, m, width) for each of `tokens` (b, n, width)."""
@@ -117,7 +121,9 @@ class CorrespondenceReg(nn.Module):
 
     def _tokens(self, features: Volume) -> Tensor:
         scaled = self.places_mm / (self.places_mm.amax() + self.token_mm / 2)
-        waves = torch.cat([(scaled * torch.pi * f).sin() for f in (0.5, 1)] + [(scaled * torch.pi * f).cos() for f in (0.5, 1)], -1)
+        waves = torch.cat(
+            [(scaled * torch.pi * f).sin() for f in (0.5, 1)] + [(scaled * torch.pi * f).cos() for f in (0.5, 1)], -1
+        )
         return features.flatten(2).mT + self.place(waves.to(features.dtype))
 
 

@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -82,11 +83,13 @@ def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = 
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such checkpoint")
+    state: object
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about pickle protocols; what matters raises
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise WeightsError(f"{path.name}: not a state dict of tensors that can be read safely") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):

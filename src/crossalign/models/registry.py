@@ -1,19 +1,20 @@
 """Networks by name: adding one is a line here."""
 
 from collections.abc import Callable
-from functools import partial
 
 from torch import nn
 
 from crossalign.errors import InputError
 from crossalign.models.attention_reg import PAPER_SHAPE, AttentionReg
+from crossalign.models.correspondence import CorrespondenceReg
 from crossalign.types import Shape
 
-Builder = Callable[[Shape], nn.Module]
+Builder = Callable[[Shape, float], nn.Module]  # from the crop's shape (z, y, x) and its spacing in mm
 
 BUILDERS: dict[str, Builder] = {
-    "attention-reg": partial(AttentionReg, attention=True),
-    "feature-reg": partial(AttentionReg, attention=False),
+    "attention-reg": lambda shape, _: AttentionReg(shape, attention=True),
+    "feature-reg": lambda shape, _: AttentionReg(shape, attention=False),
+    "correspondence": CorrespondenceReg,
 }
 
 
@@ -22,14 +23,15 @@ def model_names() -> tuple[str, ...]:
     return tuple(BUILDERS)
 
 
-def build_model(name: str, input_shape: Shape = PAPER_SHAPE) -> nn.Module:
+def build_model(name: str, input_shape: Shape = PAPER_SHAPE, spacing_mm: float = 2.5) -> nn.Module:
     """Make an untrained network: `model(fixed, moving)` takes two (b, 1, z, y, x) and returns (b, 6), mm and degrees.
 
+    `input_shape` is the crop's (z, y, x), `spacing_mm` its spacing, which only networks that match places look at.
     The weights are drawn from torch's global generator. Raises InputError for an unknown name.
     """
     if name not in BUILDERS:
         raise InputError(f"no network is called '{name}': choose one of {', '.join(BUILDERS)}")
-    return BUILDERS[name](input_shape)
+    return BUILDERS[name](input_shape, spacing_mm)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -14,7 +14,7 @@ from torch import nn
 from crossalign.errors import InputError, WeightsError
 from crossalign.models.registry import build_model, model_names
 from crossalign.output import whole_file
-from crossalign.types import PointLattice, Shape
+from crossalign.types import Shape
 
 FORMAT = "crossalign-stage-1"
 FIXED_INPUTS = ("image", "label")
@@ -59,13 +59,6 @@ class Stage:
     notes: dict[str, str]
 
 
-def crop_lattice(shape: Shape, spacing_mm: float) -> PointLattice:
-    """Offsets (z, y, x, 3) in mm, float64, of a crop's voxels from its centre."""
-    axes = [(torch.arange(size, dtype=torch.float64) - (size - 1) / 2) * spacing_mm for size in shape]
-    z, y, x = torch.meshgrid(*axes, indexing="ij")
-    return torch.stack((x, y, z), dim=-1)
-
-
 def save_stage(stage: Stage, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write weights and settings to one safetensors file. Raises OutputError."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in stage.model.state_dict().items()}
@@ -90,7 +83,7 @@ def load_stage(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     try:
         values = json.loads(metadata["settings"])
         settings = StageSettings(**{**values, "crop_shape": tuple(values["crop_shape"])})
-        model = build_model(settings.model, settings.crop_shape)
+        model = build_model(settings.model, settings.crop_shape, settings.crop_spacing_mm)
         model.load_state_dict(tensors)
         notes = {str(name): str(value) for name, value in json.loads(metadata.get("notes", "{}")).items()}
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:

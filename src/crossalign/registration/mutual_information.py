@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -69,7 +71,8 @@ class MutualInformation(Method):
         registration.SetMovingInitialTransform(_to_affine(problem.initial))
         registration.SetInitialTransform(correction, inPlace=True)  # ITK applies the initial transform after this one
         try:
-            registration.Execute(_to_float(problem.fixed), _to_float(problem.moving))
+            with _itk_threads(self.threads):
+                registration.Execute(_to_float(problem.fixed), _to_float(problem.moving))
         except RuntimeError as error:
             warning = f"mutual information could not be computed, the start is returned: {_reason(error)}"
             return Solution((Step(self.name, problem.initial, time.perf_counter() - began),), (warning,))
@@ -78,7 +81,6 @@ class MutualInformation(Method):
 
     def _optimizer(self) -> sitk.ImageRegistrationMethod:
         registration = sitk.ImageRegistrationMethod()
-        registration.SetNumberOfThreads(self.threads)
         registration.SetMetricAsMattesMutualInformation(self.bins)
         registration.SetMetricSamplingStrategy(registration.RANDOM)
         registration.SetInterpolator(sitk.sitkLinear)
@@ -102,6 +104,17 @@ class MutualInformation(Method):
         voxels = fixed.voxels.numel() if mask is None else int(sitk.GetArrayViewFromImage(mask).sum())
         sizes = [max(1.0, voxels / factor**3) for factor in self.shrink_factors]
         return [min(1.0, self.samples / size) for size in sizes]
+
+
+@contextmanager
+def _itk_threads(count: int) -> Iterator[None]:
+    """Set the threads of every ITK filter: those within a registration do not heed the registration's own setting."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _to_float(image: Image) -> sitk.Image:

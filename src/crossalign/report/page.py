@@ -14,7 +14,6 @@ from pathlib import Path
 
 import jinja2
 import torch
-from markupsafe import Markup
 from torch import Tensor
 
 from crossalign.geometry import Rigid, mean_displacement_mm
@@ -57,7 +56,7 @@ class _Told:
 
     method: str
     warnings: tuple[str, ...]
-    settings: dict[str, str]
+    settings: list[tuple[str, str]]
     errors: list[ErrorRow]
     steps: list[StepRow]
     seconds: float
@@ -111,8 +110,8 @@ def render_report(report: ReportInput) -> str:
         told=_told(report),
         viewer=viewer,
         viewer_json=asdict(viewer),
-        style=Markup(style),
-        script=Markup(script),
+        style=style,
+        script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
@@ -156,7 +155,7 @@ def _told(report: ReportInput) -> _Told:
     return _Told(
         method=clean(result.method),
         warnings=tuple(clean(text) for text in result.warnings),
-        settings={clean(str(key)): clean(str(value)) for key, value in result.settings.items()},
+        settings=[(clean(str(key)), clean(str(value))) for key, value in result.settings.items()],
         errors=error_rows(report.errors_mm or {}, clean),
         steps=step_rows(result, points, clean),
         seconds=result.seconds,

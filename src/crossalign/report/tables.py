@@ -13,9 +13,9 @@ from crossalign.types import Points
 
 PAIR = re.compile(r"^(?P<name>.+?)[ _-]+(?P<when>before|after)(?:[ _]*(?:\(mm\)|mm))?$", re.IGNORECASE)
 PARAMETERS = (
-    ("tx", "mm", "towards the left"),
-    ("ty", "mm", "towards the back"),
-    ("tz", "mm", "towards the head"),
+    ("tx", " mm", "towards the left"),
+    ("ty", " mm", "towards the back"),
+    ("tz", " mm", "towards the head"),
     ("rx", "°", "about the left axis"),
     ("ry", "°", "about the back axis"),
     ("rz", "°", "about the head axis"),
@@ -89,5 +89,6 @@ def parameter_rows(result: RegistrationResult) -> list[tuple[str, str, str]]:
     """Six parameters of the correction of fixed points (result = start @ correction): name, value, meaning."""
     values = result.motion().tolist()
     return [
-        (name, f"{value:+.3f} {unit}", about) for value, (name, unit, about) in zip(values, PARAMETERS, strict=True)
+        (name, f"{value:+.3f}{unit}".replace("-", "\u2212"), about)
+        for value, (name, unit, about) in zip(values, PARAMETERS, strict=True)
     ]

@@ -23,7 +23,7 @@ class History:
             writer.writerows(map(_text, kept))
         self._file = path.open("a", newline="", encoding="utf-8")
         self._csv = csv.DictWriter(self._file, COLUMNS)
-        self._log = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._log = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else 0)
 
     def write(self, row: dict[str, float]) -> None:
         """Add one row."""
@@ -47,7 +47,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
+        rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS) and all(row)]
     return [dict(zip(COLUMNS, map(float, row), strict=True)) for row in rows[1:]]
 
 

@@ -15,7 +15,7 @@ from crossalign.errors import InputError, OutputError
 from crossalign.models import Stage, build_model, save_stage
 from crossalign.output import whole_file
 from crossalign.training.bank import Bank
-from crossalign.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from crossalign.training.checkpoint import Progress, load_checkpoint, read_progress, save_checkpoint
 from crossalign.training.history import History
 from crossalign.training.losses import correction_error_mm, parameters_loss, sre_loss
 from crossalign.training.processor import choose_precision, keep_memory
@@ -25,7 +25,9 @@ from crossalign.training.settings import TrainingSettings
 LOSS = {"sre": sre_loss, "parameters": parameters_loss}
 PAPER_DROPS = (120 / 300, 170 / 300, 250 / 300)
 WARM_UP = 0.05
-EVEN_SEED = 2**40  # keeps validation's seeds apart from the steps'
+# torch's CPU generator looks at a seed's lowest 32 bits alone: seeds are spread over those, steps count up from there.
+SEED_SPREAD = 0x9E3779B1
+SEED_RANGE = 2**32
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class TrainingResult:
     finished: bool
 
 
-def train_stage(
+def train_stage(  # noqa: PLR0913 (a run is two banks, settings and a folder; the rest is for its caller's comfort)
     train: Bank,
     val: Bank,
     settings: TrainingSettings,
@@ -55,7 +57,8 @@ def train_stage(
     Writes `settings.json`, `last.safetensors` (the checkpoint), `best.safetensors` (the stage with the lowest
     validation SRE), `history.csv` and a TensorBoard log. Both banks lie on the training device. `watch` is told of
     every step. Killed and called again it ends with the same weights (CPU, same thread count). Raises OutputError
-    where the folder holds a run with other settings.
+    where the folder holds a run with other settings. Where `minutes` are over before the first validation there is
+    no best file yet, and its SRE is infinite.
     """
     keep_memory()
     run = _Run(train, val, settings, folder, initial)
@@ -66,36 +69,45 @@ def train_stage(
             row = {"step": run.step, "loss": loss, "rate": run.rate(), "seconds": run.seconds()}
             if run.step % settings.val_every == 0 or run.step == settings.steps:
                 row |= {"val_sre_mm": run.validate(), "samples_per_second": run.pace()}
-                history.write(row)
+                history.write(row)  # ahead of the checkpoint: a kill between the two repeats the row, not loses it
+                run.save()
             if watch is not None:
                 watch(row)
+        run.save()  # the minutes are over between two validations
     return run.result()
 
 
 class _Run:
     """The state of a run; everything in it is in the checkpoint or follows from the settings."""
 
-    def __init__(self, train: Bank, val: Bank, settings: TrainingSettings, folder: Path, initial: nn.Module | None) -> None:
+    def __init__(
+        self, train: Bank, val: Bank, settings: TrainingSettings, folder: Path, initial: nn.Module | None
+    ) -> None:
         self.train, self.settings, self.folder = train, settings, folder
         self.device = train.fixed.device
         self.precision = choose_precision(settings.precision, self.device)
-        self.model = _fresh_model(settings, initial).to(self.device, memory_format=torch.channels_last_3d)
+        self.model = _fresh_model(settings, initial).to(self.device)
+        self.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
         self.average = copy.deepcopy(self.model)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.rate, weight_decay=settings.weight_decay)
         self.text = json.dumps(asdict(settings), indent=2)
-        self.step, self.best, self.before = 0, math.inf, 0.0
+        self.step, self.saved, self.best, self.before = 0, 0, math.inf, 0.0
         self._open()
         self.began, self.first = time.monotonic(), self.step
-        self.val = validation_batches(val, settings.stage, settings.start_sre_mm, settings.val_starts, EVEN_SEED + settings.seed)
+        self.val = validation_batches(
+            val, settings.stage, settings.start_sre_mm, settings.val_starts, _seed(settings.seed)
+        )
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         last = self.folder / "last.safetensors"
         if last.is_file():
-            progress = load_checkpoint(last, self.model, self.average, self.optimizer)
-            if progress.settings != self.text:
+            progress = read_progress(last)
+            if _values(progress.settings) != _values(self.text):
                 raise OutputError(f"{self.folder}: holds a run with other settings: name another folder")
+            load_checkpoint(last, self.model, self.average, self.optimizer)
             self.step, self.best, self.before = progress.step, progress.best_sre_mm, progress.seconds
+            self.saved = self.step
             return
         with whole_file(self.folder / "settings.json", overwrite=True) as partial:
             partial.write_text(self.text + "\n", encoding="utf-8")
@@ -103,7 +115,7 @@ class _Run:
     def advance(self) -> float:
         """Do one step and return its loss. Its randomness comes from the seed and the step's number alone."""
         settings = self.settings
-        generator = torch.Generator().manual_seed(settings.seed * EVEN_SEED * 4 + self.step)
+        generator = torch.Generator().manual_seed(_seed(settings.seed, self.step))
         index = _cases(len(self.train), settings.batch, self.step, settings.seed).to(self.device)
         batch = draw_batch(self.train, index, settings.stage, settings.start_sre_mm, settings.augmentation, generator)
         for group in self.optimizer.param_groups:
@@ -126,7 +138,7 @@ class _Run:
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Measure the running mean's SRE on the fixed starts, keep it where it is the best, write the checkpoint."""
+        """Measure the running mean's SRE on the fixed starts, mm, and write it to a file where it is the best."""
         self.average.eval()
         errors = [correction_error_mm(self._predict(self.average, batch), batch) for batch in self.val]
         sre_mm = float(torch.cat(errors).mean())
@@ -135,10 +147,17 @@ class _Run:
         if sre_mm < self.best:
             self.best = sre_mm
             notes = {"val_sre_mm": f"{sre_mm:.3f}", "step": str(self.step), "training": self.text}
-            save_stage(Stage(self.average, self.settings.stage, notes), self.folder / "best.safetensors", overwrite=True)
+            stage = Stage(self.average, self.settings.stage, notes)
+            save_stage(stage, self.folder / "best.safetensors", overwrite=True)
+        return sre_mm
+
+    def save(self) -> None:
+        """Write the checkpoint, unless it is there already."""
+        if self.step == self.saved:
+            return
         progress = Progress(self.step, self.best, self.seconds(), self.text)
         save_checkpoint(self.folder / "last.safetensors", self.model, self.average, self.optimizer, progress)
-        return sre_mm
+        self.saved = self.step
 
     def rate(self) -> float:
         """Learning rate of the step at hand."""
@@ -159,7 +178,7 @@ class _Run:
 
     def result(self) -> TrainingResult:
         """Sum up."""
-        starts = torch.cat([batch.surface_mm.norm(dim=-1).mean(-1) * 0 + _start_error(batch) for batch in self.val])
+        starts = torch.cat([_start_error(batch) for batch in self.val])
         best = self.folder / "best.safetensors"
         finished = self.step >= self.settings.steps
         return TrainingResult(best, self.best, float(starts.mean()), self.step, self.seconds(), self.pace(), finished)
@@ -172,7 +191,7 @@ def _start_error(batch: Batch) -> torch.Tensor:
 def _fresh_model(settings: TrainingSettings, initial: nn.Module | None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = build_model(settings.stage.model, settings.stage.crop_shape)
+        model = build_model(settings.stage.model, settings.stage.crop_shape, settings.stage.crop_spacing_mm)
     if initial is not None:
         model.load_state_dict(initial.state_dict())
     return model
@@ -181,8 +200,24 @@ def _fresh_model(settings: TrainingSettings, initial: nn.Module | None) -> nn.Mo
 def _cases(count: int, batch: int, step: int, seed: int) -> torch.Tensor:
     """Pick the step's cases: each epoch visits all of them in a fresh order, batches run across its end."""
     positions = torch.arange(step * batch, (step + 1) * batch)
-    orders = {e: torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + e)) for e in set((positions // count).tolist())}
+    orders: dict[int, torch.Tensor] = {}
+    for epoch in set((positions // count).tolist()):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        orders[epoch] = torch.randperm(count, generator=generator)
     return torch.stack([orders[p // count][p % count] for p in positions.tolist()])
+
+
+def _seed(seed: int, step: int = 0) -> int:
+    """Give each step of each run its own seed within 32 bits; validation takes step 0's, on other cases."""
+    return (seed * SEED_SPREAD + step) % SEED_RANGE
+
+
+def _values(text: str) -> object:
+    """Read saved settings, so that 0 and 0.0 are the same."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 @torch.no_grad()

@@ -34,7 +34,8 @@ class _Row:
 def banks_from_manifest(manifest: str | os.PathLike[str], stage: StageSettings) -> tuple[Bank, Bank]:
     """Read a manifest's train and val splits; raises ManifestError where one is missing, or a file's own error."""
     cases = read_manifest(manifest)
-    train, val = (bank_from_cases((load_case(case) for case in in_split(cases, split)), stage) for split in ("train", "val"))
+    picked = [in_split(cases, split) for split in ("train", "val")]  # before minutes are spent on reading scans
+    train, val = (bank_from_cases((load_case(case) for case in split), stage) for split in picked)
     return train, val
 
 
@@ -54,35 +55,36 @@ def bank_from_simulation(count: int, seed: int, stage: StageSettings, chunk: int
     rows: list[_Row] = []
     while len(rows) < count:
         pairs = simulate_pairs(min(chunk, count - len(rows)), generator)
-        rows += [_simulated(pairs, number, stage) for number in range(len(pairs.fixed))]
+        rows += [_prepared(_simulated(pairs, number), stage) for number in range(len(pairs.fixed))]
     return _stack(rows, stage)
 
 
+def _simulated(pairs: SimulatedPairs, number: int) -> LoadedCase:
+    return LoadedCase(
+        name=f"simulated{number}",
+        patient=f"simulated{number}",
+        split="train",
+        fixed=Image(pairs.fixed[number, 0], pairs.fixed_grid),
+        moving=Image(pairs.moving[number, 0], pairs.moving_grid),
+        fixed_mask=LabelMap((pairs.fixed_gland[number, 0] > 0.5).long(), pairs.fixed_grid),
+        fixed_to_moving=pairs.fixed_to_moving[number],
+        surface_mm=pairs.surface_mm[number].double(),
+    )
+
+
 def _prepared(case: LoadedCase, stage: StageSettings) -> _Row:
-    center = case.fixed_mask.centroid_mm()
-    return _row(case.fixed, case.fixed_mask.foreground(), case.moving, center, case.fixed_to_moving, case.surface_mm, stage)
-
-
-def _simulated(pairs: SimulatedPairs, number: int, stage: StageSettings) -> _Row:
-    fixed = Image(pairs.fixed[number, 0], pairs.fixed_grid)
-    moving = Image(pairs.moving[number, 0], pairs.moving_grid)
-    mask = LabelMap((pairs.fixed_gland[number, 0] > 0.5).long(), pairs.fixed_grid)
-    reference = pairs.fixed_to_moving[number]
-    return _row(fixed, mask.foreground(), moving, mask.centroid_mm(), reference, pairs.surface_mm[number].double(), stage)
-
-
-def _row(fixed: Image, mask: Image, moving: Image, center: Tensor, reference: Rigid, surface: Points, stage: StageSettings) -> _Row:
     step = stage.working_spacing_mm
     reach = stage.extent_mm() * FIXED_REACH
-    middle = reference.to("cpu", torch.float64).apply(center[None])[0]
-    keep = torch.linspace(0, len(surface) - 1, BANK_POINTS).round().long()
+    center = case.fixed_mask.centroid_mm()
+    middle = case.fixed_to_moving.to("cpu", torch.float64).apply(center[None])[0]
+    keep = torch.linspace(0, len(case.surface_mm) - 1, BANK_POINTS).round().long()
     return _Row(
-        fixed=_canvas(scale_intensity(fixed), center, reach, step),
-        mask=_canvas(mask, center, reach, step),
-        moving=_canvas(scale_intensity(moving), middle, reach + MOVING_MARGIN_MM, step),
+        fixed=_canvas(scale_intensity(case.fixed), center, reach, step),
+        mask=_canvas(case.fixed_mask.foreground(), center, reach, step),
+        moving=_canvas(scale_intensity(case.moving), middle, reach + MOVING_MARGIN_MM, step),
         center_mm=center,
-        fixed_to_moving=reference,
-        surface_mm=surface[keep],
+        fixed_to_moving=case.fixed_to_moving,
+        surface_mm=case.surface_mm[keep],
     )
 
 

@@ -76,7 +76,8 @@ function startViewer(data, scans, outlines) {
     document.getElementById("square-value").textContent = `${control("square").value} mm`;
     document.getElementById("blend-control").hidden = chosen("mode") !== "blend";
     document.getElementById("square-control").hidden = chosen("mode") === "blend";
-    viewer.dataset.when = chosen("when");
+    const way = chosen("mode") === "blend" ? `${control("blend").value} % of the blend` : "every second square";
+    document.getElementById("shown").textContent = `The moving image ${chosen("when")} the registration: ${way}.`;
     viewer.dataset.state = "ready";
   }
 

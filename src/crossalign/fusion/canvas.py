@@ -1,0 +1,43 @@
+"""The published input: the head in the middle of a cube of 128 voxels a side."""
+
+from crossalign.errors import ImageError
+from crossalign.fusion.scaling import find_scaling
+from crossalign.geometry import Grid
+from crossalign.images import Image
+from crossalign.types import Points
+
+CANVAS_VOXELS = 128
+CANVAS_MM = 224.0  # the paper pads to 224 voxels of the 1 mm template
+FOREGROUND = 0.05
+STRAY_SHARE = 0.001
+
+
+def canvas_grid(mri: Image, voxels: int = CANVAS_VOXELS, least_mm: float = CANVAS_MM) -> Grid:
+    """Choose the cube about the MRI's foreground: `voxels` a side, axes along L, P and S, its voxels cubes too.
+
+    The side is `least_mm` (the paper's), or the foreground's longest side where that is more. Raises ImageError for an
+    MRI without foreground.
+    """
+    low, high = foreground_box_mm(mri)
+    side = max(least_mm, float((high - low).max()))
+    x, y, z = ((low + high) / 2).tolist()
+    return Grid.centered((x, y, z), (voxels,) * 3, (side / voxels,) * 3)
+
+
+def foreground_box_mm(mri: Image) -> tuple[Points, Points]:
+    """Return the corners, low and high (3,), LPS mm, of the box about what is brighter than 5 % of the scale.
+
+    A thousandth of its voxels may stick out on each side: noise in the air must not decide.
+    """
+    bright = (find_scaling(mri).applied(mri.voxels) > FOREGROUND).nonzero().flip(-1)
+    if len(bright) < 2:
+        raise ImageError(f"{mri.name}: nothing in it is brighter than 5 % of its scale: is this an MRI?")
+    points = mri.grid.to_physical(bright.double()).sort(dim=0).values
+    stray = int(len(points) * STRAY_SHARE)
+    return points[stray], points[len(points) - 1 - stray]
+
+
+def on_canvas(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS) -> tuple[Image, Image]:
+    """Bring both onto `canvas_grid` (trilinear, as published); beyond an image lies its own minimum."""
+    grid = canvas_grid(mri, voxels)
+    return mri.resampled(grid), pet.resampled(grid)

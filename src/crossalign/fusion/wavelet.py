@@ -1,0 +1,56 @@
+"""Wavelet fusion (Li, Manjunath and Mitra 1995): the larger coefficient of the two, the mean at the coarsest scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from crossalign.errors import InputError
+from crossalign.fusion.method import FusionMethod
+from crossalign.types import Scan
+
+
+@dataclass(frozen=True)
+class WaveletFusion(FusionMethod):
+    """Takes each detail coefficient from the input where its size is larger, and the mean of the approximations.
+
+    `axes` are those (0 z, 1 y, 2 x) that the transform runs over: all three, or (1, 2) for each axial slice by itself.
+    Small volumes get fewer levels than `levels`: as many as the filter fits into.
+    """
+
+    wavelet: str = "sym4"
+    levels: int = 3
+    axes: tuple[int, ...] = (0, 1, 2)
+
+    def __post_init__(self) -> None:
+        if self.levels < 1 or not self.axes or not set(self.axes) <= {0, 1, 2}:
+            raise InputError(f"expected 1 level or more and axes among 0, 1, 2, got {self.levels} and {self.axes}")
+
+    @property
+    def name(self) -> str:
+        """Short name."""
+        return "wavelet" if len(self.axes) == 3 else "wavelet-2d"
+
+    def settings(self) -> dict[str, str]:
+        """Every field, as text."""
+        axes = ", ".join(map(str, self.axes))
+        return {"wavelet": self.wavelet, "levels": str(self.levels), "axes (0 z, 1 y, 2 x)": axes}
+
+    def fuse(self, a: Scan, b: Scan) -> Scan:
+        """Transform both, choose, and transform back."""
+        import pywt
+
+        shortest = min(a.shape[axis] for axis in self.axes)
+        levels = min(self.levels, max(1, pywt.dwt_max_level(shortest, self.wavelet)))
+        arrays = (a.numpy(), b.numpy())
+        coarse_a, *details_a = pywt.wavedecn(arrays[0], self.wavelet, level=levels, axes=self.axes)
+        coarse_b, *details_b = pywt.wavedecn(arrays[1], self.wavelet, level=levels, axes=self.axes)
+        chosen = [
+            {key: np.where(np.abs(of_a[key]) >= np.abs(of_b[key]), of_a[key], of_b[key]) for key in of_a}
+            for of_a, of_b in zip(details_a, details_b, strict=True)
+        ]
+        fused = pywt.waverecn([(coarse_a + coarse_b) / 2, *chosen], self.wavelet, axes=self.axes)
+        depth, height, width = a.shape  # odd axes come back one voxel longer
+        return torch.from_numpy(np.ascontiguousarray(fused[:depth, :height, :width])).float().clamp(0, 1)

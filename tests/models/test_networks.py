@@ -1,0 +1,121 @@
+"""Attention-Reg and Feature-Reg: the published counts, any size, clear refusals."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossalign.errors import InputError
+from crossalign.models import AttentionReg, build_model, count_parameters, model_names
+from crossalign.models.attention_reg import feature_shape
+from crossalign.models.zoo import shipped_names, shipped_stage_paths
+
+
+@pytest.mark.parametrize(("name", "count"), [("attention-reg", 1_248_777), ("feature-reg", 1_244_393)])
+def test_published_parameter_counts(name: str, count: int) -> None:
+    assert count_parameters(build_model(name)) == count
+    assert count_parameters(build_model(name, (32, 96, 96))) == count
+
+
+def test_counts_only_what_is_trained() -> None:
+    model = build_model("feature-reg", (8, 8, 8))
+    before = count_parameters(model)
+    model.head.linear3.weight.requires_grad_(False)
+    assert count_parameters(model) == before - 32 * 6
+
+
+@settings(max_examples=15)
+@given(
+    shape=st.tuples(st.integers(4, 17), st.integers(4, 17), st.integers(4, 17)),
+    attention=st.booleans(),
+    batch=st.integers(1, 3),
+)
+def test_any_size_gives_six_numbers(shape: tuple[int, int, int], attention: bool, batch: int) -> None:
+    model = AttentionReg(shape, attention).eval()
+    volume = torch.rand(batch, 1, *shape)
+    with torch.no_grad():
+        out = model(volume, volume)
+        features = model.fixed_extractor(volume)
+    assert out.shape == (batch, 6)
+    assert bool(out.isfinite().all())
+    assert features.shape == (batch, 32, *feature_shape(shape))
+
+
+def test_paper_size_has_the_papers_positions() -> None:
+    assert feature_shape((32, 96, 96)) == (16, 24, 24)
+
+
+@pytest.mark.parametrize("name", ["attention-reg", "feature-reg"])
+def test_label_mode_takes_a_mask_and_the_two_inputs_differ(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(name, (8, 12, 12)).eval()
+    mask = torch.zeros(1, 1, 8, 12, 12)
+    mask[..., 2:6, 3:9, 3:9] = 1
+    image = torch.rand(1, 1, 8, 12, 12)
+    with torch.no_grad():
+        assert not torch.allclose(model(mask, image), model(image, mask))
+        assert not torch.allclose(model(mask, image), model(image, image))
+
+
+@pytest.mark.parametrize("name", ["attention-reg", "feature-reg"])
+def test_eval_treats_each_pair_by_itself_and_keeps_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(name, (8, 8, 8)).eval()
+    a, b = torch.rand(3, 1, 8, 8, 8), torch.rand(3, 1, 8, 8, 8)
+    before = set(vars(model))
+    with torch.no_grad():
+        together = model(a, b)
+        apart = torch.cat([model(a[n : n + 1], b[n : n + 1]) for n in range(3)])
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-4)
+    assert set(vars(model)) == before
+
+
+@pytest.mark.parametrize("name", ["attention-reg", "feature-reg"])
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(name, (8, 8, 8))
+    model(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8)).square().sum().backward()
+    missing = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
+    assert missing == []
+
+
+@pytest.mark.usefixtures("shape_checks_off")
+@pytest.mark.parametrize(
+    ("fixed", "moving", "message"),
+    [
+        ((1, 1, 8, 8, 9), (1, 1, 8, 8, 8), r"fixed volume is \(1, 1, 8, 8, 9\), expected \(b, 1, 8, 8, 8\)"),
+        ((1, 1, 8, 8, 8), (1, 1, 8, 9, 8), r"moving volume is \(1, 1, 8, 9, 8\)"),
+        ((1, 2, 8, 8, 8), (1, 1, 8, 8, 8), r"fixed volume is \(1, 2, 8, 8, 8\)"),
+        ((8, 8, 8), (1, 1, 8, 8, 8), r"fixed volume is \(8, 8, 8\)"),
+        ((2, 1, 8, 8, 8), (1, 1, 8, 8, 8), "2 fixed and 1 moving"),
+    ],
+)
+def test_wrong_shapes(fixed: tuple[int, ...], moving: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_model("attention-reg", (8, 8, 8)).eval()(torch.rand(fixed), torch.rand(moving))
+
+
+def test_wrong_shape_is_refused_by_both_paths_alike() -> None:
+    volume = torch.rand(1, 1, 8, 8, 10)
+    with pytest.raises(InputError, match=r"expected \(b, 1, 8, 8, 8\)"):
+        build_model("feature-reg", (8, 8, 8)).eval()(volume, volume)
+
+
+@pytest.mark.usefixtures("shape_checks_off")
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8), (8, 8, 8, 8), (0, 8, 8), (8, 8, -4)])
+def test_impossible_sizes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="4 voxels or more on each of three axes"):
+        build_model("attention-reg", shape)  # type: ignore[arg-type]
+
+
+def test_unknown_names_say_what_there_is() -> None:
+    with pytest.raises(InputError, match=r"no network is called 'attention'.*attention-reg, feature-reg"):
+        build_model("attention")
+    assert {"attention-reg", "feature-reg"} <= set(model_names())
+
+
+def test_shipped_cascades_exist() -> None:
+    for name in shipped_names():
+        assert all(path.is_file() for path in shipped_stage_paths(name))
+    with pytest.raises(InputError, match="no shipped weights are called 'nobody'"):
+        shipped_stage_paths("nobody")

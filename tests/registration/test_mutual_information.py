@@ -1,0 +1,79 @@
+"""Mutual information finds what it should, fails softly, and repeats itself."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from crossalign.errors import InputError
+from crossalign.geometry import Grid, Rigid, mean_displacement_mm
+from crossalign.images import Image, LabelMap
+from crossalign.registration import MutualInformation, Problem, register
+
+FLIPPED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
+GRID = Grid((40, 40, 40), (1.5, 1.5, 1.5), (70.0, -10.0, -30.0), FLIPPED)
+QUICK = MutualInformation(samples=8000, iterations=60)
+
+
+def blobs() -> Image:
+    noise = torch.randn(1, 1, 10, 10, 10, generator=torch.Generator().manual_seed(4))
+    return Image(F.interpolate(noise, size=(40, 40, 40), mode="trilinear")[0, 0], GRID, "fixed")
+
+
+def ball() -> LabelMap:
+    inside = (GRID.points_mm() - GRID.center_mm()).norm(dim=-1) < 18
+    return LabelMap(inside.long(), GRID, "ball")
+
+
+def moved_pair() -> tuple[Image, Image, Rigid]:
+    """Make a pair with known answer whose second image also has its contrast bent."""
+    fixed = blobs()
+    parameters = torch.tensor([200.0, -100.0, 50.0, 10.0, -5.0, 20.0], dtype=torch.float64)
+    truth = Rigid.from_parameters(parameters, GRID.center_mm())
+    center = tuple((GRID.center_mm() + parameters[:3]).tolist())
+    grid = Grid.centered(center, (44, 44, 44), (1.5, 1.5, 1.5))
+    seen = fixed.resampled(grid, truth.inverse())
+    return fixed, Image(-torch.tanh(seen.voxels), grid, "moving"), truth
+
+
+@pytest.mark.parametrize("mask", [None, ball()], ids=["no mask", "mask"])
+def test_a_known_motion_is_recovered(mask: LabelMap | None) -> None:
+    fixed, moving, truth = moved_pair()
+    parameters = torch.tensor([4.0, -3.0, 2.0, 5.0, -4.0, 3.0], dtype=torch.float64)
+    start = truth @ Rigid.from_parameters(parameters, GRID.center_mm())
+    result = register(fixed, moving, QUICK, start, mask)
+    points = ball().points_mm()
+    assert float(mean_displacement_mm(start, truth, points)) > 5
+    assert float(mean_displacement_mm(result.fixed_to_moving, truth, points)) < 0.5
+    again = register(fixed, moving, QUICK, start, mask)
+    assert torch.equal(again.fixed_to_moving.matrix(), result.fixed_to_moving.matrix())
+
+
+def test_where_nothing_can_be_scored_the_start_is_the_answer_with_a_warning() -> None:
+    fixed, moving, truth = moved_pair()
+    nowhere = Rigid(truth.rotation, truth.translation_mm + 1000)
+    solution = QUICK.solve(Problem(fixed, moving, nowhere, ball()))
+    assert torch.equal(solution.steps[-1].fixed_to_moving.matrix(), nowhere.matrix())
+    (warning,) = solution.warnings
+    assert "the start is returned" in warning
+    assert "\n" not in warning
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shrink_factors": (2, 1)},
+        {"shrink_factors": (), "smoothing_mm": ()},
+        {"bins": 4},
+        {"samples": 0},
+        {"seed": 0},
+        {"margin_mm": -1.0},
+        {"last_step_mm": 2.0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong) -> None:
+    with pytest.raises(InputError, match=r"shrink_factors|bins|seed"):
+        MutualInformation(**wrong)
+
+
+def test_settings_are_told_as_text() -> None:
+    assert MutualInformation().settings()["shrink_factors"] == "(4, 2, 1)"

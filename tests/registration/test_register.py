@@ -1,0 +1,127 @@
+"""register: what it checks before and after a method runs, the starts, and what the result says."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from crossalign.errors import ImageError, InputError, OverlapError, TransformError
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import Image, LabelMap
+from crossalign.registration import (
+    Identity,
+    Method,
+    Problem,
+    Solution,
+    Step,
+    center_start,
+    mask_center_start,
+    method_names,
+    named_method,
+    register,
+)
+
+FLIPPED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
+FIXED = Image(torch.rand(20, 20, 20), Grid((20, 20, 20), (1.0, 1.0, 1.0), (5.0, 6.0, 7.0)), "mr")
+MOVING = Image(torch.rand(24, 22, 20), Grid((24, 22, 20), (1.0, 1.0, 1.0), (300.0, -80.0, 40.0), FLIPPED), "us")
+START = center_start(FIXED, MOVING)
+
+
+def gland(grid: Grid = FIXED.grid) -> LabelMap:
+    labels = torch.zeros(grid.shape, dtype=torch.int64)
+    labels[4:9, 6:12, 10:18] = 1
+    return LabelMap(labels, grid, "gland")
+
+
+def shift(x: float, y: float = 0.0, z: float = 0.0) -> Rigid:
+    return Rigid(torch.eye(3, dtype=torch.float64), torch.tensor([x, y, z], dtype=torch.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Moves(Method):
+    """Answers with the start after a given correction."""
+
+    correction: Rigid
+
+    @property
+    def name(self) -> str:
+        return "moves"
+
+    def settings(self) -> dict[str, str]:
+        return {"how": "by hand"}
+
+    def solve(self, problem: Problem) -> Solution:
+        return Solution((Step("one", problem.initial @ self.correction, 0.5),), ("careful",))
+
+
+def test_identity_returns_the_start_and_no_motion() -> None:
+    result = register(FIXED, MOVING, Identity(), START, gland())
+    assert torch.equal(result.fixed_to_moving.matrix(), START.matrix())
+    assert result.motion().abs().max() < 1e-12
+    assert (result.method, result.warnings, dict(result.settings)) == ("identity", (), {})
+    assert [step.name for step in result.steps] == ["identity"]
+
+
+def test_the_motion_is_the_correction_about_the_glands_centre() -> None:
+    parameters = torch.tensor([1.0, -2.0, 3.0, 4.0, -5.0, 6.0], dtype=torch.float64)
+    correction = Rigid.from_parameters(parameters, gland().centroid_mm())
+    result = register(FIXED, MOVING, Moves(correction), START, gland())
+    assert torch.allclose(result.motion(), parameters)
+    assert result.shift_mm() == pytest.approx(14**0.5)
+    assert result.warnings == ("careful",)
+    assert dict(result.settings) == {"how": "by hand"}
+    assert torch.allclose(result.center_mm, gland().centroid_mm())
+
+
+def test_the_starts_bring_the_centres_together() -> None:
+    assert torch.allclose(START.apply(FIXED.grid.center_mm()[None])[0], MOVING.grid.center_mm())
+    start = mask_center_start(gland(), MOVING)
+    assert torch.allclose(start.apply(gland().centroid_mm()[None])[0], MOVING.grid.center_mm())
+    assert START.angle_deg() == start.angle_deg() == 0
+
+
+def test_a_mask_of_another_grid_is_refused_and_both_grids_are_named() -> None:
+    mask = gland(Grid((20, 20, 20), (1.0, 1.0, 1.1), (5.0, 6.0, 7.0)))
+    with pytest.raises(ImageError, match=r"gland.*not lie on the grid of mr.*1 x 1 x 1\.1 mm.*1 x 1 x 1 mm"):
+        register(FIXED, MOVING, Identity(), START, mask)
+
+
+def test_an_empty_mask_is_refused() -> None:
+    empty = LabelMap(torch.zeros(20, 20, 20, dtype=torch.int64), FIXED.grid, "gland")
+    with pytest.raises(ImageError, match="gland: the mask is empty"):
+        register(FIXED, MOVING, Identity(), START, empty)
+
+
+@pytest.mark.parametrize("mask", [None, gland()])
+def test_a_start_without_overlap_is_refused(mask: LabelMap | None) -> None:
+    with pytest.raises(OverlapError, match=r"no point of (mr|gland) into us.*not the other way round"):
+        register(FIXED, MOVING, Identity(), START.inverse(), mask)
+
+
+def test_a_start_with_little_overlap_is_warned_of() -> None:
+    far = shift(18.0) @ START
+    result = register(FIXED, MOVING, Identity(), far)
+    assert any("start puts only" in warning for warning in result.warnings)
+    assert any("do not use it" in warning for warning in result.warnings)
+
+
+def test_a_result_that_leaves_the_image_is_warned_of() -> None:
+    result = register(FIXED, MOVING, Moves(shift(500.0)), START, gland())
+    assert result.warnings[-1] == "the result puts only 0% of the fixed structure into the moving image: do not use it"
+
+
+def test_a_transform_that_is_not_one_finite_transform_is_refused() -> None:
+    with pytest.raises(TransformError, match="NaN"):
+        register(FIXED, MOVING, Moves(shift(float("nan"))), START)
+    with pytest.raises(TransformError, match="NaN"):
+        register(FIXED, MOVING, Identity(), shift(float("inf")))
+    with pytest.raises(TransformError, match=r"batch \(1,\)"):
+        register(FIXED, MOVING, Identity(), Rigid(torch.eye(3)[None], torch.zeros(1, 3)))
+
+
+def test_methods_are_found_by_name_and_an_unknown_name_lists_them() -> None:
+    cpu = torch.device("cpu")
+    assert method_names()[:2] == ("identity", "mi")
+    assert [named_method(name, cpu).name for name in ("identity", "mi")] == ["identity", "mi"]
+    with pytest.raises(InputError, match="unknown method 'elastix', expected one of identity, mi"):
+        named_method("elastix", cpu)
