@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.cases.files import FIXED_GRID, HEADER, MOVING_GRID, REFERENCE, ROW, gland, write_case, write_manifest
 
 from crossalign.cases import SURFACE_POINTS, Case, load_case, read_landmarks, read_manifest
 from crossalign.errors import ImageError, ManifestError, TransformError
 from crossalign.images import write_label_map
-
-from tests.cases.files import FIXED_GRID, HEADER, MOVING_GRID, REFERENCE, ROW, gland, write_case, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_mask_of_another_grid(part: str, how: str, case: Case, tmp_path: Path) -
     write_label_map(gland(other), tmp_path / "mask.nii.gz")
     image = "mr.nii.gz" if part == "fixed_mask" else "us.nrrd"
     with pytest.raises(ImageError, match=rf"case a: the mask mask\.nii\.gz is not on the grid of {image}"):
-        load_case(replace(case, **{part: tmp_path / "mask.nii.gz"}))
+        load_case(replace(case, **{part: tmp_path / "mask.nii.gz"}))  # type: ignore[arg-type]
 
 
 def test_bad_files_raise_their_own_errors(case: Case, tmp_path: Path) -> None:
@@ -124,5 +123,3 @@ def test_real_case(shared_data: Path) -> None:
     assert loaded.moving_mask is not None
     centers = loaded.fixed_to_moving.apply(loaded.fixed_mask.centroid_mm()[None])[0], loaded.moving_mask.centroid_mm()
     assert float((centers[0] - centers[1]).norm()) < 10
-
-

@@ -4,11 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.cases.files import HEADER, ROW, write_case, write_manifest
 
 from crossalign.cases import in_split, read_manifest
 from crossalign.errors import ManifestError
-
-from tests.cases.files import HEADER, ROW, write_case, write_manifest
 
 
 @pytest.fixture(scope="module")

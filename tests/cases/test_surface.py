@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.geometry.strategies import numbers, rotations
 
 from crossalign.cases import SURFACE_POINTS, surface_points
 from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import LabelMap
-from tests.geometry.strategies import numbers, rotations
 
 CENTER_MM = torch.tensor([12.0, -30.0, 45.0], dtype=torch.float64)
 EVERY = 10**7
@@ -36,7 +36,7 @@ def test_sphere(radius_mm: float, spacing: tuple[float, float, float], count: in
     distance = (points - CENTER_MM).norm(dim=-1)
     assert float((distance - radius_mm).abs().max()) <= max(spacing)
     if count >= 500:
-        assert float((points.mean(0) - CENTER_MM).abs().max()) < 0.1 * radius_mm
+        assert float((points.mean(0) - CENTER_MM).abs().max()) < 0.05 * radius_mm
         assert abs(float(distance.mean()) - radius_mm) < max(spacing) / 2
 
 
@@ -53,6 +53,20 @@ def test_sphere_is_covered_evenly() -> None:
     nearest = torch.cdist(points, points).fill_diagonal_(math.inf).amin(1)
     assert float(nearest.max()) < 5  # 20 mm radius, 1024 points: 2.2 mm apart where they lie evenly
     assert len(points.unique(dim=0)) == len(points)
+
+
+@given(
+    radius_mm=st.floats(12, 24),
+    spacing=st.tuples(*[st.floats(0.8, 2.0)] * 3),
+    parameters=st.tuples(*[st.floats(-8, 8)] * 6),
+)
+def test_sre_over_few_points_is_that_over_all(
+    radius_mm: float, spacing: tuple[float, float, float], parameters: tuple[float, ...]
+) -> None:
+    mask = sphere(radius_mm, around(spacing))
+    motion = Rigid.from_parameters(torch.tensor(parameters, dtype=torch.float64), CENTER_MM + 3)
+    few, every = (float(mean_displacement_mm(motion, Rigid.identity(), surface_points(mask, n))) for n in (1024, EVERY))
+    assert few == pytest.approx(every, abs=0.1, rel=0.02)
 
 
 def test_deterministic() -> None:
@@ -98,14 +112,14 @@ def test_same_points_however_the_mask_is_stored(order: tuple[int, ...], flips: t
 
 @pytest.mark.parametrize(("order", "flips"), AXES[::7])
 def test_sre_hardly_depends_on_how_the_mask_is_stored(order: tuple[int, ...], flips: tuple[int, ...]) -> None:
-    """The points kept of many differ with the storage; the mean displacement over them must not."""
+    """Rounding may put two neighbours in another order, which may keep the one in place of the other: no more."""
     mask = sphere(20.0, around((1.0, 1.0, 1.0)))
     motion = Rigid.from_parameters(torch.tensor([2.0, -4, 5, 10, -8, 6], dtype=torch.float64), CENTER_MM + 5)
     mine, other = (
         float(mean_displacement_mm(motion, Rigid.identity(), surface_points(m)))
         for m in (mask, stored_otherwise(mask, order, flips))
     )
-    assert mine == pytest.approx(other, rel=0.01)
+    assert mine == pytest.approx(other, abs=1e-3)
 
 
 @given(turn=rotations(), x=numbers(-100, 100))
@@ -116,9 +130,10 @@ def test_points_turn_with_the_grid(turn: torch.Tensor, x: float) -> None:
     direction = (tuple(rows[0]), tuple(rows[1]), tuple(rows[2]))
     motion = Rigid(turn, torch.tensor([x, 5.0, -7.0], dtype=torch.float64))
     origin = tuple(motion.apply(torch.tensor([plain.origin_mm], dtype=torch.float64))[0].tolist())
-    turned = LabelMap(mask.labels, Grid(plain.shape, plain.spacing_mm, origin, direction))  # type: ignore[arg-type]
-    expected = motion.apply(surface_points(mask))
-    torch.testing.assert_close(surface_points(turned), expected, atol=1e-6, rtol=0)
+    turned = LabelMap(mask.labels, Grid(plain.shape, plain.spacing_mm, origin, direction))
+    expected, got = motion.apply(surface_points(mask, EVERY)), surface_points(turned, EVERY)
+    assert got.shape == expected.shape
+    assert float(torch.cdist(got, expected).amin(1).max()) < 1e-3  # cdist's own rounding is about 1e-5
 
 
 def test_a_box_has_its_six_faces() -> None:

@@ -22,7 +22,7 @@ ARGUMENTS = {
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=False), str(path))
 
 
 RAMP = np.arange(512, dtype=np.float32).reshape(8, 8, 8)

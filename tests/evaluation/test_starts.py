@@ -11,7 +11,7 @@ from crossalign.evaluation import StartRange, draw_starts, parse_starts, surface
 from crossalign.geometry import Rigid
 
 CASE = toy_case()
-GOLDEN = [2.792322, -1.504781, -0.334773, -0.618154, -4.516583, -1.154662]  # mm, degrees
+GOLDEN = [2.798599, -1.508164, -0.335525, -0.619544, -4.526737, -1.157258]  # mm, degrees
 ends_mm = st.floats(0, 25).map(lambda value: round(value, 3))
 ranges = st.tuples(ends_mm, ends_mm).map(lambda ends: StartRange(min(ends), max(ends)))
 

@@ -4,13 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.models.originals import scrambled
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from crossalign.errors import InputError
 from crossalign.models import CrossModalAttention
-
-from tests.models.originals import scrambled
 
 
 def block(channels: int = 32, inner: int = 16, seed: int = 0) -> CrossModalAttention:
@@ -30,7 +29,7 @@ def equation_1(module: CrossModalAttention, primary: Tensor, other: Tensor) -> T
     outputs = []
     for p, o in zip(primary.flatten(2), other.flatten(2), strict=True):  # (c, n)
         query, key, value = (
-            layer.weight.flatten(1) @ x + layer.bias[:, None]
+            layer.weight.flatten(1) @ x + layer.get_parameter("bias")[:, None]
             for layer, x in ((module.query, o), (module.key, p), (module.value, p))
         )
         columns = []
@@ -81,9 +80,7 @@ def test_which_map_is_the_query_matters() -> None:
     module, (primary, other) = block(), maps(1, 32, 2, 3, 4)
     with torch.no_grad():
         shuffled = other.flatten(2)[..., torch.randperm(24, generator=torch.Generator().manual_seed(1))]
-        ordered, mixed = (
-            module.attention_map(primary, x) for x in (other, shuffled.unflatten(-1, other.shape[2:]))
-        )
+        ordered, mixed = (module.attention_map(primary, x) for x in (other, shuffled.unflatten(-1, other.shape[2:])))
         torch.testing.assert_close(ordered[0].sum(0), mixed[0].sum(0))  # the same rows in another order
         assert not torch.allclose(ordered, mixed)
         assert not torch.allclose(module(primary, other), module(other, primary))

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossalign.errors import InputError
-from crossalign.models import AttentionReg, build_model, count_parameters, model_names
+from crossalign.models import AttentionReg, CorrespondenceReg, build_model, count_parameters, model_names
 from crossalign.models.attention_reg import feature_shape
+from crossalign.models.correspondence import Attention
 from crossalign.models.zoo import shipped_names, shipped_stage_paths
 
 
@@ -20,7 +21,7 @@ def test_published_parameter_counts(name: str, count: int) -> None:
 def test_counts_only_what_is_trained() -> None:
     model = build_model("feature-reg", (8, 8, 8))
     before = count_parameters(model)
-    model.head.linear3.weight.requires_grad_(False)
+    model.get_parameter("head.linear3.weight").requires_grad_(False)
     assert count_parameters(model) == before - 32 * 6
 
 
@@ -119,3 +120,45 @@ def test_shipped_cascades_exist() -> None:
         assert all(path.is_file() for path in shipped_stage_paths(name))
     with pytest.raises(InputError, match="no shipped weights are called 'nobody'"):
         shipped_stage_paths("nobody")
+
+
+@settings(max_examples=10)
+@given(shape=st.tuples(*[st.sampled_from([8, 12, 16])] * 3), spacing_mm=st.floats(0.5, 5), batch=st.integers(1, 2))
+def test_correspondence_answers_within_the_crop(shape: tuple[int, int, int], spacing_mm: float, batch: int) -> None:
+    torch.manual_seed(0)
+    model = build_model("correspondence", shape, spacing_mm).eval()
+    assert isinstance(model, CorrespondenceReg)
+    fixed, moving = torch.rand(2, batch, 1, *shape)
+    with torch.no_grad():
+        out = model(fixed, moving)
+        places, matches, weight = model.correspondences(fixed, moving)
+    assert out.shape == (batch, 6)
+    assert bool(out.isfinite().all())
+    torch.testing.assert_close(weight.sum(-1), torch.ones(batch))
+    reach = places.abs().amax((0, 1)) + 4 * spacing_mm
+    assert bool((matches.abs() <= reach + 1e-4).all())
+
+
+def test_correspondence_in_training_and_in_use_agree() -> None:
+    """Two ways to attend: the plain one in training, the fused one in use."""
+    torch.manual_seed(0)
+    layer = Attention(64)
+    tokens, source = torch.randn(2, 9, 64), torch.randn(2, 7, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(layer.train()(tokens, source), layer.eval()(tokens, source), atol=1e-5, rtol=1e-4)
+
+
+def test_every_parameter_of_correspondence_gets_a_gradient() -> None:
+    torch.manual_seed(0)
+    model = build_model("correspondence", (8, 8, 8))
+    model(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8)).square().sum().backward()
+    missing = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
+    assert missing == []
+
+
+@pytest.mark.usefixtures("shape_checks_off")
+def test_correspondence_refuses_other_sizes() -> None:
+    with pytest.raises(InputError, match="multiple of 4"):
+        build_model("correspondence", (8, 8, 10))
+    with pytest.raises(InputError, match=r"moving volume is \(1, 1, 8, 8, 12\)"):
+        build_model("correspondence", (8, 8, 8)).eval()(torch.rand(1, 1, 8, 8, 8), torch.rand(1, 1, 8, 8, 12))

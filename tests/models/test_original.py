@@ -10,12 +10,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from tests.models.originals import PAPER, OriginalNetwork, scrambled
 from torch import Tensor, nn
 
 from crossalign.errors import WeightsError
 from crossalign.models import count_parameters, load_original_checkpoint
-
-from tests.models.originals import PAPER, OriginalNetwork, scrambled
 
 SMALL = (8, 16, 12)
 
@@ -100,13 +99,9 @@ def test_refuses_code(new: bool, tmp_path: Path) -> None:
 def test_wrong_names(tmp_path: Path) -> None:
     state = dict(original(True).state_dict())
     with pytest.raises(WeightsError, match=r"more\.pth: holds 'layer4\.0\.weight', which is no layer"):
-        load_original_checkpoint(
-            saved({**state, "layer4.0.weight": torch.zeros(3)}, tmp_path / "more.pth"), SMALL
-        )
-    with pytest.raises(WeightsError, match=r"deep\.pth: not a checkpoint.*fc3\.weight\.weight|holds 'fc3\.weight\.weight'"):
-        load_original_checkpoint(
-            saved({**state, "fc3.weight.weight": torch.zeros(3)}, tmp_path / "deep.pth"), SMALL
-        )
+        load_original_checkpoint(saved({**state, "layer4.0.weight": torch.zeros(3)}, tmp_path / "more.pth"), SMALL)
+    with pytest.raises(WeightsError, match=r"deep\.pth: holds 'fc3\.weight\.weight'"):
+        load_original_checkpoint(saved({**state, "fc3.weight.weight": torch.zeros(3)}, tmp_path / "deep.pth"), SMALL)
     del state["conv3d_8.bias"]
     with pytest.raises(WeightsError, match=r"less\.pth: .*Missing key.*conv3d_8\.bias"):
         load_original_checkpoint(saved(state, tmp_path / "less.pth"), SMALL)
@@ -161,8 +156,14 @@ def test_truncated_files(kind: str, share: float, tmp_path_factory: pytest.TempP
         load_original_checkpoint(path, SMALL)
 
 
+STARTS = [b"", b"\x80\x02", b"\x80\x02}q\x00", b"\x80\x04", b"PK\x03\x04"]
+
+
 @settings(max_examples=60)
-@given(junk=st.binary(max_size=60), start=st.sampled_from([b"", b"\x80\x02", b"\x80\x02}q\x00", b"\x80\x04", b"PK\x03\x04"]))
+@given(
+    junk=st.binary(max_size=60),
+    start=st.sampled_from(STARTS),
+)
 def test_junk(junk: bytes, start: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in ("junk.pth", "junk.safetensors"):
         path = tmp_path_factory.getbasetemp() / name

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tests.models.originals import scrambled
 
 from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.models import Stage, StageSettings, build_model, crop_lattice, load_stage, save_stage
-
-from tests.models.originals import scrambled
 
 SMALL = StageSettings("feature-reg", (8, 9, 10), 2.0, 1.5, "label")
 
@@ -29,7 +28,7 @@ def stage(settings: StageSettings = SMALL) -> Stage:
 def test_round_trip(name: str, channels_last: bool, tmp_path: Path) -> None:
     made = stage(StageSettings(name, (8, 9, 10), 2.25, 1.75, "label"))
     if channels_last:  # as the training loop holds its weights
-        made.model.to(memory_format=torch.channels_last_3d)
+        made.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     save_stage(made, tmp_path / "a.safetensors")
     back = load_stage(tmp_path / "a.safetensors")
     assert back.settings == made.settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from crossalign.cases import in_split, read_manifest
@@ -19,6 +20,8 @@ from crossalign.evaluation import (
     summary_markdown,
     write_evaluation,
 )
+from crossalign.models import count_parameters
+from crossalign.registration import Cascade, Method
 from crossalign.registration.named import named_method
 
 
@@ -46,7 +49,7 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
     if request.split != "all":
         cases = in_split(cases, request.split)
     device = pick_device(request.device)
-    methods = {name: named_method(name, device) for name in _names(request.methods)}
+    methods = _methods(request.methods, device)
     total = len(cases) * len(methods) * len(starts) * request.count
     with tqdm(total=total, unit="registration", disable=None) as bar:
 
@@ -55,15 +58,21 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
             bar.update()
 
         evaluation = evaluate(cases, methods, starts, request.count, request.seed, advance)
-    written = write_evaluation(evaluation, request.output, request.overwrite, figures=request.figures)
-    return Outcome((summary_markdown(evaluation), "", *(f"wrote    {path}" for path in written)), _warnings(evaluation))
+    counts = {name: count_parameters(m.stages[0].model) for name, m in methods.items() if isinstance(m, Cascade)}
+    written = write_evaluation(evaluation, request.output, request.overwrite, counts, request.figures)
+    lines = (summary_markdown(evaluation, counts), "", *(f"wrote    {path}" for path in written))
+    return Outcome(lines, _warnings(evaluation))
 
 
-def _names(methods: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
-    if not names:
+def _methods(text: str, device: torch.device) -> dict[str, Method]:
+    """Read `mi,mine=stage1.safetensors+stage2.safetensors`: methods by the name that the table gives them."""
+    methods: dict[str, Method] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        label, _, spelled = part.rpartition("=")
+        methods[label.strip() or spelled] = named_method(spelled.strip(), device)
+    if not methods:
         raise InputError("--method names no method: write one, or several with commas between them")
-    return names
+    return methods
 
 
 def _warnings(evaluation: Evaluation) -> tuple[str, ...]:

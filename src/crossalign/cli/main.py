@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crossalign.cli.fusion_commands import add_fusion_commands
+from crossalign.cli.fusion_training import train_fusion_command
 from crossalign.errors import CrossalignError
 
 if TYPE_CHECKING:
@@ -158,7 +160,7 @@ def demo_command(
 @app.command("evaluate")
 def evaluate_command(
     manifest: Annotated[Path, typer.Argument(help="CSV file of the cases.")],
-    method: Annotated[str, typer.Option(help="Methods, with commas between them (see `crossalign models`).")],
+    method: Annotated[str, typer.Option(help="Methods, a comma between two; NAME=METHOD names the row.")],
     starts: Annotated[str, typer.Option(help="SRE of the starts in mm, such as 8,16,0-20.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write (.csv); summaries go beside it.")],
     split: Annotated[str, typer.Option(help="Cases to use: train, val, test or all.")] = "test",
@@ -177,9 +179,61 @@ def evaluate_command(
     _say(run_evaluate(request))
 
 
+@app.command("train")
+def train_command(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")],
+    manifest: Annotated[Path | None, typer.Argument(help="CSV file of the cases; its train and val splits.")] = None,
+    simulate: Annotated[int, typer.Option(help="Train on this many simulated pairs instead.")] = 0,
+    model: Annotated[str, typer.Option(help="attention-reg, feature-reg or correspondence.")] = "attention-reg",
+    start_sre: Annotated[
+        str, typer.Option(help="SRE of the starts in mm: 0-20 for stage 1, 0-8 for stage 2.")
+    ] = "0-20",
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
+    batch: Annotated[int, typer.Option(help="Pairs in a step.")] = 16,
+    rate: Annotated[float, typer.Option(help="Top learning rate.")] = 1e-3,
+    loss: Annotated[str, typer.Option(help="sre, or parameters (the paper's).")] = "sre",
+    schedule: Annotated[str, typer.Option(help="cosine, or paper.")] = "cosine",
+    crop_shape: Annotated[str, typer.Option(help="Voxels that the network sees, z,y,x.")] = "32,32,32",
+    crop_spacing: Annotated[float, typer.Option(help="Their spacing, mm.")] = 2.5,
+    fixed_input: Annotated[str, typer.Option(help="image, or label (the gland's mask).")] = "image",
+    val_every: Annotated[int, typer.Option(help="Steps between validations, each of which is a checkpoint.")] = 250,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    augment: Annotated[bool, typer.Option(help="Vary the training pairs.")] = True,
+    mirror: Annotated[str, typer.Option(help="Axes along which half of them are flipped: x is left-right.")] = "x",
+    initial: Annotated[Path | None, typer.Option("--from", help="Trained stage to start from.")] = None,
+    minutes: Annotated[float, typer.Option(help="Stop this call after so long; 0 is never.")] = 0.0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train one stage; the weights with the lowest validation SRE are kept."""
+    from crossalign.cli.training import TrainRequest, run_train
+    from crossalign.models import StageSettings
+    from crossalign.training import TrainingSettings
+
+    stage = StageSettings(model=model, crop_spacing_mm=crop_spacing, fixed_input=fixed_input)
+    settings = TrainingSettings(
+        steps=steps,
+        batch=batch,
+        rate=rate,
+        loss=loss,
+        schedule=schedule,
+        val_every=val_every,
+        precision=precision,
+        seed=seed,
+    )
+    request = TrainRequest(
+        output, manifest, simulate, stage, settings, start_sre, crop_shape, initial, augment, mirror, minutes, device
+    )
+    _say(run_train(request))
+
+
 @app.command("models")
 def models_command() -> None:
     """List the methods: those without weights, and the weights that come in the package."""
     from crossalign.cli.listing import run_models
 
     _say(run_models())
+
+
+add_fusion_commands(app, _say)
+app.command("train-fusion")(train_fusion_command)

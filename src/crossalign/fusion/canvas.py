@@ -1,10 +1,12 @@
 """The published input: the head in the middle of a cube of 128 voxels a side."""
 
+import torch.nn.functional as F
+
 from crossalign.errors import ImageError
 from crossalign.fusion.scaling import find_scaling
 from crossalign.geometry import Grid
 from crossalign.images import Image
-from crossalign.types import Points
+from crossalign.types import Vector
 
 CANVAS_VOXELS = 128
 CANVAS_MM = 224.0  # the paper pads to 224 voxels of the 1 mm template
@@ -24,12 +26,15 @@ def canvas_grid(mri: Image, voxels: int = CANVAS_VOXELS, least_mm: float = CANVA
     return Grid.centered((x, y, z), (voxels,) * 3, (side / voxels,) * 3)
 
 
-def foreground_box_mm(mri: Image) -> tuple[Points, Points]:
+def foreground_box_mm(mri: Image) -> tuple[Vector, Vector]:
     """Return the corners, low and high (3,), LPS mm, of the box about what is brighter than 5 % of the scale.
 
-    A thousandth of its voxels may stick out on each side: noise in the air must not decide.
+    Means of 3^3 voxels are looked at, and a thousandth of them may stick out on each side: noise in the air must not
+    decide. Raises ImageError where there is nothing so bright.
     """
-    bright = (find_scaling(mri).applied(mri.voxels) > FOREGROUND).nonzero().flip(-1)
+    scaled = find_scaling(mri).applied(mri.voxels)
+    means = F.avg_pool3d(scaled[None, None], 3, stride=1, padding=1, count_include_pad=False)[0, 0]
+    bright = (means > FOREGROUND).nonzero().flip(-1)
     if len(bright) < 2:
         raise ImageError(f"{mri.name}: nothing in it is brighter than 5 % of its scale: is this an MRI?")
     points = mri.grid.to_physical(bright.double()).sort(dim=0).values

@@ -22,17 +22,17 @@ NEAR_ZERO = 0.05
 SAMPLE_POINTS = 30_000
 
 
-def fuse(a: Image, b: Image, method: FusionMethod, a_to_b: Rigid | None = None) -> FusionResult:
+def fuse(a: Image, b: Image, method: FusionMethod, a_to_b: Rigid | None = None, b_unit: str = "") -> FusionResult:
     """Fuse a structural scan a (MRI) and a functional one b (PET) into one volume in [0, 1] on a's grid.
 
     b is brought onto a's grid (trilinear) through `a_to_b`, which maps points of a to points of b; without it the two
-    headers must agree. Raises ImageError where one of them is constant or not finite, where less than a quarter of
-    either falls into the other, and where what they show does not overlap.
+    headers must agree. `b_unit` is kept with the scaling. Raises ImageError where one of them is constant or not
+    finite, where less than a quarter of either falls into the other, and where what they show does not overlap.
     """
     for image in (a, b):
         _check_usable(image)
     share = _check_overlap(a, b, a_to_b)
-    a_scaling, b_scaling = find_scaling(a), find_scaling(b)
+    a_scaling, b_scaling = find_scaling(a), find_scaling(b, b_unit)
     scaled_a = Image(a_scaling.applied(a.voxels), a.grid, a.name)
     scaled_b = Image(b_scaling.applied(b.voxels), b.grid, b.name)
     if a_to_b is not None or not b.grid.agrees_with(a.grid):

@@ -17,7 +17,8 @@ class WaveletFusion(FusionMethod):
     """Takes each detail coefficient from the input where its size is larger, and the mean of the approximations.
 
     `axes` are those (0 z, 1 y, 2 x) that the transform runs over: all three, or (1, 2) for each axial slice by itself.
-    Small volumes get fewer levels than `levels`: as many as the filter fits into.
+    Small volumes get fewer levels than `levels`: as many as the filter fits into
+    (none below 14 voxels: the average).
     """
 
     wavelet: str = "sym4"
@@ -43,7 +44,7 @@ class WaveletFusion(FusionMethod):
         import pywt
 
         shortest = min(a.shape[axis] for axis in self.axes)
-        levels = min(self.levels, max(1, pywt.dwt_max_level(shortest, self.wavelet)))
+        levels = min(self.levels, pywt.dwt_max_level(shortest, self.wavelet))
         arrays = (a.numpy(), b.numpy())
         coarse_a, *details_a = pywt.wavedecn(arrays[0], self.wavelet, level=levels, axes=self.axes)
         coarse_b, *details_b = pywt.wavedecn(arrays[1], self.wavelet, level=levels, axes=self.axes)

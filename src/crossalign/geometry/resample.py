@@ -15,7 +15,7 @@ from crossalign.types import Volume
 Lattice: TypeAlias = Float[Tensor, "b zo yo xo 3"]
 Sampled: TypeAlias = Float[Tensor, "b c zo yo xo"]
 
-SLAB_POINTS = 4_000_000
+SLAB_POINTS = 500_000  # 12 MB of coordinates at a time
 
 
 def sample(volume: Volume, points_voxel: Lattice, fill: float = 0.0, nearest: bool = False) -> Sampled:

@@ -1,18 +1,13 @@
 """Attention-Reg and Feature-Reg (Song et al., MICCAI 2021): six rigid parameters from two volumes."""
 
-from typing import TypeAlias
-
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from crossalign.errors import InputError
 from crossalign.models.attention import CrossModalAttention
+from crossalign.models.crop import Features, check_crops
 from crossalign.types import Parameters, Shape, Volume
-
-# Axes of their own: within one call z, y and x are those of the volume that is read.
-Features: TypeAlias = Float[Tensor, "b f fz fy fx"]
 
 PAPER_SHAPE: Shape = (32, 96, 96)
 CHANNELS = 32
@@ -67,7 +62,7 @@ class AttentionReg(nn.Module):
         super().__init__()
         if len(input_shape) != 3 or min(input_shape) < 4:
             raise InputError(f"the network needs 4 voxels or more on each of three axes (z, y, x), got {input_shape}")
-        self.input_shape = tuple(input_shape)
+        self.input_shape = input_shape
         self.fixed_extractor = Extractor()
         self.moving_extractor = Extractor()
         self.fixed_attention = CrossModalAttention(CHANNELS) if attention else None
@@ -76,20 +71,11 @@ class AttentionReg(nn.Module):
 
     def forward(self, fixed: Volume, moving: Volume) -> Parameters:
         """Return (b, 6): translation (mm) and static x-y-z Euler angles (degrees) of the correction, from two crops."""
-        self._check(fixed, moving)
+        check_crops(fixed, moving, self.input_shape)
         a, b = self.fixed_extractor(fixed), self.moving_extractor(moving)
         if self.fixed_attention is not None and self.moving_attention is not None:
             a, b = self.fixed_attention(a, b), self.moving_attention(b, a)
         return self.head(torch.cat((a, b), dim=1))
-
-    def _check(self, fixed: Volume, moving: Volume) -> None:
-        expected = (1, *self.input_shape)
-        for name, volume in (("fixed", fixed), ("moving", moving)):
-            got = tuple(volume.shape)
-            if len(got) != 5 or got[1:] != expected:
-                raise InputError(f"the {name} volume is {got}, expected (b, {', '.join(map(str, expected))})")
-        if len(fixed) != len(moving):
-            raise InputError(f"got {len(fixed)} fixed and {len(moving)} moving volumes, expected as many of each")
 
 
 def feature_shape(input_shape: Shape) -> Shape:

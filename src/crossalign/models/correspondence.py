@@ -5,9 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
-from crossalign.geometry import Rigid
 from crossalign.geometry.fit import fit_rigid
-from crossalign.models.crop import crop_lattice
+from crossalign.models.crop import Features, check_crops, crop_lattice
 from crossalign.types import Parameters, Shape, Volume
 
 WIDTH = 64
@@ -28,7 +27,7 @@ class TokenExtractor(nn.Module):
             _convolution(width, width, 1),
         )
 
-    def forward(self, volume: Volume) -> Volume:
+    def forward(self, volume: Volume) -> Features:
         """Extract features."""
         return self.layers(volume)
 
@@ -82,11 +81,13 @@ class CorrespondenceReg(nn.Module):
     size that is a multiple of 4 on each axis.
     """
 
+    places_mm: Tensor
+
     def __init__(self, input_shape: Shape, spacing_mm: float, rounds: int = 2) -> None:
         super().__init__()
         if any(size % STRIDE or size < 2 * STRIDE for size in input_shape):
             raise InputError(f"the crop must be a multiple of {STRIDE} (8 or more) on each axis, got {input_shape}")
-        self.input_shape = tuple(input_shape)
+        self.input_shape = input_shape
         self.token_mm = STRIDE * spacing_mm
         self.fixed_extractor, self.moving_extractor = TokenExtractor(), TokenExtractor()
         depth, height, width = (size // STRIDE for size in input_shape)
@@ -107,14 +108,18 @@ class CorrespondenceReg(nn.Module):
             return motion.to_parameters(torch.zeros(3, device=fixed.device))
 
     def correspondences(self, fixed: Volume, moving: Volume) -> tuple[Tensor, Tensor, Tensor]:
-        """Return fixed places (b, n, 3), their matches in the moving crop (b, n, 3), mm from its centre, and weights (b, n)."""
+        """Return fixed places and their matches in the moving crop, both (b, n, 3), mm from its centre, and weights.
+
+        The weights (b, n) sum to 1 over the places. Raises InputError for crops of another size.
+        """
+        check_crops(fixed, moving, self.input_shape)
         a, b = self._tokens(self.fixed_extractor(fixed)), self._tokens(self.moving_extractor(moving))
         for fixed_round, moving_round in zip(self.fixed_rounds, self.moving_rounds, strict=True):
             a, b = fixed_round(a, b), moving_round(b, a)
         logits = self.match_query(a) @ self.match_key(b).mT / WIDTH**0.5
         share = torch.softmax(logits.float(), dim=-1)
         both = torch.cat((a, share.to(b.dtype) @ b), dim=-1).float()
-        places: Tensor = self.places_mm.expand(len(a), -1, -1)
+        places = self.places_mm.expand(len(a), -1, -1)
         with torch.autocast(fixed.device.type, enabled=False):
             matches = share @ places + torch.tanh(self.refine(both)) * self.token_mm
         return places, matches, torch.softmax(self.confidence(both)[..., 0].float(), dim=-1)
@@ -132,4 +137,4 @@ def _convolution(channels: int, out: int, stride: int) -> nn.Sequential:
 
 
 def _heads(tokens: Tensor) -> Tensor:
-    return tokens.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    return tokens.reshape(*tokens.shape[:-1], HEADS, -1).transpose(1, 2)

@@ -1,8 +1,16 @@
 """The crop that a network sees, as offsets from its centre."""
 
-import torch
+from typing import TypeAlias
 
-from crossalign.types import PointLattice, Shape
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crossalign.errors import InputError
+from crossalign.types import PointLattice, Shape, Volume
+
+# Axes of their own: within one call z, y and x are those of the volume that is read.
+Features: TypeAlias = Float[Tensor, "b f fz fy fx"]
 
 
 def crop_lattice(shape: Shape, spacing_mm: float) -> PointLattice:
@@ -10,3 +18,14 @@ def crop_lattice(shape: Shape, spacing_mm: float) -> PointLattice:
     axes = [(torch.arange(size, dtype=torch.float64) - (size - 1) / 2) * spacing_mm for size in shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((x, y, z), dim=-1)
+
+
+def check_crops(fixed: Volume, moving: Volume, input_shape: Shape) -> None:
+    """Raise InputError where two crops are not (b, 1, z, y, x) of the size that a network was made for."""
+    expected = (1, *input_shape)
+    for name, volume in (("fixed", fixed), ("moving", moving)):
+        got = tuple(volume.shape)
+        if len(got) != 5 or got[1:] != expected:
+            raise InputError(f"the {name} volume is {got}, expected (b, {', '.join(map(str, expected))})")
+    if len(fixed) != len(moving):
+        raise InputError(f"got {len(fixed)} fixed and {len(moving)} moving volumes, expected as many of each")

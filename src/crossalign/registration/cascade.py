@@ -40,7 +40,7 @@ class Cascade(Method):
         """Each stage's network, crop and input."""
         return {f"stage {number}": _described(stage) for number, stage in enumerate(self.stages, start=1)}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def solve(self, problem: Problem) -> Solution:
         """Run the stages; raises InputError where a stage needs the fixed mask and there is none."""
         warnings = self._mask_warnings(problem)

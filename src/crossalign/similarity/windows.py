@@ -41,8 +41,8 @@ def window_means(volume: Volume, weights: tuple[float, ...]) -> Volume:
             raise InputError(f"windows of {len(weights)} voxels need as many on each axis, got a volume of {shape}")
     z, y, x = (_band(size, weights).to(volume) for size in volume.shape[2:])
     means = y @ (volume @ x.mT)  # (b, c, z, y', x')
-    flat = means.flatten(3)
-    return (z @ flat).unflatten(3, means.shape[3:])
+    b, c, depth, height, width = means.shape
+    return (z @ means.reshape(b, c, depth, -1)).reshape(b, c, -1, height, width)
 
 
 @lru_cache(maxsize=64)

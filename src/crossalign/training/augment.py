@@ -52,9 +52,9 @@ def draw_warp(
 
     rotation = euler_to_rotation(uniform(3) * torch.deg2rad(torch.tensor(settings.turn_deg)))
     stretch = 1 + uniform(1) * settings.scale + uniform(3) * settings.scale / 3
-    if settings.mirror:
-        sign = (torch.rand(count, generator=generator) < 0.5).float() * 2 - 1
-        stretch = stretch * torch.stack((sign, torch.ones(count), torch.ones(count)), dim=-1)
+    for axis in settings.mirror:
+        flipped = torch.rand(count, generator=generator) < 0.5
+        stretch[:, "xyz".index(axis)] *= torch.where(flipped, -1.0, 1.0)
     matrix = rotation * stretch[:, None, :]
     shift_mm, bend_mm, part_mm = uniform(3) * settings.shift_mm, knots(settings.bend_mm), knots(settings.part_mm)
     return Warp(

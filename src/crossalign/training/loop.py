@@ -66,7 +66,7 @@ def train_stage(  # noqa: PLR0913 (a run is two banks, settings and a folder; th
     with History(folder, run.step) as history:
         while run.step < settings.steps and time.monotonic() < deadline:
             loss = run.advance()
-            row = {"step": run.step, "loss": loss, "rate": run.rate(), "seconds": run.seconds()}
+            row = {"step": float(run.step), "loss": loss, "rate": run.rate(), "seconds": run.seconds()}
             if run.step % settings.val_every == 0 or run.step == settings.steps:
                 row |= {"val_sre_mm": run.validate(), "samples_per_second": run.pace()}
                 history.write(row)  # ahead of the checkpoint: a kill between the two repeats the row, not loses it

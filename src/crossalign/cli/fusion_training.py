@@ -1,0 +1,124 @@
+"""`crossalign train-fusion`: a fusion network from a manifest or from simulated pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+DEVICES_HELP = "Where to train: auto, cpu or cuda."
+
+
+@dataclass(frozen=True)
+class TrainFusionRequest:
+    """The options of `crossalign train-fusion`; exactly one of `manifest` and `simulate` (a count of pairs) is given.
+
+    `minutes` is how long this call may train (0: until the steps are done).
+    """
+
+    output: Path
+    manifest: Path | None = None
+    simulate: int = 0
+    model: str = "dcfb-compact"
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    augment: bool = True
+    minutes: float = 0.0
+    device: str = "auto"
+
+
+def train_fusion_command(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; a run in it goes on.")],
+    manifest: Annotated[
+        Path | None, typer.Argument(help="CSV file of the pairs: case, mri, pet, split (train and val).")
+    ] = None,
+    simulate: Annotated[int, typer.Option(help="Train on this many simulated heads instead.")] = 0,
+    model: Annotated[str, typer.Option(help="Network: dcfb-compact or dcfb (the paper's, large).")] = "dcfb-compact",
+    steps: Annotated[int, typer.Option(help="Steps.")] = 2000,
+    batch: Annotated[int, typer.Option(help="Patches in a step.")] = 1,
+    patch: Annotated[int, typer.Option(help="Edge of a patch, voxels.")] = 48,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    loss: Annotated[str, typer.Option(help="keeping (both modalities) or paper.")] = "keeping",
+    schedule: Annotated[str, typer.Option(help="cosine, or power (the paper's).")] = "cosine",
+    val_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Vary the patches.")] = True,
+    minutes: Annotated[float, typer.Option(help="Stop after this long; the same command goes on.")] = 0.0,
+    device: Annotated[str, typer.Option(help=DEVICES_HELP)] = "auto",
+) -> None:
+    """Train a network that fuses MRI and PET, from a MANIFEST or from simulated heads."""
+    overrides = {
+        "steps": steps,
+        "batch": batch,
+        "patch": patch,
+        "rate": rate,
+        "loss": loss,
+        "schedule": schedule,
+        "val_every": val_every,
+        "precision": precision,
+        "seed": seed,
+    }
+    for line in run_train_fusion(
+        TrainFusionRequest(output, manifest, simulate, model, overrides, augment, minutes, device)
+    ):
+        typer.echo(line)
+
+
+def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
+    """Train, or go on with the run that the folder holds. Raises CrossalignError."""
+    from crossalign.cli.options import pick_device
+    from crossalign.models.fusion_stage import FusionStageSettings
+    from crossalign.training.fusion_loop import FusionTrainingResult, train_fusion
+    from crossalign.training.fusion_prepare import fusion_banks_from_manifest, fusion_banks_from_simulation
+    from crossalign.training.fusion_settings import NO_FUSION_AUGMENTATION, FusionAugmentation, FusionTrainingSettings
+
+    _check(request)
+    settings = FusionTrainingSettings(
+        stage=FusionStageSettings(request.model),
+        augmentation=FusionAugmentation() if request.augment else NO_FUSION_AUGMENTATION,
+        **request.overrides,  # type: ignore[arg-type]
+    )
+    device = pick_device(request.device)
+    if request.manifest is not None:
+        banks = fusion_banks_from_manifest(request.manifest)
+    else:
+        banks = fusion_banks_from_simulation(request.simulate, settings.seed)
+    train, val = (bank.to(device) for bank in banks)
+    with tqdm(total=settings.steps, unit="step", disable=None, smoothing=0.05) as bar:
+
+        def watch(row: dict[str, float]) -> None:
+            bar.set_postfix_str(f"loss {row['loss']:.3f}", refresh=False)
+            bar.update(int(row["step"]) - bar.n)
+
+        result: FusionTrainingResult = train_fusion(
+            train, val, settings, request.output, request.minutes or math.inf, watch
+        )
+    state = "finished" if result.finished else "stopped; the same command goes on from here"
+    return (
+        f"steps    {result.steps} ({state})",
+        f"seconds  {result.seconds:.0f} ({result.samples_per_second:.1f} patches/s)",
+        f"val loss {result.average_loss:.4f} of the plain average, {result.val_loss:.4f} of the best weights",
+        f"wrote    {result.best}",
+        f"wrote    {request.output} (settings, checkpoint, history.csv, TensorBoard log)",
+    )
+
+
+def _check(request: TrainFusionRequest) -> None:
+    from crossalign.errors import InputError, OutputError
+
+    if (request.manifest is None) == (request.simulate == 0):
+        raise InputError("give either a MANIFEST or --simulate COUNT: what is there to train on?")
+    if request.simulate < 0 or request.minutes < 0:
+        raise InputError(f"--simulate and --minutes must be 0 or more, got {request.simulate} and {request.minutes}")
+    folder = request.output
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, expected a folder for the run")
+    if not folder.absolute().parent.is_dir():
+        raise OutputError(f"{folder}: {folder.parent} is not a folder that exists: make it first")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "settings.json").is_file():
+        raise OutputError(f"{folder}: holds other files than a run: name a new folder")

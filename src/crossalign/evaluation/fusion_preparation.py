@@ -1,0 +1,123 @@
+"""The paper's preparation of an MRI-PET pair, such as ADNI's: registered, in MNI space, on one cube."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossalign.errors import OutputError
+from crossalign.evaluation.fusion_alignment import align
+from crossalign.fusion.canvas import CANVAS_VOXELS, canvas_grid
+from crossalign.fusion.scaling import Scaling, find_scaling
+from crossalign.geometry import Grid
+from crossalign.images import Image, LabelMap, write_image, write_transform
+from crossalign.registration import RegistrationResult
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A pair on one cube in MNI space, in [0, 1], and everything that was done to it.
+
+    `mri_to_pet` maps MRI points to PET points, `template_to_mri` points of the template to MRI points (LPS, mm).
+    """
+
+    mri: Image
+    pet: Image
+    mri_scaling: Scaling
+    pet_scaling: Scaling
+    mri_to_pet: RegistrationResult
+    template_to_mri: RegistrationResult
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What both registrations had to say."""
+        return (*self.mri_to_pet.warnings, *self.template_to_mri.warnings)
+
+
+def prepare_pair(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS) -> Prepared:
+    """Register PET to MRI and the MRI to the MNI152 template, resample both once, crop to the head, and scale.
+
+    Both registrations are rigid (mutual information): the anatomy keeps its size. Axes become L, P and S. The cube of
+    `voxels` a side is 224 mm long, or as long as the head where that is more. Raises what `register` raises.
+    """
+    mri_to_pet = align(mri, pet)
+    template, brain = mni_template()
+    template_to_mri = align(template, mri, brain)
+    in_template = mri.resampled(_template_space(mri, template_to_mri), template_to_mri.fixed_to_moving)
+    grid = canvas_grid(in_template, voxels)
+    moved_mri = mri.resampled(grid, template_to_mri.fixed_to_moving)
+    moved_pet = pet.resampled(grid, mri_to_pet.fixed_to_moving @ template_to_mri.fixed_to_moving)
+    mri_scaling, pet_scaling = find_scaling(moved_mri), find_scaling(moved_pet)
+    return Prepared(
+        mri=Image(mri_scaling.applied(moved_mri.voxels), grid, "mri"),
+        pet=Image(pet_scaling.applied(moved_pet.voxels), grid, "pet"),
+        mri_scaling=mri_scaling,
+        pet_scaling=pet_scaling,
+        mri_to_pet=mri_to_pet,
+        template_to_mri=template_to_mri,
+    )
+
+
+def write_prepared(prepared: Prepared, folder: Path) -> None:
+    """Write a folder: both images, both transforms and `prepared.json`; whole, or not at all. Raises OutputError."""
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+    try:
+        write_image(prepared.mri, folder / "mri.nii.gz")
+        write_image(prepared.pet, folder / "pet.nii.gz")
+        write_transform(prepared.mri_to_pet.fixed_to_moving, folder / "mri_to_pet.tfm")
+        write_transform(prepared.template_to_mri.fixed_to_moving, folder / "mni_to_mri.tfm")
+        (folder / "prepared.json").write_text(json.dumps(_record(prepared), indent=2) + "\n", encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # ours: it did not exist before
+        raise
+
+
+def mni_template() -> tuple[Image, LabelMap]:
+    """Return nilearn's MNI152 T1 template (skull-stripped, 2 mm) and its brain mask, LPS."""
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+
+    template, mask = load_mni152_template(resolution=2), load_mni152_brain_mask(resolution=2)
+    voxels = np.asarray(template.get_fdata(), dtype=np.float32)
+    inside = np.asarray(mask.get_fdata()) > 0
+    grid = _lps_grid(np.asarray(template.affine), voxels.shape)
+    # nibabel has x first and RAS; here z is first and x runs to the left.
+    as_here = [torch.from_numpy(np.ascontiguousarray(array.T)) for array in (voxels, inside)]
+    return Image(as_here[0], grid, "MNI152 template"), LabelMap(as_here[1].long(), grid, "MNI152 brain mask")
+
+
+def _lps_grid(affine: np.ndarray, shape: tuple[int, ...]) -> Grid:
+    """Grid of an image whose affine (RAS) has no rotation: diagonal, positive."""
+    width, height, depth = shape
+    x, y, z = (float(affine[axis, axis]) for axis in range(3))
+    origin = (-float(affine[0, 3]), -float(affine[1, 3]), float(affine[2, 3]))
+    return Grid((depth, height, width), (x, y, z), origin, ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)))
+
+
+def _template_space(mri: Image, template_to_mri: RegistrationResult) -> Grid:
+    """Grid of 2 mm, axes along the template's, that holds the whole MRI."""
+    corners = template_to_mri.fixed_to_moving.inverse().apply(mri.grid.corners_mm())
+    low, high = corners.amin(0), corners.amax(0)
+    x, y, z = ((low + high) / 2).tolist()
+    width, height, depth = ((high - low) / 2.0).ceil().long().add(1).tolist()
+    return Grid.centered((x, y, z), (depth, height, width), (2.0, 2.0, 2.0))
+
+
+def _record(prepared: Prepared) -> dict[str, object]:
+    def scaling(one: Scaling) -> dict[str, float]:
+        return {"low": one.low, "high": one.high, "clipped_share": one.clipped_share}
+
+    return {
+        "format": "crossalign prepared pair 1",
+        "voxels": prepared.mri.grid.shape[0],
+        "spacing_mm": prepared.mri.grid.spacing_mm[0],
+        "inputs": {"mri": scaling(prepared.mri_scaling), "pet": scaling(prepared.pet_scaling)},
+        "template": "MNI152 T1 (nilearn), rigid",
+    }

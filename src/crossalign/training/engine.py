@@ -1,0 +1,212 @@
+"""A run of any training: steps, running mean, validation, the best weights, a checkpoint to go on from.
+
+What is trained, on what and how it is judged is a `Task`; everything here is the same for all of them.
+"""
+
+import copy
+import json
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from crossalign.errors import InputError, OutputError
+from crossalign.output import whole_file
+from crossalign.training.checkpoint import Progress, load_checkpoint, read_progress, save_checkpoint
+from crossalign.training.history import History
+from crossalign.training.processor import keep_memory
+
+# torch's CPU generator looks at a seed's lowest 32 bits alone: seeds are spread over those, steps count up from there.
+SEED_SPREAD = 0x9E3779B1
+SEED_RANGE = 2**32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast a task trains; `rate` gives the learning rate at a share of the way, `measure` names what judges it."""
+
+    steps: int
+    batch: int
+    weight_decay: float
+    val_every: int
+    average: float
+    rate: Callable[[float], float]
+    measure: str
+
+
+class Task(ABC):
+    """What a run trains. The measure is better when lower; it must not depend on the run's state."""
+
+    @abstractmethod
+    def plan(self) -> Plan:
+        """Return how to train it."""
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, object]:
+        """Return what is saved beside the weights; a run goes on only with the same."""
+
+    @abstractmethod
+    def fresh_model(self) -> nn.Module:
+        """Make the network on its device, as it is before the first step."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, step: int) -> Tensor:
+        """Return the loss of a step; its randomness comes from the settings' seed and the step's number alone."""
+
+    @abstractmethod
+    def validate(self, model: nn.Module) -> float:
+        """Measure a network in eval mode."""
+
+    @abstractmethod
+    def save_best(self, model: nn.Module, path: Path, notes: dict[str, str]) -> None:
+        """Write the weights that are used."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left: the best weights' file, its measure, and the pace."""
+
+    best: Path
+    measure: float
+    steps: int
+    seconds: float
+    samples_per_second: float
+    finished: bool
+
+
+def run_task(
+    task: Task, folder: Path, minutes: float = math.inf, watch: Callable[[dict[str, float]], None] | None = None
+) -> RunResult:
+    """Train in `folder`, or go on from the checkpoint there, for at most `minutes` of this call.
+
+    Writes `settings.json`, `last.safetensors` (the checkpoint), `best.safetensors`, `history.csv` and a TensorBoard
+    log. Killed and called again it ends with the same weights (CPU, same thread count). Raises OutputError where the
+    folder holds a run with other settings.
+    """
+    keep_memory()
+    run = _Run(task, folder)
+    plan, deadline = run.plan, time.monotonic() + minutes * 60
+    with History(folder, run.step, plan.measure) as history:
+        while run.step < plan.steps and time.monotonic() < deadline:
+            loss = run.advance()
+            row = {"step": run.step, "loss": loss, "rate": run.rate(), "seconds": run.seconds()}
+            if run.step % plan.val_every == 0 or run.step == plan.steps:
+                row |= {plan.measure: run.validate(), "samples_per_second": run.pace()}
+                history.write(row)  # ahead of the checkpoint: a kill between the two repeats the row, not loses it
+                run.save()
+            if watch is not None:
+                watch(row)
+        run.save()  # the minutes are over between two validations
+    best = folder / "best.safetensors"
+    return RunResult(best, run.best, run.step, run.seconds(), run.pace(), run.step >= plan.steps)
+
+
+class _Run:
+    """The state of a run; everything in it is in the checkpoint or follows from the settings."""
+
+    def __init__(self, task: Task, folder: Path) -> None:
+        self.task, self.folder, self.plan = task, folder, task.plan()
+        self.model = task.fresh_model()
+        self.average = copy.deepcopy(self.model)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), 1.0, weight_decay=self.plan.weight_decay)
+        self.text = json.dumps(task.settings(), indent=2)
+        self.step, self.saved, self.best, self.before = 0, 0, math.inf, 0.0
+        self._open()
+        self.began, self.first = time.monotonic(), self.step
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        last = self.folder / "last.safetensors"
+        if last.is_file():
+            progress = read_progress(last)
+            if _values(progress.settings) != _values(self.text):
+                raise OutputError(f"{self.folder}: holds a run with other settings: name another folder")
+            load_checkpoint(last, self.model, self.average, self.optimizer)
+            self.step, self.best, self.before = progress.step, progress.best_sre_mm, progress.seconds
+            self.saved = self.step
+            return
+        with whole_file(self.folder / "settings.json", overwrite=True) as partial:
+            partial.write_text(self.text + "\n", encoding="utf-8")
+
+    def advance(self) -> float:
+        """Do one step and return its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        self.model.train()
+        loss = self.task.loss(self.model, self.step)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        _average(self.average, self.model, min(self.plan.average, self.step / (self.step + 10)))
+        self.step += 1
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Measure the running mean, and write it to a file where it is the best."""
+        measure = self.task.validate(self.average.eval())
+        if not math.isfinite(measure):
+            raise InputError(f"training diverged at step {self.step}: the measure is {measure}; lower the rate")
+        if measure < self.best:
+            self.best = measure
+            notes = {self.plan.measure: f"{measure:.5g}", "step": str(self.step), "training": self.text}
+            self.task.save_best(self.average, self.folder / "best.safetensors", notes)
+        return measure
+
+    def save(self) -> None:
+        """Write the checkpoint, unless it is there already."""
+        if self.step == self.saved:
+            return
+        progress = Progress(self.step, self.best, self.seconds(), self.text)
+        save_checkpoint(self.folder / "last.safetensors", self.model, self.average, self.optimizer, progress)
+        self.saved = self.step
+
+    def rate(self) -> float:
+        """Learning rate of the step at hand."""
+        return self.plan.rate(self.step / self.plan.steps)
+
+    def seconds(self) -> float:
+        """Seconds trained so far, over all calls."""
+        return self.before + time.monotonic() - self.began
+
+    def pace(self) -> float:
+        """Count the samples a second in this call."""
+        return (self.step - self.first) * self.plan.batch / max(time.monotonic() - self.began, 1e-9)
+
+
+def pick_cases(count: int, batch: int, step: int, seed: int) -> list[int]:
+    """Pick the step's cases: each epoch visits all of them in a fresh order, batches run across its end."""
+    positions = range(step * batch, (step + 1) * batch)
+    orders: dict[int, list[int]] = {}
+    for epoch in {position // count for position in positions}:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        orders[epoch] = torch.randperm(count, generator=generator).tolist()
+    return [orders[position // count][position % count] for position in positions]
+
+
+def step_seed(seed: int, step: int = 0) -> int:
+    """Give each step of each run its own seed within 32 bits; validation takes step 0's, on other cases."""
+    return (seed * SEED_SPREAD + step) % SEED_RANGE
+
+
+def _values(text: str) -> object:
+    """Read saved settings, so that 0 and 0.0 are the same."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+@torch.no_grad()
+def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)

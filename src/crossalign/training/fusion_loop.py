@@ -1,0 +1,140 @@
+"""Training of a fusion network: the task that the common run trains."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from crossalign.models.fusion_stage import FusionStage, apply_fusion_model, build_fusion_model, save_fusion_stage
+from crossalign.training.engine import Plan, RunResult, Task, pick_cases, run_task, step_seed
+from crossalign.training.fusion_bank import FusionBank, FusionPatches, draw_patches
+from crossalign.training.fusion_losses import keeping_loss, paper_fusion_loss
+from crossalign.training.fusion_settings import FusionTrainingSettings
+from crossalign.training.processor import choose_precision
+
+VAL_PATCHES = 16  # for each emphasis
+WARM_UP = 0.05
+MEASURE = "val_loss"
+
+
+@dataclass(frozen=True)
+class FusionTrainingResult:
+    """What a run left: the best weights' file, its validation loss beside that of the plain average, and the pace."""
+
+    best: Path
+    val_loss: float
+    average_loss: float
+    steps: int
+    seconds: float
+    samples_per_second: float
+    finished: bool
+
+
+def train_fusion(
+    train: FusionBank,
+    val: FusionBank,
+    settings: FusionTrainingSettings,
+    folder: Path,
+    minutes: float = math.inf,
+    watch: Callable[[dict[str, float]], None] | None = None,
+) -> FusionTrainingResult:
+    """Train one network in `folder`, or go on from the checkpoint there; see `run_task`.
+
+    The measure is the loss on fixed patches of `val`, half of them balanced, half with emphasis on detail.
+    """
+    task = FusionTask(train, val, settings)
+    result: RunResult = run_task(task, folder, minutes, watch)
+    return FusionTrainingResult(
+        best=result.best,
+        val_loss=result.measure,
+        average_loss=task.average_loss(),
+        steps=result.steps,
+        seconds=result.seconds,
+        samples_per_second=result.samples_per_second,
+        finished=result.finished,
+    )
+
+
+class FusionTask(Task):
+    """A fusion network on patches of a bank."""
+
+    def __init__(self, train: FusionBank, val: FusionBank, settings: FusionTrainingSettings) -> None:
+        self._train, self._settings = train, settings
+        self._device = train.mri[0].device
+        self._precision = choose_precision(settings.precision, self._device)
+        self._val = tuple(self._val_patches(val))
+
+    def plan(self) -> Plan:
+        """Return how to train it."""
+        s = self._settings
+        schedule = _cosine if s.schedule == "cosine" else _power
+        return Plan(s.steps, s.batch, s.weight_decay, s.val_every, s.average, partial(schedule, s.rate), MEASURE)
+
+    def settings(self) -> Mapping[str, object]:
+        """Return what is saved beside the weights."""
+        return asdict(self._settings)
+
+    def fresh_model(self) -> nn.Module:
+        """Draw the network from the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._settings.seed)
+            model = build_fusion_model(self._settings.stage).to(self._device)
+        return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
+
+    def loss(self, model: nn.Module, step: int) -> Tensor:
+        """Return the loss of a step."""
+        s = self._settings
+        generator = torch.Generator().manual_seed(step_seed(s.seed, step))
+        index = pick_cases(len(self._train), s.batch, step, s.seed)
+        patches = draw_patches(self._train, index, s.patch, s.augmentation, generator)
+        with torch.random.fork_rng(devices=[]):  # stochastic depth draws from the global generator
+            torch.manual_seed(step_seed(s.seed, step))
+            return self._loss(self._fused(model, patches), patches)
+
+    def validate(self, model: nn.Module) -> float:
+        """Return the mean loss on the fixed patches."""
+        return float(torch.stack([self._loss(self._fused(model, patches), patches) for patches in self._val]).mean())
+
+    def save_best(self, model: nn.Module, path: Path, notes: dict[str, str]) -> None:
+        """Write weights and settings."""
+        save_fusion_stage(FusionStage(model, self._settings.stage, notes), path, overwrite=True)
+
+    @torch.no_grad()
+    def average_loss(self) -> float:
+        """Return the loss of the plain average on the same patches."""
+        return float(torch.stack([self._loss((p.a + p.b) / 2, p) for p in self._val]).mean())
+
+    def _fused(self, model: nn.Module, patches: FusionPatches) -> Tensor:
+        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            form = torch.channels_last_3d
+            a, b = (volume.contiguous(memory_format=form) for volume in (patches.a, patches.b))
+            fused = apply_fusion_model(model, a, b, patches.emphasis)
+        return fused.float()
+
+    def _loss(self, fused: Tensor, patches: FusionPatches) -> Tensor:
+        if self._settings.loss == "paper":
+            return paper_fusion_loss(fused, patches)
+        return keeping_loss(fused, patches, self._settings.transfer)
+
+    def _val_patches(self, val: FusionBank) -> list[FusionPatches]:
+        generator = torch.Generator().manual_seed(step_seed(self._settings.seed))
+        chosen = []
+        for number in range(VAL_PATCHES):
+            drawn = draw_patches(val, [number % len(val)], self._settings.patch, None, generator)
+            chosen += [FusionPatches(drawn.a, drawn.b, torch.full_like(drawn.emphasis, e)) for e in (0.0, 1.0)]
+        return chosen
+
+
+def _cosine(top: float, done: float) -> float:
+    if done < WARM_UP:
+        return top * max(done, 1e-3) / WARM_UP
+    return top * (0.01 + 0.99 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2)
+
+
+def _power(top: float, done: float) -> float:
+    """Fall as the paper's does: (1 - e / 500)^0.9."""
+    return top * (1 - min(done, 1.0)) ** 0.9

@@ -1,0 +1,76 @@
+"""Settings of a fusion network's training; they validate themselves and are saved beside the weights."""
+
+from dataclasses import dataclass, field
+
+from crossalign.errors import InputError
+from crossalign.models.fusion_stage import FusionStageSettings
+from crossalign.training.settings import PRECISIONS
+
+FUSION_LOSSES = ("keeping", "paper")
+FUSION_SCHEDULES = ("cosine", "power")
+
+
+@dataclass(frozen=True)
+class FusionAugmentation:
+    """How a patch is varied: both volumes turned together, contrast and noise changed in the MRI alone.
+
+    As published: turns of up to 0.2 rad about each axis. `gamma` is the half-width of the exponent's logarithm, `noise`
+    the largest sd, `mirror` allows flips of each axis, `gain` dims each input on its own.
+    """
+
+    turn_rad: float = 0.2
+    turned_share: float = 0.25
+    gamma: float = 0.3
+    noise: float = 0.02
+    gain: float = 0.3
+    mirror: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise InputError(f"augmentation '{name}' must be 0 or more, got {value}")
+        if self.turned_share > 1 or self.gain >= 1:
+            raise InputError(f"'turned_share' is 1 at most and 'gain' under 1, got {self.turned_share} and {self.gain}")
+
+
+NO_FUSION_AUGMENTATION = FusionAugmentation(0.0, 0.0, 0.0, 0.0, 0.0, False)
+
+
+@dataclass(frozen=True)
+class FusionTrainingSettings:
+    """One network's training. The paper's: loss `paper`, rate 1e-4, schedule `power`, batch 1.
+
+    `keeping` is the mean structural similarity to both inputs plus `transfer` times the share of their gradients kept;
+    its weight runs from transfer[0] at emphasis 0 (balanced) to transfer[1] at emphasis 1 (detail), evenly in its
+    logarithm. `patch` is the edge of the cubes, in voxels. `average` is the decay of the running mean of the weights.
+    """
+
+    stage: FusionStageSettings = field(default_factory=FusionStageSettings)
+    steps: int = 2000
+    batch: int = 1
+    patch: int = 48
+    rate: float = 2e-3
+    weight_decay: float = 1e-4
+    loss: str = "keeping"
+    transfer: tuple[float, float] = (0.04, 0.6)
+    schedule: str = "cosine"
+    val_every: int = 100
+    average: float = 0.99
+    precision: str = "auto"
+    seed: int = 0
+    augmentation: FusionAugmentation = field(default_factory=FusionAugmentation)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "val_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"'{name}' must be 1 or more, got {getattr(self, name)}")
+        if self.patch < 16:
+            raise InputError(f"'patch' must be 16 voxels or more, got {self.patch}")
+        if not self.rate > 0 or not 0 <= self.average < 1:
+            raise InputError(f"'rate' must be over 0 and 'average' in [0, 1), got {self.rate} and {self.average}")
+        if len(self.transfer) != 2 or not 0 < self.transfer[0] <= self.transfer[1]:
+            raise InputError(f"'transfer' runs from over 0 upwards, got {self.transfer}")
+        choices = (("loss", FUSION_LOSSES), ("schedule", FUSION_SCHEDULES), ("precision", PRECISIONS))
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
+                raise InputError(f"'{name}' must be one of {', '.join(allowed)}, got '{getattr(self, name)}'")

@@ -1,0 +1,66 @@
+"""`crossalign train`: a run, its continuation, its use, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from crossalign.cli.main import main
+
+QUICK = ["--batch", "2", "--crop-shape", "16,16,16", "--crop-spacing", "4", "--val-every", "2", "--device", "cpu"]
+
+
+@pytest.fixture
+def manifest(pair: Path) -> Path:
+    path = pair / "training.csv"
+    rows = [
+        f"{split}{n},{split},mr.nii.gz,us.nii.gz,gland.nii.gz,reference.tfm" for split in ("train", "val") for n in "12"
+    ]
+    path.write_text("case,split,fixed,moving,fixed_mask,reference\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_a_run_stops_goes_on_and_its_weights_register(manifest: Path, tmp_path: Path, capfd) -> None:
+    train = ["train", str(manifest), "-o", str(tmp_path / "run"), "--steps", "4", *QUICK]
+    assert main([*train, "--minutes", "0.00001"]) == 0
+    assert main(train) == 0
+    out = capfd.readouterr().out
+    assert "steps    4 (finished)" in out
+    assert "val SRE" in out
+    pair, weights = manifest.parent, tmp_path / "run" / "best.safetensors"
+    register = ["register", str(pair / "mr.nii.gz"), str(pair / "us.nii.gz"), "--initial", str(pair / "start.tfm")]
+    register += ["--fixed-mask", str(pair / "gland.nii.gz"), "--output-transform", str(tmp_path / "out.tfm")]
+    assert main([*register, "--method", f"{weights}+{weights}"]) == 0
+    assert (tmp_path / "out.tfm").is_file()
+    assert main([*train, "--seed", "1"]) == 2
+    assert "other settings" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "either a MANIFEST or --simulate"),
+        (["no.csv"], "no.csv: no such"),
+        (["--simulate", "-1"], "0 or more"),
+        (["--simulate", "4", "--model", "oracle"], "oracle"),
+        (["--simulate", "4", "--loss", "luck"], "luck"),
+        (["--simulate", "4", "--steps", "0"], "steps"),
+        (["--simulate", "4", "--crop-shape", "big"], "cannot read the crop 'big'"),
+        (["--simulate", "4", "--start-sre", "far"], "cannot read the start 'far'"),
+        (["--simulate", "4", "--from", "no.safetensors"], "no.safetensors"),
+        (["--simulate", "4", "-o", "missing/run"], "make it first"),
+        (["--simulate", "4", "-o", "mine"], "holds other files"),
+        (["--simulate", "4", "-o", "mine/notes.txt"], "is a file"),
+    ],
+)
+def test_bad_requests_to_train(tmp_path: Path, capfd, monkeypatch, words: list[str], message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("precious")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", "-o", "run", *words]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("crossalign: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(tmp_path.rglob("*")) == before

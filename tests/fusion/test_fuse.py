@@ -1,0 +1,160 @@
+"""From two images to a result: grids, scaling, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from tests.fusion.phantom import SHAPE, grid, pair
+
+from crossalign.errors import ImageError
+from crossalign.fusion import FusionMethod, Scaling, find_scaling, fuse
+from crossalign.fusion.laplacian import LaplacianPyramid
+from crossalign.fusion.pointwise import Average, Maximum
+from crossalign.geometry import Grid, Rigid, euler_to_rotation
+from crossalign.images import Image
+
+COS, SIN = math.cos(0.4), math.sin(0.4)
+OBLIQUE = ((COS, -SIN, 0.0), (SIN, COS, 0.0), (0.0, 0.0, 1.0))
+
+
+def test_result_lies_on_the_mris_grid_and_says_how_it_came_about():
+    mri, pet = pair()
+    result = fuse(mri, pet, LaplacianPyramid(), b_unit="SUV")
+    assert result.fused.grid == mri.grid
+    assert result.fused.voxels.dtype == torch.float32
+    assert result.method == "laplacian"
+    assert result.settings["levels"] == "3"
+    assert result.b_scaling.unit == "SUV"
+    assert result.warnings == ()
+
+
+def test_reading_back_restores_each_inputs_own_values():
+    mri, pet = pair()
+    result = fuse(mri, pet, Average())
+    assert result.b_scaling.undone(result.b.voxels) == pytest.approx(pet.voxels, abs=0.02)
+    clipped = mri.voxels.clamp(result.a_scaling.low, result.a_scaling.high)
+    assert torch.allclose(result.a_scaling.undone(result.a.voxels), clipped, atol=1e-3)
+
+
+def test_a_hot_lesion_is_not_clipped_but_a_speck_does_not_darken_the_rest():
+    _, pet = pair()
+    usual = float(pet.voxels.flatten().quantile(0.995))
+    lesion = pet.voxels.clone()
+    lesion[20:23, 20:23, 20:23] = 1.8 * usual
+    assert find_scaling(Image(lesion, pet.grid)).high == pytest.approx(1.8 * usual, rel=1e-6)
+    speck = pet.voxels.clone()
+    speck[20, 20, 20] = 100 * usual
+    assert find_scaling(Image(speck, pet.grid)).high < 2.01 * usual
+
+
+def test_scaling_counts_what_lies_beyond():
+    voxels = torch.linspace(0, 1, 1000).reshape(10, 10, 10)
+    scaling = find_scaling(Image(voxels, Grid((10, 10, 10), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), "x"))
+    assert scaling.clipped_share <= 0.001
+    assert Scaling(1.0, 3.0).applied(torch.tensor([[[0.0, 2.0, 9.0]]])).flatten().tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Grid((30, 40, 60), (1.2, 2.1, 3.1), (5.0, 4.0, 3.0)),
+        Grid((44, 60, 60), (2.0, 2.0, 2.0), (10.0, -30.0, 0.0), OBLIQUE),
+    ],
+    ids=["anisotropic", "oblique"],
+)
+def test_a_pet_on_another_grid_is_brought_to_the_mris(target):
+    mri, pet = pair()
+    elsewhere = pet.resampled(target)
+    result = fuse(mri, elsewhere, Average())
+    direct = fuse(mri, pet, Average())
+    inside = elsewhere.grid.to_voxel(mri.grid.points_mm().reshape(-1, 3))
+    margin = torch.tensor(target.shape[::-1]) - 2
+    covered = ((inside >= 1) & (inside <= margin)).all(-1).reshape(SHAPE)
+    difference = (result.b_scaling.undone(result.b.voxels) - direct.b_scaling.undone(direct.b.voxels))[covered]
+    assert float(covered.float().mean()) > 0.4
+    assert float(difference.abs().mean()) < 0.25  # of 12: two trilinear interpolations of a noisy volume
+
+
+def test_an_oblique_mri_keeps_its_grid():
+    mri, pet = pair()
+    turned = Grid(SHAPE, (2.0, 2.0, 2.0), (20.0, -15.0, 0.0), OBLIQUE)
+    result = fuse(mri.resampled(turned), pet, Maximum())
+    assert result.fused.grid == turned
+
+
+def test_a_transform_moves_the_pet():
+    mri, pet = pair()
+    motion = Rigid(
+        euler_to_rotation(torch.tensor([0.0, 0.0, 0.1], dtype=torch.float64)), torch.tensor([6.0, -4.0, 2.0]).double()
+    )
+    moved_grid = Grid(SHAPE, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    moved = pet.resampled(moved_grid, motion.inverse(), fill=0.0)  # content of p lies at motion(p)
+    back = fuse(mri, moved, Average(), a_to_b=motion)
+    apart = fuse(mri, moved, Average())
+    truth = fuse(mri, pet, Average())
+    error = (back.b.voxels - truth.b.voxels).abs().mean()
+    assert float(error) < 0.5 * float((apart.b.voxels - truth.b.voxels).abs().mean())
+
+
+def test_grids_that_do_not_meet_are_refused():
+    mri, pet = pair()
+    far = Image(pet.voxels, grid(origin=(500.0, 0.0, 0.0)), "pet.nii.gz")
+    with pytest.raises(ImageError, match=r"pet.nii.gz does not lie where mri.nii.gz does .* --register"):
+        fuse(mri, far, Average())
+
+
+def test_heads_that_do_not_meet_are_refused_and_half_meeting_ones_warned_of():
+    mri, pet = pair()
+    shifted = Image(mri.voxels.roll(16, 2).clone(), mri.grid, "mri.nii.gz")
+    result = fuse(shifted, pet, Average())
+    assert any("are the two registered?" in text for text in result.warnings)
+    corner = torch.zeros(SHAPE)
+    corner[:6, :6, :6] = torch.rand(6, 6, 6, generator=torch.Generator().manual_seed(0)) + 0.5
+    with pytest.raises(ImageError, match="register them first"):
+        fuse(mri, Image(corner, pet.grid, "pet.nii.gz"), Average())
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda v: v.index_fill(0, torch.tensor([3]), math.nan), "NaN or infinite"),
+        (lambda v: torch.full_like(v, 7.0), "every voxel is the same"),
+    ],
+    ids=["nan", "constant"],
+)
+def test_unusable_voxels_are_refused(which, spoil, words):
+    images = list(pair())
+    images[which] = Image(spoil(images[which].voxels), images[which].grid, "this.nii.gz")
+    with pytest.raises(ImageError, match=rf"this.nii.gz: .*{words}"):
+        fuse(images[0], images[1], Average())
+
+
+def test_an_image_of_one_bright_voxel_is_refused():
+    mri, pet = pair()
+    lone = torch.zeros(SHAPE)
+    lone[5, 5, 5] = 1
+    with pytest.raises(ImageError):
+        fuse(mri, Image(lone, pet.grid, "pet.nii.gz"), Average())
+
+
+def test_a_few_slices_are_refused():
+    mri, pet = pair()
+    thin = Grid((4, *SHAPE[1:]), (2.0, 2.0, 2.0), (0.0, 0.0, 40.0))
+    with pytest.raises(ImageError, match="8 or more on each axis"):
+        fuse(mri.resampled(thin), pet, Average())
+
+
+class _Broken(FusionMethod):
+    name = "broken"
+
+    def settings(self):
+        return {}
+
+    def fuse(self, a, b):
+        return a / 0 + b
+
+
+def test_a_method_that_makes_nan_is_found_out():
+    with pytest.raises(ImageError, match="'broken' made NaN"):
+        fuse(*pair(), _Broken())

@@ -1,0 +1,146 @@
+"""What each method does with a volume, with a slice, and with what a physician looks for."""
+
+import numpy as np
+import pytest
+import torch
+from tests.fusion.phantom import ball, blurred, head
+
+from crossalign.errors import InputError
+from crossalign.evaluation.fusion_scores import qabf_score
+from crossalign.fusion.laplacian import LaplacianPyramid
+from crossalign.fusion.named import (
+    PLAIN_FUSION_METHODS,
+    default_fusion_method_name,
+    fusion_method_names,
+    named_fusion_method,
+)
+from crossalign.fusion.wavelet import WaveletFusion
+
+CPU = torch.device("cpu")
+IN_PLANE = [LaplacianPyramid(axes=(1, 2)), WaveletFusion(axes=(1, 2))]
+DETAILED = [LaplacianPyramid(), WaveletFusion(), *IN_PLANE]
+
+
+@pytest.mark.parametrize("name", PLAIN_FUSION_METHODS)
+def test_result_is_in_range_repeatable_and_leaves_the_inputs_alone(name):
+    method, (a, b) = named_fusion_method(name, None, CPU), head()
+    kept = a.clone(), b.clone()
+    fused = method.fuse(a, b)
+    assert fused.shape == a.shape
+    assert fused.dtype == torch.float32
+    assert 0 <= float(fused.min()) <= float(fused.max()) <= 1
+    assert torch.equal(fused, method.fuse(a, b))
+    assert torch.equal(a, kept[0])
+    assert torch.equal(b, kept[1])
+    assert method.name == name
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (9, 31, 20), (8, 8, 50)])
+@pytest.mark.parametrize("method", DETAILED, ids=lambda method: method.name)
+def test_a_volume_fused_with_itself_is_itself(method, shape):
+    volume = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(method.fuse(volume, volume), volume, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", DETAILED, ids=lambda method: method.name)
+def test_order_of_the_inputs_does_not_matter(method):
+    a, b = head()
+    assert torch.allclose(method.fuse(a, b), method.fuse(b, a), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", IN_PLANE, ids=lambda method: method.name)
+def test_slice_by_slice_sees_no_other_slice(method):
+    a, b = head()
+    fused = method.fuse(a, b)
+    alone = method.fuse(a[20:28], b[20:28])
+    assert torch.allclose(fused[20:28], alone, atol=1e-6)
+
+
+def test_wavelet_2d_is_pywavelets_own_on_each_slice():
+    import pywt
+
+    a, b = head()
+    fused = WaveletFusion(axes=(1, 2)).fuse(a, b)
+    for index in (0, 21):
+        of_a, of_b = (pywt.wavedec2(v[index].numpy(), "sym4", level=2) for v in (a, b))
+        details = [
+            tuple(np.where(np.abs(x) >= np.abs(y), x, y) for x, y in zip(p, q, strict=True))
+            for p, q in zip(of_a[1:], of_b[1:], strict=True)
+        ]
+        expected = pywt.waverec2([(of_a[0] + of_b[0]) / 2, *details], "sym4").clip(0, 1)
+        level_2 = WaveletFusion(levels=2, axes=(1, 2)).fuse(a, b)[index].numpy()
+        assert level_2 == pytest.approx(expected[: a.shape[1], : a.shape[2]], abs=1e-5)
+    assert fused.shape == a.shape
+
+
+def test_the_pyramid_in_3d_keeps_more_gradients_than_slice_by_slice():
+    a, b = head()
+    scores = []
+    for axes in ((0, 1, 2), (1, 2)):
+        fused = LaplacianPyramid(axes=axes).fuse(a, b)
+        scores.append(float(qabf_score(fused, a, b)))
+    assert scores[0] > scores[1] + 0.005
+
+
+# Share of a planted lesion's contrast that must survive: (hot in the PET, cold in the PET, dark in the MRI), all three
+# in white matter, where the MRI is the brighter. The average keeps half by definition; the maximum loses the PET's.
+KEPT = {
+    "average": (0.49, 0.49, 0.49),
+    "maximum": (0.0, 0.0, 0.9),
+    "laplacian": (0.35, 0.35, 0.9),
+    "wavelet": (0.45, 0.45, 0.75),
+    "laplacian-2d": (0.35, 0.35, 0.9),
+    "wavelet-2d": (0.45, 0.45, 0.75),
+}
+FOR_NETWORKS = (0.35, 0.35, 0.35)
+
+
+def _kept(name, planted_a, planted_b, where):
+    """Change of the fused volume inside the lesion over the change of the input there."""
+    a, b = head()
+    changed_a, changed_b = planted_a(a), planted_b(b)
+    method = named_fusion_method(name, None, CPU)
+    change = method.fuse(changed_a, changed_b) - method.fuse(a, b)
+    planted = (changed_a - a) + (changed_b - b)
+    return float(change[where].mean() / planted[where].mean())
+
+
+@pytest.mark.parametrize("name", fusion_method_names())
+def test_lesions_survive(name):
+    hot = ball((20, 14, 24), 4.0)
+    cold = ball((24, 33, 20), 4.0)
+    small = ball((23, 25, 30), 2.2)
+    least = KEPT.get(name, FOR_NETWORKS)
+
+    def same(volume):
+        return volume
+
+    kept = (
+        _kept(name, same, lambda b: (b + 0.5 * blurred(hot.float())).clamp(0, 1), hot),
+        _kept(name, same, lambda b: (b - 0.35 * blurred(cold.float())).clamp(0, 1), cold),
+        _kept(name, lambda a: torch.where(small, a - 0.4, a), same, small),
+    )
+    assert all(got >= needed for got, needed in zip(kept, least, strict=True)), kept
+
+
+def test_the_maximum_loses_a_hypometabolic_region_under_bright_tissue():
+    deep = ball((23, 24, 23), 4.0)  # in white matter, which the MRI shows brighter
+    kept = _kept("maximum", lambda a: a, lambda b: torch.where(deep, b - 0.2, b).clamp(0, 1), deep)
+    assert abs(kept) < 0.05
+
+
+def test_names_are_known_and_unknown_ones_are_explained():
+    assert default_fusion_method_name() in fusion_method_names()
+    with pytest.raises(InputError, match="unknown fusion method 'mean', expected one of average"):
+        named_fusion_method("mean", None, CPU)
+    with pytest.raises(InputError, match="has no emphasis"):
+        named_fusion_method("average", "detail", CPU)
+    with pytest.raises(InputError, match="balanced, detail, got 'sharp'"):
+        named_fusion_method("w.safetensors", "sharp", CPU)
+
+
+@pytest.mark.parametrize("settings", [{"levels": 0}, {"axes": ()}, {"axes": (3,)}])
+@pytest.mark.parametrize("kind", [LaplacianPyramid, WaveletFusion])
+def test_settings_that_make_no_sense_are_refused(kind, settings):
+    with pytest.raises(InputError, match="expected 1 level or more"):
+        kind(**settings)

@@ -1,0 +1,206 @@
+"""The cascade: what its stages see, and what becomes of their answers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.geometry.strategies import rigids, rotations
+from torch import Tensor, nn
+
+from crossalign.cases import surface_points
+from crossalign.errors import InputError, WeightsError
+from crossalign.geometry import Grid, Rigid, mean_displacement_mm
+from crossalign.images import Image, LabelMap
+from crossalign.models import Stage, StageSettings, build_model, save_stage
+from crossalign.registration import Cascade, Problem, load_cascade, register
+
+CPU = torch.device("cpu")
+CENTER_MM = torch.tensor([20.0, -35.0, 60.0], dtype=torch.float64)
+TRUTH = Rigid.from_parameters(torch.tensor([30.0, 12, -25, 8, -6, 11], dtype=torch.float64), CENTER_MM)
+CROP = StageSettings("feature-reg", (12, 10, 8), 3.0, 1.5)
+LABEL = StageSettings("feature-reg", (12, 10, 8), 3.0, 1.5, "label")
+
+
+class Stub(nn.Module):
+    """Answers with fixed numbers, and remembers for the test what it was shown."""
+
+    def __init__(self, parameters: Tensor) -> None:
+        super().__init__()
+        self.parameters_found = parameters
+        self.seen: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        self.seen.append((fixed, moving))
+        return self.parameters_found.float()[None]
+
+
+def stage(parameters: Tensor, crop: StageSettings = CROP) -> Stage:
+    return Stage(Stub(parameters), crop, {})
+
+
+def seen(made: Stage) -> tuple[Tensor, Tensor]:
+    assert isinstance(made.model, Stub)
+    return made.model.seen[-1]
+
+
+def blobs(points_mm: Tensor) -> Tensor:
+    """Smooth anatomy as a function of fixed points: the same content on any grid."""
+    offsets = points_mm - CENTER_MM
+    value = torch.exp(-(offsets / torch.tensor([14.0, 10.0, 17.0])).square().sum(-1))
+    for x, y, z, size in ((9.0, -4.0, 3.0, 5.0), (-6.0, 5.0, -9.0, 4.0), (2.0, 8.0, 8.0, 6.0)):
+        value += 0.7 * torch.exp(-((offsets - torch.tensor([x, y, z])) / size).square().sum(-1))
+    return value
+
+
+def on_grid(grid: Grid, content: Callable[[Tensor], Tensor] = blobs) -> Tensor:
+    return content(grid.points_mm()).float()
+
+
+def oblique(shape: tuple[int, int, int], spacing: tuple[float, float, float], center: Tensor, turn: Tensor) -> Grid:
+    rows = turn.double().tolist()
+    direction = (tuple(rows[0]), tuple(rows[1]), tuple(rows[2]))
+    plain = Grid(shape, spacing, (0.0, 0.0, 0.0), direction)
+    return Grid(shape, spacing, tuple((center - plain.center_mm()).tolist()), direction)
+
+
+def problem(fixed_turn: Tensor | None = None, moving_turn: Tensor | None = None, mask: bool = True) -> Problem:
+    eye = torch.eye(3)
+    fixed_grid = oblique((34, 60, 56), (1.4, 1.2, 2.0), CENTER_MM, eye if fixed_turn is None else fixed_turn)
+    middle = TRUTH.apply(CENTER_MM[None])[0]
+    moving_grid = oblique((56, 58, 60), (1.3, 1.4, 1.5), middle, eye if moving_turn is None else moving_turn)
+    inverse = TRUTH.inverse()
+    moving = on_grid(moving_grid, lambda p: blobs(inverse.apply(p.flatten(0, 2)).reshape(p.shape)))
+    inside = (fixed_grid.points_mm() - CENTER_MM).norm(dim=-1) < 15
+    gland = LabelMap(inside.long(), fixed_grid) if mask else None
+    return Problem(Image(on_grid(fixed_grid), fixed_grid), Image(moving, moving_grid), TRUTH, gland)
+
+
+PLAIN = problem()
+
+
+def at(start: Rigid, given_problem: Problem = PLAIN) -> Problem:
+    return Problem(given_problem.fixed, given_problem.moving, start, given_problem.fixed_mask)
+
+
+@settings(max_examples=15)
+@given(start=rigids(), numbers=st.tuples(*[st.floats(-20, 20, width=32)] * 6))
+def test_answer_is_the_start_after_the_correction_about_the_gland(start: Rigid, numbers: tuple[float, ...]) -> None:
+    parameters = torch.tensor(numbers, dtype=torch.float64)
+    solution = Cascade((stage(parameters),), CPU).solve(at(start))
+    assert PLAIN.fixed_mask is not None
+    expected = start @ Rigid.from_parameters(parameters, PLAIN.fixed_mask.centroid_mm())
+    torch.testing.assert_close(solution.steps[-1].fixed_to_moving.matrix(), expected.matrix(), atol=1e-9, rtol=0)
+    assert solution.steps[-1].fixed_to_moving.rotation.dtype == torch.float64
+    assert solution.warnings == ()
+
+
+def test_oracle_stages_compose_to_the_truth() -> None:
+    assert PLAIN.fixed_mask is not None
+    center = PLAIN.fixed_mask.centroid_mm()
+    error = Rigid.from_parameters(torch.tensor([4.0, -3, 5, 7, -9, 6], dtype=torch.float64), center)
+    start = TRUTH @ error
+    half = torch.tensor([-2.0, 1, -2, -3, 4, -3], dtype=torch.float64)
+    rest = ((start @ Rigid.from_parameters(half, center)).inverse() @ TRUTH).to_parameters(center)
+    cascade = Cascade((stage(half), stage(rest)), CPU, "oracle")
+    result = register(PLAIN.fixed, PLAIN.moving, cascade, start, PLAIN.fixed_mask)
+    points = surface_points(PLAIN.fixed_mask)
+    assert float(mean_displacement_mm(result.fixed_to_moving, TRUTH, points)) < 1e-4
+    assert [step.name for step in result.steps] == ["stage 1 (feature-reg)", "stage 2 (feature-reg)"]
+    assert result.method == "oracle"
+    assert list(result.settings) == ["stage 1", "stage 2"]
+    assert result.settings["stage 1"] == "feature-reg, crop 12x10x8 at 3 mm, fixed image"
+
+
+def test_at_the_truth_both_crops_show_the_same() -> None:
+    made = stage(torch.zeros(6))
+    Cascade((made,), CPU).solve(PLAIN)
+    fixed, moving = seen(made)
+    assert fixed.shape == moving.shape == (1, 1, 12, 10, 8)
+    assert float((fixed - moving).abs().max()) < 0.1  # each image is scaled by its own percentiles
+    assert float(torch.corrcoef(torch.stack((fixed.flatten(), moving.flatten())))[0, 1]) > 0.995
+    assert float(fixed.std()) > 0.15
+
+
+def test_second_stage_sees_what_the_first_one_mended() -> None:
+    assert PLAIN.fixed_mask is not None
+    center = PLAIN.fixed_mask.centroid_mm()
+    error = torch.tensor([6.0, -5, 7, 0, 0, 0], dtype=torch.float64)
+    first, second = stage(-error), stage(torch.zeros(6))
+    Cascade((first, second), CPU).solve(at(TRUTH @ Rigid.from_parameters(error, center)))
+    before, after = ((pair[0] - pair[1]).abs().mean() for pair in (seen(first), seen(second)))
+    assert float(after) < 0.2 * float(before)
+
+
+FLIPS = [torch.diag(torch.tensor(signs)) for signs in ([-1.0, -1, 1], [1.0, -1, -1], [-1.0, 1, 1], [-1.0, -1, -1])]
+
+
+@pytest.mark.parametrize("which", ["fixed", "moving"])
+@pytest.mark.parametrize("turn", FLIPS, ids=lambda t: str(t.diagonal().int().tolist()))
+def test_flipped_storage_gives_the_same_crops(which: str, turn: Tensor) -> None:
+    reference, other = stage(torch.zeros(6)), stage(torch.zeros(6))
+    Cascade((reference,), CPU).solve(PLAIN)
+    Cascade((other,), CPU).solve(problem(turn, None) if which == "fixed" else problem(None, turn))
+    for a, b in zip(seen(reference), seen(other), strict=True):
+        assert float((a - b).abs().max()) < 0.01
+
+
+@settings(max_examples=8)
+@given(fixed_turn=rotations(), moving_turn=rotations())
+def test_oblique_storage_gives_nearly_the_same_crops(fixed_turn: Tensor, moving_turn: Tensor) -> None:
+    reference, other = stage(torch.zeros(6)), stage(torch.zeros(6))
+    Cascade((reference,), CPU).solve(PLAIN)
+    Cascade((other,), CPU).solve(problem(fixed_turn, moving_turn))
+    for a, b in zip(seen(reference), seen(other), strict=True):
+        both = (a > 0) & (b > 0)  # corners of the crop may lie outside a turned grid
+        assert float(both.float().mean()) > 0.6
+        assert float((a - b)[both].abs().mean()) < 0.03
+
+
+def test_label_mode_shows_the_mask_and_needs_it() -> None:
+    made = stage(torch.zeros(6), LABEL)
+    Cascade((made,), CPU).solve(PLAIN)
+    fixed, _ = seen(made)
+    assert float(fixed[0, 0, 5, 5, 4]) == pytest.approx(1.0)
+    assert float(fixed[0, 0, 0, 0, 0]) == 0.0
+    with pytest.raises(InputError, match=r"--fixed-mask"):
+        Cascade((stage(torch.zeros(6)), made), CPU).solve(problem(mask=False))
+
+
+def test_without_a_mask_the_grids_middle_serves_and_the_user_is_told() -> None:
+    parameters = torch.tensor([1.0, 2, 3, 4, 5, 6], dtype=torch.float64)
+    bare = problem(mask=False)
+    result = register(bare.fixed, bare.moving, Cascade((stage(parameters),), CPU), TRUTH)
+    assert any("no fixed mask" in warning for warning in result.warnings)
+    expected = TRUTH @ Rigid.from_parameters(parameters, bare.fixed.grid.center_mm())
+    torch.testing.assert_close(result.fixed_to_moving.matrix(), expected.matrix())
+    torch.testing.assert_close(result.motion(), parameters)
+
+
+def test_a_problem_twice_gives_the_same_answer_and_the_images_stay_as_they_were() -> None:
+    torch.manual_seed(0)
+    network = Stage(build_model("attention-reg", (12, 8, 8)).eval(), StageSettings("attention-reg", (12, 8, 8)), {})
+    cascade = Cascade((network, network), CPU)
+    voxels = PLAIN.fixed.voxels.clone()
+    first, second = (cascade.solve(PLAIN).steps[-1].fixed_to_moving for _ in range(2))
+    assert torch.equal(first.matrix(), second.matrix())
+    assert torch.equal(PLAIN.fixed.voxels, voxels)
+    assert not first.rotation.is_inference(), "an answer that autograd refuses to go on from"
+
+
+def test_loading(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    paths = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
+    for path, spacing in zip(paths, (3.0, 2.0), strict=True):
+        crop = StageSettings("feature-reg", (8, 8, 8), spacing)
+        save_stage(Stage(build_model("feature-reg", (8, 8, 8)).eval(), crop, {}), path)
+    cascade = load_cascade(paths, CPU, "mine")
+    assert cascade.name == "mine"
+    assert [s.settings.crop_spacing_mm for s in cascade.stages] == [3.0, 2.0]
+    assert len(cascade.solve(PLAIN).steps) == 2
+    with pytest.raises(WeightsError, match="no such weight file"):
+        load_cascade([paths[0], tmp_path / "three.safetensors"], CPU)
+    with pytest.raises(InputError, match="one trained stage or more"):
+        load_cascade([], CPU)

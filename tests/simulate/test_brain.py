@@ -1,0 +1,156 @@
+"""Simulated brains: the same from one seed, each lesion where it is said to be, everything within its settings."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from crossalign.errors import InputError
+from crossalign.simulate.brain import BrainPair, make_heads, simulate_brain
+from crossalign.simulate.brain_head import BrainMaps, _distance_mm, _sharpened
+from crossalign.simulate.brain_settings import BrainSettings
+
+SHAPE = (28, 30, 26)
+PLAIN = BrainSettings(
+    spacing_mm=(4.0, 4.0),
+    skull_share=1.0,
+    mri_stripped_share=0.0,
+    pet_stripped_share=0.0,
+    inverted_share=0.0,
+    smooth_share=0.0,
+    mri_noise=(0.0, 0.0),
+    pet_noise=(0.0, 0.0),
+    mri_lesions=0,
+    hot_lesions=0,
+    cold_lesions=0,
+    hypometabolic_regions=0,
+)
+
+
+def template() -> BrainMaps:
+    """Make an egg: white inside grey inside a little CSF, at 4 mm."""
+    axes = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in (40, 48, 40)), indexing="ij")
+    radius = sum((axis * 4 / half) ** 2 for axis, half in zip(axes, (60.0, 75.0, 60.0), strict=True)).sqrt()
+    white = (radius < 0.7).float()
+    grey = (radius < 0.95).float() - white
+    csf = (radius < 1.0).float() - white - grey
+    return BrainMaps(0.8 * white + 0.5 * grey + 0.2 * csf, grey, white, 4.0)
+
+
+HEADS = make_heads(template())
+
+
+def simulate(seed: int = 0, **changes: object) -> BrainPair:
+    return simulate_brain(HEADS, SHAPE, torch.Generator().manual_seed(seed), replace(PLAIN, **changes))
+
+
+def test_one_seed_one_pair() -> None:
+    settings = BrainSettings(spacing_mm=(4.0, 5.0))
+    pairs = [simulate_brain(HEADS, SHAPE, torch.Generator().manual_seed(s), settings) for s in (3, 3, 4)]
+    for name in ("mri", "pet", "brain", "hot", "cold", "hypometabolic", "mri_lesion"):
+        assert torch.equal(getattr(pairs[0], name), getattr(pairs[1], name))
+    assert not torch.equal(pairs[0].mri, pairs[2].mri)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_volumes_are_finite_and_not_negative(seed: int) -> None:
+    pair = simulate_brain(HEADS, SHAPE, torch.Generator().manual_seed(seed), BrainSettings(spacing_mm=(3.0, 6.0)))
+    for volume in (pair.mri, pair.pet):
+        assert volume.shape == (1, 1, *SHAPE)
+        assert bool(volume.isfinite().all())
+        assert float(volume.min()) >= 0
+    assert 3.0 <= pair.spacing_mm <= 6.0
+
+
+def test_each_modality_sees_its_own() -> None:
+    """White matter is the brightest tissue of the brain in T1, grey matter in PET; bone is dark in both."""
+    head = HEADS.draw(SHAPE, PLAIN, torch.Generator().manual_seed(1))
+    pair = simulate(1)
+    grey, white, _, bone, scalp, _ = ((head.tissues[:, k] > 0.9) for k in range(6))
+    inner = torch.nn.functional.avg_pool3d((head.tissues[:, :1] > 0.9).float(), 3, 1, 1) > 0.6
+    assert pair.mri[0][white].mean() > pair.mri[0][grey].mean()
+    assert pair.pet[0][inner[0]].mean() > pair.pet[0][white].mean()
+    if bool(bone.any()):
+        assert pair.mri[0][bone].mean() < pair.mri[0][grey].mean()
+
+
+def test_shares_of_tissue_sum_to_one_at_most() -> None:
+    head = HEADS.draw(SHAPE, PLAIN, torch.Generator().manual_seed(2))
+    assert float(head.tissues.min()) >= 0
+    assert float(head.brain.max()) <= 1 + 1e-5
+
+
+def test_without_skull_nothing_lies_outside_the_brain() -> None:
+    head = HEADS.draw(SHAPE, replace(PLAIN, skull_share=0.0), torch.Generator().manual_seed(2))
+    assert float(head.tissues[:, 3:].max()) == 0
+
+
+def first_seed_with(mask: str, **changes: object) -> tuple[BrainPair, BrainPair]:
+    """Find a pair with a lesion, and its twin without."""
+    for seed in range(20):
+        pair = simulate(seed, **changes)
+        if float(getattr(pair, mask).max()) > 0.99:
+            return pair, simulate(seed, **dict.fromkeys(changes, 0))
+    raise AssertionError(mask)
+
+
+@pytest.mark.parametrize(
+    ("mask", "setting", "volume", "sign"),
+    [
+        ("hot", "hot_lesions", "pet", 1),
+        ("cold", "cold_lesions", "pet", -1),
+        ("hypometabolic", "hypometabolic_regions", "pet", -1),
+    ],
+)
+def test_a_lesion_shows_where_its_mask_says(mask: str, setting: str, volume: str, sign: int) -> None:
+    pair, _ = first_seed_with(mask, **{setting: 3}, pet_blur_mm=(4.0, 4.0))
+    planted = getattr(pair, mask)
+    image = getattr(pair, volume)
+    inside = planted > 0.9
+    near = (torch.nn.functional.max_pool3d(planted, 5, 1, 2) > 0) & (planted == 0) & (pair.brain > 0.5)
+    assert (image[inside].mean() - image[near].mean()) * sign > 0
+
+
+def test_an_mri_lesion_is_in_the_mri_alone() -> None:
+    """The same seed with and without: the draws that follow are others, so only where it lies is compared."""
+    pair, _ = first_seed_with("mri_lesion", mri_lesions=4)
+    assert float(pair.mri_lesion.max()) > 0.99
+    assert float(pair.hot.max() + pair.cold.max() + pair.hypometabolic.max()) == 0
+
+
+def test_a_wider_blur_is_smoother() -> None:
+    sharp, smooth = simulate(5, pet_blur_mm=(4.0, 4.0)).pet, simulate(5, pet_blur_mm=(16.0, 16.0)).pet
+    assert smooth.diff(dim=-1).abs().mean() < sharp.diff(dim=-1).abs().mean()
+
+
+def test_distance_is_that_to_the_nearest_voxel_inside() -> None:
+    inside = torch.zeros(9, 10, 11, dtype=torch.bool)
+    inside[4, 5, 6] = True
+    distance = _distance_mm(inside, 3.0)
+    assert float(distance[4, 5, 6]) == 0
+    assert float(distance[4, 5, 9]) == pytest.approx(9.0)
+    assert float(distance[4, 1, 3]) == pytest.approx(15.0)
+
+
+def test_sharpened_shares_keep_their_order_and_sum() -> None:
+    shares = torch.tensor([0.6, 0.3, 0.1]).reshape(1, 3, 1, 1, 1)
+    sharp = _sharpened(shares, 3.0)
+    assert float(sharp.sum()) == pytest.approx(1)
+    assert float(sharp[0, 0]) > 0.8
+    assert float(_sharpened(torch.zeros_like(shares), 2.0).sum()) == 0
+
+
+def test_settings_and_maps_that_cannot_be() -> None:
+    with pytest.raises(InputError, match="range"):
+        BrainSettings(pet_blur_mm=(8.0, 4.0))
+    with pytest.raises(InputError, match=r"0\.\.1"):
+        BrainSettings(skull_share=1.5)
+    with pytest.raises(InputError, match="or more"):
+        BrainSettings(hot_lesions=-1)
+    with pytest.raises(InputError, match="over 0"):
+        BrainSettings(spacing_mm=(0.0, 1.0))
+    maps = template()
+    with pytest.raises(InputError, match="one shape"):
+        BrainMaps(maps.t1, maps.grey[1:], maps.white, 1.0)
+    with pytest.raises(InputError, match="over 0 mm"):
+        BrainMaps(maps.t1, maps.grey, maps.white, 0.0)

@@ -1,0 +1,157 @@
+"""Banks: from files, from the simulator, to a file and back; and that training sees what registration sees."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.cases.files import ROW, write_case, write_manifest
+from tests.training.toys import Anatomy, make_bank
+from torch import nn
+
+from crossalign.cases import LoadedCase, surface_points
+from crossalign.errors import InputError, ManifestError, OutputError
+from crossalign.geometry import Grid, Rigid, mean_displacement_mm
+from crossalign.images import Image, LabelMap
+from crossalign.models import Stage, StageSettings
+from crossalign.registration import Cascade, Problem
+from crossalign.training import NO_AUGMENTATION, Bank
+from crossalign.training.prepare import (
+    bank_from_cases,
+    bank_from_simulation,
+    banks_from_manifest,
+    banks_from_simulation,
+)
+from crossalign.training.sampler import draw_batch
+
+SMALL = StageSettings("feature-reg", (12, 12, 12), 4.0, 2.5)
+
+
+def equal(a: Bank, b: Bank) -> bool:
+    return all(torch.equal(getattr(a, item.name), getattr(b, item.name)) for item in fields(Bank))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    bank = make_bank(3)
+    bank.save(tmp_path / "bank.safetensors")
+    assert equal(Bank.load(tmp_path / "bank.safetensors"), bank)
+    with pytest.raises(OutputError, match="exists already"):
+        bank.save(tmp_path / "bank.safetensors")
+    bank.take(torch.tensor([1])).save(tmp_path / "bank.safetensors", overwrite=True)
+    assert len(Bank.load(tmp_path / "bank.safetensors")) == 1
+
+
+def test_not_a_bank(tmp_path: Path) -> None:
+    path = tmp_path / "bank.safetensors"
+    for content in (b"", b"text", None):
+        if content is None:
+            save_file({"fixed": torch.zeros(3)}, path)
+        else:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=r"bank\.safetensors: not a bank of cases"):
+            Bank.load(path)
+    with pytest.raises(InputError, match="not a bank of cases"):
+        Bank.load(tmp_path / "none.safetensors")
+
+
+def test_no_cases() -> None:
+    with pytest.raises(InputError, match="no cases to train on"):
+        bank_from_cases([], SMALL)
+
+
+def toy_case() -> LoadedCase:
+    """One blob case on flipped, anisotropic grids, its gland at the canvas's middle."""
+    anatomy = Anatomy(torch.Generator().manual_seed(4))
+    center = torch.tensor([31.0, -42.0, 17.0], dtype=torch.float64)
+    reference = Rigid.from_parameters(torch.tensor([-20.0, 15, 9, 12, -7, 10], dtype=torch.float64), center)
+    flipped = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
+    fixed_grid = Grid((44, 84, 80), (1.1, 1.1, 2.0), (75.0, 4.0, -26.0), flipped)
+    middle = reference.apply(center[None])[0]
+    moving_grid = Grid.centered(tuple(middle.tolist()), (70, 72, 74), (1.3, 1.3, 1.3))
+    inverse = reference.inverse()
+    fixed_points, moving_points = fixed_grid.points_mm(), moving_grid.points_mm()
+    seen = inverse.apply(moving_points.flatten(0, 2)).reshape(moving_points.shape)
+    mask = ((fixed_points - center) / anatomy.half_axes_mm).square().sum(-1) < 1
+    gland = LabelMap(mask.long(), fixed_grid)
+    return LoadedCase(
+        "toy", "toy", "train",
+        fixed=Image(anatomy((fixed_points - center).float()) + 0.01, fixed_grid),
+        moving=Image(anatomy((seen - center).float()) + 0.01, moving_grid),
+        fixed_mask=gland, fixed_to_moving=reference, surface_mm=surface_points(gland),
+    )  # fmt: skip
+
+
+class Recorder(nn.Module):
+    """Shows the test what a stage is shown."""
+
+    def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
+        self.shown = fixed, moving
+        return torch.zeros(1, 6)
+
+
+@pytest.mark.parametrize("fixed_input", ["image", "label"])
+def test_training_sees_what_registration_sees(fixed_input: str) -> None:
+    """The same start through the bank and through the cascade: nearly the same crops."""
+    stage = StageSettings("feature-reg", (12, 12, 12), 4.0, 2.5, fixed_input)
+    case = toy_case()
+    bank = bank_from_cases([case], stage)
+    batch = draw_batch(bank, torch.tensor([0]), stage, (6.0, 6.0), NO_AUGMENTATION, torch.Generator().manual_seed(1))
+    center = case.fixed_mask.centroid_mm()
+    shift = Rigid(torch.eye(3, dtype=torch.float64), center)
+    start = case.fixed_to_moving @ shift @ batch.correction[0].inverse().to("cpu", torch.float64) @ shift.inverse()
+    assert float(mean_displacement_mm(start, case.fixed_to_moving, case.surface_mm)) == pytest.approx(6.0, abs=0.05)
+    recorder = Recorder()
+    Cascade((Stage(recorder, stage, {}),), torch.device("cpu")).solve(
+        Problem(case.fixed, case.moving, start, case.fixed_mask)
+    )
+    for mine, theirs in zip((batch.fixed, batch.moving), recorder.shown, strict=True):
+        inside = (mine > 0) & (theirs > 0)
+        assert float((mine - theirs)[inside].abs().mean()) < 0.03
+        assert float(torch.corrcoef(torch.stack((mine.flatten(), theirs.flatten())))[0, 1]) > 0.98
+
+
+def test_bank_of_a_case_holds_its_truth() -> None:
+    case = toy_case()
+    bank = bank_from_cases([case], SMALL)
+    assert len(bank) == 1
+    assert bank.fixed.dtype == torch.float16
+    assert 0 <= float(bank.fixed.min()) <= float(bank.fixed.max()) <= 1
+    torch.testing.assert_close(bank.center_mm[0].double(), case.fixed_mask.centroid_mm(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(bank.reference(torch.tensor([0])).matrix()[0].double(), case.fixed_to_moving.matrix(),
+                               atol=1e-4, rtol=1e-5)  # fmt: skip
+    assert float(torch.cdist(bank.surface_mm[0].double(), case.surface_mm).amin(1).max()) < 1e-2
+
+
+def test_manifest_gives_both_splits(tmp_path: Path) -> None:
+    folder = write_case(tmp_path)
+    rows = [ROW.format(case=name, split=split) for name, split in (("a", "train"), ("b", "val"), ("c", "train"))]
+    train, val = banks_from_manifest(write_manifest(folder, *rows), SMALL)
+    assert (len(train), len(val)) == (2, 1)
+    with pytest.raises(ManifestError, match="no case with split 'val'"):
+        banks_from_manifest(write_manifest(folder, rows[0]), SMALL)
+
+
+def test_simulated_bank() -> None:
+    stage = StageSettings("feature-reg", (16, 16, 16), 4.0, 3.0)
+    bank, again, other = (bank_from_simulation(count, seed, stage) for count, seed in ((3, 5), (3, 5), (2, 6)))
+    assert equal(bank, again)
+    assert not torch.equal(bank.fixed[:2], other.fixed)
+    assert len(bank) == 3
+    assert bank.fixed.dtype == torch.float16
+    for volumes in (bank.fixed, bank.moving, bank.fixed_mask):
+        assert 0 <= float(volumes.min()) < float(volumes.max()) <= 1
+    batch = draw_batch(bank, torch.arange(3), stage, (4.0, 4.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
+    assert float(batch.fixed.std()) > 0.05
+    assert float(batch.moving.std()) > 0.05
+    distance = batch.surface_mm.norm(dim=-1)
+    assert 5 < float(distance.min()) < float(distance.max()) < 60  # about the gland, which is about the centre
+    masks = bank.fixed_at(torch.arange(3), bank.center_mm[:, None, None, None], label=True)
+    assert bool((masks > 0.5).all())
+
+
+def test_simulated_splits_differ() -> None:
+    stage = StageSettings("feature-reg", (8, 8, 8), 6.0, 4.0)
+    train, val = banks_from_simulation(2, 1, stage)
+    assert (len(train), len(val)) == (2, 8)
+    assert not torch.equal(train.fixed[0], val.fixed[0])

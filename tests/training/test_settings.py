@@ -1,0 +1,75 @@
+"""Settings that say what is wrong with them."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from crossalign.errors import InputError
+from crossalign.training import NO_AUGMENTATION, Augmentation, TrainingSettings
+from crossalign.training.processor import choose_device, choose_precision
+
+
+def test_the_defaults_are_fine() -> None:
+    assert TrainingSettings().augmentation == Augmentation()
+    assert Augmentation() != NO_AUGMENTATION
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start_sre_mm": (-1.0, 5.0)}, "starts' SRE"),
+        ({"start_sre_mm": (6.0, 5.0)}, "starts' SRE"),
+        ({"start_sre_mm": (0.0, math.inf)}, "starts' SRE"),
+        ({"start_sre_mm": (math.nan, 5.0)}, "starts' SRE"),
+        ({"steps": 0}, "'steps' must be 1 or more, got 0"),
+        ({"val_every": -2}, "'val_every' must be 1 or more"),
+        ({"val_starts": 0}, "'val_starts'"),
+        ({"batch": 0}, "'batch'"),
+        ({"batch": 1}, "'batch' must be 2 or more: batch normalisation"),
+        ({"rate": 0.0}, "'rate' must be over 0"),
+        ({"rate": math.nan}, "'rate' must be over 0"),
+        ({"rate": math.inf}, "'rate' must be over 0"),
+        ({"average": 1.0}, r"'average' in \[0, 1\)"),
+        ({"weight_decay": -1e-3}, "'weight_decay' must be 0 or more"),
+        ({"seed": -1}, "'seed' in"),
+        ({"seed": 2**31}, "'seed' in"),
+        ({"loss": "mse"}, "'loss' must be one of sre, parameters, got 'mse'"),
+        ({"schedule": "step"}, "'schedule' must be one of cosine, paper"),
+        ({"precision": "float16"}, "'precision' must be one of auto, float32, bfloat16"),
+    ],
+)
+def test_training_settings(change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TrainingSettings(**change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Augmentation()) if name != "mirror"])
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+def test_augmentation(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"augmentation '{name}' must be 0 or more and finite"):
+        replace(Augmentation(), **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "value"), [("scale", 0.8), ("blank", 1.5)])
+def test_augmentation_has_ends(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"augmentation '{name}' must be .* or less"):
+        replace(Augmentation(), **{name: value})  # type: ignore[arg-type]
+
+
+def test_devices() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(InputError, match="auto, cpu or cuda, got 'gpu'"):
+        choose_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no CUDA device"):
+            choose_device("cuda")
+
+
+def test_precision() -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision("float32", cpu) == torch.float32
+    assert choose_precision("bfloat16", cpu) == torch.bfloat16
+    assert choose_precision("auto", cpu) in (torch.float32, torch.bfloat16)
