@@ -25,7 +25,25 @@ _HOME = {
     "register": "registration",
     "named_method": "registration",
 }
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "__version__",
+    "Grid",
+    "Rigid",
+    "resample",
+    "Image",
+    "LabelMap",
+    "read_image",
+    "read_label_map",
+    "read_transform",
+    "write_image",
+    "write_label_map",
+    "write_transform",
+    "build_model",
+    "load_original_checkpoint",
+    "RegistrationResult",
+    "register",
+    "named_method",
+]
 
 if TYPE_CHECKING:
     from crossalign.geometry import Grid, Rigid, resample

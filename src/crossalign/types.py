@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Volume: TypeAlias = Float[Tensor, "b c z y x"]
+# A volume whose axes are not those of the others at hand.
+Map: TypeAlias = Float[Tensor, "_ _ _ _ _"]
 Scan: TypeAlias = Float[Tensor, "z y x"]
 Labels: TypeAlias = Int[Tensor, "z y x"]
 Mask: TypeAlias = Bool[Tensor, "z y x"]

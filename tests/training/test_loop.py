@@ -304,7 +304,7 @@ def test_learns_across_modalities(model: str, most: float, tmp_path: Path) -> No
         average=0.95,
         start_sre_mm=(0.0, 12.0),
         precision="float32",
-        augmentation=Augmentation(10.0, 0.05, 2.0, False, 0.0, 0.0, 0.2, 0.1, 0.02, 0.0),
+        augmentation=Augmentation(10.0, 0.05, 2.0, "", 0.0, 0.0, 0.2, 0.1, 0.02, 0.0),
     )
     result = train_stage(make_bank(64, 1, inverted=True), make_bank(24, 2, inverted=True), settings, tmp_path)
     assert result.start_sre_mm == pytest.approx(6.0, abs=0.7)

@@ -97,11 +97,12 @@ def _settings(request: TrainRequest) -> TrainingSettings:
     except ValueError as error:
         raise InputError(f"cannot read the crop '{request.crop_shape}': expected voxels z,y,x as 32,32,32") from error
     start = StartRange.parse(request.start_sre)
+    varied = replace(request.settings.augmentation, mirror=request.mirror)
     return replace(
         request.settings,
         stage=replace(request.stage, crop_shape=(z, y, x)),
         start_sre_mm=(start.low_mm, start.high_mm),
-        augmentation=replace(request.settings.augmentation, mirror=request.mirror) if request.augment else NO_AUGMENTATION,
+        augmentation=varied if request.augment else NO_AUGMENTATION,
     )
 
 

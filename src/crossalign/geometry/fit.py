@@ -22,7 +22,10 @@ def fit_rigid(from_mm: Points, to_mm: Points, weight: Tensor, prior_mm2: float =
 
 
 def nearest_rotation(matrix: Tensor) -> Rotations:
-    """Return the rotations nearest to matrices (*b, 3, 3) in the Frobenius norm; the derivative needs no distinct singular values."""
+    """Return the rotations nearest to matrices (*b, 3, 3) in the Frobenius norm.
+
+    The derivative needs no distinct singular values; it is bounded where the smallest two nearly cancel.
+    """
     return _NearestRotation.apply(matrix)
 
 

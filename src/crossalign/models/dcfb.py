@@ -8,7 +8,7 @@ from torch import nn
 
 from crossalign.errors import InputError
 from crossalign.models.dcfb_block import ChannelNorm, DeformableCrossBlend
-from crossalign.types import Volume
+from crossalign.types import Map, Volume
 
 PATCH = 4
 HEAD_CHANNELS = 48
@@ -61,7 +61,7 @@ class Merge(nn.Module):
         self.norm = ChannelNorm(8 * channels)
         self.linear = nn.Conv3d(8 * channels, 2 * channels, 1, bias=False)
 
-    def forward(self, x: Volume) -> Volume:
+    def forward(self, x: Volume) -> Map:
         """Merge; sizes are even."""
         b, c, depth, height, width = x.shape
         cut = x.reshape(b, c, depth // 2, 2, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
@@ -76,7 +76,7 @@ class Expand(nn.Module):
         self.norm = ChannelNorm(channels)
         self.linear = nn.ConvTranspose3d(channels, channels // 2, 2, stride=2)
 
-    def forward(self, x: Volume) -> Volume:
+    def forward(self, x: Volume) -> Map:
         """Expand."""
         return self.linear(self.norm(x))
 
@@ -134,7 +134,7 @@ class DCFB(nn.Module):
         return weighted_sum(maps)[:, :, : shape[0], : shape[1], : shape[2]]
 
 
-def weighted_sum(maps: Volume) -> Volume:
+def weighted_sum(maps: Volume) -> Map:
     """Sum channels (b, c, z, y, x), each weighed by its share of the mean |value|: (b, 1, z, y, x).
 
     Doubling the volume leaves the weights as they are; the authors' program takes raw sums instead. The shares of maps
@@ -147,7 +147,7 @@ def weighted_sum(maps: Volume) -> Volume:
     return (maps * share).sum(dim=1, keepdim=True)
 
 
-def padded_to(volume: Volume, multiple: int) -> Volume:
+def padded_to(volume: Volume, multiple: int) -> Map:
     """Repeat the far border until each axis is a multiple."""
     padding = [value for size in volume.shape[:1:-1] for value in (0, -size % multiple)]
     return F.pad(volume, padding, mode="replicate") if any(padding) else volume

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from crossalign.errors import InputError
 from crossalign.geometry import sample
-from crossalign.types import PointLattice, Volume
+from crossalign.types import Map, PointLattice, Volume
 
 REACH_VOXEL = 1.0
 CONVOLUTION = 7
@@ -72,7 +72,7 @@ class WindowAttention(nn.Module):
         self.position = nn.Parameter(torch.randn(heads, (2 * window - 1) ** 3) * 0.02)
         self.register_buffer("pairs", _position_pairs(window), persistent=False)
 
-    def forward(self, x: Volume, other: Volume, gate: Volume) -> Volume:
+    def forward(self, x: Volume, other: Volume, gate: Map) -> Volume:
         """Attend; `gate` multiplies the values. Sizes are multiples of the window on each axis."""
         shape = x.shape
         query = self._heads(self.query(self._windows(x)))
@@ -114,7 +114,7 @@ class ChannelGate(nn.Module):
         self.squeeze = nn.Conv3d(channels, inner, 1)
         self.excite = nn.Conv3d(inner, channels, 1)
 
-    def forward(self, branch: Volume) -> Volume:
+    def forward(self, branch: Volume) -> Map:
         """Return the gate, (b, c, 1, 1, 1) or (b, c, z, y, x)."""
         pooled = F.adaptive_avg_pool3d(branch, 1) if self.reach is None else F.avg_pool3d(branch, self.reach)
         gate = torch.sigmoid(self.excite(F.gelu(self.squeeze(pooled))))

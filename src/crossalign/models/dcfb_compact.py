@@ -10,7 +10,7 @@ from crossalign.errors import InputError
 from crossalign.models.dcfb import padded_to
 from crossalign.models.dcfb_block import ChannelNorm, DeformableCrossBlend
 from crossalign.models.fusion_moments import MEAN_C, SPREAD_C, PairMoments, pair_moments, ssim_step
-from crossalign.types import Volume
+from crossalign.types import Map, Volume
 
 EMBED = 4  # voxels to a token, along each axis
 STEP_LIMIT = 0.25
@@ -111,7 +111,7 @@ class Refinement(nn.Module):
             self.out.weight.mul_(0.3)
             self.out.bias = nn.Parameter(torch.zeros(3))
 
-    def forward(self, fused: Volume, a: Volume, b: Volume, moments: PairMoments, hidden: Volume) -> Volume:
+    def forward(self, fused: Volume, a: Volume, b: Volume, moments: PairMoments, hidden: Map) -> Volume:
         """Refine; the step is taken as given: no gradient runs through it."""
         with torch.no_grad():
             step = ssim_step(fused.detach(), a, b, moments).clamp(-STEP_LIMIT, STEP_LIMIT)
@@ -121,7 +121,7 @@ class Refinement(nn.Module):
         return (moved + 0.3 * torch.tanh(to_a) * (a - fused) + 0.3 * torch.tanh(to_b) * (b - fused)).clamp(0, 1)
 
 
-def _described(a: Volume, b: Volume, moments: PairMoments) -> Volume:
+def _described(a: Volume, b: Volume, moments: PairMoments) -> Map:
     """Twelve channels of the order of 1: both volumes, their means and spreads, and how they go together."""
     of_a, of_b = moments.a, moments.b
     spreads = (of_a.variance.clamp(min=0) + SPREAD_C).sqrt(), (of_b.variance.clamp(min=0) + SPREAD_C).sqrt()
@@ -133,7 +133,7 @@ def _described(a: Volume, b: Volume, moments: PairMoments) -> Volume:
     return torch.cat((a, b, of_a.mean, of_b.mean, *mean_logs, *spread_logs, *details, together, louder), dim=1)
 
 
-def _chosen(choice: Volume, a: Volume, b: Volume, moments: PairMoments) -> Volume:
+def _chosen(choice: Map, a: Volume, b: Volume, moments: PairMoments) -> Volume:
     level, gain_a, gain_b = choice.chunk(3, dim=1)
     share = torch.sigmoid(level)
     mean = share * moments.a.mean + (1 - share) * moments.b.mean

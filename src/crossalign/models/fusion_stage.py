@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -102,7 +103,7 @@ def load_fusion_stage(path: str | os.PathLike[str], device: torch.device | str =
     return FusionStage(model.to(device).eval(), settings, notes)
 
 
-def _settings(values: dict[str, dict[str, object]]) -> FusionStageSettings:
+def _settings(values: dict[str, Any]) -> FusionStageSettings:
     paper = {name: tuple(v) if isinstance(v, list) else v for name, v in values["paper"].items()}
-    compact = CompactSettings(**values["compact"])  # type: ignore[arg-type]
-    return FusionStageSettings(str(values["model"]), compact, DCFBSettings(**paper))  # type: ignore[arg-type]
+    compact = CompactSettings(**values["compact"])
+    return FusionStageSettings(str(values["model"]), compact, DCFBSettings(**paper))

@@ -6,7 +6,9 @@ from pathlib import Path
 from crossalign.errors import InputError
 
 # Each cascade lists its stages in the order in which they run. The first is the default method.
-SHIPPED: dict[str, tuple[str, ...]] = {}
+SHIPPED: dict[str, tuple[str, ...]] = {
+    "correspondence-image": ("correspondence-image-1.safetensors",),
+}
 
 
 def shipped_names() -> tuple[str, ...]:

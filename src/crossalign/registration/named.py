@@ -39,10 +39,10 @@ def named_method(name: str, device: torch.device) -> Method:
     if name in PLAIN_METHODS:
         return PLAIN_METHODS[name]()
     if name in shipped_names():
-        return load_cascade(shipped_stage_paths(name), device)
+        return load_cascade(shipped_stage_paths(name), device, name)
     parts = name.split("+")
     if all(part.endswith(WEIGHT_SUFFIXES) for part in parts):
-        return load_cascade([Path(part) for part in parts], device)
+        return load_cascade([Path(part) for part in parts], device, " + ".join(Path(part).stem for part in parts))
     raise InputError(
         f"unknown method '{name}', expected one of {', '.join(method_names())}, "
         "or weight files joined with + (stage1.safetensors+stage2.safetensors)"

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossalign.types import Volume
+from crossalign.types import Map, Volume
 
 # As published: strength (g) and orientation (a).
 GAIN_G, SLOPE_G, MIDDLE_G = 0.9994, -15.0, 0.5
@@ -28,7 +28,7 @@ def gradient_transfer_loss(fused: Volume, a: Volume, b: Volume) -> Tensor:
     return 1 - gradient_transfer_score(fused, a, b)
 
 
-def sobel(volume: Volume) -> Volume:
+def sobel(volume: Volume) -> Map:
     """Gradient (b, 3, z, y, x), along z, y, x, of a volume of one channel: 3^3 Sobel, the border repeated."""
     padded = F.pad(volume, [1] * 6, mode="replicate")
     smooth_x, slope_x = _smooth(padded, 4), _slope(padded, 4)

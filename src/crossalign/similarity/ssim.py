@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from crossalign.similarity.windows import gaussian_means
-from crossalign.types import Volume
+from crossalign.types import Map, Volume
 
 C1, C2 = 0.01**2, 0.03**2  # K1, K2 of the paper at a data range of 1
 
@@ -36,7 +36,7 @@ class _Moments:
         self.variance = square - self.mean**2
 
 
-def _similarity(x: Volume, y: Volume, of_x: _Moments, of_y: _Moments) -> Volume:
+def _similarity(x: Volume, y: Volume, of_x: _Moments, of_y: _Moments) -> Map:
     covariance = gaussian_means(x * y) - of_x.mean * of_y.mean
     luminance = (2 * of_x.mean * of_y.mean + C1) / (of_x.mean**2 + of_y.mean**2 + C1)
     return luminance * (2 * covariance + C2) / (of_x.variance + of_y.variance + C2)

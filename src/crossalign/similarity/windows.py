@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.types import Volume
+from crossalign.types import Map, Volume
 
 GAUSSIAN_SIGMA_VOXEL = 1.5
 GAUSSIAN_RADIUS_VOXEL = 5
@@ -23,17 +23,17 @@ def gaussian_weights() -> Tensor:
     return weights / weights.sum()
 
 
-def gaussian_means(volume: Volume) -> Volume:
+def gaussian_means(volume: Volume) -> Map:
     """Gaussian mean of each window that lies inside: 10 voxels fewer on each axis. Raises InputError below 11."""
     return window_means(volume, tuple(gaussian_weights().tolist()))
 
 
-def box_means(volume: Volume, width: int) -> Volume:
+def box_means(volume: Volume, width: int) -> Map:
     """Plain mean of each window of `width` voxels that lies inside. Raises InputError where none fits."""
     return window_means(volume, (1 / width,) * width)
 
 
-def window_means(volume: Volume, weights: tuple[float, ...]) -> Volume:
+def window_means(volume: Volume, weights: tuple[float, ...]) -> Map:
     """Weighted mean of each window that lies inside, with the same weights along each axis."""
     for size in volume.shape[2:]:
         if size < len(weights):

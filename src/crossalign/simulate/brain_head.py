@@ -1,6 +1,7 @@
 """The anatomy of a simulated head: tissue maps from a template, deformed, with skull and scalp around them."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,10 @@ from crossalign.geometry import euler_to_rotation, sample
 from crossalign.simulate.brain_settings import BrainSettings
 from crossalign.simulate.deformation import draw_waves
 from crossalign.simulate.draws import chance, signed, uniform
-from crossalign.types import Scan, Shape, Volume
+from crossalign.types import Map, Scan, Shape, Volume
+
+# Three maps whose shapes are compared by hand, so that the error teaches.
+AnyScan: TypeAlias = Float[Tensor, "_ _ _"]
 
 BRAIN = 0.5  # the share of tissue at which the brain ends
 FAR_MM = 60.0
@@ -25,9 +29,9 @@ class BrainMaps:
     Axes run along L, P and S or any turn of them; the simulator does not care.
     """
 
-    t1: Scan
-    grey: Scan
-    white: Scan
+    t1: AnyScan
+    grey: AnyScan
+    white: AnyScan
     spacing_mm: float
 
     def __post_init__(self) -> None:
@@ -42,12 +46,12 @@ class BrainMaps:
 class Head:
     """Shares of tissue (1, 6, z, y, x): grey, white, CSF, bone, scalp, fat; and the template's T1."""
 
-    tissues: Volume
+    tissues: Map
     t1: Volume
     spacing_mm: float
 
     @property
-    def brain(self) -> Volume:
+    def brain(self) -> Map:
         """Share of brain and CSF."""
         return self.tissues[:, :3].sum(1, keepdim=True)
 
@@ -96,7 +100,7 @@ def smooth_field(shape: Shape, knots: int, generator: torch.Generator) -> Volume
     return torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True) * 1.5
 
 
-def _around(outside_mm: Volume, shape: Shape, generator: torch.Generator) -> Volume:
+def _around(outside_mm: Volume, shape: Shape, generator: torch.Generator) -> Map:
     """Shares (1, 3, z, y, x) of bone, scalp and fat in shells about the brain."""
     uneven = smooth_field(shape, 6, generator)
     at, shells = outside_mm + uneven, []

@@ -94,7 +94,7 @@ def run_task(
     with History(folder, run.step, plan.measure) as history:
         while run.step < plan.steps and time.monotonic() < deadline:
             loss = run.advance()
-            row = {"step": run.step, "loss": loss, "rate": run.rate(), "seconds": run.seconds()}
+            row = {"step": float(run.step), "loss": loss, "rate": run.rate(), "seconds": run.seconds()}
             if run.step % plan.val_every == 0 or run.step == plan.steps:
                 row |= {plan.measure: run.validate(), "samples_per_second": run.pace()}
                 history.write(row)  # ahead of the checkpoint: a kill between the two repeats the row, not loses it
