@@ -55,7 +55,7 @@ def test_attention_agrees_with_its_naive_twin() -> None:
 
 
 def test_the_attention_map_matters() -> None:
-    """The authors' version discards the softmax: scaling keys would then scale the output. Here a constant is nothing."""
+    """The authors' version discards the softmax: scaling keys would then scale the output."""
     layer = WindowAttention(4, 2, 2)
     x, other = random(1, 4, 2, 2, 2), random(1, 4, 2, 2, 2, seed=1)
     one = torch.ones(1, 4, 1, 1, 1)

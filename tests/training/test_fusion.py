@@ -87,7 +87,9 @@ def test_it_learns_more_than_the_average(banks: tuple[FusionBank, FusionBank], t
 
 @pytest.mark.parametrize("model", ["dcfb", "dcfb-compact"])
 def test_the_papers_loss_trains_both(model: str, banks: tuple[FusionBank, FusionBank], tmp_path: Path) -> None:
-    settings = replace(SETTINGS, stage=replace(STAGE, model=model), steps=2, val_every=2, loss="paper", schedule="power")
+    settings = replace(
+        SETTINGS, stage=replace(STAGE, model=model), steps=2, val_every=2, loss="paper", schedule="power"
+    )
     assert train(banks, tmp_path / model, settings).steps == 2
 
 
@@ -199,7 +201,18 @@ def test_a_manifest_needs_both_splits(tmp_path: Path) -> None:
 
 def test_the_command_trains_from_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = manifest(tmp_path, ("train", "val"))
-    words = ["train-fusion", str(path), "-o", str(tmp_path / "run"), "--steps", "1", "--patch", "16", "--val-every", "1"]
+    words = [
+        "train-fusion",
+        str(path),
+        "-o",
+        str(tmp_path / "run"),
+        "--steps",
+        "1",
+        "--patch",
+        "16",
+        "--val-every",
+        "1",
+    ]
     assert main(words) == 0
     assert "finished" in capsys.readouterr().out
     assert (tmp_path / "run" / "best.safetensors").is_file()

@@ -97,9 +97,7 @@ def _lines(request: FuseRequest, result: FusionResult, moved: RegistrationResult
     if moved is not None:
         x, y, z, *_ = moved.motion().tolist()
         shift = f"{moved.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
-        lines.append(
-            f"motion   {shift} and {moved.angle_deg():.2f} degrees, MRI to PET: check the overlay"
-        )
+        lines.append(f"motion   {shift} and {moved.angle_deg():.2f} degrees, MRI to PET: check the overlay")
     for name, scaling in (("MRI", result.a_scaling), ("PET", result.b_scaling)):
         lines.append(f"{name}      {scaling.low:g} to {scaling.high:g} {scaling.unit}".rstrip() + " became 0 to 1")
     lines.append(f"seconds  {result.seconds:.2f}")

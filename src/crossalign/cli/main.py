@@ -197,6 +197,7 @@ def train_command(
     crop_spacing: Annotated[float, typer.Option(help="Their spacing, mm.")] = 2.5,
     fixed_input: Annotated[str, typer.Option(help="image, or label (the gland's mask).")] = "image",
     val_every: Annotated[int, typer.Option(help="Steps between validations, each of which is a checkpoint.")] = 250,
+    val_starts: Annotated[int, typer.Option(help="Fixed starts for each validation case.")] = 5,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     augment: Annotated[bool, typer.Option(help="Vary the training pairs.")] = True,
@@ -218,6 +219,7 @@ def train_command(
         loss=loss,
         schedule=schedule,
         val_every=val_every,
+        val_starts=val_starts,
         precision=precision,
         seed=seed,
     )

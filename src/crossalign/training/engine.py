@@ -28,7 +28,10 @@ SEED_RANGE = 2**32
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast a task trains; `rate` gives the learning rate at a share of the way, `measure` names what judges it."""
+    """How long and how fast a task trains.
+
+    `rate` gives the learning rate at a share of the way; `measure` is the name of what judges it.
+    """
 
     steps: int
     batch: int
