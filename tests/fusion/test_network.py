@@ -136,7 +136,7 @@ def test_lesions_survive(shipped: FusionStage, emphasis: float, lesion: tuple[bo
     a, b = head()
     axes = torch.meshgrid(*(torch.arange(n) for n in a.shape), indexing="ij")
     place = (22, 24, 30)
-    mask = (sum((x - c) ** 2 for x, c in zip(axes, place, strict=True)).sqrt() < radius).float()
+    mask = (torch.stack([(x - c) ** 2 for x, c in zip(axes, place, strict=True)]).sum(0).sqrt() < radius).float()
     planted = mask if in_mri else blurred(mask)
     with_a, with_b = (a + change * planted, b) if in_mri else (a, b + change * planted)
     method = NetworkFusion(shipped, emphasis)

@@ -60,7 +60,7 @@ def test_matches_that_say_nothing_of_a_turn_leave_it_out_and_keep_the_derivative
     fitted = fit_rigid(points, matches, torch.ones(1, count, dtype=torch.float64))
     torch.testing.assert_close(fitted.rotation[0], torch.eye(3, dtype=torch.float64))
     torch.testing.assert_close(fitted.translation_mm[0], torch.tensor([3.0, -2.0, 1.0], dtype=torch.float64))
-    fitted.matrix().square().sum().backward()  # type: ignore[no-untyped-call]
+    fitted.matrix().square().sum().backward()
     assert matches.grad is not None
     assert bool(torch.isfinite(matches.grad).all())
 

@@ -55,6 +55,7 @@ def test_the_step_points_where_automatic_differentiation_does() -> None:
     fused = (0.6 * a + 0.4 * b + 0.02).requires_grad_()
     similarity(fused, a, b).backward()
     step = ssim_step(fused.detach(), a, b, pair_moments(a, b))
+    assert fused.grad is not None
     ratio = fused.grad / step
     assert float(ratio.min()) >= 1 - 1e-3  # a positive curvature (1 and more) for each voxel
     steady = torch.corrcoef(torch.stack((fused.grad.flatten().sign(), step.flatten().sign())))[0, 1]

@@ -1,6 +1,7 @@
 """Simulated brains: the same from one seed, each lesion where it is said to be, everything within its settings."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,8 @@ PLAIN = BrainSettings(
 def template() -> BrainMaps:
     """Make an egg: white inside grey inside a little CSF, at 4 mm."""
     axes = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in (40, 48, 40)), indexing="ij")
-    radius = sum((axis * 4 / half) ** 2 for axis, half in zip(axes, (60.0, 75.0, 60.0), strict=True)).sqrt()
+    squares = [(axis * 4 / half) ** 2 for axis, half in zip(axes, (60.0, 75.0, 60.0), strict=True)]
+    radius = torch.stack(squares).sum(0).sqrt()
     white = (radius < 0.7).float()
     grey = (radius < 0.95).float() - white
     csf = (radius < 1.0).float() - white - grey
@@ -40,7 +42,7 @@ def template() -> BrainMaps:
 HEADS = make_heads(template())
 
 
-def simulate(seed: int = 0, **changes: object) -> BrainPair:
+def simulate(seed: int = 0, **changes: Any) -> BrainPair:
     return simulate_brain(HEADS, SHAPE, torch.Generator().manual_seed(seed), replace(PLAIN, **changes))
 
 

@@ -242,7 +242,7 @@ def test_settings_that_cannot_be() -> None:
             replace(SETTINGS, **change)
     for change in ({"gain": 1.0}, {"noise": -1.0}, {"turned_share": 1.5}):
         with pytest.raises(InputError):
-            replace(FusionAugmentation(), **change)
+            FusionAugmentation(**change)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no pairs"):
         FusionBank((), ())
     with pytest.raises(InputError, match="one grid"):

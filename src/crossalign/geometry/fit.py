@@ -26,7 +26,7 @@ def nearest_rotation(matrix: Tensor) -> Rotations:
 
     The derivative needs no distinct singular values; it is bounded where the smallest two nearly cancel.
     """
-    return _NearestRotation.apply(matrix)
+    return _NearestRotation.apply(matrix)  # type: ignore[no-untyped-call]
 
 
 class _NearestRotation(torch.autograd.Function):

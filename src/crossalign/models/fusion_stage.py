@@ -104,6 +104,6 @@ def load_fusion_stage(path: str | os.PathLike[str], device: torch.device | str =
 
 
 def _settings(values: dict[str, Any]) -> FusionStageSettings:
-    paper = {name: tuple(v) if isinstance(v, list) else v for name, v in values["paper"].items()}
+    paper: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values["paper"].items()}
     compact = CompactSettings(**values["compact"])
     return FusionStageSettings(str(values["model"]), compact, DCFBSettings(**paper))
