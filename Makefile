@@ -35,8 +35,8 @@ format: .venv/.installed-dev ## Mend what ruff can mend
 	$(BIN)/ruff check --fix $(LINTED)
 	$(BIN)/ruff format $(LINTED)
 
-bench: .venv/.installed-dev ## Run every benchmark in benchmarks/
-	@set -e; shopt -s nullglob; for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+bench: .venv/.installed-dev ## Run every benchmark, benchmarks/bench_*.py
+	@set -e; shopt -s nullglob; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 wheel: .venv/.installed-dev ## Build the wheel into dist/
 	$(BIN)/python -m build --no-isolation --wheel
