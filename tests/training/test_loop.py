@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -22,10 +22,11 @@ from tests.training.trained import SETTINGS, left_by, rows_of
 
 from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.models import StageSettings, load_stage
-from crossalign.training import Augmentation, TrainingResult, TrainingSettings, loop, train_stage
+from crossalign.training import Augmentation, TrainingResult, TrainingSettings, engine, loop, train_stage
 from crossalign.training.checkpoint import read_progress
+from crossalign.training.engine import pick_cases, step_seed
 from crossalign.training.history import COLUMNS, read_history
-from crossalign.training.loop import PAPER_DROPS, _cases, _Run
+from crossalign.training.loop import PAPER_DROPS, RegistrationTask
 from crossalign.training.sampler import draw_batch
 
 TRAIN, VAL = make_bank(6, 1), make_bank(3, 2)
@@ -100,13 +101,16 @@ def test_resumed_after_exceptions(steps: tuple[int, ...], whole: Path, tmp_path:
     assert same(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize(("broken", "call"), [("save_stage", 1), ("save_checkpoint", 1), ("save_checkpoint", 3)])
+@pytest.mark.parametrize(
+    ("module", "broken", "call"),
+    [(loop, "save_stage", 1), (engine, "save_checkpoint", 1), (engine, "save_checkpoint", 3)],
+)
 def test_resumed_after_a_failure_while_writing(
-    broken: str, call: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, broken: str, call: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the best file, the history's row and the checkpoint; and the disk may be full."""
     calls = []
-    real = getattr(loop, broken)
+    real = getattr(module, broken)
 
     def fails_later(*args: object, **kwargs: object) -> None:
         calls.append(1)
@@ -114,7 +118,7 @@ def test_resumed_after_a_failure_while_writing(
             raise OSError("no space left on device")
         real(*args, **kwargs)
 
-    monkeypatch.setattr(loop, broken, fails_later)
+    monkeypatch.setattr(module, broken, fails_later)
     with pytest.raises(OSError, match="no space left"):
         train(tmp_path)
     train(tmp_path)
@@ -141,7 +145,7 @@ def test_resumed_after_its_minutes_were_over(
 ) -> None:
     """However short the calls, each goes on from where the last one stopped, between validations too."""
     now = [0.0]
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def tick(_: dict[str, float]) -> None:
         now[0] += 60.0
@@ -247,24 +251,23 @@ def test_divergence_is_an_error_and_no_best_file_is_left(tmp_path: Path) -> None
 
 def test_initial_weights_are_where_it_starts(whole: Path, tmp_path: Path) -> None:
     trained = load_stage(whole / "best.safetensors").model
-    run = _Run(TRAIN, VAL, SETTINGS, tmp_path, trained)
-    for ours, theirs in zip(run.model.state_dict().values(), trained.state_dict().values(), strict=True):
+    model = RegistrationTask(TRAIN, VAL, SETTINGS, trained).fresh_model()
+    for ours, theirs in zip(model.state_dict().values(), trained.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_schedules(tmp_path: Path) -> None:
-    run = _Run(TRAIN, VAL, replace(SETTINGS, steps=300, schedule="paper"), tmp_path / "paper", None)
-    rates = []
-    for run.step in range(300):
-        rates.append(run.rate())
+def rates_of(schedule: str) -> list[float]:
+    rate = RegistrationTask(TRAIN, VAL, replace(SETTINGS, steps=300, schedule=schedule)).plan().rate
+    return [rate(step / 300) for step in range(300)]
+
+
+def test_schedules() -> None:
+    rates = rates_of("paper")
     changes = [n for n in range(1, 300) if rates[n] != rates[n - 1]]
     assert changes == [round(drop * 300) for drop in PAPER_DROPS] == [120, 170, 250]
     assert rates[0] == 1e-3
     assert rates[-1] == pytest.approx(1e-3 * 0.3**3)
-    run = _Run(TRAIN, VAL, replace(SETTINGS, steps=300), tmp_path / "cosine", None)
-    rates = []
-    for run.step in range(300):
-        rates.append(run.rate())
+    rates = rates_of("cosine")
     assert max(rates) == pytest.approx(1e-3)
     assert 0 < rates[0] < 1e-4
     assert 0 < rates[-1] < 2e-5
@@ -272,11 +275,13 @@ def test_schedules(tmp_path: Path) -> None:
 
 
 def test_each_epoch_visits_every_case_once() -> None:
-    drawn = torch.cat([_cases(7, 4, step, seed=1) for step in range(7)])  # 28 places: four epochs of seven cases
-    epochs = drawn.reshape(4, 7)
+    drawn = torch.tensor(
+        [pick_cases(7, 4, step, seed=1) for step in range(7)]
+    ).flatten()  # 28 places: four epochs of seven cases
+    epochs = drawn.reshape(4, 7)  # 28 places: four epochs of seven cases
     assert all(sorted(epoch.tolist()) == list(range(7)) for epoch in epochs)
     assert len({tuple(epoch.tolist()) for epoch in epochs}) > 1
-    assert not torch.equal(drawn, torch.cat([_cases(7, 4, step, seed=2) for step in range(7)]))
+    assert not torch.equal(drawn, torch.tensor([pick_cases(7, 4, step, seed=2) for step in range(7)]).flatten())
 
 
 def test_every_step_of_every_run_draws_its_own_pairs() -> None:
@@ -285,7 +290,7 @@ def test_every_step_of_every_run_draws_its_own_pairs() -> None:
     seen = []
     for seed in (0, 1, 2):
         for step in (0, 1, 1000):
-            generator = torch.Generator().manual_seed(loop._seed(seed, step))
+            generator = torch.Generator().manual_seed(step_seed(seed, step))
             batch = draw_batch(TRAIN, index, TINY, (5.0, 5.0), SETTINGS.augmentation, generator)
             seen.append(tuple(batch.correction.matrix().flatten().tolist()))
     assert len(set(seen)) == 9

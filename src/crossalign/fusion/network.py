@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from monai.inferers.utils import sliding_window_inference
@@ -93,14 +93,15 @@ def named_network(
     """Make the method of shipped weights, or of a weight file; `emphasis` is balanced or detail. Raises InputError."""
     if emphasis not in EMPHASES:
         raise InputError(f"the emphasis is one of {', '.join(EMPHASES)}, got '{emphasis}'")
-    path = name if os.path.isfile(name) else str(shipped_fusion_path(name))  # noqa: PTH113
+    own = Path(name).is_file()
+    path = Path(name) if own else shipped_fusion_path(name)
     device = device or torch.device("cpu")
-    stage = _loaded(path, str(device), os.stat(path).st_mtime_ns if os.path.isfile(path) else 0)  # noqa: PTH113, PTH116
-    return NetworkFusion(stage, EMPHASES[emphasis], device=device, label=name if path != name else "network")
+    stage = _loaded(path, str(device), path.stat().st_mtime_ns if path.is_file() else 0)
+    return NetworkFusion(stage, EMPHASES[emphasis], device=device, label="network" if own else name)
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: str, device: str, _changed: int) -> FusionStage:
+def _loaded(path: Path, device: str, _changed: int) -> FusionStage:
     stage = load_fusion_stage(path, device)
     stage.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
     return stage

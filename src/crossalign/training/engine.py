@@ -24,6 +24,7 @@ from crossalign.training.processor import keep_memory
 # torch's CPU generator looks at a seed's lowest 32 bits alone: seeds are spread over those, steps count up from there.
 SEED_SPREAD = 0x9E3779B1
 SEED_RANGE = 2**32
+WARM_UP = 0.05
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,13 @@ def pick_cases(count: int, batch: int, step: int, seed: int) -> list[int]:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         orders[epoch] = torch.randperm(count, generator=generator).tolist()
     return [orders[position // count][position % count] for position in positions]
+
+
+def cosine_rate(top: float, first: float, done: float) -> float:
+    """Rise in a straight line over the first 5 % (from the share `first`), then fall as a cosine to 1 % of `top`."""
+    if done < WARM_UP:
+        return top * max(done, first) / WARM_UP
+    return top * (0.01 + 0.99 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2)
 
 
 def step_seed(seed: int, step: int = 0) -> int:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.models.fusion_stage import FusionStage, apply_fusion_model, build_fusion_model, save_fusion_stage
-from crossalign.training.engine import Plan, RunResult, Task, pick_cases, run_task, step_seed
+from crossalign.training.engine import Plan, RunResult, Task, cosine_rate, pick_cases, run_task, step_seed
 from crossalign.training.fusion_bank import FusionBank, FusionPatches, draw_patches
 from crossalign.training.fusion_losses import keeping_loss, paper_fusion_loss
 from crossalign.training.fusion_settings import FusionTrainingSettings
 from crossalign.training.processor import choose_precision
 
 VAL_PATCHES = 16  # for each emphasis
-WARM_UP = 0.05
+FIRST_SHARE = 1e-3  # of the way, where the warm-up's rate begins
 MEASURE = "val_loss"
 
 
@@ -71,8 +71,8 @@ class FusionTask(Task):
     def plan(self) -> Plan:
         """Return how to train it."""
         s = self._settings
-        schedule = _cosine if s.schedule == "cosine" else _power
-        return Plan(s.steps, s.batch, s.weight_decay, s.val_every, s.average, partial(schedule, s.rate), MEASURE)
+        rate = partial(cosine_rate, s.rate, FIRST_SHARE) if s.schedule == "cosine" else partial(_power, s.rate)
+        return Plan(s.steps, s.batch, s.weight_decay, s.val_every, s.average, rate, MEASURE)
 
     def settings(self) -> Mapping[str, object]:
         """Return what is saved beside the weights."""
@@ -127,12 +127,6 @@ class FusionTask(Task):
             drawn = draw_patches(val, [number % len(val)], self._settings.patch, None, generator)
             chosen += [FusionPatches(drawn.a, drawn.b, torch.full_like(drawn.emphasis, e)) for e in (0.0, 1.0)]
         return chosen
-
-
-def _cosine(top: float, done: float) -> float:
-    if done < WARM_UP:
-        return top * max(done, 1e-3) / WARM_UP
-    return top * (0.01 + 0.99 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2)
 
 
 def _power(top: float, done: float) -> float:

@@ -1,6 +1,7 @@
 """Fusion banks from files or from the simulator: the only part of fusion training that reads images."""
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -25,7 +26,7 @@ def fusion_banks_from_manifest(manifest: str | os.PathLike[str]) -> tuple[Fusion
     for split in ("train", "val"):
         chosen = [pair for pair in pairs if pair.split == split]
         if not chosen:
-            raise ManifestError(f"{os.path.basename(manifest)}: no row has split '{split}': training needs both")  # noqa: PTH119
+            raise ManifestError(f"{Path(manifest).name}: no row has split '{split}': training needs both")
         banks.append(_bank([_read(pair) for pair in chosen]))
     return banks[0], banks[1]
 
