@@ -19,8 +19,14 @@ _HOME = {
     "write_image": "images",
     "write_label_map": "images",
     "write_transform": "images",
+    "FusionMethod": "fusion",
+    "FusionResult": "fusion",
+    "Scaling": "fusion",
+    "fuse": "fusion",
+    "named_fusion_method": "fusion",
     "build_model": "models",
     "load_original_checkpoint": "models",
+    "load_original_fusion_checkpoint": "models",
     "RegistrationResult": "registration",
     "register": "registration",
     "named_method": "registration",
@@ -38,14 +44,21 @@ __all__ = [
     "write_image",
     "write_label_map",
     "write_transform",
+    "FusionMethod",
+    "FusionResult",
+    "Scaling",
+    "fuse",
+    "named_fusion_method",
     "build_model",
     "load_original_checkpoint",
+    "load_original_fusion_checkpoint",
     "RegistrationResult",
     "register",
     "named_method",
 ]
 
 if TYPE_CHECKING:
+    from crossalign.fusion import FusionMethod, FusionResult, Scaling, fuse, named_fusion_method
     from crossalign.geometry import Grid, Rigid, resample
     from crossalign.images import (
         Image,
@@ -57,7 +70,7 @@ if TYPE_CHECKING:
         write_label_map,
         write_transform,
     )
-    from crossalign.models import build_model, load_original_checkpoint
+    from crossalign.models import build_model, load_original_checkpoint, load_original_fusion_checkpoint
     from crossalign.registration import RegistrationResult, named_method, register
 
 

@@ -146,7 +146,7 @@ def test_a_demo_that_fails_leaves_no_folder(tmp_path: Path, capfd, monkeypatch) 
 
 
 def test_models_version_and_help(capfd) -> None:
-    assert run(capfd, "models").splitlines()[0].startswith("identity")
+    assert run(capfd, "models").splitlines()[1].startswith("identity")
     assert run(capfd, "--version").startswith("crossalign ")
     for words in ([], ["--help"], ["register", "--help"]):
         assert "Usage: crossalign" in run(capfd, *words)

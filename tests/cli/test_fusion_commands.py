@@ -165,3 +165,12 @@ def test_prepare_fusion_makes_a_folder_with_a_manifest(folder, shared_data, caps
     assert json.loads((prepared / "pair" / "prepared.json").read_text())["voxels"] == 40
     assert main(["prepare-fusion", *files, "-o", str(prepared)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_prepare_fusion_affinely_takes_the_templates_size(folder, shared_data, capsys):
+    brain = shared_data / "brain"
+    files = [str(brain / "spm12_T1.nii.gz"), str(brain / "spm12_PET.nii.gz")]
+    prepared = folder / "affine"
+    assert main(["prepare-fusion", *files, "-o", str(prepared), "--size", "40", "--affine"]) == 0
+    assert "stretched by" in capsys.readouterr().out
+    assert json.loads((prepared / "pair" / "prepared.json").read_text())["template"].endswith("affine")

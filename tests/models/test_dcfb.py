@@ -15,6 +15,7 @@ from crossalign.models.dcfb_block import (
     resampled_at,
 )
 
+CUBE = (2, 2, 2)
 TINY = DCFBSettings(channels=8, depths=(1, 1), heads=(2, 2), drop_path=0.0)
 
 
@@ -31,7 +32,7 @@ def build(seed: int = 0, settings: DCFBSettings = TINY) -> DCFB:
 def test_attention_agrees_with_its_naive_twin() -> None:
     torch.manual_seed(1)
     window, heads, channels = 2, 2, 6
-    layer = WindowAttention(channels, heads, window)
+    layer = WindowAttention(channels, heads, (window,) * 3)
     x, other, gate = (random(2, channels, 4, 2, 6, seed=s) for s in (1, 2, 3))
     found = layer(x, other, gate)
     size = channels // heads
@@ -56,7 +57,7 @@ def test_attention_agrees_with_its_naive_twin() -> None:
 
 def test_the_attention_map_matters() -> None:
     """The authors' version discards the softmax: scaling keys would then scale the output."""
-    layer = WindowAttention(4, 2, 2)
+    layer = WindowAttention(4, 2, CUBE)
     x, other = random(1, 4, 2, 2, 2), random(1, 4, 2, 2, 2, seed=1)
     one = torch.ones(1, 4, 1, 1, 1)
     assert not torch.allclose(layer(x, other, one), layer(x, 3 * other, one))
@@ -73,6 +74,13 @@ def test_offsets_are_bounded() -> None:
     assert float(offsets.abs().max()) > 0.9
 
 
+def test_offsets_in_a_plane_stay_in_it() -> None:
+    offsets = Offsets(4, planar=True)(random(1, 4, 2, 4, 5), random(1, 4, 2, 4, 5, seed=1)).detach()
+    assert offsets.shape == (1, 2, 4, 5, 3)
+    assert float(offsets[..., 2].abs().max()) == 0
+    assert float(offsets[..., :2].abs().max()) > 0
+
+
 @pytest.mark.parametrize(("axis", "dim"), [(0, 4), (1, 3), (2, 2)])
 def test_an_offset_of_one_voxel_is_a_shift_along_its_axis(axis: int, dim: int) -> None:
     """On a volume with three different sides: reference points that mix up axes would show."""
@@ -87,13 +95,13 @@ def test_an_offset_of_one_voxel_is_a_shift_along_its_axis(axis: int, dim: int) -
 
 
 def test_a_map_that_is_zero_does_not_stand_for_the_other() -> None:
-    block = DeformableCrossBlend(8, 2, 2).eval()
+    block = DeformableCrossBlend(8, 2, CUBE).eval()
     x, other = random(1, 8, 4, 4, 6), random(1, 8, 4, 4, 6, seed=1)
     assert not torch.allclose(block(x, other), block(x, other.flip(2)))
 
 
 def test_a_local_gate_sees_its_cube_alone() -> None:
-    gate = ChannelGate(4, reach=2)
+    gate = ChannelGate(4, reach=CUBE)
     branch = random(1, 4, 4, 4, 4)
     changed = branch.clone()
     changed[..., 2:] += 1
@@ -145,18 +153,18 @@ def test_no_layer_is_dead() -> None:
 
 
 def test_the_papers_size() -> None:
-    """60.7 M parameters, all of them live; the authors' program has about 98.75 M, of which 5.5 M are dead."""
+    """80.0 M parameters, all of them live; the authors' program has about 98.75 M, of which 5.5 M are dead."""
     with torch.device("meta"):
         model = DCFB().eval()
     volume = torch.empty(1, 1, 128, 128, 128, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         assert model(volume, volume).shape == volume.shape
-    assert sum(p.numel() for p in model.parameters()) == 60_749_700
-    assert counter.get_total_flops() == pytest.approx(285.3e9, rel=0.01)
+    assert sum(p.numel() for p in model.parameters()) == 80_012_630
+    assert counter.get_total_flops() == pytest.approx(290.1e9, rel=0.01)
 
 
 def test_padding_repeats_the_border() -> None:
-    padded = padded_to(random(1, 1, 5, 8, 9), 4)
+    padded = padded_to(random(1, 1, 5, 8, 9), (4, 4, 4))
     assert padded.shape == (1, 1, 8, 8, 12)
     torch.testing.assert_close(padded[:, :, 7], padded[:, :, 4])
 
@@ -169,4 +177,4 @@ def test_settings_that_cannot_be() -> None:
     with pytest.raises(InputError, match="window"):
         DCFBSettings(window=0)
     with pytest.raises(InputError, match="heads"):
-        WindowAttention(6, 4, 2)
+        WindowAttention(6, 4, CUBE)

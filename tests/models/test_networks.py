@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from crossalign.errors import InputError
 from crossalign.models import AttentionReg, CorrespondenceReg, build_model, count_parameters, model_names
 from crossalign.models.attention_reg import feature_shape
-from crossalign.models.correspondence import Attention
+from crossalign.models.tokens import Attention
 from crossalign.models.zoo import shipped_names, shipped_stage_paths
 
 

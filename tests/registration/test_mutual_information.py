@@ -1,5 +1,7 @@
 """Mutual information finds what it should, fails softly, and repeats itself."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from crossalign.errors import InputError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap
-from crossalign.registration import MutualInformation, Problem, register
+from crossalign.registration import MutualInformation, Problem, named_method, register
 
 FLIPPED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 GRID = Grid((40, 40, 40), (1.5, 1.5, 1.5), (70.0, -10.0, -30.0), FLIPPED)
@@ -48,6 +50,24 @@ def test_a_known_motion_is_recovered(mask: LabelMap | None) -> None:
     assert torch.equal(again.fixed_to_moving.matrix(), result.fixed_to_moving.matrix())
 
 
+def test_several_starts_end_at_least_as_high_as_the_given_one() -> None:
+    fixed, moving, truth = moved_pair()
+    parameters = torch.tensor([5.0, -4.0, 3.0, 8.0, -6.0, 5.0], dtype=torch.float64)
+    start = truth @ Rigid.from_parameters(parameters, GRID.center_mm())
+    many = replace(QUICK, starts=3, range_mm=8.0)
+    first, again = (register(fixed, moving, many, start, ball()).fixed_to_moving for _ in range(2))
+    assert float(mean_displacement_mm(first, truth, ball().points_mm())) < 0.5
+    assert torch.equal(first.matrix(), again.matrix())
+
+
+def test_a_strong_prior_chooses_the_climb_that_moved_least() -> None:
+    fixed, moving, truth = moved_pair()
+    start = truth @ Rigid.from_parameters(torch.tensor([8.0, 0, 0, 0, 0, 0], dtype=torch.float64), GRID.center_mm())
+    held = replace(QUICK, starts=3, prior=1e3, iterations=1, shrink_factors=(2,), smoothing_mm=(2.0,))
+    result = register(fixed, moving, held, start, ball())
+    assert result.shift_mm() < 2
+
+
 def test_where_nothing_can_be_scored_the_start_is_the_answer_with_a_warning() -> None:
     fixed, moving, truth = moved_pair()
     nowhere = Rigid(truth.rotation, truth.translation_mm + 1000)
@@ -67,13 +87,21 @@ def test_where_nothing_can_be_scored_the_start_is_the_answer_with_a_warning() ->
         {"samples": 0},
         {"seed": 0},
         {"margin_mm": -1.0},
+        {"starts": 0},
+        {"prior": -1.0},
         {"last_step_mm": 2.0},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong) -> None:
-    with pytest.raises(InputError, match=r"shrink_factors|bins|seed"):
+    with pytest.raises(InputError, match=r"shrink_factors|bins|seed|margin_mm"):
         MutualInformation(**wrong)
 
 
 def test_settings_are_told_as_text() -> None:
     assert MutualInformation().settings()["shrink_factors"] == "(4, 2, 1)"
+
+
+def test_the_setting_chosen_on_real_pairs_goes_by_its_own_name() -> None:
+    method = named_method("mi-best", torch.device("cpu"))
+    assert method.name == "mi-best"
+    assert method.settings() == MutualInformation.held_back().settings() != MutualInformation().settings()

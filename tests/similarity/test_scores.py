@@ -19,6 +19,7 @@ from crossalign.similarity import (
     ssim3d_score,
     ssim_pair_score,
 )
+from crossalign.similarity.gradients import sobel_back
 from crossalign.similarity.windows import box_means, gaussian_means
 
 SHAPE = (17, 23, 20)
@@ -135,3 +136,11 @@ def test_gradients_are_finite_in_flat_places(score) -> None:
     score(fused, a, b).backward()
     assert fused.grad is not None
     assert bool(fused.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 4, 3)])
+def test_sobel_back_is_the_transpose(shape: tuple[int, int, int]) -> None:
+    """<S x, g> = <x, S' g>, borders included."""
+    generator = torch.Generator().manual_seed(2)
+    x, g = (torch.randn(2, channels, *shape, generator=generator, dtype=torch.float64) for channels in (1, 3))
+    assert float((sobel(x) * g).sum()) == pytest.approx(float((x * sobel_back(g)).sum()))

@@ -33,7 +33,7 @@ def with_part(settings: S, part: str, value: object) -> S:
 
 
 def make(settings: SimulationSettings) -> SimulatedPairs:
-    return simulate_pairs(4, torch.Generator().manual_seed(7), settings, SHAPE, SPACING_MM)
+    return simulate_pairs(8, torch.Generator().manual_seed(7), settings, SHAPE, SPACING_MM)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,9 @@ def test_anatomy_parts_change_both_scans_and_not_the_answer(part: str, usual: Si
 @pytest.mark.parametrize(
     ("part", "off"),
     [
-        ("random_contrast_share", 0.0),
+        ("random_contrast_share", 1.0),
         ("contrast_jitter", NOTHING),
+        ("zones", NOTHING),
         ("texture", NOTHING),
         ("bias", NOTHING),
         ("noise", NOTHING),
@@ -84,6 +85,10 @@ def test_mr_parts_change_the_fixed_scan_alone(part: str, off: object, usual: Sim
         ("blur_mm", NOTHING),
         ("edge_mm", (0.1, 0.1)),
         ("gap_share", 1.0),
+        ("gap_mm", (4.0, 4.0)),
+        ("focus", NOTHING),
+        ("near_fade_mm", NOTHING),
+        ("zones", NOTHING),
         ("shadows", False),
         ("sector", False),
         ("crop", False),
@@ -97,7 +102,7 @@ def test_ultrasound_parts_change_the_moving_scan_alone(part: str, off: object, u
     assert torch.equal(changed.moving_gland, usual.moving_gland)
 
 
-@pytest.mark.parametrize("part", ["wave_mm", "push_mm", "squeeze"])
+@pytest.mark.parametrize("part", ["wave_mm", "push_mm", "squeeze", "swelling"])
 def test_each_deformation_leaves_a_residual_of_its_own(part: str, usual: SimulatedPairs) -> None:
     less = make(SimulationSettings(deformation=with_part(DeformationSettings(), part, NOTHING)))
     assert torch.equal(less.fixed, usual.fixed)
@@ -107,8 +112,9 @@ def test_each_deformation_leaves_a_residual_of_its_own(part: str, usual: Simulat
 def test_moving_is_exactly_zero_outside_the_sector() -> None:
     settings = SimulationSettings(ultrasound=UltrasoundSettings(crop=False))
     pairs = make(settings)
-    drawn = _draw(4, torch.tensor(pairs.fixed_grid.extent_mm()) / 2, settings, torch.Generator().manual_seed(7))
-    points = pairs.moving_grid.points_mm().float().flatten(0, 2).expand(4, -1, 3)
+    # Eight pairs are one chunk of this lattice, so that one draw repeats them.
+    drawn = _draw(8, torch.tensor(pairs.fixed_grid.extent_mm()) / 2, settings, torch.Generator().manual_seed(7))
+    points = pairs.moving_grid.points_mm().float().flatten(0, 2).expand(8, -1, 3)
     inside_mm = drawn.sector.moving_to_beam(points)[1]
     moving = pairs.moving.flatten(1)
     assert bool((moving[inside_mm <= 0] == 0).all())

@@ -1,5 +1,6 @@
 """Training of fusion: it learns to beat the average, and goes on bit for bit."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,6 +229,29 @@ def test_the_command_trains_from_simulation(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(fusion_prepare, "SIMULATED_SHAPE", (16, 16, 16))
     words = ["train-fusion", "--simulate", "1", "-o", str(tmp_path / "run"), "--steps", "1", "--patch", "16"]
     assert main(words) == 0
+
+
+def test_the_weights_of_kept_gradients_can_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = manifest(tmp_path, ("train", "val"))
+    words = [
+        "train-fusion",
+        str(path),
+        "--model",
+        "dcfb-compact-2d",
+        "--steps",
+        "1",
+        "--patch",
+        "16",
+        "--val-every",
+        "1",
+    ]
+    assert main([*words, "-o", str(tmp_path / "run"), "--transfer", "0.1,0.3"]) == 0
+    saved = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert saved["transfer"] == [0.1, 0.3]
+    assert load_fusion_stage(tmp_path / "run" / "best.safetensors").settings.model == "dcfb-compact-2d"
+    for wrong, reason in (("0.1", "two numbers"), ("a,b", "two numbers"), ("0.3,0.1", "runs from over 0 upwards")):
+        assert main([*words, "-o", str(tmp_path / "no"), "--transfer", wrong]) == 2
+        assert reason in capsys.readouterr().err
 
 
 def test_the_template_comes_with_nilearn() -> None:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from crossalign.cases import in_split, read_manifest
 from crossalign.cli.options import Outcome, pick_device
+from crossalign.cli.running import with_run
 from crossalign.errors import InputError
 from crossalign.evaluation import (
     Evaluation,
@@ -27,7 +28,10 @@ from crossalign.registration.named import named_method
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """The options of `crossalign evaluate`; `split` "all" takes every row of the manifest."""
+    """The options of `crossalign evaluate`; `split` "all" takes every row of the manifest.
+
+    `run` says how networks are run (see `parse_run`); methods without a network keep to themselves.
+    """
 
     manifest: Path
     methods: str
@@ -39,6 +43,7 @@ class EvaluateRequest:
     device: str = "auto"
     overwrite: bool = False
     figures: bool = False
+    run: str = ""
 
 
 def run_evaluate(request: EvaluateRequest) -> Outcome:
@@ -49,7 +54,10 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
     if request.split != "all":
         cases = in_split(cases, request.split)
     device = pick_device(request.device)
-    methods = _methods(request.methods, device)
+    methods = {
+        name: with_run(method, request.run) if isinstance(method, Cascade) else method
+        for name, method in _methods(request.methods, device).items()
+    }
     total = len(cases) * len(methods) * len(starts) * request.count
     with tqdm(total=total, unit="registration", disable=None) as bar:
 

@@ -16,6 +16,17 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace outp
 MriArgument = Annotated[Path, typer.Argument(metavar="MRI", help="Structural image: NIfTI, NRRD or MetaImage.")]
 PetArgument = Annotated[Path, typer.Argument(metavar="PET", help="Functional image, registered to the MRI.")]
 
+FusedOption = Annotated[Path, typer.Option("--output", "-o", help="Volume to write; a .json goes beside it.")]
+MethodOption = Annotated[str | None, typer.Option(help="Name of a fusion method.")]
+EmphasisOption = Annotated[str | None, typer.Option(help="For networks: balanced (default) or detail.")]
+RegisterOption = Annotated[bool, typer.Option("--register", help="Bring the PET to the MRI rigidly first.")]
+TransformOption = Annotated[
+    Path | None, typer.Option(help="Transform to write (.tfm): MRI points to PET points (with --register).")
+]
+ReportOption = Annotated[Path | None, typer.Option(help="HTML report to write.")]
+ColourOption = Annotated[Path | None, typer.Option(help="Picture of the planes to write (.png).")]
+UnitOption = Annotated[str, typer.Option(help="Unit of the PET's values, such as SUV: kept in the results.")]
+
 
 def add_fusion_commands(app: typer.Typer, say: Callable[[Outcome], None]) -> None:
     """Add `fuse`, `evaluate-fusion` and `prepare-fusion` to the command line; `say` prints what they return."""
@@ -29,37 +40,23 @@ def _add_fuse(app: typer.Typer, say: Callable[[Outcome], None]) -> None:
     def fuse_command(
         mri: MriArgument,
         pet: PetArgument,
-        output: Annotated[Path, typer.Option("--output", "-o", help="Volume to write; a .json goes beside it.")],
-        method: Annotated[str | None, typer.Option(help="Name of a fusion method.")] = None,
-        emphasis: Annotated[str | None, typer.Option(help="For networks: balanced (default) or detail.")] = None,
-        register: Annotated[bool, typer.Option("--register", help="Bring the PET to the MRI rigidly first.")] = False,
-        output_transform: Annotated[
-            Path | None, typer.Option(help="Transform to write (.tfm): MRI points to PET points (with --register).")
-        ] = None,
-        report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
-        colour: Annotated[Path | None, typer.Option(help="Picture of the planes to write (.png).")] = None,
-        unit: Annotated[str, typer.Option(help="Unit of the PET's values, such as SUV: kept in the results.")] = "",
+        output: FusedOption,
+        method: MethodOption = None,
+        emphasis: EmphasisOption = None,
+        register: RegisterOption = False,
+        output_transform: TransformOption = None,
+        report: ReportOption = None,
+        colour: ColourOption = None,
+        unit: UnitOption = "",
         device: DeviceOption = "auto",
         overwrite: OverwriteOption = False,
     ) -> None:
         """Fuse an MRI and a PET into one volume on the MRI's grid, in [0, 1]."""
         from crossalign.cli.fusing import FuseRequest, run_fuse
 
-        request = FuseRequest(
-            mri=mri,
-            pet=pet,
-            output=output,
-            method=method,
-            emphasis=emphasis,
-            register=register,
-            output_transform=output_transform,
-            report=report,
-            colour=colour,
-            unit=unit,
-            device=device,
-            overwrite=overwrite,
-        )
-        say(run_fuse(request))
+        looks = (report, colour, unit)
+        what = (mri, pet, output, method, emphasis, register, output_transform)
+        say(run_fuse(FuseRequest(*what, *looks, device, overwrite)))
 
 
 def _add_evaluate(app: typer.Typer, say: Callable[[Outcome], None]) -> None:
@@ -90,8 +87,12 @@ def _add_prepare(app: typer.Typer, say: Callable[[Outcome], None]) -> None:
         output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make, with a manifest of the results.")],
         pet: Annotated[Path | None, typer.Argument(metavar="PET", help="The PET of an MRI.")] = None,
         size: Annotated[int, typer.Option(min=16, help="Voxels on each side of the cube.")] = 128,
+        affine: Annotated[
+            bool,
+            typer.Option("--affine", help="Bring the MRI to the template affinely: its size becomes the template's."),
+        ] = False,
     ) -> None:
         """Register PET to MRI and MRI to the MNI152 template, crop to the head, and scale: the paper's preparation."""
         from crossalign.cli.preparing import PrepareRequest, run_prepare_fusion
 
-        say(run_prepare_fusion(PrepareRequest(first, pet, output, size)))
+        say(run_prepare_fusion(PrepareRequest(first, pet, output, size, affine)))

@@ -37,11 +37,16 @@ def train_fusion_command(
         Path | None, typer.Argument(help="CSV file of the pairs: case, mri, pet, split (train and val).")
     ] = None,
     simulate: Annotated[int, typer.Option(help="Train on this many simulated heads instead.")] = 0,
-    model: Annotated[str, typer.Option(help="Network: dcfb-compact or dcfb (the paper's, large).")] = "dcfb-compact",
+    model: Annotated[
+        str, typer.Option(help="Network: dcfb-compact, dcfb-compact-2d (slice by slice), or dcfb.")
+    ] = "dcfb-compact",
     steps: Annotated[int, typer.Option(help="Steps.")] = 2000,
     batch: Annotated[int, typer.Option(help="Patches in a step.")] = 1,
     patch: Annotated[int, typer.Option(help="Edge of a patch, voxels.")] = 48,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    transfer: Annotated[
+        str, typer.Option(help="Weight of kept gradients in 'keeping': balanced,detail.", metavar="LOW,HIGH")
+    ] = "0.015,0.25",
     loss: Annotated[str, typer.Option(help="keeping (both modalities) or paper.")] = "keeping",
     schedule: Annotated[str, typer.Option(help="cosine, or power (the paper's).")] = "cosine",
     val_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100,
@@ -57,6 +62,7 @@ def train_fusion_command(
         "batch": batch,
         "patch": patch,
         "rate": rate,
+        "transfer": _transfer(transfer),
         "loss": loss,
         "schedule": schedule,
         "val_every": val_every,
@@ -106,6 +112,18 @@ def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
         f"wrote    {result.best}",
         f"wrote    {request.output} (settings, checkpoint, history.csv, TensorBoard log)",
     )
+
+
+def _transfer(text: str) -> tuple[float, float]:
+    from crossalign.errors import InputError
+
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"--transfer is two numbers with a comma between them, such as 0.015,0.25, got '{text}'"
+        ) from error
+    return low, high
 
 
 def _check(request: TrainFusionRequest) -> None:

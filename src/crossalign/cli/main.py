@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crossalign.cli.explain_command import add_explain_command
 from crossalign.cli.fusion_commands import add_fusion_commands
 from crossalign.cli.fusion_training import train_fusion_command
+from crossalign.cli.model_commands import RunOption, add_model_commands
+from crossalign.cli.pretraining import pretrain_command
 from crossalign.errors import CrossalignError
 
 if TYPE_CHECKING:
@@ -106,6 +109,12 @@ def register_command(
     reference: Annotated[
         Path | None, typer.Option(help="True transform: prints the SRE before and after (needs --fixed-mask).")
     ] = None,
+    starts: Annotated[
+        int | None, typer.Option(min=1, help="Starts that a network answers from and that are averaged.")
+    ] = None,
+    search: Annotated[
+        bool | None, typer.Option("--search/--no-search", help="Look for a start up to 30 mm away first.")
+    ] = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -122,6 +131,8 @@ def register_command(
         moved=moved,
         report=report,
         reference=reference,
+        starts=starts,
+        search=search,
         device=device,
         overwrite=overwrite,
     )
@@ -167,6 +178,7 @@ def evaluate_command(
     count: Annotated[int, typer.Option(min=1, help="Starts for each case and range.")] = 40,
     seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
     figures: Annotated[bool, typer.Option("--figures", help="Also draw box plots and failure curves.")] = False,
+    run: RunOption = "",
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -174,7 +186,17 @@ def evaluate_command(
     from crossalign.cli.evaluating import EvaluateRequest, run_evaluate
 
     request = EvaluateRequest(
-        manifest, method, starts, output, split, count, seed, device=device, overwrite=overwrite, figures=figures
+        manifest,
+        method,
+        starts,
+        output,
+        split,
+        count,
+        seed,
+        device=device,
+        overwrite=overwrite,
+        figures=figures,
+        run=run,
     )
     _say(run_evaluate(request))
 
@@ -184,7 +206,9 @@ def train_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")],
     manifest: Annotated[Path | None, typer.Argument(help="CSV file of the cases; its train and val splits.")] = None,
     simulate: Annotated[int, typer.Option(help="Train on this many simulated pairs instead.")] = 0,
-    model: Annotated[str, typer.Option(help="attention-reg, feature-reg or correspondence.")] = "attention-reg",
+    model: Annotated[
+        str | None, typer.Option(help="attention-reg (the default), feature-reg or correspondence; or that of --from.")
+    ] = None,
     start_sre: Annotated[
         str, typer.Option(help="SRE of the starts in mm: 0-20 for stage 1, 0-8 for stage 2.")
     ] = "0-20",
@@ -193,25 +217,34 @@ def train_command(
     rate: Annotated[float, typer.Option(help="Top learning rate.")] = 1e-3,
     loss: Annotated[str, typer.Option(help="sre, or parameters (the paper's).")] = "sre",
     schedule: Annotated[str, typer.Option(help="cosine, or paper.")] = "cosine",
-    crop_shape: Annotated[str, typer.Option(help="Voxels that the network sees, z,y,x.")] = "32,32,32",
-    crop_spacing: Annotated[float, typer.Option(help="Their spacing, mm.")] = 2.5,
-    fixed_input: Annotated[str, typer.Option(help="image, or label (the gland's mask).")] = "image",
+    crop_shape: Annotated[
+        str | None, typer.Option(help="Voxels that the network sees, z,y,x: 32,32,32, or those of --from.")
+    ] = None,
+    crop_spacing: Annotated[float | None, typer.Option(help="Their spacing, mm: 2.5, or that of --from.")] = None,
+    fixed_input: Annotated[
+        str | None, typer.Option(help="image (the default) or label (the gland's mask); or that of --from.")
+    ] = None,
     val_every: Annotated[int, typer.Option(help="Steps between validations, each of which is a checkpoint.")] = 250,
     val_starts: Annotated[int, typer.Option(help="Fixed starts for each validation case.")] = 5,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     augment: Annotated[bool, typer.Option(help="Vary the training pairs.")] = True,
     mirror: Annotated[str, typer.Option(help="Axes along which half of them are flipped: x is left-right.")] = "x",
-    initial: Annotated[Path | None, typer.Option("--from", help="Trained stage to start from.")] = None,
+    initial: Annotated[
+        str | None,
+        typer.Option("--from", help="Stage to start from: a file, or shipped weights (NAME, or NAME:2 for stage 2)."),
+    ] = None,
+    pretrained: Annotated[Path | None, typer.Option(help="Extractors to start from, of `crossalign pretrain`.")] = None,
+    patients: Annotated[float, typer.Option(help="Share of the training patients to use, over 0 to 1.")] = 1.0,
     minutes: Annotated[float, typer.Option(help="Stop this call after so long; 0 is never.")] = 0.0,
     device: DeviceOption = "auto",
 ) -> None:
     """Train one stage; the weights with the lowest validation SRE are kept."""
+    from crossalign.cli.beginning import begin_stage
     from crossalign.cli.training import TrainRequest, run_train
-    from crossalign.models import StageSettings
     from crossalign.training import TrainingSettings
 
-    stage = StageSettings(model=model, crop_spacing_mm=crop_spacing, fixed_input=fixed_input)
+    stage, begun = begin_stage(initial, model, crop_shape, crop_spacing, fixed_input)
     settings = TrainingSettings(
         steps=steps,
         batch=batch,
@@ -224,18 +257,26 @@ def train_command(
         seed=seed,
     )
     request = TrainRequest(
-        output, manifest, simulate, stage, settings, start_sre, crop_shape, initial, augment, mirror, minutes, device
+        output,
+        manifest,
+        simulate,
+        stage,
+        settings,
+        start_sre,
+        ",".join(map(str, stage.crop_shape)),
+        begun,
+        augment,
+        mirror,
+        minutes,
+        device,
+        pretrained,
+        patients,
     )
     _say(run_train(request))
 
 
-@app.command("models")
-def models_command() -> None:
-    """List the methods: those without weights, and the weights that come in the package."""
-    from crossalign.cli.listing import run_models
-
-    _say(run_models())
-
-
+add_model_commands(app, _say)
+add_explain_command(app, _say)
 add_fusion_commands(app, _say)
 app.command("train-fusion")(train_fusion_command)
+app.command("pretrain")(pretrain_command)

@@ -21,6 +21,7 @@ class PrepareRequest:
     pet: Path | None
     output: Path
     size: int = 128
+    affine: bool = False
 
 
 def run_prepare_fusion(request: PrepareRequest) -> Outcome:
@@ -30,7 +31,7 @@ def run_prepare_fusion(request: PrepareRequest) -> Outcome:
     lines: list[str] = []
     warnings: list[str] = []
     for pair in pairs:
-        prepared = prepare_pair(read_image(pair.mri), read_image(pair.pet), request.size)
+        prepared = prepare_pair(read_image(pair.mri), read_image(pair.pet), request.size, request.affine)
         write_prepared(prepared, request.output / pair.name)
         lines.append(_line(pair.name, prepared))
         warnings += [f"{pair.name}: {text}" for text in prepared.warnings]
@@ -70,7 +71,11 @@ def _write_manifest(path: Path, pairs: tuple[FusionPair, ...]) -> None:
 
 def _line(name: str, prepared: Prepared) -> str:
     to_pet, to_template = prepared.mri_to_pet, prepared.template_to_mri
+    stretch = ""
+    if prepared.stretched is not None:
+        largest, *_, smallest = prepared.stretched.stretches()
+        stretch = f", stretched by {1 / largest:.2f} to {1 / smallest:.2f}"
     return (
         f"{name}: PET moved {to_pet.shift_mm():.1f} mm and {to_pet.angle_deg():.1f} degrees, "
-        f"MRI {to_template.shift_mm():.1f} mm and {to_template.angle_deg():.1f} degrees"
+        f"MRI {to_template.shift_mm():.1f} mm and {to_template.angle_deg():.1f} degrees{stretch}"
     )

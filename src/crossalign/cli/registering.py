@@ -8,6 +8,7 @@ from pathlib import Path
 
 from crossalign.cases import surface_points
 from crossalign.cli.options import Outcome, check_apart, pick_device, read_start
+from crossalign.cli.running import with_run
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.images import (
@@ -31,7 +32,10 @@ BEFORE, AFTER = "SRE before", "SRE after"
 
 @dataclass(frozen=True)
 class RegisterRequest:
-    """The options of `crossalign register`; `method` None is the default method."""
+    """The options of `crossalign register`; `method` None is the default method.
+
+    `starts` and `search` None leave it to the weights how they are run.
+    """
 
     fixed: Path
     moving: Path
@@ -43,8 +47,17 @@ class RegisterRequest:
     moved: Path | None = None
     report: Path | None = None
     reference: Path | None = None
+    starts: int | None = None
+    search: bool | None = None
     device: str = "auto"
     overwrite: bool = False
+
+    def run_text(self) -> str:
+        """How networks are to be run, as `parse_run` reads it."""
+        parts = [] if self.starts is None else [f"starts={self.starts}"]
+        if self.search is not None:
+            parts.append(f"search={'on' if self.search else 'off'}")
+        return ",".join(parts)
 
     def inputs(self) -> tuple[Path, ...]:
         """Every file that is read."""
@@ -82,6 +95,7 @@ def run_register(request: RegisterRequest) -> Outcome:
     """Register one pair of files and write what was asked for: all of it, or nothing. Raises CrossalignError."""
     check_outputs(request)
     method = named_method(request.method or default_method_name(), pick_device(request.device))
+    method = with_run(method, request.run_text())
     pair = read_pair(request)
     result = register(pair.fixed, pair.moving, method, pair.initial, pair.fixed_mask)
     registered = Registered(pair, result, _errors_mm(pair, result))
@@ -157,6 +171,8 @@ def _lines(request: RegisterRequest, registered: Registered) -> list[str]:
         f"motion   {shift} and {result.angle_deg():.2f} degrees",
         f"seconds  {result.seconds:.2f}" + (f" ({steps})" if len(result.steps) > 1 else ""),
     ]
+    if result.expected_sre_mm is not None:
+        lines.append(f"expected SRE {result.expected_sre_mm:.1f} mm{_verdict(result)}")
     if errors:
         lines.append(f"SRE      {errors[BEFORE]:.3f} mm before, {errors[AFTER]:.3f} mm after")
     lines.append(f"wrote    {request.output_transform} (fixed points to moving points, LPS mm)")
@@ -165,3 +181,9 @@ def _lines(request: RegisterRequest, registered: Registered) -> list[str]:
     if request.report is not None:
         lines.append(f"wrote    {request.report}")
     return lines
+
+
+def _verdict(result: RegistrationResult) -> str:
+    if result.trusted is None:
+        return " (the network's own, not calibrated)"
+    return "" if result.trusted else " (do not trust this)"

@@ -1,5 +1,12 @@
 """How good a registration is: SRE, TRE, Dice, and the papers' protocol with its tables and statistics."""
 
+from crossalign.evaluation.calibration import (
+    CalibrationReport,
+    Doubts,
+    fit_calibration,
+    judge_calibration,
+    read_doubts,
+)
 from crossalign.evaluation.figures import box_plots, failure_curves, write_figure
 from crossalign.evaluation.metrics import (
     dice_score,
@@ -11,11 +18,13 @@ from crossalign.evaluation.output import check_evaluation_output, evaluation_pat
 from crossalign.evaluation.protocol import Evaluation, Row, Scores, StepScore, evaluate, evaluate_case, scores_of
 from crossalign.evaluation.starts import StartRange, draw_starts, parse_starts
 from crossalign.evaluation.statistics import Spread, holm
-from crossalign.evaluation.summary import Comparison, StageSummary, Summary, compare_with_best, summarize
+from crossalign.evaluation.summary import Comparison, StageSummary, Summary, Trust, compare_with_best, summarize
 from crossalign.evaluation.tables import rows_csv, summary_csv, summary_latex, summary_markdown
 
 __all__ = [
+    "CalibrationReport",
     "Comparison",
+    "Doubts",
     "Evaluation",
     "Row",
     "Scores",
@@ -24,6 +33,7 @@ __all__ = [
     "StartRange",
     "StepScore",
     "Summary",
+    "Trust",
     "box_plots",
     "check_evaluation_output",
     "compare_with_best",
@@ -33,8 +43,11 @@ __all__ = [
     "evaluate_case",
     "evaluation_paths",
     "failure_curves",
+    "fit_calibration",
     "holm",
+    "judge_calibration",
     "parse_starts",
+    "read_doubts",
     "rows_csv",
     "scores_of",
     "summarize",

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from crossalign.errors import OutputError
+from crossalign.evaluation.fusion_affine import Affine, refine_affine, resampled_affine, write_affine
 from crossalign.evaluation.fusion_alignment import align
 from crossalign.fusion.canvas import CANVAS_VOXELS, canvas_grid
 from crossalign.fusion.scaling import Scaling, find_scaling
-from crossalign.geometry import Grid
+from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, write_image, write_transform
 from crossalign.registration import RegistrationResult
 
@@ -23,7 +24,8 @@ from crossalign.registration import RegistrationResult
 class Prepared:
     """A pair on one cube in MNI space, in [0, 1], and everything that was done to it.
 
-    `mri_to_pet` maps MRI points to PET points, `template_to_mri` points of the template to MRI points (LPS, mm).
+    `mri_to_pet` maps MRI points to PET points, `template_to_mri` points of the template to MRI points (LPS, mm), and so
+    does `stretched`: the affine transform that both were resampled through, None where the rigid one was.
     """
 
     mri: Image
@@ -32,6 +34,7 @@ class Prepared:
     pet_scaling: Scaling
     mri_to_pet: RegistrationResult
     template_to_mri: RegistrationResult
+    stretched: Affine | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -39,19 +42,23 @@ class Prepared:
         return (*self.mri_to_pet.warnings, *self.template_to_mri.warnings)
 
 
-def prepare_pair(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS) -> Prepared:
+def prepare_pair(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS, affine: bool = False) -> Prepared:
     """Register PET to MRI and the MRI to the MNI152 template, resample both once, crop to the head, and scale.
 
-    Both registrations are rigid (mutual information): the anatomy keeps its size. Axes become L, P and S. The cube of
-    `voxels` a side is 224 mm long, or as long as the head where that is more. Raises what `register` raises.
+    Both registrations are rigid (mutual information): the anatomy keeps its size. With `affine` the MRI's is then
+    refined to an affine one, and the head takes the template's size. Axes become L, P and S. The cube of `voxels` a
+    side is 224 mm long, or as long as the head where that is more. Raises what `register` and `refine_affine` raise.
     """
     mri_to_pet = align(mri, pet)
     template, brain = mni_template()
     template_to_mri = align(template, mri, brain)
-    in_template = mri.resampled(_template_space(mri, template_to_mri), template_to_mri.fixed_to_moving)
+    rigid = template_to_mri.fixed_to_moving
+    stretched = refine_affine(template, mri, rigid, brain) if affine else None
+    to_mri = stretched or Affine.of(rigid)
+    in_template = resampled_affine(mri, _template_space(mri, rigid), to_mri)
     grid = canvas_grid(in_template, voxels)
-    moved_mri = mri.resampled(grid, template_to_mri.fixed_to_moving)
-    moved_pet = pet.resampled(grid, mri_to_pet.fixed_to_moving @ template_to_mri.fixed_to_moving)
+    moved_mri = resampled_affine(mri, grid, to_mri)
+    moved_pet = resampled_affine(pet, grid, Affine.of(mri_to_pet.fixed_to_moving).after(to_mri))
     mri_scaling, pet_scaling = find_scaling(moved_mri), find_scaling(moved_pet)
     return Prepared(
         mri=Image(mri_scaling.applied(moved_mri.voxels), grid, "mri"),
@@ -60,6 +67,7 @@ def prepare_pair(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS) -> Prepare
         pet_scaling=pet_scaling,
         mri_to_pet=mri_to_pet,
         template_to_mri=template_to_mri,
+        stretched=stretched,
     )
 
 
@@ -73,7 +81,9 @@ def write_prepared(prepared: Prepared, folder: Path) -> None:
         write_image(prepared.mri, folder / "mri.nii.gz")
         write_image(prepared.pet, folder / "pet.nii.gz")
         write_transform(prepared.mri_to_pet.fixed_to_moving, folder / "mri_to_pet.tfm")
-        write_transform(prepared.template_to_mri.fixed_to_moving, folder / "mni_to_mri.tfm")
+        write_affine(
+            prepared.stretched or Affine.of(prepared.template_to_mri.fixed_to_moving), folder / "mni_to_mri.tfm"
+        )
         (folder / "prepared.json").write_text(json.dumps(_record(prepared), indent=2) + "\n", encoding="utf-8")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)  # ours: it did not exist before
@@ -101,9 +111,9 @@ def _lps_grid(affine: np.ndarray, shape: tuple[int, ...]) -> Grid:
     return Grid((depth, height, width), (x, y, z), origin, ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)))
 
 
-def _template_space(mri: Image, template_to_mri: RegistrationResult) -> Grid:
+def _template_space(mri: Image, template_to_mri: Rigid) -> Grid:
     """Grid of 2 mm, axes along the template's, that holds the whole MRI."""
-    corners = template_to_mri.fixed_to_moving.inverse().apply(mri.grid.corners_mm())
+    corners = template_to_mri.inverse().apply(mri.grid.corners_mm())
     low, high = corners.amin(0), corners.amax(0)
     x, y, z = ((low + high) / 2).tolist()
     width, height, depth = ((high - low) / 2.0).ceil().long().add(1).tolist()
@@ -119,5 +129,5 @@ def _record(prepared: Prepared) -> dict[str, object]:
         "voxels": prepared.mri.grid.shape[0],
         "spacing_mm": prepared.mri.grid.spacing_mm[0],
         "inputs": {"mri": scaling(prepared.mri_scaling), "pet": scaling(prepared.pet_scaling)},
-        "template": "MNI152 T1 (nilearn), rigid",
+        "template": f"MNI152 T1 (nilearn), {'rigid' if prepared.stretched is None else 'affine'}",
     }

@@ -94,6 +94,27 @@ def detail_table(summaries: tuple[Summary, ...]) -> Table:
     return Table("Sizes, landmarks, overlap and failures.", header, rows)
 
 
+def trust_table(summaries: tuple[Summary, ...]) -> Table:
+    """Lay out what the methods' expected errors are worth, for those that expect one."""
+    header = (
+        *("Method", "Start", "Expected SRE (mm)", "Result SRE (mm)", "Rank correlation"),
+        *("Kept", "Kept SRE (mm)", "Flagged", "Flagged SRE (mm)"),
+    )
+    rows = tuple(
+        tuple(
+            Cell(text)
+            for text in (
+                *(summary.method, _range(summary.start), _number(trust.expected_sre_mm)),
+                *(_number(trust.sre_mm), _number(trust.rank_correlation)),
+                *(str(trust.kept), _number(trust.kept_sre_mm), str(trust.flagged), _number(trust.flagged_sre_mm)),
+            )
+        )
+        for summary in summaries
+        if (trust := summary.trust) is not None
+    )
+    return Table("Expected error: means, rank correlation with the true SRE, kept and flagged results.", header, rows)
+
+
 def comparison_table(comparisons: tuple[Comparison, ...]) -> Table:
     """Lay out each method against the best of its start range."""
     header = ("Method", "Best", "Start", "Pairs", "Difference (mm)", "95 % interval", "t-test p", "Wilcoxon p")

@@ -12,7 +12,7 @@ from crossalign.errors import CrossalignError, InputError
 from crossalign.evaluation.metrics import dice_score, surface_registration_error_mm, target_registration_error_mm
 from crossalign.evaluation.starts import StartRange, check_distinct, draw_starts
 from crossalign.geometry import Rigid
-from crossalign.registration import Method, RegistrationResult, register
+from crossalign.registration import Expectation, Method, RegistrationResult, register
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Row:
     seconds: float
     warnings: tuple[str, ...] = ()
     error: str = ""
+    expectation: Expectation = field(default_factory=Expectation)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def _row(case: LoadedCase, key: tuple[str, int, str], method: Method, initial: R
         seconds = time.perf_counter() - began
         return Row(*identity, before, before, (), seconds, error=_message(error))
     after = scores_of(case, result.fixed_to_moving)
-    return Row(*identity, before, after, _step_scores(case, result), result.seconds, tuple(result.warnings))
+    told = (result.seconds, tuple(result.warnings))
+    return Row(*identity, before, after, _step_scores(case, result), *told, expectation=result.expectation)
 
 
 def _step_scores(case: LoadedCase, result: RegistrationResult) -> tuple[StepScore, ...]:

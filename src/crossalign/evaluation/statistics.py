@@ -75,6 +75,20 @@ def paired_p_values(a: Values, b: Values) -> tuple[float, float]:
     return t_p, wilcoxon_p
 
 
+def rank_correlation(a: Values, b: Values) -> float:
+    """Return Spearman's rank correlation, -1 to 1, ties at their mean rank; NaN for one pair or where one is constant.
+
+    Only pairs of two finite numbers count.
+    """
+    from scipy import stats
+
+    known = np.isfinite(a) & np.isfinite(b)
+    ranks = [stats.rankdata(values[known]) for values in (a, b)]
+    if known.sum() < 2 or min(float(np.ptp(rank)) for rank in ranks) == 0:
+        return math.nan
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     """Correct a family of p-values by Holm's step-down method, in the order given; NaN stays NaN and is not counted."""
     known = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))

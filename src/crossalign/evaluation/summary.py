@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossalign.evaluation.protocol import Evaluation, Row
-from crossalign.evaluation.statistics import Spread, bootstrap_interval, holm, paired_p_values, spread
+from crossalign.evaluation.statistics import Spread, bootstrap_interval, holm, paired_p_values, rank_correlation, spread
 
 UNDER_MM = 5.0
 
@@ -21,6 +21,23 @@ class StageSummary:
     name: str
     sre_mm: Spread
     seconds: Spread
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a method's own expectation is worth, over the registrations that have one; NaN where undefined.
+
+    `rank_correlation` is Spearman's, of expected and true SRE; `kept` and `flagged` count those that the method trusts
+    and those that it does not, each with its mean true SRE.
+    """
+
+    expected_sre_mm: float
+    sre_mm: float
+    rank_correlation: float
+    kept: int
+    flagged: int
+    kept_sre_mm: float
+    flagged_sre_mm: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,7 @@ class Summary:
     share_improved: float
     share_under_5mm: float
     seconds: Spread
+    trust: Trust | None = None
 
     def failed_always(self) -> bool:
         """Say whether no registration ended without an error: the method then has no result of its own."""
@@ -133,6 +151,26 @@ def _summary(method: str, start: str, rows: list[Row], seed: int) -> Summary:
         share_improved=float(np.mean([row.after.sre_mm < row.before.sre_mm for row in rows])),
         share_under_5mm=float(np.mean([row.after.sre_mm < UNDER_MM for row in rows])),
         seconds=over(lambda row: math.nan if row.error else row.seconds),
+        trust=_trust(rows),
+    )
+
+
+def _trust(rows: list[Row]) -> Trust | None:
+    told = [(row.expectation, row.after.sre_mm) for row in rows if row.expectation.expected_sre_mm is not None]
+    if not told:
+        return None
+    expected = np.array([expectation.expected_sre_mm for expectation, _ in told], dtype=np.float64)
+    sre = np.array([sre_mm for _, sre_mm in told])
+    kept = np.array([expectation.trusted is True for expectation, _ in told])
+    flagged = np.array([expectation.trusted is False for expectation, _ in told])
+    return Trust(
+        expected_sre_mm=float(expected.mean()),
+        sre_mm=float(sre.mean()),
+        rank_correlation=rank_correlation(expected, sre),
+        kept=int(kept.sum()),
+        flagged=int(flagged.sum()),
+        kept_sre_mm=float(sre[kept].mean()) if kept.any() else math.nan,
+        flagged_sre_mm=float(sre[flagged].mean()) if flagged.any() else math.nan,
     )
 
 

@@ -7,10 +7,11 @@ import io
 import math
 from collections.abc import Mapping
 
-from crossalign.evaluation.layout import Table, comparison_table, detail_table, result_table, stage_table
+from crossalign.evaluation.layout import Table, comparison_table, detail_table, result_table, stage_table, trust_table
 from crossalign.evaluation.protocol import Evaluation, Row
 from crossalign.evaluation.statistics import Spread
 from crossalign.evaluation.summary import Comparison, Summary, compare_with_best, summarize
+from crossalign.registration import Expectation
 
 NO_COUNTS: Mapping[str, int] = {}
 LATEX = str.maketrans(
@@ -30,7 +31,8 @@ def rows_csv(evaluation: Evaluation) -> str:
     """Write one line for each registration; mm, seconds; an undefined value is an empty cell.
 
     A failed registration repeats its start's errors and says why in `error`. Stages of one cell are numbered from 1;
-    `steps` names them, `warnings` are joined by a vertical bar.
+    `steps` names them, `warnings` are joined by a vertical bar. `expected_sre_mm`, `trusted` (1 or 0), `dispersion_mm`
+    and `network_sre_mm` are what the method says of its own error; `crossalign calibrate` reads them.
     """
     depth = max((len(row.steps) for row in evaluation.rows), default=0)
     stages = [
@@ -39,7 +41,8 @@ def rows_csv(evaluation: Evaluation) -> str:
         for what, unit in (("sre_step", "_mm"), ("seconds_step", ""))
     ]
     header = ["case", "patient", "split", "start", "repeat", "method", "start_sre_mm", "sre_mm", *stages]
-    header += ["start_tre_mm", "tre_mm", "start_dice", "dice", "seconds", "steps", "warnings", "error"]
+    header += ["start_tre_mm", "tre_mm", "start_dice", "dice"]
+    header += ["expected_sre_mm", "trusted", "dispersion_mm", "network_sre_mm", "seconds", "steps", "warnings", "error"]
     return _csv([header, *(_row_cells(row, depth) for row in evaluation.rows)])
 
 
@@ -78,6 +81,8 @@ def summary_latex(evaluation: Evaluation, parameter_counts: Mapping[str, int] = 
 def _tables(evaluation: Evaluation, parameter_counts: Mapping[str, int]) -> list[Table]:
     summaries = summarize(evaluation)
     tables = [result_table(summaries), stage_table(summaries, parameter_counts), detail_table(summaries)]
+    if any(summary.trust for summary in summaries):
+        tables.append(trust_table(summaries))
     comparisons = compare_with_best(evaluation)
     return [*tables, comparison_table(comparisons)] if comparisons else tables
 
@@ -103,7 +108,18 @@ def _row_cells(row: Row, depth: int) -> list[str]:
         *(row.case, row.patient, row.split, row.start, str(row.repeat), row.method),
         *(_number(row.before.sre_mm), _number(row.after.sre_mm), *steps),
         *(_number(row.before.tre_mm), _number(row.after.tre_mm), _number(row.before.dice), _number(row.after.dice)),
+        *_expectation_cells(row.expectation),
         *(_number(row.seconds), " > ".join(step.name for step in row.steps), " | ".join(row.warnings), row.error),
+    ]
+
+
+def _expectation_cells(told: Expectation) -> list[str]:
+    """Write what the method expects; trusted is 1 or 0."""
+    return [
+        "" if told.expected_sre_mm is None else _number(told.expected_sre_mm),
+        "" if told.trusted is None else str(int(told.trusted)),
+        "" if told.dispersion_mm is None else _number(told.dispersion_mm),
+        "" if told.network_sre_mm is None else _number(told.network_sre_mm),
     ]
 
 
@@ -125,6 +141,9 @@ def _summary_cells(summary: Summary, depth: int, parameter_counts: Mapping[str, 
     cells |= _spread_cells("start_dice", summary.start_dice) | _spread_cells("dice", summary.dice)
     cells["share_improved"] = _number(summary.share_improved)
     cells["share_under_5mm"] = _number(summary.share_under_5mm)
+    trust = summary.trust
+    for name in ("rank_correlation", "expected_sre_mm", "kept", "flagged", "kept_sre_mm", "flagged_sre_mm"):
+        cells[f"trust_{name}"] = _number(float(getattr(trust, name))) if trust else ""
     return cells | _spread_cells("seconds", summary.seconds)
 
 

@@ -2,7 +2,8 @@
 
 from crossalign.fusion.fuse import fuse
 from crossalign.fusion.method import FusionMethod
+from crossalign.fusion.named import named_fusion_method
 from crossalign.fusion.result import FusionResult
 from crossalign.fusion.scaling import Scaling, find_scaling
 
-__all__ = ["FusionMethod", "FusionResult", "Scaling", "find_scaling", "fuse"]
+__all__ = ["FusionMethod", "FusionResult", "Scaling", "find_scaling", "fuse", "named_fusion_method"]

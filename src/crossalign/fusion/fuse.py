@@ -33,26 +33,21 @@ def fuse(a: Image, b: Image, method: FusionMethod, a_to_b: Rigid | None = None, 
         _check_usable(image)
     share = _check_overlap(a, b, a_to_b)
     a_scaling, b_scaling = find_scaling(a), find_scaling(b, b_unit)
-    scaled_a = Image(a_scaling.applied(a.voxels), a.grid, a.name)
-    scaled_b = Image(b_scaling.applied(b.voxels), b.grid, b.name)
+    scaled_a, scaled_b = _scaled(a, a_scaling), _scaled(b, b_scaling)
     if a_to_b is not None or not b.grid.agrees_with(a.grid):
         scaled_b = scaled_b.resampled(a.grid, a_to_b, fill=0.0)
     warnings = [*_overlap_warnings(b, share), *_content_warnings(scaled_a, scaled_b)]
-    warnings += [line for image, s in ((a, a_scaling), (b, b_scaling)) for line in _clip_warnings(image, s)]
+    warnings += [*_clip_warnings(a, a_scaling), *_clip_warnings(b, b_scaling)]
     began = time.perf_counter()
     voxels = method.fuse(scaled_a.voxels, scaled_b.voxels)
     seconds = time.perf_counter() - began
-    return FusionResult(
-        fused=Image(_checked(voxels, method.name), a.grid, "fused"),
-        a=scaled_a,
-        b=scaled_b,
-        a_scaling=a_scaling,
-        b_scaling=b_scaling,
-        method=method.name,
-        seconds=seconds,
-        warnings=tuple(warnings),
-        settings=method.settings(),
-    )
+    fused = Image(_checked(voxels, method.name), a.grid, "fused")
+    how = (method.name, seconds, tuple(warnings), method.settings())
+    return FusionResult(fused, scaled_a, scaled_b, a_scaling, b_scaling, *how)
+
+
+def _scaled(image: Image, scaling: Scaling) -> Image:
+    return Image(scaling.applied(image.voxels), image.grid, image.name)
 
 
 def _check_usable(image: Image) -> None:

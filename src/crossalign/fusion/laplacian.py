@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossalign.errors import InputError
+from crossalign.fusion.axes import ALL_AXES, Axes, check_axes, name_over, settings_over
 from crossalign.fusion.method import FusionMethod
 from crossalign.types import Scan
 
@@ -25,20 +25,19 @@ class LaplacianPyramid(FusionMethod):
     """
 
     levels: int = 3
-    axes: tuple[int, ...] = (0, 1, 2)
+    axes: Axes = ALL_AXES
 
     def __post_init__(self) -> None:
-        if self.levels < 1 or not self.axes or not set(self.axes) <= {0, 1, 2}:
-            raise InputError(f"expected 1 level or more and axes among 0, 1, 2, got {self.levels} and {self.axes}")
+        check_axes(self.levels, self.axes)
 
     @property
     def name(self) -> str:
         """Short name."""
-        return "laplacian" if len(self.axes) == 3 else "laplacian-2d"
+        return name_over("laplacian", self.axes)
 
     def settings(self) -> dict[str, str]:
         """Every field, as text."""
-        return {"levels": str(self.levels), "axes (0 z, 1 y, 2 x)": ", ".join(map(str, self.axes))}
+        return {"levels": str(self.levels), **settings_over(self.axes)}
 
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Build both pyramids level by level, choose, and put the chosen ones together."""
@@ -56,19 +55,19 @@ class LaplacianPyramid(FusionMethod):
         return fused.clamp(0, 1)
 
 
-def stronger(a: Tensor, b: Tensor, axes: tuple[int, ...]) -> Tensor:
+def stronger(a: Tensor, b: Tensor, axes: Axes) -> Tensor:
     """Take from a or b, voxel by voxel, by the sum of squares over 3 voxels along each of the axes."""
     return torch.where(_activity(a, axes) >= _activity(b, axes), a, b)
 
 
-def _activity(detail: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _activity(detail: Tensor, axes: Axes) -> Tensor:
     energy = detail**2
     for axis in axes:
         energy = _filtered(energy, (1.0, 1.0, 1.0), axis)
     return energy
 
 
-def _reduced(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _reduced(volume: Tensor, axes: Axes) -> Tensor:
     """Smooth and keep every second voxel along each of the axes."""
     for axis in axes:
         kept = torch.arange(0, volume.shape[axis], 2)
@@ -76,7 +75,7 @@ def _reduced(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
     return volume
 
 
-def _expanded(small: Tensor, like: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _expanded(small: Tensor, like: Tensor, axes: Axes) -> Tensor:
     """Interpolate a reduced volume to the shape that it came from."""
     for axis in axes:
         shape = list(small.shape)

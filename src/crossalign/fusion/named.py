@@ -37,8 +37,8 @@ def default_fusion_method_name() -> str:
     return next(iter(_network_names()), "laplacian")
 
 
-def named_fusion_method(name: str, emphasis: str | None, device: torch.device) -> FusionMethod:
-    """Make a method from its name, or from a file of fusion weights; networks run on `device`.
+def named_fusion_method(name: str, emphasis: str | None = None, device: torch.device | None = None) -> FusionMethod:
+    """Make a method from its name, or from a file of fusion weights; networks run on `device` (None: the CPU).
 
     `emphasis` is for networks: `balanced` (None is that too) or `detail`. Raises InputError for an unknown name and for
     an emphasis that the method does not have, WeightsError for weights that cannot be used.

@@ -19,7 +19,7 @@ from crossalign.types import Scan, Shape
 
 # Emphasis by name, as the command line spells it.
 EMPHASES = {"balanced": 0.0, "detail": 1.0}
-LARGEST_TILE = 112
+LARGEST_TILE = 160
 OVERLAP = 32
 DEFAULT_NETWORK = "dcfb-compact"
 
@@ -64,7 +64,7 @@ class NetworkFusion(FusionMethod):
         """Fuse a (MRI) with b (PET)."""
         multiple = self.stage.settings.multiple
         pair = torch.stack((a, b))[None]
-        pair = padded_to(pair, multiple)
+        pair = padded_to(pair, (multiple,) * 3)
         tile = _tile_shape(pair.shape[2:], self.tile, multiple)
         one = tile == tuple(pair.shape[2:])
         fused = self._apply(pair.to(self.device)).cpu() if one else self._tiled(pair, tile)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from crossalign.errors import InputError
+from crossalign.fusion.axes import ALL_AXES, Axes, check_axes, name_over, settings_over
 from crossalign.fusion.method import FusionMethod
 from crossalign.types import Scan
 
@@ -17,27 +17,24 @@ class WaveletFusion(FusionMethod):
     """Takes each detail coefficient from the input where its size is larger, and the mean of the approximations.
 
     `axes` are those (0 z, 1 y, 2 x) that the transform runs over: all three, or (1, 2) for each axial slice by itself.
-    Small volumes get fewer levels than `levels`: as many as the filter fits into
-    (none below 14 voxels: the average).
+    Small volumes get fewer levels than `levels`: as many as the filter fits into (none below 14 voxels: the average).
     """
 
     wavelet: str = "sym4"
     levels: int = 3
-    axes: tuple[int, ...] = (0, 1, 2)
+    axes: Axes = ALL_AXES
 
     def __post_init__(self) -> None:
-        if self.levels < 1 or not self.axes or not set(self.axes) <= {0, 1, 2}:
-            raise InputError(f"expected 1 level or more and axes among 0, 1, 2, got {self.levels} and {self.axes}")
+        check_axes(self.levels, self.axes)
 
     @property
     def name(self) -> str:
         """Short name."""
-        return "wavelet" if len(self.axes) == 3 else "wavelet-2d"
+        return name_over("wavelet", self.axes)
 
     def settings(self) -> dict[str, str]:
         """Every field, as text."""
-        axes = ", ".join(map(str, self.axes))
-        return {"wavelet": self.wavelet, "levels": str(self.levels), "axes (0 z, 1 y, 2 x)": axes}
+        return {"wavelet": self.wavelet, "levels": str(self.levels), **settings_over(self.axes)}
 
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Transform both, choose, and transform back."""

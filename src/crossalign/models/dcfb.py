@@ -8,10 +8,9 @@ from torch import nn
 
 from crossalign.errors import InputError
 from crossalign.models.dcfb_block import ChannelNorm, DeformableCrossBlend
-from crossalign.types import Map, Volume
+from crossalign.types import Map, Shape, Volume
 
 PATCH = 4
-HEAD_CHANNELS = 48
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class DCFBSettings:
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.heads) or not self.depths or min(self.depths) < 1:
             raise InputError(f"each level needs a depth (1 or more) and heads, got {self.depths} and {self.heads}")
-        if any((self.channels << level) % heads for level, heads in enumerate(self.heads)):
+        if self.channels < 2 or any((self.channels << level) % heads for level, heads in enumerate(self.heads)):
             raise InputError(f"{self.channels} channels, doubled at each level, do not split into heads {self.heads}")
         if self.window < 1 or not 0 <= self.drop_path < 1:
             raise InputError(f"'window' is 1 or more and 'drop_path' in [0, 1), got {self.window} and {self.drop_path}")
@@ -43,7 +42,7 @@ class Level(nn.Module):
 
     def __init__(self, channels: int, heads: int, window: int, drops: list[float]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(DeformableCrossBlend(channels, heads, window, drop) for drop in drops)
+        self.blocks = nn.ModuleList(DeformableCrossBlend(channels, heads, (window,) * 3, drop) for drop in drops)
 
     def forward(self, x: Volume, other: Volume) -> tuple[Volume, Volume]:
         """Blend both maps."""
@@ -54,18 +53,16 @@ class Level(nn.Module):
 
 
 class Merge(nn.Module):
-    """Half the size, twice the channels: 2^3 neighbours, normalised, through one linear layer."""
+    """Half the size, twice the channels: each 2^3 neighbours through one linear layer, then normalised."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = ChannelNorm(8 * channels)
-        self.linear = nn.Conv3d(8 * channels, 2 * channels, 1, bias=False)
+        self.linear = nn.Conv3d(channels, 2 * channels, 2, stride=2)
+        self.norm = ChannelNorm(2 * channels)
 
     def forward(self, x: Volume) -> Map:
         """Merge; sizes are even."""
-        b, c, depth, height, width = x.shape
-        cut = x.reshape(b, c, depth // 2, 2, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
-        return self.linear(self.norm(cut.flatten(1, 4)))
+        return self.norm(self.linear(x))
 
 
 class Expand(nn.Module):
@@ -73,65 +70,66 @@ class Expand(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = ChannelNorm(channels)
         self.linear = nn.ConvTranspose3d(channels, channels // 2, 2, stride=2)
+        self.norm = ChannelNorm(channels // 2)
 
     def forward(self, x: Volume) -> Map:
         """Expand."""
-        return self.linear(self.norm(x))
+        return self.norm(self.linear(x))
 
 
 class DCFB(nn.Module):
     """Fuse two volumes (b, 1, z, y, x) in [0, 1] into one, of any size: `forward(a, b)`.
 
-    One set of weights serves both modalities through encoder and decoder. The two channels of the head weigh the two
-    inputs: by the share of each channel's activity, |.| summed over the channel (the paper's L1 norm), and since
-    shares sum to 1 the output's scale does not depend on the volume's size.
+    One set of weights serves both modalities through the encoder and the decoder that mirrors it, from the coarsest
+    level up. The two channels of the head weigh the two inputs: by the share of each channel's activity, |.| summed
+    over the channel (the paper's L1 norm), and since shares sum to 1 the output's scale does not depend on the volume's
+    size.
     """
 
     def __init__(self, settings: DCFBSettings | None = None) -> None:
         super().__init__()
         self.settings = settings = settings or DCFBSettings()
         widths = [settings.channels << level for level in range(len(settings.depths))]
-        total = sum(settings.depths)
-        drops = [settings.drop_path * number / max(1, total - 1) for number in range(total)]
         self.embed = nn.Conv3d(1, settings.channels, PATCH, stride=PATCH)
         self.embed_norm = ChannelNorm(settings.channels)
-        self.encoder = nn.ModuleList()
-        for number, (width, depth, heads) in enumerate(zip(widths, settings.depths, settings.heads, strict=True)):
-            first = sum(settings.depths[:number])
-            self.encoder.append(Level(width, heads, settings.window, drops[first : first + depth]))
+        levels = range(len(widths))
+        self.encoder = nn.ModuleList(_level(settings, number) for number in levels)
         self.merges = nn.ModuleList(Merge(width) for width in widths[:-1])
+        self.middle_norm = ChannelNorm(widths[-1])
+        self.decoder = nn.ModuleList(_level(settings, number) for number in reversed(levels))
         self.expands = nn.ModuleList(Expand(width) for width in widths[:0:-1])
         self.skips = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[-2::-1])
-        self.decoder = nn.ModuleList()
-        for number in range(len(widths) - 2, -1, -1):
-            first, depth = sum(settings.depths[:number]), settings.depths[number]
-            self.decoder.append(
-                Level(widths[number], settings.heads[number], settings.window, drops[first : first + depth])
-            )
         self.head_norm = ChannelNorm(2 * settings.channels)
-        self.head_up = nn.ConvTranspose3d(2 * settings.channels, HEAD_CHANNELS, PATCH, stride=PATCH)
-        self.head_out = nn.Conv3d(HEAD_CHANNELS, 2, 3, padding=1)
+        self.head_up = nn.ConvTranspose3d(2 * settings.channels, settings.channels // 2, PATCH, stride=PATCH)
+        self.head_out = nn.Conv3d(settings.channels // 2, 2, 3, padding=1)
 
     def forward(self, a: Volume, b: Volume) -> Volume:
         """Fuse; the result is (b, 1, z, y, x), about the range of the inputs."""
         shape = a.shape[2:]
-        a, b = (padded_to(volume, self.settings.multiple) for volume in (a, b))
+        a, b = (padded_to(volume, (self.settings.multiple,) * 3) for volume in (a, b))
         x, other = (self.embed_norm(self.embed(volume)) for volume in (a, b))
         kept = []
-        for number, level in enumerate(self.encoder):
+        for level, merge in zip(self.encoder, self.merges, strict=False):  # the last level is not merged
             x, other = level(x, other)
-            if number < len(self.merges):
-                kept.append((x, other))
-                x, other = self.merges[number](x), self.merges[number](other)
-        for expand, skip, level in zip(self.expands, self.skips, self.decoder, strict=True):
+            kept.append((x, other))
+            x, other = merge(x), merge(other)
+        x, other = (self.middle_norm(volume) for volume in self.encoder[-1](x, other))
+        x, other = self.decoder[0](x, other)
+        for expand, skip, level in zip(self.expands, self.skips, self.decoder[1:], strict=True):
             skip_x, skip_other = kept.pop()
             x = skip(torch.cat((expand(x), skip_x), dim=1))
             other = skip(torch.cat((expand(other), skip_other), dim=1))
             x, other = level(x, other)
-        maps = self.head_out(F.gelu(self.head_up(self.head_norm(torch.cat((x, other), dim=1)))))
+        maps = self.head_out(self.head_up(self.head_norm(torch.cat((x, other), dim=1))))
         return weighted_sum(maps)[:, :, : shape[0], : shape[1], : shape[2]]
+
+
+def _level(settings: DCFBSettings, number: int) -> Level:
+    """Make a level of the encoder or the decoder; deeper blocks are dropped more often."""
+    first, total = sum(settings.depths[:number]), sum(settings.depths)
+    drops = [settings.drop_path * (first + k) / max(1, total - 1) for k in range(settings.depths[number])]
+    return Level(settings.channels << number, settings.heads[number], settings.window, drops)
 
 
 def weighted_sum(maps: Volume) -> Map:
@@ -147,7 +145,8 @@ def weighted_sum(maps: Volume) -> Map:
     return (maps * share).sum(dim=1, keepdim=True)
 
 
-def padded_to(volume: Volume, multiple: int) -> Map:
-    """Repeat the far border until each axis is a multiple."""
-    padding = [value for size in volume.shape[:1:-1] for value in (0, -size % multiple)]
+def padded_to(volume: Volume, multiple: Shape) -> Map:
+    """Repeat the far border until each axis is a multiple of its number (z, y, x)."""
+    sizes = zip(volume.shape[:1:-1], multiple[::-1], strict=True)
+    padding = [value for size, part in sizes for value in (0, -size % part)]
     return F.pad(volume, padding, mode="replicate") if any(padding) else volume

@@ -1,15 +1,17 @@
 """The Deformable Cross Feature Blend block (Liu et al., ICONIP 2023; arXiv 2310.06291), as the paper describes it."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
 from crossalign.geometry import sample
-from crossalign.types import Map, PointLattice, Volume
+from crossalign.types import Map, PointLattice, Shape, Volume
 
 REACH_VOXEL = 1.0
-CONVOLUTION = 7
+CONVOLUTION: Shape = (7, 7, 7)
 
 
 class ChannelNorm(nn.Module):
@@ -40,28 +42,33 @@ class DropPath(nn.Module):
 
 
 class Offsets(nn.Module):
-    """Where to look in the other map: offsets (b, z, y, x, 3), ordered (x, y, z), within +-1 voxel of the place."""
+    """Where to look in the other map: offsets (b, z, y, x, 3), ordered (x, y, z), within +-1 voxel of the place.
 
-    def __init__(self, channels: int) -> None:
+    In a plane (`planar`) none leads out of it.
+    """
+
+    def __init__(self, channels: int, planar: bool = False) -> None:
         super().__init__()
+        kernel = (1, 3, 3) if planar else (3, 3, 3)
         self.mix = nn.Conv3d(2 * channels, channels, 1)
-        self.around = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
+        self.around = nn.Conv3d(channels, channels, kernel, padding=half(kernel), groups=channels)
         self.norm = ChannelNorm(channels)
-        self.out = nn.Conv3d(channels, 3, 1, bias=False)
+        self.out = nn.Conv3d(channels, 2 if planar else 3, 1, bias=False)
 
     def forward(self, x: Volume, other: Volume) -> PointLattice:
         """Predict offsets from both maps."""
         hidden = F.gelu(self.norm(self.around(self.mix(torch.cat((x, other), dim=1)))))
-        return torch.tanh(self.out(hidden)).movedim(1, -1) * REACH_VOXEL
+        offsets = torch.tanh(self.out(hidden)).movedim(1, -1) * REACH_VOXEL
+        return F.pad(offsets, (0, 3 - offsets.shape[-1]))
 
 
 class WindowAttention(nn.Module):
-    """Softmax attention in windows of `window`^3 voxels, side by side: values of x, found by keys of the other map.
+    """Softmax attention in windows of `window` (z, y, x) voxels: values of x, found by keys of the other map.
 
     Keys have no bias: it would shift every score of a query alike and change nothing.
     """
 
-    def __init__(self, channels: int, heads: int, window: int) -> None:
+    def __init__(self, channels: int, heads: int, window: Shape) -> None:
         super().__init__()
         if channels % heads:
             raise InputError(f"{channels} channels do not split into {heads} heads")
@@ -69,7 +76,7 @@ class WindowAttention(nn.Module):
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels)
-        self.position = nn.Parameter(torch.randn(heads, (2 * window - 1) ** 3) * 0.02)
+        self.position = nn.Parameter(torch.randn(heads, math.prod(2 * n - 1 for n in window)) * 0.02)
         self.register_buffer("pairs", _position_pairs(window), persistent=False)
 
     def forward(self, x: Volume, other: Volume, gate: Map) -> Volume:
@@ -83,16 +90,16 @@ class WindowAttention(nn.Module):
         return self._volume(found.transpose(1, 2).flatten(2), shape)
 
     def _windows(self, volume: Volume) -> Tensor:
-        """Cut (b, c, z, y, x) into (b * windows, window^3, c)."""
-        w = self.window
+        """Cut (b, c, z, y, x) into (b * windows, voxels of one, c)."""
+        d, h, w = self.window
         b, c, z, y, x = volume.shape
-        cut = volume.reshape(b, c, z // w, w, y // w, w, x // w, w)
-        return cut.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(-1, w**3, c)
+        cut = volume.reshape(b, c, z // d, d, y // h, h, x // w, w)
+        return cut.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(-1, d * h * w, c)
 
     def _volume(self, tokens: Tensor, shape: torch.Size) -> Volume:
-        w = self.window
+        d, h, w = self.window
         b, c, z, y, x = shape
-        cut = tokens.reshape(b, z // w, y // w, x // w, w, w, w, c)
+        cut = tokens.reshape(b, z // d, y // h, x // w, d, h, w, c)
         return cut.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(shape)
 
     def _heads(self, tokens: Tensor) -> Tensor:
@@ -103,11 +110,11 @@ class WindowAttention(nn.Module):
 class ChannelGate(nn.Module):
     """A factor from 0 to 1 for each channel of the values, out of the convolution's branch.
 
-    The branch is averaged over the whole volume, as in MixFormer, or over cubes of `reach` voxels: then a voxel's
-    result does not depend on how far the volume goes on.
+    The branch is averaged over the whole volume, as in MixFormer, or over boxes of `reach` (z, y, x) voxels: then a
+    voxel's result does not depend on how far the volume goes on.
     """
 
-    def __init__(self, channels: int, reach: int | None) -> None:
+    def __init__(self, channels: int, reach: Shape | None) -> None:
         super().__init__()
         inner = max(4, channels // 8)
         self.reach = reach
@@ -120,8 +127,8 @@ class ChannelGate(nn.Module):
         gate = torch.sigmoid(self.excite(F.gelu(self.squeeze(pooled))))
         if self.reach is None:
             return gate
-        for axis in (2, 3, 4):
-            gate = gate.repeat_interleave(self.reach, dim=axis)
+        for axis, size in enumerate(self.reach, start=2):
+            gate = gate.repeat_interleave(size, dim=axis)
         return gate
 
 
@@ -130,23 +137,24 @@ class DeformableCrossBlend(nn.Module):
 
     The other map is resampled at learned offsets; windowed cross-attention and a grouped convolution (7^3) on both maps
     run side by side, each gating the other as in MixFormer; both are blended by a linear layer, added to x, and
-    followed by an MLP. `reach` is that of `ChannelGate`.
+    followed by an MLP. `reach` is that of `ChannelGate`; a window of one plane keeps everything in that plane, if the
+    kernel does.
     """
 
     def __init__(
         self,
         channels: int,
         heads: int,
-        window: int,
+        window: Shape,
         drop: float = 0.0,
-        reach: int | None = None,
-        kernel: int = CONVOLUTION,
+        reach: Shape | None = None,
+        kernel: Shape = CONVOLUTION,
     ) -> None:
         super().__init__()
         self.norm_x, self.norm_other = ChannelNorm(channels), ChannelNorm(channels)
-        self.offsets = Offsets(channels)
+        self.offsets = Offsets(channels, planar=window[0] == 1)
         self.attention = WindowAttention(channels, heads, window)
-        self.beside = nn.Conv3d(2 * channels, channels, kernel, padding=kernel // 2, groups=channels)
+        self.beside = nn.Conv3d(2 * channels, channels, kernel, padding=half(kernel), groups=channels)
         self.channel_gate = ChannelGate(channels, reach)
         inner = max(4, channels // 8)
         self.place_gate = nn.Sequential(nn.Conv3d(channels, inner, 1), nn.GELU(), nn.Conv3d(inner, 1, 1))
@@ -179,9 +187,16 @@ def resampled_at(volume: Volume, offsets_voxel: PointLattice) -> Volume:
     return sample(volume, torch.minimum(points.clamp(min=0), last))
 
 
-def _position_pairs(window: int) -> Tensor:
-    """Return the number (window^3, window^3) of the relative position of each pair of voxels of a window."""
-    axes = torch.meshgrid(*(torch.arange(window),) * 3, indexing="ij")
+def half(kernel: Shape) -> Shape:
+    """Return the padding that keeps a volume's size under an odd kernel."""
+    depth, height, width = kernel
+    return depth // 2, height // 2, width // 2
+
+
+def _position_pairs(window: Shape) -> Tensor:
+    """Return the number (n, n) of the relative position of each pair of the n voxels of a window."""
+    axes = torch.meshgrid(*(torch.arange(n) for n in window), indexing="ij")
     places = torch.stack(axes, dim=-1).reshape(-1, 3)
-    gap = places[:, None] - places + window - 1
-    return (gap * torch.tensor([(2 * window - 1) ** 2, 2 * window - 1, 1])).sum(-1)
+    gap = places[:, None] - places + torch.tensor(window) - 1
+    _, height, width = (2 * n - 1 for n in window)
+    return (gap * torch.tensor([height * width, width, 1])).sum(-1)

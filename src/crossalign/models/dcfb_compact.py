@@ -8,13 +8,24 @@ from torch import Tensor, nn
 
 from crossalign.errors import InputError
 from crossalign.models.dcfb import padded_to
-from crossalign.models.dcfb_block import ChannelNorm, DeformableCrossBlend
-from crossalign.models.fusion_moments import MEAN_C, SPREAD_C, PairMoments, pair_moments, ssim_step
-from crossalign.types import Map, Volume
+from crossalign.models.dcfb_block import ChannelNorm, DeformableCrossBlend, half
+from crossalign.models.fusion_ascent import (
+    Ascent,
+    PairFacts,
+    joint_step,
+    pair_facts,
+    similarity_ascent,
+    transfer_ascent,
+)
+from crossalign.models.fusion_moments import MEAN_C, SPREAD_C
+from crossalign.types import Map, Shape, Volume
 
 EMBED = 4  # voxels to a token, along each axis
 STEP_LIMIT = 0.25
 MOMENTS = 12
+TOLD = 7  # what a refinement is told beside the hidden features
+WEIGHT_LOG, WEIGHT_SLOPE = -2.5, 1.2  # logarithm of the weight of kept gradients at first: 0.02 balanced, 0.3 detail
+WEIGHT_REACH = 1.5
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class CompactSettings:
     kernel: int = 5
     context: int = 12
     hidden: int = 16
-    steps: int = 3
+    steps: int = 6
 
     def __post_init__(self) -> None:
         if min(vars(self).values()) < 1 or self.channels % self.heads:
@@ -49,80 +60,134 @@ class DCFBCompact(nn.Module):
     voxels; what they find is brought to full resolution beside the local moments of both inputs, where convolutions
     choose, voxel by voxel, the level between the two local means and the share of each input's detail:
     mean + gain_a (a - mean_a) + gain_b (b - mean_b). A few refinements follow, each told where structural similarity to
-    both inputs would rise. Nothing is normalised over the whole volume, so that a tile gives what the whole volume
-    gives, but for its border.
+    both inputs and the gradients kept would rise. Nothing is normalised over the whole volume, so that a tile gives
+    what the whole volume gives, but for its border. `planar` is the 2-D twin: the same layers in the plane, axial slice
+    by axial slice, none of which hears of another.
     """
 
-    def __init__(self, settings: CompactSettings | None = None) -> None:
+    def __init__(self, settings: CompactSettings | None = None, planar: bool = False) -> None:
         super().__init__()
         self.settings = settings = settings or CompactSettings()
+        self.planar = planar
         width, hidden = settings.channels, settings.hidden
+        two, window = _box(2, planar), _box(settings.window, planar)
         self.embed = nn.Sequential(
-            nn.Conv3d(2, width // 2, 2, stride=2),
+            nn.Conv3d(2, width // 2, two, stride=two),
             nn.GELU(),
-            nn.Conv3d(width // 2, width, 2, stride=2),
+            nn.Conv3d(width // 2, width, two, stride=two),
             ChannelNorm(width),
         )
         self.blocks = nn.ModuleList(
-            DeformableCrossBlend(width, settings.heads, settings.window, reach=settings.window, kernel=settings.kernel)
+            DeformableCrossBlend(width, settings.heads, window, reach=window, kernel=_box(settings.kernel, planar))
             for _ in range(settings.blocks)
         )
         self.context = nn.Sequential(ChannelNorm(2 * width), nn.Conv3d(2 * width, settings.context, 1))
         self.mix = nn.Conv3d(settings.context + MOMENTS + 1, hidden + 8, 1)
-        self.around = nn.Conv3d(hidden + 8, hidden, 3, padding=1, padding_mode="replicate")
+        self.around = _around(hidden + 8, hidden, planar)
         self.tune = nn.Linear(1, 2 * hidden)
         self.choose = nn.Conv3d(hidden, 3, 1)
-        self.refinements = nn.ModuleList(Refinement(hidden) for _ in range(settings.steps))
+        self.refinements = nn.ModuleList(Refinement(hidden, planar) for _ in range(settings.steps))
         with torch.no_grad():  # begin near the plain average
             self.choose.weight.mul_(0.3)
             self.choose.bias = nn.Parameter(torch.tensor([0.0, -1.1, -1.1]))
 
     def forward(self, a: Volume, b: Volume, emphasis: Tensor) -> Volume:
         """Fuse; the result lies in [0, 1]."""
+        return self.progress(a, b, emphasis)[-1]
+
+    def progress(self, a: Volume, b: Volume, emphasis: Tensor) -> list[Volume]:
+        """Fuse, and return the first guess and the result of each refinement, the last of which is the fused volume.
+
+        No gradient runs from one to the one before it: each is trained on what it makes of what it is given. With the
+        ascents taken as given, a gradient through all steps would leave out that later ones undo much of what earlier
+        ones do; trained so, the network grew worse.
+        """
+        if not self.planar:
+            return self._progress(a, b, emphasis)
+        depth = a.shape[2]
+        slices = (volume.transpose(1, 2).flatten(0, 1)[:, :, None] for volume in (a, b))
+        made = self._progress(*slices, emphasis.repeat_interleave(depth))
+        return [one[:, :, 0].unflatten(0, (len(a), depth)).transpose(1, 2) for one in made]
+
+    def _progress(self, a: Volume, b: Volume, emphasis: Tensor) -> list[Volume]:
         shape = a.shape[2:]
-        a, b = (padded_to(volume, self.settings.multiple) for volume in (a, b))
+        a, b = (padded_to(volume, _box(self.settings.multiple, self.planar)) for volume in (a, b))
+        pair, wish = pair_facts(a, b), 2 * emphasis.to(a)[:, None] - 1
+        condition = wish[:, :, None, None, None].expand_as(a)
+        hidden = F.gelu(self.mix(torch.cat((self._context(a, b), _described(pair), condition), dim=1)))
+        scale, shift = self.tune(wish)[:, :, None, None, None].chunk(2, dim=1)
+        hidden = F.gelu(self.around(hidden)) * (1 + scale) + shift
+        made = [_chosen(self.choose(hidden), pair)]
+        moved = torch.zeros_like(a)
+        for refinement in self.refinements:
+            given = made[-1].detach()
+            made.append(refinement(given, moved, pair, hidden, wish))
+            moved = made[-1].detach() - given
+        return [fused[:, :, : shape[0], : shape[1], : shape[2]] for fused in made]
+
+    def _context(self, a: Volume, b: Volume) -> Map:
+        """Bring what the blocks find to full resolution."""
         x, other = (self.embed(torch.cat((volume, _loud(volume, MEAN_C)), dim=1)) for volume in (a, b))
         for block in self.blocks:
             x = block(x, other)
             other = block(other, x)
         context = self.context(torch.cat((x, other), dim=1))
-        context = F.interpolate(context, scale_factor=float(EMBED), mode="trilinear", align_corners=False)
-        moments = pair_moments(a, b)
-        wish = 2 * emphasis.to(a)[:, None] - 1
-        condition = wish[:, :, None, None, None].expand_as(a)
-        hidden = F.gelu(self.mix(torch.cat((context, _described(a, b, moments), condition), dim=1)))
-        scale, shift = self.tune(wish)[:, :, None, None, None].chunk(2, dim=1)
-        hidden = F.gelu(self.around(hidden)) * (1 + scale) + shift
-        fused = _chosen(self.choose(hidden), a, b, moments)
-        for refinement in self.refinements:
-            fused = refinement(fused, a, b, moments, hidden)
-        return fused[:, :, : shape[0], : shape[1], : shape[2]]
+        return F.interpolate(context, size=a.shape[2:], mode="trilinear", align_corners=False)
 
 
 class Refinement(nn.Module):
-    """One step at full resolution: some of the way that structural similarity points, some towards either input."""
+    """One step at full resolution: the way both scores point, with some of the last move, and towards either input.
 
-    def __init__(self, hidden: int) -> None:
+    The weight of the gradients kept beside structural similarity follows the emphasis and is changed voxel by voxel.
+    Untrained it is a step of gradient ascent with momentum, preconditioned by a bound of the curvature.
+    """
+
+    def __init__(self, hidden: int, planar: bool = False) -> None:
         super().__init__()
-        self.mix = nn.Conv3d(hidden + 4, 12, 1)
-        self.around = nn.Conv3d(12, 8, 3, padding=1, padding_mode="replicate")
-        self.out = nn.Conv3d(8, 3, 1)
+        self.mix = nn.Conv3d(hidden + TOLD, 12, 1)
+        self.around = _around(12, 8, planar)
+        self.out = nn.Conv3d(8, 4, 1)
+        self.weight = nn.Parameter(torch.tensor([WEIGHT_LOG, WEIGHT_SLOPE]))
+        self.momentum = nn.Parameter(torch.zeros(()))
         with torch.no_grad():
             self.out.weight.mul_(0.3)
-            self.out.bias = nn.Parameter(torch.zeros(3))
+            self.out.bias = nn.Parameter(torch.zeros(4))
 
-    def forward(self, fused: Volume, a: Volume, b: Volume, moments: PairMoments, hidden: Map) -> Volume:
-        """Refine; the step is taken as given: no gradient runs through it."""
+    def forward(self, fused: Volume, moved: Volume, pair: PairFacts, hidden: Map, wish: Tensor) -> Volume:
+        """Refine; both ascents are taken as given: no gradient runs through them."""
         with torch.no_grad():
-            step = ssim_step(fused.detach(), a, b, moments).clamp(-STEP_LIMIT, STEP_LIMIT)
-        told = torch.cat((step * 10, _loud(step, 0.01), (a - fused) * 3, (b - fused) * 3, hidden), dim=1)
-        go, to_a, to_b = self.out(F.gelu(self.around(F.gelu(self.mix(told))))).chunk(3, dim=1)
-        moved = fused + 2 * torch.sigmoid(go) * step
-        return (moved + 0.3 * torch.tanh(to_a) * (a - fused) + 0.3 * torch.tanh(to_b) * (b - fused)).clamp(0, 1)
+            ascents = similarity_ascent(fused, pair), transfer_ascent(fused, pair)
+        told = torch.cat((_told(*ascents), moved * 10, (pair.a - fused) * 3, (pair.b - fused) * 3, hidden), dim=1)
+        out = self.out(F.gelu(self.around(F.gelu(self.mix(told))))).to(fused)
+        go, balance, to_a, to_b = out.chunk(4, dim=1)
+        level = self.weight[0] + self.weight[1] * wish
+        weight = torch.exp(level[:, :, None, None, None] + WEIGHT_REACH * torch.tanh(balance))
+        step = joint_step(*ascents, weight).clamp(-STEP_LIMIT, STEP_LIMIT)
+        fused = fused + torch.sigmoid(self.momentum) * moved + 2 * torch.sigmoid(go) * step
+        pulls = 0.3 * torch.tanh(to_a) * (pair.a - fused) + 0.3 * torch.tanh(to_b) * (pair.b - fused)
+        return (fused + pulls).clamp(0, 1)
 
 
-def _described(a: Volume, b: Volume, moments: PairMoments) -> Map:
+def _told(similarity: Ascent, transfer: Ascent) -> Map:
+    """Four channels of the order of 1: either score's own step, and its logarithm with the sign."""
+    first = (similarity.gradient / similarity.curvature).clamp(-STEP_LIMIT, STEP_LIMIT)
+    second = (transfer.gradient / (transfer.curvature + 1)).clamp(-STEP_LIMIT, STEP_LIMIT)
+    return torch.cat((first * 10, _loud(first, 0.01), second * 10, _loud(second, 0.01)), dim=1)
+
+
+def _box(size: int, planar: bool) -> Shape:
+    """Size along z, y, x: in the plane 1 along z."""
+    return (1 if planar else size, size, size)
+
+
+def _around(into: int, out: int, planar: bool) -> nn.Conv3d:
+    kernel = _box(3, planar)
+    return nn.Conv3d(into, out, kernel, padding=half(kernel), padding_mode="replicate")
+
+
+def _described(pair: PairFacts) -> Map:
     """Twelve channels of the order of 1: both volumes, their means and spreads, and how they go together."""
+    a, b, moments = pair.a, pair.b, pair.moments
     of_a, of_b = moments.a, moments.b
     spreads = (of_a.variance.clamp(min=0) + SPREAD_C).sqrt(), (of_b.variance.clamp(min=0) + SPREAD_C).sqrt()
     together = moments.covariance / (spreads[0] * spreads[1])
@@ -133,7 +198,9 @@ def _described(a: Volume, b: Volume, moments: PairMoments) -> Map:
     return torch.cat((a, b, of_a.mean, of_b.mean, *mean_logs, *spread_logs, *details, together, louder), dim=1)
 
 
-def _chosen(choice: Map, a: Volume, b: Volume, moments: PairMoments) -> Volume:
+def _chosen(choice: Map, pair: PairFacts) -> Volume:
+    """Choose level and detail (b, 3, z, y, x): the first guess, in [0, 1]."""
+    a, b, moments = pair.a, pair.b, pair.moments
     level, gain_a, gain_b = choice.chunk(3, dim=1)
     share = torch.sigmoid(level)
     mean = share * moments.a.mean + (1 - share) * moments.b.mean

@@ -1,4 +1,4 @@
-"""Local means, variances and covariances of a pair, and the way in which structural similarity to both would rise."""
+"""Local means, variances and covariances of a pair of volumes."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,45 +33,18 @@ class PairMoments:
 
 def pair_moments(a: Volume, b: Volume) -> PairMoments:
     """Compute the moments of two volumes (b, 1, z, y, x)."""
-    mean_a, mean_b, aa, bb, ab = _means(torch.cat((a, b, a * a, b * b, a * b), dim=1)).chunk(5, dim=1)
+    mean_a, mean_b, aa, bb, ab = window_means(torch.cat((a, b, a * a, b * b, a * b), dim=1)).chunk(5, dim=1)
     return PairMoments(Moments(mean_a, aa - mean_a**2), Moments(mean_b, bb - mean_b**2), ab - mean_a * mean_b)
 
 
-def ssim_step(fused: Volume, a: Volume, b: Volume, moments: PairMoments) -> Volume:
-    """Return the gradient of the summed structural similarity to a and b, over its curvature: about Newton's step.
-
-    Written out by hand: no graph is built, and each volume's moments are computed once. One such step from the plain
-    average reaches about half of what optimising the voxels themselves does.
-    """
-    mean, square, with_a, with_b = _means(torch.cat((fused, fused * fused, fused * a, fused * b), dim=1)).chunk(
-        4, dim=1
-    )
-    variance = square - mean**2
-    to_mean, to_square, curvature = torch.zeros_like(mean), torch.zeros_like(mean), torch.zeros_like(mean)
-    to_product = []
-    for of_other, product in ((moments.a, with_a), (moments.b, with_b)):
-        other = of_other.mean
-        spread = variance + of_other.variance + C2
-        contrast = (2 * (product - mean * other) + C2) / spread
-        levels = mean**2 + other**2 + C1
-        luminance = (2 * mean * other + C1) / levels
-        by_product, by_square = 2 * luminance / spread, -luminance * contrast / spread
-        to_mean += contrast * 2 * (other - mean * luminance) / levels - by_product * other - 2 * by_square * mean
-        to_square += by_square
-        to_product.append(by_product)
-        curvature += 2 * (-by_square).clamp(min=0) + 2 * contrast.clamp(min=0) / levels
-    parts = _spread_back(torch.cat((to_mean, to_square, *to_product, curvature), dim=1))
-    back_mean, back_square, back_a, back_b, back_curvature = parts.chunk(5, dim=1)
-    return (back_mean + 2 * back_square * fused + back_a * a + back_b * b) / (back_curvature + 1)
-
-
-def _means(volume: Volume) -> Volume:
+def window_means(volume: Volume) -> Volume:
+    """Gaussian mean of the window about each voxel, cut at the border: as many voxels as before."""
     z, y, x = (_band(size).to(volume) for size in volume.shape[2:])
     return _product(volume, z, y, x)
 
 
-def _spread_back(volume: Volume) -> Volume:
-    """Give every window's value back to the voxels it was made of: the transpose of `_means`."""
+def spread_back(volume: Volume) -> Volume:
+    """Give every window's value back to the voxels it was made of: the transpose of `window_means`."""
     z, y, x = (_band(size).to(volume).mT for size in volume.shape[2:])
     return _product(volume, z, y, x)
 

@@ -1,6 +1,5 @@
 """A trained fusion network, its settings, and the file that holds both."""
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -8,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from crossalign.errors import InputError, WeightsError
+from crossalign.errors import InputError
 from crossalign.models.dcfb import DCFB, DCFBSettings
 from crossalign.models.dcfb_compact import CompactSettings, DCFBCompact
-from crossalign.output import whole_file
+from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
 from crossalign.types import Volume
 
 FORMAT = "crossalign-fusion-1"
@@ -36,7 +33,7 @@ class FusionStageSettings:
     @property
     def multiple(self) -> int:
         """Tiles start at multiples of this and their sizes are multiples of it."""
-        return self.compact.multiple if self.model == "dcfb-compact" else self.paper.multiple
+        return self.paper.multiple if self.model == "dcfb" else self.compact.multiple
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +47,7 @@ class FusionStage:
 
 FUSION_BUILDERS: dict[str, Callable[[FusionStageSettings], nn.Module]] = {
     "dcfb-compact": lambda settings: DCFBCompact(settings.compact),
+    "dcfb-compact-2d": lambda settings: DCFBCompact(settings.compact, planar=True),
     "dcfb": lambda settings: DCFB(settings.paper),
 }
 
@@ -71,36 +69,26 @@ def apply_fusion_model(model: nn.Module, a: Volume, b: Volume, emphasis: Tensor)
     return model(a, b)
 
 
+def fusion_progress(model: nn.Module, a: Volume, b: Volume, emphasis: Tensor) -> list[Volume]:
+    """Run a network and return what its loss is taken of: the fused volume, last, and the guesses that led to it."""
+    return model.progress(a, b, emphasis) if isinstance(model, DCFBCompact) else [model(a, b)]
+
+
 def save_fusion_stage(stage: FusionStage, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write weights and settings to one safetensors file. Raises OutputError."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in stage.model.state_dict().items()}
-    metadata = {"format": FORMAT, "settings": json.dumps(asdict(stage.settings)), "notes": json.dumps(stage.notes)}
-    with whole_file(path, overwrite) as partial:
-        save_file(tensors, partial, metadata)
+    save_weight_file(stage.model, asdict(stage.settings), stage.notes, FORMAT, Path(path), overwrite)
 
 
 def load_fusion_stage(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> FusionStage:
     """Read what `save_fusion_stage` wrote; raises WeightsError where the file is missing, damaged or something else."""
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weight file")
+    file = read_weight_file(path, FORMAT, "a fusion network")
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path.name}: not a safetensors file, or damaged: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path.name}: not a fusion network of crossalign (format '{metadata.get('format')}')")
-    try:
-        settings = _settings(json.loads(metadata["settings"]))
+        settings = _settings(file.settings)
         model = build_fusion_model(settings)
-        model.load_state_dict(tensors)
-        notes = json.loads(metadata.get("notes", "{}"))
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"{path.name}: settings and weights do not fit this version: {reason}") from error
-    return FusionStage(model.to(device).eval(), settings, notes)
+        model.load_state_dict(file.tensors)
+    except UNFIT as error:
+        raise unfit(path, error) from error
+    return FusionStage(model.to(device).eval(), settings, file.notes)
 
 
 def _settings(values: dict[str, Any]) -> FusionStageSettings:

@@ -65,7 +65,7 @@ def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = 
     MR) is not ours. Raises WeightsError where names or shapes do not fit.
     """
     path = Path(path)
-    state = {name.removeprefix("module."): value for name, value in _read(path).items()}
+    state = read_state_dict(path)
     attention = any("NLCross" in name for name in state)
     names = _names(attention)
     for name in state:
@@ -80,7 +80,11 @@ def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = 
     return model.eval()
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def read_state_dict(path: Path) -> Mapping[str, Tensor]:
+    """Read names and tensors of a `.pth` file, with `weights_only=True`, or of a safetensors file.
+
+    A mapping under `state_dict` is taken out, and a `module.` prefix dropped. Raises WeightsError.
+    """
     if not path.is_file():
         raise WeightsError(f"{path}: no such checkpoint")
     state: object
@@ -96,7 +100,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not state or not all(_is_entry(*item) for item in state.items()):
         raise WeightsError(f"{path.name}: expected a state dict (names to tensors)")
-    return state
+    return {name.removeprefix("module."): value for name, value in state.items()}
 
 
 def _is_entry(name: object, value: object) -> bool:

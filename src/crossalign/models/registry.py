@@ -7,6 +7,8 @@ from torch import nn
 from crossalign.errors import InputError
 from crossalign.models.attention_reg import PAPER_SHAPE, AttentionReg
 from crossalign.models.correspondence import CorrespondenceReg
+from crossalign.models.dvnet import DVNetStandIn
+from crossalign.models.msreg import MSReg
 from crossalign.types import Shape
 
 Builder = Callable[[Shape, float], nn.Module]  # from the crop's shape (z, y, x) and its spacing in mm
@@ -15,12 +17,21 @@ BUILDERS: dict[str, Builder] = {
     "attention-reg": lambda shape, _: AttentionReg(shape, attention=True),
     "feature-reg": lambda shape, _: AttentionReg(shape, attention=False),
     "correspondence": CorrespondenceReg,
+    "msreg": lambda shape, _: MSReg(shape),
+    "msreg-published": lambda shape, _: MSReg(shape, unused_layers=True),
+    "dvnet": lambda shape, _: DVNetStandIn(shape),
 }
+STAND_INS = ("dvnet",)  # known by name and parameter count alone: the architecture is ours
 
 
 def model_names() -> tuple[str, ...]:
     """Names that `build_model` takes."""
     return tuple(BUILDERS)
+
+
+def names_in_words() -> str:
+    """List the networks for a reader; a stand-in is called one."""
+    return ", ".join(f"{name} (a stand-in)" if name in STAND_INS else name for name in BUILDERS)
 
 
 def build_model(name: str, input_shape: Shape = PAPER_SHAPE, spacing_mm: float = 2.5) -> nn.Module:
@@ -30,7 +41,7 @@ def build_model(name: str, input_shape: Shape = PAPER_SHAPE, spacing_mm: float =
     The weights are drawn from torch's global generator. Raises InputError for an unknown name.
     """
     if name not in BUILDERS:
-        raise InputError(f"no network is called '{name}': choose one of {', '.join(BUILDERS)}")
+        raise InputError(f"no network is called '{name}': choose one of {names_in_words()}")
     return BUILDERS[name](input_shape, spacing_mm)
 
 

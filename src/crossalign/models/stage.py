@@ -1,19 +1,16 @@
 """A stage: one trained network, what it is to be fed with, and the file that holds both."""
 
-import json
 import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from crossalign.errors import InputError, WeightsError
+from crossalign.errors import InputError
 from crossalign.models.registry import build_model, model_names
-from crossalign.output import whole_file
+from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
 from crossalign.types import Shape
 
 FORMAT = "crossalign-stage-1"
@@ -61,32 +58,16 @@ class Stage:
 
 def save_stage(stage: Stage, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write weights and settings to one safetensors file. Raises OutputError."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in stage.model.state_dict().items()}
-    metadata = {"format": FORMAT, "settings": json.dumps(asdict(stage.settings)), "notes": json.dumps(stage.notes)}
-    with whole_file(path, overwrite) as partial:
-        save_file(tensors, partial, metadata)
+    save_weight_file(stage.model, asdict(stage.settings), stage.notes, FORMAT, Path(path), overwrite)
 
 
 def load_stage(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Stage:
     """Read what `save_stage` wrote; raises WeightsError where the file is missing, damaged, or of something else."""
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weight file")
+    file = read_weight_file(path, FORMAT, "a trained stage")
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path.name}: not a safetensors file, or damaged: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path.name}: not a trained stage of crossalign (format '{metadata.get('format')}')")
-    try:
-        values = json.loads(metadata["settings"])
-        settings = StageSettings(**{**values, "crop_shape": tuple(values["crop_shape"])})
+        settings = StageSettings(**{**file.settings, "crop_shape": tuple(file.settings["crop_shape"])})
         model = build_model(settings.model, settings.crop_shape, settings.crop_spacing_mm)
-        model.load_state_dict(tensors)
-        notes = {str(name): str(value) for name, value in json.loads(metadata.get("notes", "{}")).items()}
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"{path.name}: settings and weights do not fit this version: {reason}") from error
-    return Stage(model.to(device).eval(), settings, notes)
+        model.load_state_dict(file.tensors)
+    except UNFIT as error:
+        raise unfit(path, error) from error
+    return Stage(model.to(device).eval(), settings, file.notes)

@@ -1,13 +1,30 @@
-"""Weights that come in the package: names to files."""
+"""Weights that come in the package: names to files, how they are run, and what their cards say."""
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from crossalign.errors import InputError
+from crossalign.errors import InputError, WeightsError
+from crossalign.models.cascade_settings import CascadeSettings
+from crossalign.models.fusion_zoo import shipped_fusion_names, shipped_fusion_path
 
-# Each cascade lists its stages in the order in which they run. The first is the default method.
-SHIPPED: dict[str, tuple[str, ...]] = {
-    "correspondence-image": ("correspondence-image-1.safetensors",),
+PACKAGE = Path(str(files("crossalign.models")))
+SUMS = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Files of a cascade's stages, in the order in which they run, and how to run them."""
+
+    files: tuple[str, ...]
+    settings: CascadeSettings = field(default_factory=CascadeSettings)
+
+
+# The first is the default method. After a change of weights: cd weights && sha256sum *.safetensors > SHA256SUMS
+SHIPPED: dict[str, Shipped] = {
+    "correspondence-image": Shipped(("correspondence-image-1.safetensors",)),
 }
 
 
@@ -18,7 +35,83 @@ def shipped_names() -> tuple[str, ...]:
 
 def shipped_stage_paths(name: str) -> tuple[Path, ...]:
     """Files of a shipped cascade's stages, in order; raises InputError for an unknown name."""
+    return tuple(PACKAGE / "weights" / file for file in _shipped(name).files)
+
+
+def shipped_settings(name: str) -> CascadeSettings:
+    """How a shipped cascade is run; raises InputError for an unknown name."""
+    return _shipped(name).settings
+
+
+def stage_path(spelled: str) -> Path:
+    """Return the file of one stage: a path as it is, a shipped name, or one of several stages as NAME:2.
+
+    Raises InputError where a shipped cascade has several stages and none is chosen, or not that one.
+    """
+    name, colon, number = spelled.partition(":")
+    if name not in SHIPPED:
+        return Path(spelled)
+    paths = shipped_stage_paths(name)
+    if not colon and len(paths) == 1:
+        return paths[0]
+    if number.isdecimal() and 1 <= int(number) <= len(paths):
+        return paths[int(number) - 1]
+    choices = " or ".join(f"{name}:{index}" for index in range(1, len(paths) + 1))
+    raise InputError(f"'{spelled}' does not name one of the {len(paths)} stages of {name}: write {choices}")
+
+
+def weight_paths(name: str) -> tuple[Path, ...]:
+    """Files of shipped weights, of registration or fusion; raises InputError for an unknown name."""
+    if name in shipped_fusion_names():
+        return (shipped_fusion_path(name),)
+    return shipped_stage_paths(name)
+
+
+def recorded_sums(folder: Path = PACKAGE / "weights") -> Mapping[str, str]:
+    """Read SHA256SUMS: the file names and their SHA-256 in hexadecimal. Raises WeightsError where it is missing."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="ascii").splitlines()
+    except OSError as error:
+        raise WeightsError(f"{SUMS} of the shipped weights is missing: install crossalign again") from error
+    return {name.lstrip("*"): digest for digest, name in (line.split(maxsplit=1) for line in lines if line.strip())}
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check_shipped(path: Path) -> None:
+    """Raise WeightsError where a file that came in the package is missing or is not what was packed."""
+    if not path.is_file():
+        raise WeightsError(f"{path.name}: the shipped weights are missing: install crossalign again")
+    expected, got = recorded_sums(path.parent).get(path.name), sha256_of(path)
+    if got != expected:
+        raise WeightsError(
+            f"{path.name}: the shipped weights are damaged (SHA-256 {got[:12]}..., expected "
+            f"{'none on record' if expected is None else expected[:12] + '...'}): install crossalign again"
+        )
+
+
+def model_card(name: str) -> str:
+    """Return the model card (Markdown) of shipped weights; raises InputError for an unknown name."""
+    if name not in (*shipped_names(), *shipped_fusion_names()):
+        known = ", ".join((*shipped_names(), *shipped_fusion_names()))
+        raise InputError(f"no shipped weights are called '{name}': there are {known}")
+    return (PACKAGE / "cards" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def card_facts(name: str) -> Mapping[str, str]:
+    """Return the rows of the card's first table, by their first column: network, data, command, licence, ..."""
+    facts: dict[str, str] = {}
+    for line in model_card(name).split("\n## ")[0].splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if line.startswith("|") and len(cells) == 2 and cells[0] and not set(cells[0]) <= set("-: "):
+            facts[cells[0]] = cells[1]
+    return facts
+
+
+def _shipped(name: str) -> Shipped:
     if name not in SHIPPED:
         raise InputError(f"no shipped weights are called '{name}': there are {', '.join(SHIPPED) or 'none'}")
-    folder = Path(str(files("crossalign.models"))) / "weights"
-    return tuple(folder / file for file in SHIPPED[name])
+    return SHIPPED[name]

@@ -1,16 +1,19 @@
 """register(fixed, moving, method, initial, fixed_mask) -> RegistrationResult, and the methods."""
 
 from crossalign.registration.cascade import Cascade, load_cascade
+from crossalign.registration.ensemble import Consensus, average_rigid
 from crossalign.registration.identity import Identity
 from crossalign.registration.mutual_information import MutualInformation
 from crossalign.registration.named import default_method_name, method_names, named_method
-from crossalign.registration.problem import Method, Problem, Solution, Step
+from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
 from crossalign.registration.register import register
 from crossalign.registration.result import RegistrationResult
 from crossalign.registration.start import center_start, mask_center_start
 
 __all__ = [
     "Cascade",
+    "Consensus",
+    "Expectation",
     "Identity",
     "Method",
     "MutualInformation",
@@ -18,6 +21,7 @@ __all__ = [
     "RegistrationResult",
     "Solution",
     "Step",
+    "average_rigid",
     "center_start",
     "default_method_name",
     "load_cascade",

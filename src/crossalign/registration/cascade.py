@@ -1,18 +1,22 @@
 """Cascade: trained stages one after another, each correcting what the one before left."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from crossalign.cases import surface_points
 from crossalign.errors import InputError
-from crossalign.geometry import Rigid, sample
-from crossalign.images import Image, scale_intensity, to_working_spacing
 from crossalign.models import Stage, crop_lattice, load_stage
-from crossalign.registration.problem import Method, Problem, Solution, Step
-from crossalign.types import PointLattice, Vector, Volume
+from crossalign.models.cascade_settings import CascadeSettings, ExpectsError, stored_settings
+from crossalign.registration.crops import Canvases, mask_warnings
+from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
+from crossalign.registration.search import search_start
+from crossalign.registration.stage_run import Scene, StageRun, run_stage
+from crossalign.types import Points
+
+CROP_POINTS = 6  # a side: where there is no mask, distances are told over the crop
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,15 +25,19 @@ class Cascade(Method):
 
     A stage predicts a correction D about the crop's centre (the gland's centroid, or the middle of the fixed grid
     without a mask): the next transform is `fixed_to_moving @ D`. A stage trained in label mode needs the mask.
+    `run` says how often and from how many starts each stage is run, and how its doubts are calibrated.
     """
 
     stages: tuple[Stage, ...]
     device: torch.device
     label: str = "cascade"
+    run: CascadeSettings = field(default_factory=CascadeSettings)
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise InputError("a cascade needs one trained stage or more")
+        if self.run.search is not None and not isinstance(self.stages[0].model, ExpectsError):
+            raise InputError("a search needs a first stage that expects its own error, and this network does not")
 
     @property
     def name(self) -> str:
@@ -37,72 +45,70 @@ class Cascade(Method):
         return self.label
 
     def settings(self) -> dict[str, str]:
-        """Each stage's network, crop and input."""
-        return {f"stage {number}": _described(stage) for number, stage in enumerate(self.stages, start=1)}
+        """Each stage's network, crop and input, and how they are run where that is not once each."""
+        told = {f"stage {number}": _described(stage) for number, stage in enumerate(self.stages, start=1)}
+        if self.run != CascadeSettings():
+            told["run"] = self.run.text()
+        if self.run.calibration is not None:
+            told["trusted"] = f"up to an expected SRE of {self.run.calibration.threshold_mm:g} mm"
+        return told
 
     @torch.no_grad()
     def solve(self, problem: Problem) -> Solution:
         """Run the stages; raises InputError where a stage needs the fixed mask and there is none."""
-        warnings = self._mask_warnings(problem)
-        center_mm, current = problem.center_mm(), problem.initial
-        canvases = _Canvases(problem, self.device)
+        warnings = list(mask_warnings(self.stages, problem))
+        scene = Scene(problem, Canvases(problem, self.device), problem.center_mm(), _points_mm(problem, self.stages[0]))
+        current = problem.initial
         steps: list[Step] = []
+        if self.run.search is not None:
+            steps.append(search_start(scene, self.stages[0], current, self.run.search))
+            current = steps[-1].fixed_to_moving
+        done = StageRun((), None, None, ())
         for number, stage in enumerate(self.stages, start=1):
-            began = time.perf_counter()
-            fixed, moving = canvases.crops(stage, center_mm, current)
-            parameters = stage.model(fixed, moving)[0].double().cpu()
-            current = current @ Rigid.from_parameters(parameters, center_mm)
-            steps.append(Step(f"stage {number} ({stage.settings.model})", current, time.perf_counter() - began))
-        return Solution(tuple(steps), warnings)
+            done = run_stage(scene, stage, current, self.run, f"stage {number} ({stage.settings.model})")
+            current = done.steps[-1].fixed_to_moving
+            steps += done.steps
+            warnings += done.warnings
+        expectation, doubts = _expectation(done, self.run)
+        return Solution(tuple(steps), (*warnings, *doubts), expectation)
 
-    def _mask_warnings(self, problem: Problem) -> tuple[str, ...]:
-        if problem.fixed_mask is not None:
-            return ()
-        if any(stage.settings.fixed_input == "label" for stage in self.stages):
-            raise InputError("these weights look at the gland's mask: give it as the fixed mask (--fixed-mask)")
-        return ("no fixed mask: the crop is centred on the fixed image's middle, not on the gland",)
+
+def load_cascade(
+    paths: Sequence[Path], device: torch.device, label: str = "cascade", run: CascadeSettings | None = None
+) -> Cascade:
+    """Load trained stages from files, in the order in which they are to run; raises WeightsError.
+
+    `run` None takes the settings that the last file carries, or runs each stage once.
+    """
+    stages = tuple(load_stage(path, device) for path in paths)
+    return Cascade(stages, device, label, stored_settings(stages) if run is None else run)
+
+
+def _expectation(done: StageRun, run: CascadeSettings) -> tuple[Expectation, tuple[str, ...]]:
+    """Calibrate what the last stage knows of its error; also return what the user should be warned of."""
+    dispersion, network, calibration = done.dispersion_mm, done.network_sre_mm, run.calibration
+    if calibration is None:
+        return Expectation(network, None, dispersion, network), ()
+    expected = calibration.expected_sre_mm(dispersion, network)
+    if expected is None:
+        warning = "no expected SRE: the calibration of these weights needs several starts (--starts 2 or more)"
+        return Expectation(None, None, dispersion, network), (warning,)
+    trusted = expected <= calibration.threshold_mm
+    limit = f"over the limit of {calibration.threshold_mm:.1f} mm"
+    doubts = () if trusted else (f"do not trust this result: its expected SRE is {expected:.1f} mm, {limit}",)
+    return Expectation(expected, trusted, dispersion, network), doubts
+
+
+def _points_mm(problem: Problem, stage: Stage) -> Points:
+    """Points (n, 3) that distances are told at: the gland's surface, or without a mask a lattice over the crop."""
+    if problem.fixed_mask is not None:
+        return surface_points(problem.fixed_mask)
+    steps = [size * stage.settings.crop_spacing_mm / CROP_POINTS for size in stage.settings.crop_shape]
+    spacing = torch.tensor(steps[::-1], dtype=torch.float64)
+    return (crop_lattice((CROP_POINTS,) * 3, 1.0) * spacing).flatten(0, 2) + problem.center_mm()
 
 
 def _described(stage: Stage) -> str:
     settings = stage.settings
     crop = "x".join(str(size) for size in settings.crop_shape)
     return f"{settings.model}, crop {crop} at {settings.crop_spacing_mm:g} mm, fixed {settings.fixed_input}"
-
-
-class _Canvases:
-    """The prepared images of one problem, made once for each working spacing."""
-
-    def __init__(self, problem: Problem, device: torch.device) -> None:
-        self._problem, self._device = problem, device
-        self._ready: dict[tuple[str, float], Image] = {}
-
-    def crops(self, stage: Stage, center_mm: Vector, fixed_to_moving: Rigid) -> tuple[Volume, Volume]:
-        """Cut both crops (1, 1, z, y, x) of a stage, on the device."""
-        settings = stage.settings
-        points = crop_lattice(settings.crop_shape, settings.crop_spacing_mm) + center_mm
-        seen = fixed_to_moving.to("cpu", torch.float64).apply(points.flatten(0, 2)).reshape(points.shape)
-        fixed = self._canvas(settings.fixed_input, settings.working_spacing_mm)
-        moving = self._canvas("moving", settings.working_spacing_mm)
-        return _cut(fixed, points).to(self._device), _cut(moving, seen).to(self._device)
-
-    def _canvas(self, which: str, spacing_mm: float) -> Image:
-        key = (which, spacing_mm)
-        if key not in self._ready:
-            self._ready[key] = to_working_spacing(self._source(which), spacing_mm)
-        return self._ready[key]
-
-    def _source(self, which: str) -> Image:
-        problem = self._problem
-        if which == "label" and problem.fixed_mask is not None:
-            return problem.fixed_mask.foreground()
-        return scale_intensity(problem.moving if which == "moving" else problem.fixed)
-
-
-def _cut(canvas: Image, points_mm: PointLattice) -> Volume:
-    voxels = canvas.grid.to_voxel(points_mm.flatten(0, 2)).reshape(points_mm.shape)
-    return sample(canvas.voxels[None, None], voxels[None])
-
-
-def load_cascade(paths: Sequence[Path], device: torch.device, label: str = "cascade") -> Cascade:
-    """Load trained stages from files, in the order in which they are to run; raises WeightsError."""
-    return Cascade(tuple(load_stage(path, device) for path in paths), device, label)

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from crossalign.errors import InputError
-from crossalign.models.zoo import shipped_names, shipped_stage_paths
+from crossalign.models.zoo import check_shipped, shipped_names, shipped_settings, shipped_stage_paths
 from crossalign.registration.cascade import load_cascade
 from crossalign.registration.identity import Identity
+from crossalign.registration.mind import MindSSD
 from crossalign.registration.mutual_information import MutualInformation
 from crossalign.registration.problem import Method
 
@@ -18,6 +19,9 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 PLAIN_METHODS: Mapping[str, Callable[[], Method]] = {
     "identity": Identity,
     "mi": MutualInformation,
+    "mi-best": MutualInformation.held_back,
+    "mind": MindSSD,
+    "mind-best": MindSSD.coarse,
 }
 
 
@@ -39,7 +43,10 @@ def named_method(name: str, device: torch.device) -> Method:
     if name in PLAIN_METHODS:
         return PLAIN_METHODS[name]()
     if name in shipped_names():
-        return load_cascade(shipped_stage_paths(name), device, name)
+        paths = shipped_stage_paths(name)
+        for path in paths:
+            check_shipped(path)
+        return load_cascade(paths, device, name, shipped_settings(name))
     parts = name.split("+")
     if all(part.endswith(WEIGHT_SUFFIXES) for part in parts):
         return load_cascade([Path(part) for part in parts], device, " + ".join(Path(part).stem for part in parts))

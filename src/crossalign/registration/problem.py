@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap
@@ -38,12 +38,28 @@ class Step:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Expectation:
+    """How far off a method expects its answer to be; None where it cannot tell.
+
+    `dispersion_mm` is how far the answers from several starts lie from their mean over the gland's surface,
+    `network_sre_mm` what the network itself expects. `expected_sre_mm` is the two calibrated (the network's own where
+    there is no calibration), `trusted` whether it is within the calibration's threshold.
+    """
+
+    expected_sre_mm: float | None = None
+    trusted: bool | None = None
+    dispersion_mm: float | None = None
+    network_sre_mm: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
     """The stages of one run, in order (none: the start is the answer), and what the user should be told."""
 
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
+    expectation: Expectation = field(default_factory=Expectation)
 
 
 class Method(ABC):

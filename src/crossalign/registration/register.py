@@ -43,6 +43,7 @@ def register(
         seconds=seconds,
         warnings=(*warnings, *solution.warnings, *_end_warnings(points, found, moving.grid)),
         settings=method.settings(),
+        expectation=solution.expectation,
     )
 
 

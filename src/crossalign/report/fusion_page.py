@@ -25,7 +25,7 @@ from crossalign.report.fusion_display import pet_range, show
 from crossalign.report.private import Privacy
 
 STYLES = ("report.css", "fusion.css")
-SCRIPTS = ("volume.js", "paint.js", "fusion.js")
+SCRIPTS = ("volume.js", "paint.js", "planes.js", "fusion.js")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from crossalign.report.private import Privacy
 from crossalign.report.tables import ErrorRow, StepRow, error_rows, parameter_rows, step_rows
 from crossalign.report.words import Motion
 
-SCRIPTS = ("volume.js", "paint.js", "viewer.js")
+SCRIPTS = ("volume.js", "paint.js", "planes.js", "viewer.js")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,8 @@ class _Told:
     correction: Motion
     total: Motion
     gland_mm: float | None
+    expected_sre_mm: float | None
+    trusted: bool | None
     matrix: list[list[float]]
     parameters: list[tuple[str, str, str]]
     has_fixed_mask: bool
@@ -163,6 +165,8 @@ def _told(report: ReportInput) -> _Told:
         correction=Motion.of(seen_motion(result.initial, result.fixed_to_moving), center),
         total=Motion.of(result.fixed_to_moving, center),
         gland_mm=_mean_shift_mm(result, points),
+        expected_sre_mm=result.expected_sre_mm,
+        trusted=result.trusted,
         matrix=result.fixed_to_moving.matrix().cpu().double().tolist(),
         parameters=parameter_rows(result),
         has_fixed_mask=report.fixed_mask is not None,

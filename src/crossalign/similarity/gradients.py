@@ -36,6 +36,38 @@ def sobel(volume: Volume) -> Map:
     return torch.cat((_slope(smooth_xy, 2), _smooth(_slope(smooth_x, 3), 2), _smooth(_smooth(slope_x, 3), 2)), dim=1)
 
 
+def sobel_back(gradient: Map) -> Map:
+    """Bring values (b, 3, z, y, x) of gradients back to the voxels they were made of: the transpose of `sobel`."""
+    along_z, along_y, along_x = gradient.chunk(3, dim=1)
+    along_zy = _smooth_back(_slope_back(along_z, 2), 3) + _slope_back(_smooth_back(along_y, 2), 3)
+    return _smooth_back(along_zy, 4) + _slope_back(_smooth_back(_smooth_back(along_x, 2), 3), 4)
+
+
+def _smooth_back(volume: Tensor, axis: int) -> Tensor:
+    return _folded(_smooth(_widened(volume, axis), axis), axis)
+
+
+def _slope_back(volume: Tensor, axis: int) -> Tensor:
+    return _folded(-_slope(_widened(volume, axis), axis), axis)
+
+
+def _widened(volume: Tensor, axis: int) -> Tensor:
+    """Two voxels of 0 at both ends of an axis."""
+    shape = list(volume.shape)
+    shape[axis] = 2
+    none = volume.new_zeros(shape)
+    return torch.cat((none, volume, none), dim=axis)
+
+
+def _folded(volume: Tensor, axis: int) -> Tensor:
+    """Add the outermost voxels, which stood for the repeated border, to the next ones."""
+    inner = volume.shape[axis] - 2
+    result = volume.narrow(axis, 1, inner).clone()
+    result.narrow(axis, 0, 1).add_(volume.narrow(axis, 0, 1))
+    result.narrow(axis, inner - 1, 1).add_(volume.narrow(axis, inner + 1, 1))
+    return result
+
+
 def _smooth(volume: Tensor, axis: int) -> Tensor:
     inner = volume.shape[axis] - 2
     return volume.narrow(axis, 0, inner) + 2 * volume.narrow(axis, 1, inner) + volume.narrow(axis, 2, inner)

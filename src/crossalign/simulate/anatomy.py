@@ -10,7 +10,7 @@ from crossalign.simulate.deformation import Shape, draw_shape
 from crossalign.simulate.draws import chance, uniform
 from crossalign.simulate.settings import AnatomySettings, Range
 
-NODULES, LESIONS, CALCIFICATIONS, LOOSE = 5, 2, 3, 6
+NODULES, LESIONS, CALCIFICATIONS, LOOSE = 5, 2, 3, 5
 Three = tuple[Range, Range, Range]
 NO_TILT: Three = ((0, 0), (0, 0), (0, 0))
 
@@ -53,8 +53,8 @@ def draw_anatomy(count: int, largest_mm: float, settings: AnatomySettings, gener
 
 def _draw_half_axes(count: int, largest_mm: float, volume_ml: Range, generator: torch.Generator) -> Tensor:
     low, high = volume_ml
-    volume = low * (high / low) ** torch.rand(count, generator=generator).pow(0.7)
-    ratio = torch.stack([uniform(r, (count,), generator) for r in ((1.0, 1.35), (0.8, 1.05), (0.75, 1.15))], -1)
+    volume = low * (high / low) ** torch.rand(count, generator=generator).pow(0.9)
+    ratio = torch.stack([uniform(r, (count,), generator) for r in ((0.95, 1.35), (0.75, 1.1), (0.7, 1.2))], -1)
     axes = ratio * (volume * 1000 * 3 / (4 * torch.pi) / ratio.prod(-1)).pow(1 / 3)[:, None]
     return axes * (largest_mm / axes.amax(-1, keepdim=True)).clamp(max=1)
 
@@ -104,7 +104,7 @@ def _muscles(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
     levator = _body(
         "levator",
         torch.stack((hx + out, back * hy, up * hz), -1),
-        _triple(((2.5, 7), (16, 28), (18, 32)), n, generator),
+        _triple(((2.5, 8), (16, 32), (18, 36)), n, generator),
         generator,
         ((-10, 10), (12, 42), (-15, 15)),
     )
@@ -127,7 +127,11 @@ def _muscles(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
         0.85,
     )
     muscles = [*_pair("obturator", obturator, generator), floor, *_pair("fossa", fossa, generator)]
-    return [*muscles, *_pair("levator", levator, generator)]
+    # The levator hugs the lower gland as a funnel: what shows of an ellipsoid that is wider and lower than the gland.
+    down, thick = uniform((0.3, 1.1), (n, 1), generator), _triple(((1, 9), (0, 6), (4, 24)), n, generator)
+    center = torch.cat((torch.zeros(n, 1), 0.1 * half_axes[:, 1:2], -down * half_axes[:, 2:]), -1)
+    sling = _body("sling", center, half_axes + thick, generator, ((-12, 12), (0, 0), (0, 0)), 0.8)
+    return [*muscles, *_pair("levator", levator, generator), sling]
 
 
 def _front(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
@@ -158,15 +162,15 @@ def _loose(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
     for k in range(LOOSE):
         way = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
         center = way * (half_axes + uniform((6, 26), (n, 1), generator))
-        axes = _triple(((2, 9), (3, 14), (3, 18)), n, generator)
+        axes = _triple(((3, 14), (4, 20), (4, 26)), n, generator)
         bodies.append(_body(f"loose{k}", center, axes, generator, ((-90, 90), (-90, 90), (-90, 90)), 0.8))
     return bodies
 
 
 def _bladder(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
     n, (_, hy, hz) = len(half_axes), half_axes.unbind(-1)
-    lumen = _triple(((20, 42), (14, 36), (8, 30)), n, generator)
-    side, front, overlap = _triple(((-8, 8), (-0.9, 0.1), (0.65, 1.0)), n, generator).unbind(-1)
+    lumen = _triple(((22, 55), (18, 48), (8, 40)), n, generator)
+    side, front, overlap = _triple(((-8, 8), (-0.9, 0.1), (0.7, 1.5)), n, generator).unbind(-1)
     center = torch.stack((side, front * hy, hz + lumen[:, 2] * overlap), -1)
     inside = _body("urine", center, lumen, generator, ((-25, 10), (-8, 8), (0, 0)))
     wall = uniform((2, 6), (n, 1), generator)

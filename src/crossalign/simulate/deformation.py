@@ -41,16 +41,22 @@ class Shape:
     half_axes_mm: Tensor
     taper: Tensor
     bend_mm: Tensor
+    flat: Tensor
     waves: Waves
 
     def apply(self, points_mm: Tensor) -> Tensor:
         """Map points (b, n, 3), mm: narrower towards the apex, the back hollowed where the rectum lies."""
         x, y, z = points_mm.unbind(-1)
         hx, _, hz = self.half_axes_mm[:, :, None].unbind(1)
-        x_new = x * (1 - self.taper[:, None] * torch.tanh(z / (1.2 * hz)))
+        narrower = 1 - self.taper[:, :, None] * torch.tanh(z / (1.2 * hz))[:, None]
+        x_new, y = x * narrower[:, 0], y * narrower[:, 1]
         sideways = (x / hx).square()
         y_new = y + self.bend_mm[:, None] * (0.3 - sideways / (1 + 0.3 * sideways))
-        return torch.stack((x_new, y_new, z), dim=-1) + self.waves.at(points_mm)
+        # Below the middle slowed down and beyond it caught up: a flat base, a blunt or a pointed apex.
+        height = z / hz
+        flat = torch.where(height > 0, self.flat[:, :1], self.flat[:, 1:])
+        z_new = z * (1 + flat / 2 - flat / (1 + height.square().square()))
+        return torch.stack((x_new, y_new, z_new), dim=-1) + self.waves.at(points_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +68,16 @@ class Deformation:
     push_center_mm: Tensor
     push_width_mm: Tensor
     squeeze: Tensor
+    swelling: Tensor
 
     def displacement(self, points_mm: Tensor) -> Tensor:
         """Return u (b, n, 3) at points (b, n, 3) of the deformed patient, mm."""
         offset = (points_mm - self.push_center_mm[:, None]) / self.push_width_mm[:, None, None]
         push = self.push_mm[:, None] * torch.exp(-0.5 * offset.square().sum(-1))
-        x, y, _ = points_mm.unbind(-1)
+        x, y, z = points_mm.unbind(-1)
         factor = self.squeeze[:, None]
-        moved = torch.stack((-0.5 * factor * x, factor * y + push, torch.zeros_like(x)), dim=-1)
-        return moved + self.waves.at(points_mm)
+        moved = torch.stack((-0.55 * factor * x, factor * y + push, -0.4 * factor * z), dim=-1)
+        return moved - self.swelling[:, None, None] * points_mm + self.waves.at(points_mm)
 
     def apply(self, points_mm: Tensor) -> Tensor:
         """Map points (b, n, 3) of the deformed patient to the patient of the MR."""
@@ -87,9 +94,11 @@ class Deformation:
 def draw_shape(half_axes_mm: Tensor, asymmetry_mm: Range, generator: torch.Generator) -> Shape:
     """Draw the shape of each gland (b, 3)."""
     count = len(half_axes_mm)
-    waves = draw_waves(count, asymmetry_mm, (38.0, 80.0), generator)
-    taper, bend = uniform((0.0, 0.4), (count,), generator), uniform((-1.0, 4.5), (count,), generator)
-    return Shape(half_axes_mm, taper, bend, waves)
+    waves = draw_waves(count, asymmetry_mm, (32.0, 80.0), generator)
+    taper = torch.stack([uniform(bounds, (count,), generator) for bounds in ((-0.1, 0.5), (-0.2, 0.4))], -1)
+    bend = uniform((-1.0, 7.0), (count,), generator)
+    flat = torch.stack([uniform(bounds, (count,), generator) for bounds in ((-0.1, 0.55), (-0.25, 0.3))], -1)
+    return Shape(half_axes_mm, taper, bend, flat, waves)
 
 
 def draw_deformation(half_axes_mm: Tensor, settings: DeformationSettings, generator: torch.Generator) -> Deformation:
@@ -104,4 +113,5 @@ def draw_deformation(half_axes_mm: Tensor, settings: DeformationSettings, genera
     squeeze = uniform(settings.squeeze, (count,), generator) * scale
     # One in four patients has the fuller bladder or the coil in the MR: then the MR gland is the squeezed one.
     squeeze = torch.where(chance(0.25, (count,), generator), -0.5 * squeeze, squeeze)
-    return Deformation(waves, push, center, uniform((18, 28), (count,), generator), squeeze)
+    swelling = uniform(settings.swelling, (count,), generator) * scale
+    return Deformation(waves, push, center, uniform((18, 28), (count,), generator), squeeze, swelling)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from crossalign.types import Shape
 
-NODES = 12
+NODES = 16
 
 
 @lru_cache(maxsize=64)

@@ -13,19 +13,20 @@ from crossalign.simulate.settings import MRSettings, Range
 from crossalign.types import Shape
 
 T2: dict[str, Range] = {
-    "background": (0.3, 0.85),
-    "obturator": (0.12, 0.25),
-    "levator": (0.12, 0.28),
+    "background": (0.2, 0.75),
+    "obturator": (0.04, 0.25),
+    "levator": (0.05, 0.28),
+    "sling": (0.12, 0.35),
     "fossa": (0.6, 1.0),
     "floor": (0.15, 0.4),
     "pubis": (0.2, 0.5),
     "veins": (0.45, 0.9),
     "loose": (0.1, 0.9),
     "bladder_wall": (0.2, 0.5),
-    "urine": (0.85, 1.05),
+    "urine": (0.8, 1.6),
     "vesicles": (0.5, 0.95),
     "rectum_wall": (0.25, 0.55),
-    "rectum_content": (0.0, 0.6),
+    "rectum_content": (0.0, 0.45),
     "gland": (0.3, 0.6),
     "capsule": (-0.15, 0.0),
     "transition": (0.25, 0.45),
@@ -60,7 +61,7 @@ def draw_mr(anatomy: Anatomy, center_mm: Tensor, settings: MRSettings, generator
     n = len(center_mm)
     jitter = uniform(settings.contrast_jitter, (n,), generator)
     odd = chance(settings.random_contrast_share, (n,), generator)
-    tissues = draw_tissues(T2, anatomy, jitter, odd, generator)
+    tissues = draw_tissues(T2, anatomy, jitter, odd, settings.zones, generator)
     half = torch.stack([uniform((40.0, 62.0), (n,), generator) for _ in range(3)], -1)
     edge = uniform((0.5, 8.0), (n,), generator)
     # The field of view keeps the gland: half its size, its offset and the soft edge all fit inside.
@@ -74,7 +75,7 @@ def draw_mr(anatomy: Anatomy, center_mm: Tensor, settings: MRSettings, generator
         slice_mm=uniform(settings.slice_mm, (n,), generator),
         slice_phase=torch.rand(n, generator=generator),
         blur_mm=uniform(settings.blur_mm, (n,), generator),
-        window=uniform((0.45, 1.2), (n,), generator),
+        window=uniform((0.4, 1.0), (n,), generator),
         box_half_mm=half if settings.crop else torch.full_like(half, 1e4),
         box_center_mm=center_mm + shift,
         box_edge_mm=edge,

@@ -28,11 +28,17 @@ class Tissues:
 
 
 def draw_tissues(
-    means: Mapping[str, Range], anatomy: Anatomy, jitter: Tensor, randomised: Tensor, generator: torch.Generator
+    means: Mapping[str, Range],
+    anatomy: Anatomy,
+    jitter: Tensor,
+    randomised: Tensor,
+    zones: Range,
+    generator: torch.Generator,
 ) -> Tissues:
     """Draw intensities: U(range) of the table plus N(0, jitter (b,)), or anything in 0..1 where `randomised` (b,).
 
-    Bodies of one name share one intensity. `loose0..` and `nodule0..` fall back to the table's `loose` and `nodule`.
+    What lies inside the gland differs from it by a share U(zones) of the table's difference. Bodies of one name share
+    one intensity. `loose0..` and `nodule0..` fall back to the table's `loose` and `nodule`.
     """
     outer, inner = anatomy.outer_names, anatomy.inner_names
     drawn: dict[str, Tensor] = {}
@@ -41,10 +47,12 @@ def draw_tissues(
             table = means[name] if name in means else means[name.rstrip("0123456789")]
             usual = uniform(table, (len(jitter),), generator) + jitter * torch.randn(len(jitter), generator=generator)
             anything = uniform((0.08, 1.0), (len(jitter),), generator)
-            drawn[name] = torch.where(randomised, anything, usual.clamp(0.0, 1.1))
+            drawn[name] = torch.where(randomised, anything, usual.clamp(0.0, 1.6))
     capsule = uniform(means["capsule"], (len(jitter),), generator)
     rows = [torch.stack([drawn[name] for name in names], -1) for names in (outer, inner)]
-    return Tissues(drawn["background"], rows[0], drawn["gland"], capsule, rows[1])
+    gland, share = drawn["gland"], uniform(zones, (len(jitter), 1), generator)
+    inner_rows = gland[:, None] + share * (rows[1] - gland[:, None])
+    return Tissues(drawn["background"], rows[0], gland, capsule * share[:, 0], inner_rows)
 
 
 def paint(levels: Tensor, tissues: Tissues) -> Tensor:

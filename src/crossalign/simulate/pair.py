@@ -99,13 +99,15 @@ class _Drawn:
 
 
 def _draw(count: int, half_mm: Tensor, settings: SimulationSettings, generator: torch.Generator) -> _Drawn:
-    anatomy = draw_anatomy(count, 0.78 * float(half_mm.min()), settings.anatomy, generator)
+    anatomy = draw_anatomy(count, 0.72 * float(half_mm.min()), settings.anatomy, generator)
     deformation = draw_deformation(anatomy.half_axes_mm, settings.deformation, generator)
-    poses = draw_poses(anatomy.half_axes_mm, half_mm, settings.pose, generator)
+    surface = gland_surface(anatomy)
+    deformed = deformation.invert(surface)
+    reach = torch.maximum(surface.norm(dim=-1).amax(-1), deformed.norm(dim=-1).amax(-1))
+    poses = draw_poses(reach, half_mm, settings.pose, generator)
     mr = draw_mr(anatomy, poses.patient_to_fixed.translation_mm, settings.mr, generator)
     ultrasound = draw_ultrasound(anatomy, poses.patient_to_moving.translation_mm, settings.ultrasound, generator)
-    surface = gland_surface(anatomy)
-    on_moving = poses.patient_to_moving.apply(deformation.invert(surface))
+    on_moving = poses.patient_to_moving.apply(deformed)
     sector = draw_sector(on_moving, poses, settings.ultrasound, generator)
     on_fixed = poses.patient_to_fixed.apply(surface)
     return _Drawn(anatomy, deformation, poses, mr, ultrasound, sector, on_fixed, on_moving)

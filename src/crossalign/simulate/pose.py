@@ -20,19 +20,21 @@ class Poses:
     turn: Rigid
 
 
-def draw_poses(half_axes_mm: Tensor, half_mm: Tensor, settings: PoseSettings, generator: torch.Generator) -> Poses:
-    """Draw poses that keep glands with these half axes (b, 3) inside a lattice of these half widths (3,)."""
-    count = len(half_axes_mm)
+def draw_poses(reach_mm: Tensor, half_mm: Tensor, settings: PoseSettings, generator: torch.Generator) -> Poses:
+    """Draw poses that keep glands that reach so far from their centre (b,) in a lattice of these half widths (3,)."""
+    count = len(reach_mm)
     quarter = torch.randint(1, 4, (count,), generator=generator) * chance(settings.turned_share, (count,), generator)
     about_z = torch.zeros(count, 3)
     about_z[:, 2] = quarter * (torch.pi / 2)
     turn = euler_to_rotation(about_z)
-    room = (half_mm - 1.15 * half_axes_mm.amax(-1, keepdim=True) - 2.0).clamp(min=0)
+    room = (half_mm - reach_mm[:, None] - 4.0).clamp(min=0)
     fixed_center = torch.minimum(uniform(settings.fixed_offset_mm, (count, 3), generator), room)
     fixed_center = fixed_center * (chance(0.5, (count, 3), generator).float() * 2 - 1)
     shift = signed(settings.translation_mm, (count, 3), generator)
     moving_center = torch.minimum(torch.maximum(fixed_center + shift, -room), room)
-    rotation = euler_to_rotation(signed(settings.rotation_deg, (count, 3), generator) * (torch.pi / 180))
+    # One share for all three angles: some patients lie alike in both scans, others turn far about every axis.
+    angle = signed(settings.rotation_deg, (count, 3), generator) * torch.rand(count, 1, generator=generator)
+    rotation = euler_to_rotation(angle * (torch.pi / 180))
     still = torch.zeros(count, 3)
     return Poses(Rigid(turn, fixed_center), Rigid(rotation @ turn, moving_center), Rigid(turn, still))
 
@@ -51,7 +53,7 @@ def draw_sector(on_moving_mm: Tensor, poses: Poses, settings: UltrasoundSettings
     rotation = poses.turn.rotation @ euler_to_rotation(tilt * (torch.pi / 180)) @ to_patient
     local = (on_moving_mm - poses.patient_to_moving.translation_mm[:, None]) @ rotation
     near = torch.where(end_fire, uniform((4, 10), (count,), generator), uniform((7, 13), (count,), generator))
-    gap = uniform((1.0, 7.0), (count,), generator)
+    gap = uniform(settings.gap_mm, (count,), generator)
     low, high = local.amin(1), local.amax(1)
     behind = near + gap - low[:, 1]
     side = (low[:, 0] + high[:, 0]) / 2 + signed((0, 5), (count,), generator)

@@ -24,7 +24,7 @@ class AnatomySettings:
     """The pelvis. Volumes lean to the large end, as those of published pairs do (27 to 168 ml, median about 80)."""
 
     volume_ml: Range = (15.0, 150.0)
-    asymmetry_mm: Range = (0.3, 2.8)
+    asymmetry_mm: Range = (0.3, 3.5)
     nodules: bool = True
     lesions: bool = True
     cysts: bool = True
@@ -45,7 +45,7 @@ class PoseSettings:
     name the axes wrongly are common (the published MR-ultrasound pairs have the rectum at -x).
     """
 
-    rotation_deg: Range = (0.0, 15.0)
+    rotation_deg: Range = (0.0, 22.0)
     translation_mm: Range = (0.0, 15.0)
     fixed_offset_mm: Range = (0.0, 10.0)
     turned_share: float = 0.5
@@ -56,16 +56,20 @@ class PoseSettings:
 
 @dataclass(frozen=True)
 class DeformationSettings:
-    """How the gland differs between the scans: probe pressure from behind, squeeze from front to back, smooth waves."""
+    """How the gland differs between the scans: probe pressure from behind, squeeze from front to back, smooth waves.
+
+    `swelling` is the share by which the gland is longer in the ultrasound scan along each axis (it may be negative).
+    """
 
     enabled: bool = True
     wave_mm: Range = (0.8, 4.0)
     wavelength_mm: Range = (55.0, 120.0)
     push_mm: Range = (0.0, 7.0)
     squeeze: Range = (0.0, 0.14)
+    swelling: Range = (-0.03, 0.08)
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        _check_ranges(self, -0.2)
         if self.wavelength_mm[0] < 40.0 or self.wave_mm[1] > self.wavelength_mm[0] / 12 or self.push_mm[1] > 10.0:
             raise InputError(
                 "DeformationSettings would fold space: keep wavelength_mm at 40 or more, wave_mm below a twelfth of it "
@@ -77,13 +81,14 @@ class DeformationSettings:
 class MRSettings:
     """The MR scan. `random_contrast_share` of the scans get a contrast that no sequence has (domain randomisation)."""
 
-    random_contrast_share: float = 0.3
+    random_contrast_share: float = 0.2
     contrast_jitter: Range = (0.03, 0.12)
-    texture: Range = (0.03, 0.28)
-    bias: Range = (0.0, 0.45)
+    zones: Range = (0.15, 1.0)
+    texture: Range = (0.02, 0.25)
+    bias: Range = (0.0, 0.6)
     noise: Range = (0.002, 0.035)
     slice_mm: Range = (1.5, 4.0)
-    blur_mm: Range = (0.5, 3.0)
+    blur_mm: Range = (0.8, 4.5)
     crop: bool = True
 
     def __post_init__(self) -> None:
@@ -96,14 +101,18 @@ class UltrasoundSettings:
 
     end_fire_share: float = 0.3
     random_contrast_share: float = 0.3
-    half_angle_deg: Range = (42.0, 74.0)
-    speckle: Range = (0.0, 0.6)
+    half_angle_deg: Range = (38.0, 72.0)
+    speckle: Range = (0.0, 0.5)
     texture: Range = (0.03, 0.3)
     reflection: Range = (0.0, 0.5)
-    attenuation_per_mm: Range = (0.0, 0.05)
-    lateral_shading: Range = (0.0, 1.2)
-    blur_mm: Range = (0.4, 3.0)
-    edge_mm: Range = (0.5, 10.0)
+    attenuation_per_mm: Range = (0.0, 0.035)
+    zones: Range = (0.3, 1.0)
+    lateral_shading: Range = (0.0, 0.9)
+    blur_mm: Range = (0.8, 4.5)
+    edge_mm: Range = (0.5, 12.0)
+    gap_mm: Range = (2.0, 22.0)
+    focus: Range = (0.0, 2.0)
+    near_fade_mm: Range = (0.0, 18.0)
     gap_share: float = 0.2
     shadows: bool = True
     sector: bool = True

@@ -18,6 +18,7 @@ ECHO: dict[str, Range] = {
     "background": (0.4, 0.75),
     "obturator": (0.2, 0.45),
     "levator": (0.2, 0.4),
+    "sling": (0.2, 0.5),
     "fossa": (0.35, 0.75),
     "floor": (0.25, 0.5),
     "pubis": (0.6, 1.0),
@@ -54,6 +55,8 @@ class UltrasoundScan:
     lateral_shading: Tensor
     contact: Tensor
     flare: Tensor
+    focus: Tensor
+    near_fade_mm: Tensor
     gain: Tensor
     gap: Tensor
     blur_mm: Tensor
@@ -68,7 +71,7 @@ def draw_ultrasound(
     """Draw the scans of glands centred at `center_mm` (b, 3) of the moving frame."""
     n = len(center_mm)
     odd = chance(settings.random_contrast_share, (n,), generator)
-    tissues = draw_tissues(ECHO, anatomy, uniform((0.02, 0.1), (n,), generator), odd, generator)
+    tissues = draw_tissues(ECHO, anatomy, uniform((0.02, 0.1), (n,), generator), odd, settings.zones, generator)
     names = (*anatomy.outer_names, "gland", *anatomy.inner_names)
     shadow = torch.tensor([SHADOWING.get(name, 0.0) for name in names]) * uniform((0.3, 1.0), (n, 1), generator)
     contact = torch.stack([uniform(r, (n,), generator) for r in ((-1, 1), (0.05, 0.3), (-0.6, 0.9))], -1)
@@ -90,7 +93,9 @@ def draw_ultrasound(
         attenuation_per_mm=attenuation,
         lateral_shading=uniform(settings.lateral_shading, (n,), generator),
         contact=contact if settings.shadows else contact * torch.tensor([1.0, 1.0, 0.0]),
-        flare=uniform((-0.4, 1.0), (n,), generator).clamp(min=0),
+        flare=torch.stack((uniform((-1.2, 1.2), (n,), generator).clamp(min=0), uniform((3, 14), (n,), generator)), -1),
+        focus=torch.stack([uniform(r, (n,), generator) for r in (settings.focus, (8, 40), (10, 40))], -1),
+        near_fade_mm=uniform(settings.near_fade_mm, (n,), generator),
         gain=gain / seen,
         gap=gap,
         blur_mm=uniform(settings.blur_mm, (n,), generator),
@@ -128,7 +133,11 @@ def _gain(shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.G
     device = scan.gain.device
     unit = torch.linspace(0, 1, depths, device=device)
     depth_mm = unit * (sector.far_mm - sector.near_mm)[:, None]
-    along = scan.gain[:, None] * torch.exp(-scan.attenuation_per_mm[:, None] * depth_mm)
+    rise, focus_mm, width_mm = scan.focus[:, :, None].unbind(1)
+    along = 1 + rise * torch.exp(-((depth_mm - focus_mm) / width_mm).square())
+    near_mm = scan.near_fade_mm[:, None].clamp(min=1e-3)
+    along = along * (1 - torch.exp(-(depth_mm / near_mm).square()))
+    along = along * scan.gain[:, None] / (1 + 0.3 * rise) * torch.exp(-scan.attenuation_per_mm[:, None] * depth_mm)
     theta = torch.linspace(-1, 1, beams, device=device)
     at, width, strength = scan.contact[:, :, None].unbind(1)
     across = torch.exp(-scan.lateral_shading[:, None] * theta.square())
@@ -141,7 +150,8 @@ def _gain(shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.G
 def _flare(depths: int, sector: Sector, scan: UltrasoundScan) -> Tensor:
     """Make the bright band of the probe's own ringing, (b, 1, 1, r)."""
     depth_mm = torch.linspace(0, 1, depths, device=scan.flare.device) * (sector.far_mm - sector.near_mm)[:, None]
-    return (scan.flare[:, None] * torch.exp(-depth_mm / 4.0))[:, None, None]
+    strength, reach_mm = scan.flare[:, :, None].unbind(1)
+    return (strength * torch.exp(-depth_mm / reach_mm))[:, None, None]
 
 
 def scan_convert(

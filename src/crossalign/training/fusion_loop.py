@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crossalign.models.fusion_stage import FusionStage, apply_fusion_model, build_fusion_model, save_fusion_stage
+from crossalign.models.fusion_stage import FusionStage, build_fusion_model, fusion_progress, save_fusion_stage
 from crossalign.training.engine import Plan, RunResult, Task, cosine_rate, pick_cases, run_task, step_seed
 from crossalign.training.fusion_bank import FusionBank, FusionPatches, draw_patches
 from crossalign.training.fusion_losses import keeping_loss, paper_fusion_loss
@@ -86,18 +86,19 @@ class FusionTask(Task):
         return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
-        """Return the loss of a step."""
+        """Return the loss of a step, a mean over the guesses of a network that makes several."""
         s = self._settings
         generator = torch.Generator().manual_seed(step_seed(s.seed, step))
         index = pick_cases(len(self._train), s.batch, step, s.seed)
         patches = draw_patches(self._train, index, s.patch, s.augmentation, generator)
         with torch.random.fork_rng(devices=[]):  # stochastic depth draws from the global generator
             torch.manual_seed(step_seed(s.seed, step))
-            return self._loss(self._fused(model, patches), patches)
+            made = self._made(model, patches)
+            return torch.stack([self._loss(fused, patches) for fused in made]).mean()
 
     def validate(self, model: nn.Module) -> float:
         """Return the mean loss on the fixed patches."""
-        return float(torch.stack([self._loss(self._fused(model, patches), patches) for patches in self._val]).mean())
+        return float(torch.stack([self._loss(self._made(model, patches)[-1], patches) for patches in self._val]).mean())
 
     def save_best(self, model: nn.Module, path: Path, notes: dict[str, str]) -> None:
         """Write weights and settings."""
@@ -108,12 +109,12 @@ class FusionTask(Task):
         """Return the loss of the plain average on the same patches."""
         return float(torch.stack([self._loss((p.a + p.b) / 2, p) for p in self._val]).mean())
 
-    def _fused(self, model: nn.Module, patches: FusionPatches) -> Tensor:
+    def _made(self, model: nn.Module, patches: FusionPatches) -> list[Tensor]:
         with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
             form = torch.channels_last_3d
             a, b = (volume.contiguous(memory_format=form) for volume in (patches.a, patches.b))
-            fused = apply_fusion_model(model, a, b, patches.emphasis)
-        return fused.float()
+            made = fusion_progress(model, a, b, patches.emphasis)
+        return [fused.float() for fused in made]
 
     def _loss(self, fused: Tensor, patches: FusionPatches) -> Tensor:
         if self._settings.loss == "paper":

@@ -52,7 +52,7 @@ class FusionTrainingSettings:
     rate: float = 2e-3
     weight_decay: float = 1e-4
     loss: str = "keeping"
-    transfer: tuple[float, float] = (0.04, 0.6)
+    transfer: tuple[float, float] = (0.015, 0.25)
     schedule: str = "cosine"
     val_every: int = 100
     average: float = 0.99

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crossalign.models import Stage, build_model, save_stage
+from crossalign.errors import InputError
+from crossalign.models import Stage, StageSettings, build_model, save_stage
+from crossalign.models.correspondence import CorrespondenceReg
 from crossalign.training.bank import Bank
 from crossalign.training.engine import Plan, Task, cosine_rate, pick_cases, run_task, step_seed
-from crossalign.training.losses import correction_error_mm, parameters_loss, sre_loss
+from crossalign.training.losses import correction_error_mm, guided_loss, parameters_loss, sre_loss
 from crossalign.training.processor import choose_precision
 from crossalign.training.sampler import Batch, draw_batch, validation_batches
 from crossalign.training.settings import TrainingSettings
@@ -81,14 +83,12 @@ class RegistrationTask(Task):
 
     def settings(self) -> Mapping[str, object]:
         """Return what is saved beside the weights."""
-        return asdict(self._settings)
+        later = {"pretrained": "", "patients": 1.0}  # left out where not used: runs from before they existed go on
+        return {name: value for name, value in asdict(self._settings).items() if value != later.get(name, math.nan)}
 
     def fresh_model(self) -> nn.Module:
         """Draw the network from the seed, or take over the initial weights."""
-        stage = self._settings.stage
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._settings.seed)
-            model = build_model(stage.model, stage.crop_shape, stage.crop_spacing_mm)
+        model = seeded_model(self._settings.stage, self._settings.seed)
         if self._initial is not None:
             model.load_state_dict(self._initial.state_dict())
         model.to(self._device)
@@ -99,8 +99,11 @@ class RegistrationTask(Task):
         s = self._settings
         generator = torch.Generator().manual_seed(step_seed(s.seed, step))
         index = torch.tensor(pick_cases(len(self._train), s.batch, step, s.seed), device=self._device)
-        batch = draw_batch(self._train, index, s.stage, s.start_sre_mm, s.augmentation, generator)
-        return LOSS[s.loss](self._predict(model, batch), batch)
+        guided = s.loss == "guided" or (s.loss == "auto" and isinstance(model, CorrespondenceReg))
+        batch = draw_batch(self._train, index, s.stage, s.start_sre_mm, s.augmentation, generator, guided)
+        if guided:
+            return self._guided_loss(model, batch)
+        return LOSS["sre" if s.loss == "auto" else s.loss](self._predict(model, batch), batch)
 
     def validate(self, model: nn.Module) -> float:
         """Return the mean SRE on the fixed starts, mm."""
@@ -116,11 +119,32 @@ class RegistrationTask(Task):
         none = torch.zeros(len(self._val[0].fixed), 6, device=self._device)
         return float(torch.cat([correction_error_mm(none, batch) for batch in self._val]).mean())
 
+    def _guided_loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        if not isinstance(model, CorrespondenceReg):
+            raise InputError("the loss 'guided' needs matches, which only the network 'correspondence' has")
+        with self._autocast():
+            found = model.match(*_channels_last(batch))
+        return guided_loss(model, found, batch)
+
     def _predict(self, model: nn.Module, batch: Batch) -> Tensor:
-        form = torch.channels_last_3d
-        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
-            parameters = model(batch.fixed.contiguous(memory_format=form), batch.moving.contiguous(memory_format=form))
+        with self._autocast():
+            parameters: Tensor = model(*_channels_last(batch))
         return parameters.float()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32)
+
+
+def _channels_last(batch: Batch) -> tuple[Tensor, Tensor]:
+    form = torch.channels_last_3d
+    return batch.fixed.contiguous(memory_format=form), batch.moving.contiguous(memory_format=form)
+
+
+def seeded_model(stage: StageSettings, seed: int) -> nn.Module:
+    """Draw a stage's network from a seed, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_model(stage.model, stage.crop_shape, stage.crop_spacing_mm)
 
 
 def _paper_rate(top: float, done: float) -> float:

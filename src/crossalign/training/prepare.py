@@ -1,7 +1,7 @@
 """Banks from files or from the simulator: the only part of this room that reads images."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,17 +26,38 @@ class _Row:
     fixed: Image
     mask: Image
     moving: Image
+    moving_mask: Image | None
     center_mm: Tensor
     fixed_to_moving: Rigid
     surface_mm: Points
 
 
-def banks_from_manifest(manifest: str | os.PathLike[str], stage: StageSettings) -> tuple[Bank, Bank]:
-    """Read a manifest's train and val splits; raises ManifestError where one is missing, or a file's own error."""
+def banks_from_manifest(
+    manifest: str | os.PathLike[str], stage: StageSettings, patients: float = 1.0, seed: int = 0
+) -> tuple[Bank, Bank]:
+    """Read a manifest's train and val splits; raises ManifestError where one is missing, or a file's own error.
+
+    With `patients` below 1 only that share of the training patients is read, drawn by `pick_patients` from the seed.
+    """
     cases = read_manifest(manifest)
-    picked = [in_split(cases, split) for split in ("train", "val")]  # before minutes are spent on reading scans
-    train, val = (bank_from_cases((load_case(case) for case in split), stage) for split in picked)
-    return train, val
+    train, val = (in_split(cases, split) for split in ("train", "val"))  # before minutes are spent on reading scans
+    kept = [train[number] for number in pick_patients([case.patient for case in train], patients, seed)]
+    return (
+        bank_from_cases((load_case(case) for case in kept), stage),
+        bank_from_cases((load_case(case) for case in val), stage),
+    )
+
+
+def pick_patients(patients: Sequence[str], share: float, seed: int) -> list[int]:
+    """Return the numbers of the cases of a share of the patients (one at least), in order.
+
+    `patients` says whose each case is. The same seed's larger share holds all of its smaller one.
+    """
+    names = sorted(set(patients))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(names), generator=generator).tolist()
+    kept = {names[number] for number in order[: max(1, round(share * len(names)))]}
+    return [number for number, name in enumerate(patients) if name in kept]
 
 
 def banks_from_simulation(count: int, seed: int, stage: StageSettings) -> tuple[Bank, Bank]:
@@ -67,6 +88,7 @@ def _simulated(pairs: SimulatedPairs, number: int) -> LoadedCase:
         fixed=Image(pairs.fixed[number, 0], pairs.fixed_grid),
         moving=Image(pairs.moving[number, 0], pairs.moving_grid),
         fixed_mask=LabelMap((pairs.fixed_gland[number, 0] > 0.5).long(), pairs.fixed_grid),
+        moving_mask=LabelMap((pairs.moving_gland[number, 0] > 0.5).long(), pairs.moving_grid),
         fixed_to_moving=pairs.fixed_to_moving[number],
         surface_mm=pairs.surface_mm[number].double(),
     )
@@ -82,6 +104,9 @@ def _prepared(case: LoadedCase, stage: StageSettings) -> _Row:
         fixed=_canvas(scale_intensity(case.fixed), center, reach, step),
         mask=_canvas(case.fixed_mask.foreground(), center, reach, step),
         moving=_canvas(scale_intensity(case.moving), middle, reach + MOVING_MARGIN_MM, step),
+        moving_mask=None
+        if case.moving_mask is None
+        else _canvas(case.moving_mask.foreground(), middle, reach + MOVING_MARGIN_MM, step),
         center_mm=center,
         fixed_to_moving=case.fixed_to_moving,
         surface_mm=case.surface_mm[keep],
@@ -103,6 +128,14 @@ def _stack(rows: list[_Row], stage: StageSettings) -> Bank:
     def volumes(name: str) -> Tensor:
         return torch.stack([getattr(row, name).voxels for row in rows])[:, None].half()
 
+    def moving_masks() -> Tensor | None:
+        if all(row.moving_mask is None for row in rows):
+            return None
+        none = torch.full_like(rows[0].moving.voxels, -1.0)
+        return torch.stack([none if row.moving_mask is None else row.moving_mask.voxels for row in rows])[
+            :, None
+        ].half()
+
     def origins(name: str) -> Tensor:
         return torch.tensor([getattr(row, name).grid.origin_mm for row in rows])
 
@@ -117,4 +150,5 @@ def _stack(rows: list[_Row], stage: StageSettings) -> Bank:
         translation_mm=torch.stack([row.fixed_to_moving.translation_mm for row in rows]).float(),
         surface_mm=torch.stack([row.surface_mm for row in rows]).float(),
         spacing_mm=torch.tensor(stage.working_spacing_mm),
+        moving_mask=moving_masks(),
     )

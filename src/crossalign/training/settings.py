@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from crossalign.errors import InputError
 from crossalign.models import StageSettings
 
-LOSSES = ("sre", "parameters")
+LOSSES = ("auto", "sre", "parameters", "guided")
 SCHEDULES = ("cosine", "paper")
 LARGEST_SCALE = 0.6  # an axis is stretched by 1 +- 4/3 of it, and must not vanish
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -51,9 +51,11 @@ NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 class TrainingSettings:
     """One stage's training. The papers': loss `parameters`, schedule `paper`, rate 1e-3, batch 8, 19,800 steps.
 
-    `start_sre_mm` is the range of the starts: 0 to 20 mm for the first stage, 0 to 8 mm for the second. Validation
-    uses `val_starts` fixed starts a case. `average` is the decay of the running mean of the weights that is validated
-    and kept (0 keeps the weights themselves).
+    `start_sre_mm` is the range of the starts: 0 to 20 mm for the first stage, 0 to 8 mm for the second. The loss `auto`
+    is `guided` for a network that matches places, else `sre`. Validation uses `val_starts` fixed starts a case.
+    `average` is the decay of the running mean of the weights that is validated and kept (0 keeps the weights
+    themselves). `pretrained` names the extractors that the network starts from, if any, and `patients` is the share of
+    the training patients that is used: both are records, acted on by who makes the banks and the network.
     """
 
     stage: StageSettings = field(default_factory=StageSettings)
@@ -61,7 +63,7 @@ class TrainingSettings:
     batch: int = 16
     rate: float = 1e-3
     weight_decay: float = 1e-2
-    loss: str = "sre"
+    loss: str = "auto"
     schedule: str = "cosine"
     start_sre_mm: tuple[float, float] = (0.0, 20.0)
     val_starts: int = 5
@@ -70,6 +72,8 @@ class TrainingSettings:
     precision: str = "auto"
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    pretrained: str = ""
+    patients: float = 1.0
 
     def __post_init__(self) -> None:
         low, high = self.start_sre_mm
@@ -86,6 +90,8 @@ class TrainingSettings:
             raise InputError(
                 f"'weight_decay' must be 0 or more and 'seed' in [0, 2^31), got {self.weight_decay} and {self.seed}"
             )
+        if not 0 < self.patients <= 1:
+            raise InputError(f"'patients' is a share in (0, 1], got {self.patients}")
         self._check_choices()
 
     def _check_choices(self) -> None:

@@ -58,8 +58,7 @@ function startViewer(data, scans, table, ramp) {
   function drawAll() {
     waiting = false;
     for (const canvas of [...planeCanvases, ...smallCanvases]) {
-      const side = Math.max(1, Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)));
-      if (canvas.width !== side) canvas.width = canvas.height = side;
+      fitCanvas(canvas);
       drawPlane(canvas);
     }
     sayValues();
@@ -70,45 +69,7 @@ function startViewer(data, scans, table, ramp) {
     if (!waiting) { waiting = true; requestAnimationFrame(drawAll); }
   }
 
-  function moveTo(axis, index) {
-    position[axis] = Math.min(sizes[axis] - 1, Math.max(0, Math.round(index)));
-    redraw();
-  }
-
-  function moveToPointer(event) {
-    const canvas = event.currentTarget, plane = PLANES[canvas.dataset.plane], box = canvas.getBoundingClientRect();
-    const frame = frameOf(canvas, sizes, plane), unit = canvas.width / box.width;
-    const row = ((event.clientY - box.top) * unit - frame.top) / frame.scale - 0.5;
-    moveTo(plane.column, ((event.clientX - box.left) * unit - frame.left) / frame.scale - 0.5);
-    moveTo(plane.row, plane.flip ? sizes[plane.row] - 1 - row : row);
-  }
-
-  function onKey(event) {
-    const plane = PLANES[event.currentTarget.dataset.plane], down = plane.flip ? -1 : 1;
-    const moves = {
-      ArrowLeft: [plane.column, -1], ArrowRight: [plane.column, 1], ArrowUp: [plane.row, -down],
-      ArrowDown: [plane.row, down], PageUp: [plane.through, 1], PageDown: [plane.through, -1],
-    };
-    const move = moves[event.key];
-    if (!move || event.ctrlKey || event.altKey || event.metaKey) return;
-    event.preventDefault();
-    moveTo(move[0], position[move[0]] + move[1]);
-  }
-
-  for (const canvas of planeCanvases) {
-    const through = PLANES[canvas.dataset.plane].through;
-    const slider = viewer.querySelector(`[name="slice-${canvas.dataset.plane}"]`);
-    canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); moveToPointer(event); });
-    canvas.addEventListener("pointermove", (event) => { if (event.buttons & 1) moveToPointer(event); });
-    canvas.addEventListener("keydown", onKey);
-    canvas.addEventListener("wheel", (event) => {
-      if (event.ctrlKey || event.deltaY === 0) return;
-      event.preventDefault();
-      moveTo(through, position[through] - Math.sign(event.deltaY));
-    }, { passive: false });
-    slider.max = sizes[through] - 1;
-    slider.addEventListener("input", () => moveTo(through, Number(slider.value)));
-  }
+  linkPlanes(viewer, planeCanvases, sizes, position, redraw);
   viewer.addEventListener("input", redraw);
   document.getElementById("home").addEventListener("click", () => { position.splice(0, 3, ...data.start_voxel); redraw(); });
   const observer = new ResizeObserver(redraw);
@@ -126,18 +87,6 @@ function drawBar(ramp) {
   }
 }
 
-async function openViewer() {
-  if (typeof DecompressionStream === "undefined" || typeof OffscreenCanvas === "undefined") {
-    throw new Error("this browser is too old; use Chrome or Edge 80, Firefox 113, Safari 16.4, or newer");
-  }
-  const data = JSON.parse(document.getElementById("viewer-data").textContent);
-  const voxels = data.sizes.reduce((product, size) => product * size, 1);
+openPlanes(viewer, notice, async (data, voxels) => {
   startViewer(data, await unpackAll(data.scans, voxels), await unpack(data.table), await unpack(data.ramp));
-  notice.hidden = true;
-}
-
-openViewer().catch((error) => {
-  viewer.dataset.state = "failed";
-  notice.textContent = `The pictures cannot be shown: ${error.message}`;
 });
-window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));

@@ -10,7 +10,7 @@ const ticked = (name) => Boolean(control(name) && control(name).checked);
 
 function startViewer(data, scans, outlines) {
   const sizes = data.sizes, position = [...data.start_voxel];
-  let waiting = false, travelled = 0;
+  let waiting = false;
 
   const sliceOf = (volume, plane) => takeSlice(volume, sizes, plane, position[plane.through]);
   const onScreenRow = (plane) => (plane.flip ? sizes[plane.row] - 1 - position[plane.row] : position[plane.row]);
@@ -61,14 +61,9 @@ function startViewer(data, scans, outlines) {
     drawOutlines(context, frame, plane, scan === "fixed" ? ["fixed"] : ["fixed", scan], 1.1 * unit);
   }
 
-  function fit(canvas) {
-    const side = Math.max(1, Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)));
-    if (canvas.width !== side) canvas.width = canvas.height = side;
-  }
-
   function drawAll() {
     waiting = false;
-    [...planeCanvases, ...smallCanvases].forEach(fit);
+    [...planeCanvases, ...smallCanvases].forEach(fitCanvas);
     planeCanvases.forEach(drawPlane);
     smallCanvases.forEach(drawSmall);
     document.getElementById("place").textContent = position.map((index, axis) => placeName(axis, index, data)).join(", ");
@@ -85,42 +80,6 @@ function startViewer(data, scans, outlines) {
     if (!waiting) { waiting = true; requestAnimationFrame(drawAll); }
   }
 
-  function moveTo(axis, index) {
-    position[axis] = Math.min(sizes[axis] - 1, Math.max(0, Math.round(index)));
-    redraw();
-  }
-
-  function moveToPointer(event) {
-    const canvas = event.currentTarget, plane = PLANES[canvas.dataset.plane], box = canvas.getBoundingClientRect();
-    const frame = frameOf(canvas, sizes, plane), unit = canvas.width / box.width;
-    const row = ((event.clientY - box.top) * unit - frame.top) / frame.scale - 0.5;
-    moveTo(plane.column, ((event.clientX - box.left) * unit - frame.left) / frame.scale - 0.5);
-    moveTo(plane.row, plane.flip ? sizes[plane.row] - 1 - row : row);
-  }
-
-  function onPlaneKey(event) {
-    const plane = PLANES[event.currentTarget.dataset.plane], down = plane.flip ? -1 : 1;
-    const moves = {
-      ArrowLeft: [plane.column, -1], ArrowRight: [plane.column, 1],
-      ArrowUp: [plane.row, -down], ArrowDown: [plane.row, down],
-      PageUp: [plane.through, 1], PageDown: [plane.through, -1],
-    };
-    const move = moves[event.key];
-    if (!move || event.ctrlKey || event.altKey || event.metaKey) return;
-    event.preventDefault();
-    moveTo(move[0], position[move[0]] + move[1]);
-  }
-
-  function onWheel(event) {
-    if (event.ctrlKey || event.deltaY === 0) return; // with Ctrl the page zooms
-    event.preventDefault();
-    travelled += event.deltaMode === 0 ? event.deltaY : 40 * event.deltaY; // touchpads send many small parts
-    if (Math.abs(travelled) < 40) return;
-    const through = PLANES[event.currentTarget.dataset.plane].through;
-    moveTo(through, position[through] - Math.sign(travelled));
-    travelled = 0;
-  }
-
   function onKey(event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const other = (name, a, b) => { viewer.querySelector(`[name="${name}"][value="${chosen(name) === a ? b : a}"]`).checked = true; };
@@ -133,18 +92,7 @@ function startViewer(data, scans, outlines) {
     if (action) { action(); redraw(); }
   }
 
-  for (const canvas of planeCanvases) {
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      moveToPointer(event);
-    });
-    canvas.addEventListener("pointermove", (event) => { if (event.buttons & 1) moveToPointer(event); });
-    canvas.addEventListener("wheel", onWheel, { passive: false });
-    canvas.addEventListener("keydown", onPlaneKey);
-    const through = PLANES[canvas.dataset.plane].through, slider = viewer.querySelector(`[name="slice-${canvas.dataset.plane}"]`);
-    slider.max = sizes[through] - 1;
-    slider.addEventListener("input", () => moveTo(through, Number(slider.value)));
-  }
+  linkPlanes(viewer, planeCanvases, sizes, position, redraw);
   viewer.addEventListener("keydown", onKey);
   viewer.addEventListener("input", redraw);
   document.getElementById("home").addEventListener("click", () => { position.splice(0, 3, ...data.start_voxel); redraw(); });
@@ -153,18 +101,6 @@ function startViewer(data, scans, outlines) {
   redraw();
 }
 
-async function openViewer() {
-  if (typeof DecompressionStream === "undefined" || typeof OffscreenCanvas === "undefined") {
-    throw new Error("this browser is too old; use Chrome or Edge 80, Firefox 113, Safari 16.4, or newer");
-  }
-  const data = JSON.parse(document.getElementById("viewer-data").textContent);
-  const voxels = data.sizes.reduce((product, size) => product * size, 1);
+openPlanes(viewer, notice, async (data, voxels) => {
   startViewer(data, await unpackAll(data.scans, voxels), await unpackAll(data.outlines, voxels));
-  notice.hidden = true;
-}
-
-openViewer().catch((error) => {
-  viewer.dataset.state = "failed";
-  notice.textContent = `The pictures cannot be shown: ${error.message}`;
 });
-window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));

@@ -1,0 +1,89 @@
+"""Whole-process time and peak memory of `crossalign fuse` on a simulated 160 x 192 x 160 head: network beside wavelets.
+
+    python benchmarks/bench_fuse.py [--runs 3] [--threads 2]
+
+Start of Python, reading and writing included. The methods take turns in one run; times are ratios to the wavelets'.
+The network has to stay under 30 s on two free cores, and under 3 GB.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SHAPE, SPACING_MM, SEED = (160, 192, 160), 1.0, 7
+METHODS = ("dcfb-compact", "wavelet")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3, help="counted runs of each method, after one warm-up")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the computation")
+    parser.add_argument("--write-pair", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.write_pair:
+        write_pair(given.write_pair)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        measured = measure(Path(name), given.runs, given.threads)
+    print(f"fuse, {SHAPE} voxels (z, y, x), {given.threads} threads, {given.runs} runs each, median (whole process)")
+    base = statistics.median(wall for wall, _, _ in measured["wavelet"])
+    print(f"{'method':16}{'seconds':>9}{'to wavelet':>12}{'CPU s':>8}{'peak MiB':>10}")
+    for method, values in measured.items():
+        wall, processor = (statistics.median(value[k] for value in values) for k in (0, 1))
+        peak = max(value[2] for value in values)
+        print(f"{method:16}{wall:9.2f}{wall / base:12.2f}{processor:8.2f}{peak:10.0f}")
+
+
+def measure(folder: Path, runs: int, threads: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Run the methods in turn after a warm-up of each (none where `runs` is 1).
+
+    The pair is written by another process: a child's peak memory starts from its parent's, so this one stays small.
+    """
+    subprocess.run([sys.executable, __file__, "--write-pair", str(folder)], check=True)
+    measured: dict[str, list[tuple[float, float, float]]] = {method: [] for method in METHODS}
+    for number in range(runs + (runs > 1)):
+        for method, values in measured.items():
+            value = fuse(folder, method, threads)
+            if number or runs == 1:
+                values.append(value)
+    return measured
+
+
+def write_pair(folder: Path) -> None:
+    """Write an MRI and a PET of ellipsoids and noise: what is in the voxels does not change the time."""
+    import torch
+
+    from crossalign.geometry import Grid
+    from crossalign.images import Image, write_image
+
+    generator = torch.Generator().manual_seed(SEED)
+    axes = torch.meshgrid(*(torch.linspace(-1.2, 1.2, n) for n in SHAPE), indexing="ij")
+    radius = sum(axis.square() for axis in axes).sqrt()
+    grid = Grid.centered((0.0, 0.0, 0.0), SHAPE, (SPACING_MM,) * 3)
+    for name, edges in (("mri", (1.0, 0.9, 0.6)), ("pet", (0.95, 0.8, 0.5))):
+        head = sum((radius < edge).float() * (number + 1) for number, edge in enumerate(edges))
+        noisy = head + 0.1 * torch.rand(SHAPE, generator=generator)
+        write_image(Image(noisy, grid), folder / f"{name}.nii.gz")
+
+
+def fuse(folder: Path, method: str, threads: int) -> tuple[float, float, float]:
+    """Run the command in a process of its own; return its wall and CPU seconds and its peak memory (MiB)."""
+    words = [sys.executable, "-m", "crossalign", "fuse", str(folder / "mri.nii.gz"), str(folder / "pet.nii.gz")]
+    words += ["--method", method, "-o", str(folder / "fused.nii.gz"), "--overwrite", "--device", "cpu"]
+    began = time.perf_counter()
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    _, status, usage = os.wait4(os.posix_spawn(sys.executable, words, environment, file_actions=quiet), 0)
+    if status:
+        raise SystemExit(f"crossalign fuse failed with status {os.waitstatus_to_exitcode(status)}")
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Does contrastive pre-training help? Val SRE with and without it, at shares of the training patients.
+
+    python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 150] [--pretrain-steps 150]
+
+For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them and one
+that does not, all on the same patients (drawn by the seed), crop 32^3 at 2.5 mm. Every run goes on where it was cut
+off, and finished runs are not repeated: call it again after an interruption. Writes `study.csv` (a row a run),
+`study.md` (the tables) and the runs' folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossalign.cases import in_split, read_manifest
+from crossalign.errors import CrossalignError
+from crossalign.evaluation.statistics import paired_p_values
+from crossalign.models import StageSettings
+from crossalign.models.pretrained import load_extractors
+from crossalign.output import whole_file
+from crossalign.training import Augmentation, Bank, TrainingSettings, train_stage
+from crossalign.training.prepare import banks_from_manifest, pick_patients
+from crossalign.training.pretrain import PretrainTask, pretrain, pretrained_model
+from crossalign.training.pretrain_settings import PretrainSettings
+
+SHARES, SEEDS = (0.25, 0.5, 1.0), (0, 1, 2)
+STAGE = StageSettings("attention-reg")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One share and seed: val SRE (mm) without and with pre-training, and retrieval (shares) around pre-training."""
+
+    share: float
+    seed: int
+    patients: int
+    pairs: int
+    start_mm: float
+    without_mm: float
+    with_mm: float
+    top1_before: float
+    top1: float
+    top5: float
+    chance1: float
+    chance5: float
+    stranger1: float
+    features_top1_before: float
+    features_top1: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained on, and for how long."""
+
+    train: Bank
+    val: Bank
+    patients: list[str]
+    folder: Path
+    training: TrainingSettings
+    pretraining: PretrainSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing of the study; write its tables after each run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path, help="CSV of the cases, train and val")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the study; one cut off goes on")
+    parser.add_argument(
+        "--banks", type=Path, nargs=2, metavar=("TRAIN", "VAL"), help="banks prepared from the manifest"
+    )
+    parser.add_argument("--steps", type=int, default=150, help="steps of each training")
+    parser.add_argument("--pretrain-steps", type=int, default=150, help="steps of each pre-training")
+    parser.add_argument("--mirror", default="y", help="axes that augmentation flips (y: see docs/experiments.md)")
+    given = parser.parse_args(arguments)
+    try:
+        run(prepare(given), given.output)
+    except CrossalignError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def prepare(given: argparse.Namespace) -> Study:
+    """Read or make the banks once, and lay down the settings."""
+    given.output.mkdir(parents=True, exist_ok=True)
+    paths = given.banks or [given.output / f"bank_{split}.safetensors" for split in ("train", "val")]
+    if not all(path.is_file() for path in paths):
+        for bank, path in zip(banks_from_manifest(given.manifest, STAGE), paths, strict=True):
+            bank.save(path, overwrite=True)
+    train, val = (Bank.load(path) for path in paths)
+    patients = [case.patient for case in in_split(read_manifest(given.manifest), "train")]
+    varied = Augmentation(mirror=given.mirror)
+    training = TrainingSettings(
+        STAGE, given.steps, val_every=max(1, given.steps // 3), val_starts=3, augmentation=varied
+    )
+    pretraining = PretrainSettings(
+        STAGE, given.pretrain_steps, val_every=max(1, given.pretrain_steps // 3), augmentation=varied
+    )
+    return Study(train, val, patients, given.output, training, pretraining)
+
+
+def run(study: Study, folder: Path) -> None:
+    """Go through seeds and shares, seeds outermost, so that an unfinished study has whole rounds."""
+    rows: list[Row] = []
+    for seed in SEEDS:
+        for share in SHARES:
+            rows.append(compare(study, share, seed))
+            write(rows, folder)
+            print(rows[-1], flush=True)
+
+
+def compare(study: Study, share: float, seed: int) -> Row:
+    """Pre-train, and train with and without, on one share of the patients."""
+    torch.set_num_threads(1)
+    kept = pick_patients(study.patients, share, seed)
+    train = study.train.take(torch.tensor(kept))
+    place = study.folder / f"seed{seed}-share{round(share * 100)}"
+    before = replace(study.pretraining, seed=seed, patients=share)
+    made = pretrain(train, study.val, before, place / "pretrain")
+    weights = load_extractors(made.best)
+    plain = replace(study.training, seed=seed, patients=share)
+    started = replace(plain, pretrained=weights.digest())
+    without = train_stage(train, study.val, plain, place / "without")
+    model = pretrained_model(weights, STAGE, seed)
+    along = train_stage(train, study.val, started, place / "with", initial=model)
+    task = PretrainTask(train, study.val, before)
+    found = json.loads(weights.notes["retrieval"])
+    return Row(
+        share, seed, len({study.patients[number] for number in kept}), len(kept),
+        without.start_sre_mm, without.best_sre_mm, along.best_sre_mm,
+        made.before.top1, found["top1"], found["top5"], found["chance1"], found["chance5"], found["stranger1"],
+        task.retrieval(task.fresh_model().eval(), raw=True).top1,
+        json.loads(weights.notes["retrieval_of_features"])["top1"],
+    )  # fmt: skip
+
+
+def write(rows: list[Row], folder: Path) -> None:
+    """Write the rows and the tables."""
+    with whole_file(folder / "study.csv", overwrite=True) as partial, partial.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(asdict(rows[0])), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    with whole_file(folder / "study.md", overwrite=True) as partial:
+        partial.write_text("\n".join([*sre_table(rows), "", *retrieval_table(rows), ""]), encoding="utf-8")
+
+
+def sre_table(rows: list[Row]) -> list[str]:
+    """Return the table of val SRE: mean and sd over seeds, their difference, and the paired tests."""
+    lines = [
+        "| patients | n (seeds) | start, mm | without, mm | with, mm | with - without, mm | paired t p | Wilcoxon p |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    groups = [(f"{share:.0%}", [row for row in rows if row.share == share]) for share in SHARES]
+    for name, group in [*groups, ("all", rows)]:
+        if not group:
+            continue
+        without, along = (np.array([getattr(row, key) for row in group]) for key in ("without_mm", "with_mm"))
+        t_p, wilcoxon_p = paired_p_values(along, without)
+        start = statistics.mean(row.start_mm for row in group)
+        cells = [name, str(len(group)), f"{start:.2f}", spread(without), spread(along), spread(along - without)]
+        lines.append(f"| {' | '.join([*cells, f'{t_p:.3f}', f'{wilcoxon_p:.3f}'])} |")
+    return lines
+
+
+def retrieval_table(rows: list[Row]) -> list[str]:
+    """Return the table of retrieval before and after, mean and sd over seeds, in %."""
+    lines = [
+        "| patients | top-1 before | after | another case | chance | top-5 after | chance | features before | after |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    keys = ("top1_before", "top1", "stranger1", "chance1", "top5", "chance5", "features_top1_before", "features_top1")
+    for share in SHARES:
+        group = [row for row in rows if row.share == share]
+        if group:
+            cells = [spread(np.array([getattr(row, key) for row in group]) * 100, 1) for key in keys]
+            lines.append(f"| {share:.0%} | {' | '.join(cells)} |")
+    return lines
+
+
+def spread(values: "np.ndarray[tuple[int], np.dtype[np.float64]]", digits: int = 2) -> str:
+    """Write mean and sd."""
+    mean = f"{values.mean():.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} +- {values.std(ddof=1):.{digits}f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

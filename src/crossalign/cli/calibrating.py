@@ -1,0 +1,47 @@
+"""`crossalign calibrate`: from a table of registrations whose answer is known to an expected error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from crossalign.cli.options import Outcome
+from crossalign.cli.running import parse_run
+from crossalign.errors import InputError
+from crossalign.evaluation.calibration import fit_calibration, judge_calibration, read_doubts, report_lines
+from crossalign.models import load_stage
+from crossalign.models.cascade_settings import store_settings, stored_settings
+from crossalign.output import check_output
+
+
+@dataclass(frozen=True)
+class CalibrateRequest:
+    """The options of `crossalign calibrate`; `weights` are files joined with +, the last of which is copied."""
+
+    table: Path
+    method: str | None = None
+    threshold_mm: float | None = None
+    keep: float = 0.8
+    judge: Path | None = None
+    weights: str | None = None
+    run: str = ""
+    output: Path | None = None
+    overwrite: bool = False
+
+
+def run_calibrate(request: CalibrateRequest) -> Outcome:
+    """Fit, judge, and on request write the last stage anew with the settings in it. Raises CrossalignError."""
+    if (request.weights is None) != (request.output is None):
+        raise InputError("--weights and --output belong together: the stage to calibrate, and the file to write")
+    if request.output is not None:
+        check_output(request.output, request.overwrite)
+    calibration = fit_calibration(read_doubts(request.table, request.method), request.threshold_mm, request.keep)
+    judged = request.judge or request.table
+    lines = report_lines(judge_calibration(calibration, read_doubts(judged, request.method)))
+    lines.insert(0, f"fitted on {request.table}, judged on {judged}")
+    if request.weights is not None and request.output is not None:
+        stages = [load_stage(Path(part)) for part in request.weights.split("+")]
+        settings = replace(parse_run(request.run, stored_settings(stages)), calibration=calibration)
+        store_settings(stages[-1], settings, len(stages), request.output, request.overwrite)
+        lines.append(f"wrote    {request.output} (the last stage, with: {settings.text()})")
+    return Outcome(tuple(lines))

@@ -1,0 +1,188 @@
+"""`crossalign explain`: a pair, a start and trained weights in; maps, tables and a report out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from crossalign.cases.case import read_landmarks
+from crossalign.cli.options import Outcome, check_apart, pick_device, read_start
+from crossalign.errors import InputError, OutputError
+from crossalign.explanation import Explanation, explain
+from crossalign.explanation.files import (
+    PARAMETER_TABLE,
+    check_point_names,
+    tables,
+    volumes,
+    write_table,
+    write_volume,
+)
+from crossalign.images import check_output, read_image, read_label_map, read_points, whole_files
+from crossalign.registration import Cascade, Problem
+from crossalign.registration.named import default_method_name, named_method
+from crossalign.types import Vector
+
+REPORT, FIGURE = "report.html", "figure.png"
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """The options of `crossalign explain`; `method` None is the default method, `points` are texts such as 1,2,3."""
+
+    fixed: Path
+    moving: Path
+    initial: str
+    output: Path
+    method: str | None = None
+    fixed_mask: Path | None = None
+    points: tuple[str, ...] = ()
+    point_names: tuple[str, ...] = ()
+    landmarks: Path | None = None
+    steps: int = 32
+    figure: bool = False
+    device: str = "auto"
+    overwrite: bool = False
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Every file that is read."""
+        start = None if self.initial in ("center", "mask-center") else Path(self.initial)
+        paths = (self.fixed, self.moving, self.fixed_mask, self.landmarks, start)
+        return tuple(path for path in paths if path is not None)
+
+
+def run_explain(request: ExplainRequest) -> Outcome:
+    """Explain one pair and write all of it into the folder, or nothing. Raises CrossalignError."""
+    points = _points(request)
+    _check_folder(request)
+    cascade = _cascade(request)
+    problem = _problem(request)
+    explanation = explain(problem, cascade, points, request.steps)
+    with _made(request.output):
+        names = _write(request, explanation)
+    return Outcome(tuple(_lines(request, explanation, len(names))), explanation.warnings)
+
+
+def parse_point(text: str) -> Vector:
+    """Read X,Y,Z in mm, (3,), float64; raises InputError."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
+        raise InputError(f"--point '{text}': expected three numbers X,Y,Z in mm, LPS, such as --point=-12.5,40,8")
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def _points(request: ExplainRequest) -> dict[str, Vector]:
+    """Gather the points by name: those typed are called p1, p2, ..."""
+    if request.point_names and request.landmarks is None:
+        raise InputError("--point-name needs --landmarks: name the CSV file that holds the point")
+    if request.landmarks is not None and not request.point_names:
+        raise InputError("--landmarks needs --point-name: say which of its points to follow")
+    found = [(f"p{number}", parse_point(text)) for number, text in enumerate(request.points, start=1)]
+    known = {} if request.landmarks is None else _landmarks(request.landmarks)
+    for name in request.point_names:
+        if name not in known:
+            raise InputError(f"no landmark is called '{name}': the file holds {', '.join(known) or 'none'}")
+        found.append((name, known[name]))
+    check_point_names([name for name, _ in found])
+    return dict(found)
+
+
+def _landmarks(path: Path) -> dict[str, Vector]:
+    """Read the fixed points of a landmark file: pairs as a manifest's, or a points file of the fixed image."""
+    try:
+        header = path.read_text(encoding="utf-8-sig").partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a CSV file in UTF-8: {error}") from error
+    if header.count(",") == 6:
+        pairs = read_landmarks(path)
+        return {} if pairs is None else dict(zip(pairs.names, pairs.fixed_mm, strict=True))
+    points = read_points(path)
+    if points.frame == "moving":
+        raise InputError(f"{path.name}: holds points of the moving image, expected those of the fixed image")
+    return dict(zip(points.names, points.points_mm, strict=True))
+
+
+def _check_folder(request: ExplainRequest) -> None:
+    """Raise OutputError where the folder, or the files that are always in it, cannot be written."""
+    folder = request.output
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, expected a folder")
+    always = [folder / name for name in (REPORT, PARAMETER_TABLE, *([FIGURE] if request.figure else []))]
+    check_apart(always, request.inputs())
+    if not folder.exists():
+        check_output(folder)
+        return
+    for path in always:
+        check_output(path, request.overwrite)
+
+
+def _cascade(request: ExplainRequest) -> Cascade:
+    name = request.method or default_method_name()
+    method = named_method(name, pick_device(request.device))
+    if not isinstance(method, Cascade):
+        raise InputError(f"'{name}' has no network to explain: give trained weights (crossalign models lists them)")
+    return method
+
+
+def _problem(request: ExplainRequest) -> Problem:
+    fixed, moving = read_image(request.fixed), read_image(request.moving)
+    mask = None if request.fixed_mask is None else read_label_map(request.fixed_mask)
+    return Problem(fixed, moving, read_start(request.initial, fixed, moving, mask), mask)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make the folder where it is missing, and take it away again where nothing came to lie in it."""
+    fresh = not folder.exists()
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        if fresh:
+            folder.rmdir()
+        raise
+
+
+def _write(request: ExplainRequest, explanation: Explanation) -> tuple[str, ...]:
+    from crossalign.report.explanation_figure import write_explanation_figure  # slow to import
+    from crossalign.report.explanation_page import write_explanation_report
+
+    images, rows = volumes(explanation), tables(explanation)
+    names = (*images, *rows, REPORT, *([FIGURE] if request.figure else []))
+    paths = [request.output / name for name in names]
+    check_apart(paths, request.inputs())
+    with whole_files(paths, request.overwrite) as partials:
+        places = dict(zip(names, partials, strict=True))
+        for name, image in images.items():
+            write_volume(image, places[name])
+        for name, table in rows.items():
+            write_table(table, places[name])
+        write_explanation_report(places[REPORT], explanation, overwrite=True)
+        if request.figure:
+            write_explanation_figure(places[FIGURE], explanation, overwrite=True)
+    return names
+
+
+def _lines(request: ExplainRequest, explanation: Explanation, count: int) -> list[str]:
+    lines = [f"method   {explanation.result.method}"]
+    for stage in explanation.stages:
+        values = ", ".join(f"{one.name} {one.value:+.2f}" for one in stage.parameters)
+        lines.append(f"stage {stage.view.number}  {values} (mm, degrees)")
+        for look in stage.looks:
+            target = look.looks_at_mm if look.matched_mm is None else look.matched_mm
+            words = "looks at" if look.matched_mm is None else "matches"
+            place = ", ".join(f"{value:.1f}" for value in target.tolist())
+            lines.append(f"         {look.name} {words} ({place}) mm of the moving image")
+    lines.append(f"wrote    {count} files into {request.output}")
+    lines.append(f"report   {request.output / REPORT}")
+    return lines

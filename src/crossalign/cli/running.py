@@ -1,0 +1,38 @@
+"""How a network cascade is run, as the options of commands spell it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from crossalign.errors import InputError
+from crossalign.models.cascade_settings import CascadeSettings, GridSearch
+from crossalign.registration import Cascade, Method
+
+NUMBERS = {"starts": int, "spread_mm": float, "seed": int, "max_passes": int, "tolerance_mm": float}
+SEARCH = "search"
+
+
+def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
+    """Change settings as `starts=8,max_passes=5,search=on` says; raises InputError."""
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name == SEARCH and value in ("on", "off"):
+            settings = replace(settings, search=(settings.search or GridSearch()) if value == "on" else None)
+            continue
+        try:
+            settings = replace(settings, **{name: NUMBERS[name](value)})
+        except (KeyError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            names = ", ".join(f"{name}=NUMBER" for name in NUMBERS)
+            raise InputError(f"cannot read '{part}': expected {names} or search=on (or off)") from error
+    return settings
+
+
+def with_run(method: Method, text: str | None) -> Method:
+    """Run a cascade otherwise than its weights say; raises InputError for a method that is none."""
+    if not text:
+        return method
+    if not isinstance(method, Cascade):
+        raise InputError(f"'{method.name}' is no network: {text} says how networks are run")
+    return replace(method, run=parse_run(text, method.run))

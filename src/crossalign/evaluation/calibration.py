@@ -1,0 +1,191 @@
+"""Fitting what a cascade knows of its own error to the true SRE, on registrations whose answer is known."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossalign.errors import InputError
+from crossalign.evaluation.statistics import Values, rank_correlation
+from crossalign.models.cascade_settings import Calibration
+
+FEWEST = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Doubts:
+    """True SRE and what a method knew of it, one value for each registration, mm; a column that is absent is None."""
+
+    sre_mm: Values
+    dispersion_mm: Values | None
+    network_mm: Values | None
+
+    def __post_init__(self) -> None:
+        if len(self.sre_mm) < FEWEST:
+            raise InputError(f"a calibration needs {FEWEST} registrations or more, got {len(self.sre_mm)}")
+        if self.dispersion_mm is None and self.network_mm is None:
+            raise InputError(
+                "these registrations tell nothing of their own error: run them from several starts, or with a network "
+                "that expects its own error"
+            )
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Registrations whose expected SRE is alike: how many, and the means of expected and true SRE, mm."""
+
+    count: int
+    expected_mm: float
+    true_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationReport:
+    """A calibration and what it is worth on the registrations that it is judged by.
+
+    `coverage` and `risk_mm` are the curve of the mean true SRE of the registrations kept, when those with the lowest
+    expected SRE are kept first.
+    """
+
+    calibration: Calibration
+    rank_correlation: float
+    reliability: tuple[Reliability, ...]
+    coverage: Values
+    risk_mm: Values
+    kept_sre_mm: float
+    flagged_sre_mm: float
+
+
+def read_doubts(path: str | os.PathLike[str], method: str | None = None) -> Doubts:
+    """Read the table of `crossalign evaluate`; rows that failed do not count. Raises InputError.
+
+    `method` chooses one where the table has several.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if not row.get("error")]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table: {error}") from error
+    if not rows or not {"method", "sre_mm", "dispersion_mm", "network_sre_mm"} <= set(rows[0]):
+        raise InputError(f"{path}: no registrations in it: give the table that `crossalign evaluate -o` wrote")
+    names = sorted({row["method"] for row in rows})
+    if method is None and len(names) > 1:
+        raise InputError(f"{path}: holds several methods, choose one with --method: {', '.join(names)}")
+    chosen = [row for row in rows if row["method"] == (method or names[0])]
+    if not chosen:
+        raise InputError(f"{path}: no method is called '{method}': there are {', '.join(names)}")
+    try:
+        columns = [_column(chosen, name) for name in ("sre_mm", "dispersion_mm", "network_sre_mm")]
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    if columns[0] is None:
+        raise InputError(f"{path}: the column sre_mm has empty cells")
+    return Doubts(columns[0], columns[1], columns[2])
+
+
+def fit_calibration(doubts: Doubts, threshold_mm: float | None = None, keep: float = 0.8) -> Calibration:
+    """Fit expected SRE = base + slope * dispersion + slope * network's expectation, by least squares, slopes >= 0.
+
+    `threshold_mm` None takes the expected SRE under which the share `keep` of these registrations lies. Raises
+    InputError.
+    """
+    from scipy.optimize import lsq_linear
+
+    if not 0 < keep <= 1:
+        raise InputError(f"the share to keep lies in (0, 1], got {keep}")
+    nothing = np.zeros_like(doubts.sre_mm)
+    known = (doubts.dispersion_mm, doubts.network_mm)
+    columns = np.stack([np.ones_like(nothing), *(nothing if c is None else c for c in known)], axis=1)
+    if not np.isfinite(columns).all() or not np.isfinite(doubts.sre_mm).all():
+        raise InputError("a calibration needs finite numbers: leave out the registrations without them")
+    fit = lsq_linear(columns, doubts.sre_mm, bounds=([-np.inf, 0, 0], np.inf), method="bvls")
+    base, dispersion, network = (float(value) for value in fit.x)
+    draft = Calibration(base, _flat(dispersion), _flat(network), 1.0)
+    limit = float(np.quantile(expected_mm(draft, doubts), keep)) if threshold_mm is None else threshold_mm
+    return Calibration(draft.base_mm, draft.per_dispersion, draft.per_network, limit)
+
+
+def expected_mm(calibration: Calibration, doubts: Doubts) -> Values:
+    """Return the expected SRE of each registration, mm; raises InputError where a column that it needs is absent."""
+    n = len(doubts.sre_mm)
+    rows = zip(_listed(doubts.dispersion_mm, n), _listed(doubts.network_mm, n), strict=True)
+    values = [calibration.expected_sre_mm(dispersion, network) for dispersion, network in rows]
+    if None in values:
+        raise InputError("this calibration needs a dispersion or a network's expectation that the table has not")
+    return np.array(values, dtype=np.float64)
+
+
+def judge_calibration(calibration: Calibration, doubts: Doubts, bins: int = 5) -> CalibrationReport:
+    """Measure a calibration on registrations whose answer is known, best on others than it was fitted on."""
+    expected = expected_mm(calibration, doubts)
+    kept = expected <= calibration.threshold_mm
+    coverage, risk = risk_coverage(expected, doubts.sre_mm)
+    return CalibrationReport(
+        calibration=calibration,
+        rank_correlation=rank_correlation(expected, doubts.sre_mm),
+        reliability=reliability_table(expected, doubts.sre_mm, bins),
+        coverage=coverage,
+        risk_mm=risk,
+        kept_sre_mm=_mean(doubts.sre_mm[kept]),
+        flagged_sre_mm=_mean(doubts.sre_mm[~kept]),
+    )
+
+
+def reliability_table(expected: Values, true: Values, bins: int = 5) -> tuple[Reliability, ...]:
+    """Split registrations by expected SRE into `bins` of equal size (fewer where there are not so many)."""
+    order = np.argsort(expected, kind="stable")
+    groups = [group for group in np.array_split(order, bins) if len(group)]
+    return tuple(Reliability(len(g), float(expected[g].mean()), float(true[g].mean())) for g in groups)
+
+
+def risk_coverage(expected: Values, true: Values) -> tuple[Values, Values]:
+    """Return the coverage (n,), 1/n to 1, and the mean true SRE (n,) of the registrations with the least expected."""
+    order = np.argsort(expected, kind="stable")
+    counts = np.arange(1, len(order) + 1, dtype=np.float64)
+    return counts / len(order), np.cumsum(true[order]) / counts
+
+
+def report_lines(report: CalibrationReport, shares: Sequence[float] = (0.25, 0.5, 0.75, 1.0)) -> list[str]:
+    """Say in lines of text what a calibration is and what it is worth."""
+    c = report.calibration
+    lines = [
+        f"expected SRE = {c.base_mm:.3f} mm + {c.per_dispersion:.3f} x dispersion + {c.per_network:.3f} x network",
+        f"trusted up to {c.threshold_mm:.2f} mm: kept {_mm(report.kept_sre_mm)}, flagged {_mm(report.flagged_sre_mm)}",
+        f"rank correlation with the true SRE: {report.rank_correlation:.3f}",
+        "reliability (n, expected, true):",
+        *(f"  {r.count:5d}  {r.expected_mm:6.2f} mm  {r.true_mm:6.2f} mm" for r in report.reliability),
+        "mean true SRE of the share kept:",
+    ]
+    n = len(report.coverage)
+    return lines + [f"  {share:4.0%}  {report.risk_mm[max(0, math.ceil(share * n) - 1)]:6.2f} mm" for share in shares]
+
+
+def _column(rows: Sequence[dict[str, str]], name: str) -> Values | None:
+    cells = [row[name] or "" for row in rows]
+    if not all(cells):
+        if any(cells):
+            raise ValueError(f"the column {name} is filled in some rows and empty in others")
+        return None
+    return np.array([float(cell) for cell in cells])
+
+
+def _listed(values: Values | None, count: int) -> Sequence[float | None]:
+    return [None] * count if values is None else values.tolist()
+
+
+def _flat(slope: float) -> float:
+    return slope if slope > 1e-9 else 0.0
+
+
+def _mean(values: Values) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _mm(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.2f} mm"

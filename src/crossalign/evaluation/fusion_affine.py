@@ -1,0 +1,127 @@
+"""Affine refinement of a rigid alignment, for a template of another head's size and shape; by SimpleITK."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from crossalign.errors import InputError, TransformError
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import Image, LabelMap, check_transform_output, scale_intensity, whole_file
+from crossalign.images.files import to_sitk
+from crossalign.types import Points
+
+LARGEST_STRETCH = 1.5  # beyond it, or under its inverse, no two grown-up heads differ: the optimiser has gone astray
+BINS, SAMPLES, SEED = 32, 60_000, 1
+SHRINK, SMOOTHING_MM = (2, 1), (4.0, 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """An affine transform p -> matrix p + shift of points in mm (LPS), float64, named by its direction."""
+
+    matrix: Tensor
+    shift_mm: Tensor
+
+    @staticmethod
+    def of(rigid: Rigid) -> Affine:
+        """Take a rigid transform as an affine one."""
+        return Affine(rigid.rotation.double(), rigid.translation_mm.double())
+
+    def apply(self, points_mm: Points) -> Points:
+        """Map points (n, 3), mm."""
+        return points_mm.double() @ self.matrix.T + self.shift_mm
+
+    def after(self, first: Affine) -> Affine:
+        """Compose: `first`, then this one."""
+        return Affine(self.matrix @ first.matrix, self.matrix @ first.shift_mm + self.shift_mm)
+
+    def stretches(self) -> tuple[float, ...]:
+        """Return the three factors by which it stretches, largest first."""
+        return tuple(float(value) for value in torch.linalg.svdvals(self.matrix))
+
+
+def refine_affine(fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mask: LabelMap | None = None) -> Affine:
+    """Climb Mattes mutual information over twelve parameters, from a rigid start; fixed points to moving points.
+
+    One thread and a fixed seed: the same images give the same answer. Raises TransformError where the images share
+    nothing to climb, and where the answer stretches by more than 1.5 or shrinks by as much.
+    """
+    images = [to_sitk(scale_intensity(image).voxels.numpy(), image.grid) for image in (fixed, moving)]
+    affine = sitk.AffineTransform(3)
+    affine.SetCenter(fixed.grid.center_mm().tolist())
+    start = _itk(Affine.of(fixed_to_moving))
+    registration = _registration(fixed, fixed_mask)
+    registration.SetMovingInitialTransform(start)  # ITK applies it after the one that is looked for
+    registration.SetInitialTransform(affine, inPlace=True)
+    try:
+        registration.Execute(*images)
+    except RuntimeError as error:
+        raise TransformError(f"{moving.name}: no affine transform to {fixed.name} was found: {error}") from error
+    found = Affine.of(fixed_to_moving).after(_linear(affine))
+    largest, *_, smallest = found.stretches()
+    if largest > LARGEST_STRETCH or smallest < 1 / LARGEST_STRETCH:
+        raise TransformError(
+            f"{moving.name}: the affine transform to {fixed.name} stretches by {smallest:.2f} to {largest:.2f}, "
+            f"expected {1 / LARGEST_STRETCH:.2f} to {LARGEST_STRETCH:.2f}: leave --affine out, or look at the images"
+        )
+    return found
+
+
+def resampled_affine(image: Image, grid: Grid, grid_to_image: Affine) -> Image:
+    """Bring an image onto a grid (trilinear) through a transform from its points to the image's; its minimum beyond."""
+    voxels = image.voxels.numpy()
+    reference = sitk.Image(grid.shape[::-1], sitk.sitkUInt8)
+    reference.SetSpacing(grid.spacing_mm)
+    reference.SetOrigin(grid.origin_mm)
+    reference.SetDirection([value for row in grid.direction for value in row])
+    moved = sitk.Resample(
+        to_sitk(voxels, image.grid), reference, _itk(grid_to_image), sitk.sitkLinear, float(voxels.min())
+    )
+    return Image(torch.from_numpy(sitk.GetArrayFromImage(moved)), grid, image.name)
+
+
+def write_affine(affine: Affine, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write it as an ITK `AffineTransform` text file (.tfm or .txt). Raises OutputError."""
+    check_transform_output(path, overwrite)
+    if not bool(affine.matrix.isfinite().all() & affine.shift_mm.isfinite().all()):
+        raise InputError("expected a finite transform")
+    with whole_file(path, overwrite) as partial:
+        sitk.WriteTransform(_itk(affine), str(partial))
+
+
+def _registration(fixed: Image, fixed_mask: LabelMap | None) -> sitk.ImageRegistrationMethod:
+    registration = sitk.ImageRegistrationMethod()
+    registration.SetNumberOfThreads(1)
+    registration.SetMetricAsMattesMutualInformation(BINS)
+    registration.SetMetricSamplingStrategy(registration.RANDOM)
+    if fixed_mask is not None:
+        registration.SetMetricFixedMask(to_sitk(fixed_mask.labels.numpy().astype("uint8"), fixed_mask.grid))
+    sizes = [max(1.0, fixed.voxels.numel() / factor**3) for factor in SHRINK]
+    registration.SetMetricSamplingPercentagePerLevel([min(1.0, SAMPLES / size) for size in sizes], SEED)
+    registration.SetInterpolator(sitk.sitkLinear)
+    registration.SetOptimizerAsRegularStepGradientDescent(learningRate=1.0, minStep=0.01, numberOfIterations=100)
+    registration.SetOptimizerScalesFromPhysicalShift()
+    registration.SetShrinkFactorsPerLevel(SHRINK)
+    registration.SetSmoothingSigmasPerLevel(SMOOTHING_MM)
+    registration.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    return registration
+
+
+def _itk(affine: Affine) -> sitk.AffineTransform:
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(affine.matrix.flatten().tolist())
+    transform.SetTranslation(affine.shift_mm.tolist())
+    return transform
+
+
+def _linear(transform: sitk.AffineTransform) -> Affine:
+    matrix = torch.tensor(transform.GetMatrix(), dtype=torch.float64).reshape(3, 3)
+    center, shift = (
+        torch.tensor(values, dtype=torch.float64) for values in (transform.GetCenter(), transform.GetTranslation())
+    )
+    return Affine(matrix, center - matrix @ center + shift)

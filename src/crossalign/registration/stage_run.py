@@ -1,0 +1,102 @@
+"""Running one stage: from several starts as one batch, again and again until it stands still."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from crossalign.geometry import Rigid, mean_displacement_mm
+from crossalign.models import Stage
+from crossalign.models.cascade_settings import CascadeSettings, ExpectsError
+from crossalign.registration.crops import Canvases
+from crossalign.registration.ensemble import average_rigid, perturbed_starts
+from crossalign.registration.problem import Problem, Step
+from crossalign.types import Distances, Parameters, Points, Vector, Volume
+
+BATCH_VOXELS = 2**20  # of one crop each: 32 starts at 32^3 voxels; attention on larger crops needs the memory
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One problem as stages see it: its crops, the crops' centre (3,), and the points (n, 3) distances are told at."""
+
+    problem: Problem
+    canvases: Canvases
+    center_mm: Vector
+    points_mm: Points
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Where a stage arrived from each of b starts, fixed to moving, and the SRE (b,), mm, that it expects there."""
+
+    transforms: Rigid
+    network_sre_mm: Distances | None
+
+
+@dataclass(frozen=True, eq=False)
+class StageRun:
+    """The passes of one stage, the scatter and the network's expectation (mm) of the last, and what to warn of."""
+
+    steps: tuple[Step, ...]
+    dispersion_mm: float | None
+    network_sre_mm: float | None
+    warnings: tuple[str, ...]
+
+
+def run_stage(scene: Scene, stage: Stage, start: Rigid, settings: CascadeSettings, title: str) -> StageRun:
+    """Run a stage from `start` until it moves the points by less than the tolerance, or its passes are used up."""
+    current, steps, run = start, [], StageRun((), None, None, ())
+    moved_mm = 0.0
+    for number in range(1, settings.max_passes + 1):
+        began = time.perf_counter()
+        answers, found, dispersion = _pass(scene, stage, current, settings)
+        network = answers.network_sre_mm
+        name = title if settings.max_passes == 1 else f"{title}, pass {number}"
+        steps.append(Step(name, found, time.perf_counter() - began))
+        run = StageRun(tuple(steps), dispersion, None if network is None else float(network.mean()), ())
+        moved_mm = float(mean_displacement_mm(current, found, scene.points_mm))
+        current = found
+        if settings.max_passes > 1 and moved_mm < settings.tolerance_mm:
+            return run
+    if settings.max_passes == 1:
+        return run
+    warning = f"{title} did not settle in {settings.max_passes} passes: the last one still moved {moved_mm:.2f} mm"
+    return StageRun(run.steps, run.dispersion_mm, run.network_sre_mm, (warning,))
+
+
+def answers_from(scene: Scene, stage: Stage, starts: Rigid) -> Answers:
+    """Run a stage once from each of a batch of starts; raises no error for what the network answers."""
+    settings = stage.settings
+    depth, height, width = settings.crop_shape
+    size = max(1, BATCH_VOXELS // (depth * height * width))
+    parameters: list[Parameters] = []
+    expected: list[Distances] = []
+    for first in range(0, len(starts.rotation), size):
+        fixed, moving = scene.canvases.crops(stage, scene.center_mm, starts[first : first + size])
+        found, doubt = _forward(stage, fixed, moving)
+        parameters.append(found.double().cpu())
+        if doubt is not None:
+            expected.append(doubt.double().cpu())
+    corrections = Rigid.from_parameters(torch.cat(parameters), scene.center_mm)
+    return Answers(starts @ corrections, torch.cat(expected) if expected else None)
+
+
+def _forward(stage: Stage, fixed: Volume, moving: Volume) -> tuple[Parameters, Distances | None]:
+    if isinstance(stage.model, ExpectsError):
+        return stage.model.forward_with_error(fixed, moving)
+    return stage.model(fixed, moving), None
+
+
+def _pass(scene: Scene, stage: Stage, current: Rigid, settings: CascadeSettings) -> tuple[Answers, Rigid, float | None]:
+    starts = perturbed_starts(
+        current, scene.points_mm, scene.center_mm, settings.starts, settings.spread_mm, settings.seed
+    )
+    answers = answers_from(scene, stage, starts)
+    broken = ~answers.transforms.matrix().isfinite().flatten(1).all(1)
+    if settings.starts == 1 or bool(broken.any()):  # what is not finite is the answer: `register` refuses it
+        return answers, answers.transforms[int(broken.long().argmax())], None
+    consensus = average_rigid(answers.transforms, scene.points_mm)
+    return answers, consensus.transform, consensus.dispersion_mm

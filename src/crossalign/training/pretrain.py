@@ -1,0 +1,193 @@
+"""Contrastive pre-training of a registration network's two extractors: the task that the common run trains."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crossalign.models import StageSettings
+from crossalign.models.pretrained import (
+    PretrainedExtractors,
+    extractors_of,
+    feature_map,
+    load_extractors,
+    put_extractors,
+    save_extractors,
+)
+from crossalign.training.bank import Bank
+from crossalign.training.contrastive import Matches, draw_places, find_matches, info_nce_loss
+from crossalign.training.contrastive_retrieval import Retrieval, measure_retrieval
+from crossalign.training.engine import Plan, Task, cosine_rate, pick_cases, run_task, step_seed
+from crossalign.training.loop import seeded_model
+from crossalign.training.pretrain_settings import PretrainSettings
+from crossalign.training.processor import choose_precision
+from crossalign.training.sampler import Batch, draw_batch, validation_batches
+
+MEASURE = "val_top1_miss"
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What a run left: the best extractors' file, retrieval of the untrained and of the best network, and the pace.
+
+    `after` is None where the minutes were over before the first validation.
+    """
+
+    best: Path
+    before: Retrieval
+    after: Retrieval | None
+    steps: int
+    seconds: float
+    samples_per_second: float
+    finished: bool
+
+
+def pretrain(
+    train: Bank,
+    val: Bank,
+    settings: PretrainSettings,
+    folder: Path,
+    minutes: float = math.inf,
+    watch: Callable[[dict[str, float]], None] | None = None,
+) -> PretrainResult:
+    """Pre-train in `folder`, or go on from the checkpoint there, for at most `minutes` of this call.
+
+    See `run_task` for what it writes and when it raises; `best.safetensors` holds the extractors alone. The measure is
+    the share of validation places whose most similar place is a wrong one. Raises InputError for a network without two
+    extractors.
+    """
+    task = PretrainTask(train, val, settings)
+    result = run_task(task, folder, minutes, watch)
+    after = None
+    if result.best.is_file():
+        after = Retrieval(**json.loads(load_extractors(result.best).notes["retrieval"]))
+    return PretrainResult(
+        best=result.best,
+        before=task.before(),
+        after=after,
+        steps=result.steps,
+        seconds=result.seconds,
+        samples_per_second=result.samples_per_second,
+        finished=result.finished,
+    )
+
+
+def pretrained_model(weights: PretrainedExtractors, stage: StageSettings, seed: int) -> nn.Module:
+    """Draw a stage's network from its seed and put the extractors in; raises WeightsError where they do not fit."""
+    model = seeded_model(stage, seed)
+    put_extractors(weights, model, stage)
+    return model
+
+
+class ContrastiveNetwork(nn.Module):
+    """Two extractors and, behind each, a head that brings features to embeddings of length 1."""
+
+    def __init__(self, model: nn.Module, channels: int, head: str, width: int) -> None:
+        super().__init__()
+        self.fixed_extractor, self.moving_extractor = extractors_of(model)
+        self.fixed_head, self.moving_head = (_head(channels, head, width) for _ in range(2))
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the two feature maps (b, c, z', y', x') of two crops (b, 1, z, y, x)."""
+        return self.fixed_extractor(fixed), self.moving_extractor(moving)
+
+    def embed(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+        """Bring features (b, n, c) to embeddings (b, n, w)."""
+        return F.normalize(self.fixed_head(fixed), dim=-1), F.normalize(self.moving_head(moving), dim=-1)
+
+
+class PretrainTask(Task):
+    """The extractors of a registration network on crop pairs of a bank whose alignment is known."""
+
+    def __init__(self, train: Bank, val: Bank, settings: PretrainSettings) -> None:
+        self._train, self._settings = train, settings
+        self._device = train.fixed.device
+        self._precision = choose_precision(settings.precision, self._device)
+        stage = settings.stage
+        self._map = feature_map(seeded_model(stage, settings.seed), stage.crop_shape)
+        self._val = validation_batches(val, stage, settings.start_sre_mm, 1, step_seed(settings.seed))[0]
+
+    def plan(self) -> Plan:
+        """Return how to train it."""
+        s = self._settings
+        rate = partial(cosine_rate, s.rate, 1 / s.steps)
+        return Plan(s.steps, s.batch, s.weight_decay, s.val_every, s.average, rate, MEASURE)
+
+    def settings(self) -> Mapping[str, object]:
+        """Return what is saved beside the weights."""
+        return asdict(self._settings)
+
+    def fresh_model(self) -> ContrastiveNetwork:
+        """Take the extractors that the stage's network draws from the seed, and heads drawn from it too."""
+        s = self._settings
+        network = seeded_model(s.stage, s.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(s.seed)
+            model = ContrastiveNetwork(network, self._map.channels, s.head, s.width)
+        model.to(self._device)
+        return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
+
+    def loss(self, model: nn.Module, step: int) -> Tensor:
+        """Return the loss of a step."""
+        s = self._settings
+        generator = torch.Generator().manual_seed(step_seed(s.seed, step))
+        index = torch.tensor(pick_cases(len(self._train), s.batch, step, s.seed), device=self._device)
+        batch = draw_batch(self._train, index, s.stage, s.start_sre_mm, s.augmentation, generator)
+        places = draw_places(self._matches(batch), index, s.places, generator)
+        fixed, moving = _contrastive(model).embed(*places.pick(*self._features(model, batch)))
+        return info_nce_loss(fixed, moving, places, s.temperature, s.margin_mm)
+
+    def validate(self, model: nn.Module) -> float:
+        """Return the share of validation places whose most similar place is a wrong one."""
+        return 1 - self.retrieval(model).top1
+
+    def save_best(self, model: nn.Module, path: Path, notes: dict[str, str]) -> None:
+        """Write the extractors, with retrieval through the heads and of the features themselves in the notes."""
+        found = {name: json.dumps(asdict(self.retrieval(model, raw))) for name, raw in _WAYS.items()}
+        save_extractors(model, self._settings.stage, notes | found, path, overwrite=True)
+
+    def before(self) -> Retrieval:
+        """Measure the untrained network."""
+        return self.retrieval(self.fresh_model().eval())
+
+    @torch.no_grad()
+    def retrieval(self, model: nn.Module, raw: bool = False) -> Retrieval:
+        """Measure a network in eval mode on the validation pairs; `raw` compares the features themselves."""
+        tokens = [side.flatten(2).mT for side in self._features(model, self._val)]
+        fixed, moving = (F.normalize(side, dim=-1) for side in tokens) if raw else _contrastive(model).embed(*tokens)
+        return measure_retrieval(fixed, moving, self._matches(self._val), self._settings.radius_mm)
+
+    def _features(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        form = torch.channels_last_3d
+        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            fixed, moving = model(
+                batch.fixed.contiguous(memory_format=form), batch.moving.contiguous(memory_format=form)
+            )
+        return fixed.float(), moving.float()
+
+    def _matches(self, batch: Batch) -> Matches:
+        s = self._settings
+        return find_matches(batch.moving, batch.correction, self._map, s.stage.crop_spacing_mm, s.seen_only)
+
+
+_WAYS = {"retrieval": False, "retrieval_of_features": True}
+
+
+def _contrastive(model: nn.Module) -> ContrastiveNetwork:
+    if not isinstance(model, ContrastiveNetwork):
+        raise TypeError(f"expected a ContrastiveNetwork, got {type(model).__name__}")
+    return model
+
+
+def _head(channels: int, kind: str, width: int) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
+    if kind == "linear":
+        return nn.Linear(channels, width)
+    return nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, width))

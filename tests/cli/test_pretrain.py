@@ -1,0 +1,80 @@
+"""`crossalign pretrain` and `train --pretrained`: a run end to end, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crossalign.cli.main import main
+from crossalign.models import load_stage
+from crossalign.models.pretrained import load_extractors
+
+SMALL = ["--batch", "2", "--crop-shape", "16,16,16", "--crop-spacing", "4", "--val-every", "2", "--device", "cpu"]
+
+
+@pytest.fixture
+def manifest(pair: Path) -> Path:
+    path = pair / "pretraining.csv"
+    rows = [
+        f"{split}{n},{split},mr.nii.gz,us.nii.gz,gland.nii.gz,reference.tfm"
+        for split in ("train", "val")
+        for n in "1234"
+    ]
+    path.write_text("case,split,fixed,moving,fixed_mask,reference\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
+    before = ["pretrain", str(manifest), "-o", str(tmp_path / "pre"), "--steps", "2", "--places", "16", *SMALL]
+    assert main([*before, "--minutes", "0.00001"]) == 0
+    assert main(before) == 0
+    out = capfd.readouterr().out
+    assert "steps    2 (finished)" in out
+    assert "before   " in out
+    assert "after    " in out
+    assert "chance" in out
+    best = tmp_path / "pre" / "best.safetensors"
+    train = ["train", str(manifest), "--steps", "2", *SMALL, "--pretrained", str(best)]
+    assert main([*train, "-o", str(tmp_path / "run"), "--patients", "0.5"]) == 0
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["pretrained"] == f"best.safetensors, SHA-256 {load_extractors(best).digest()}"
+    assert settings["patients"] == 0.5
+    assert json.loads(load_stage(tmp_path / "run" / "best.safetensors").notes["training"]) == settings
+    assert main([*train, "-o", str(tmp_path / "other"), "--crop-spacing", "5"]) == 2
+    assert "pre-trained with crop_spacing_mm 4.0, this stage has 5.0" in capfd.readouterr().err
+    assert main([*train, "-o", str(tmp_path / "run"), "--pretrained", str(tmp_path / "run" / "best.safetensors")]) == 2
+    assert "not pre-trained extractors" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pretrain"], "either a MANIFEST or --simulate"),
+        (["pretrain", "no.csv"], "no.csv: no such"),
+        (["pretrain", "--simulate", "4", "--model", "oracle"], "oracle"),
+        (["pretrain", "--simulate", "4", "--model", "msreg"], "MSReg has no separate extractors"),
+        (["pretrain", "--simulate", "4", "--temperature", "0"], "temperature"),
+        (["pretrain", "--simulate", "4", "--head", "deep"], "head"),
+        (["pretrain", "--simulate", "4", "--start-sre", "far"], "cannot read the start 'far'"),
+        (["pretrain", "--simulate", "4", "--crop-shape", "big"], "cannot read the crop 'big'"),
+        (["pretrain", "--simulate", "4", "--patients", "0.5"], "smaller COUNT"),
+        (["pretrain", "--simulate", "4", "--patients", "2"], "(0, 1]"),
+        (["pretrain", "--simulate", "4", "-o", "missing/run"], "make it first"),
+        (["train", "--simulate", "4", "--patients", "0.5"], "smaller COUNT"),
+        (["train", "no.csv", "--patients", "0"], "share in (0, 1]"),
+        (["train", "--simulate", "4", "--pretrained", "no.safetensors"], "no such weight file"),
+        (
+            ["train", "--simulate", "4", "--pretrained", "a.safetensors", "--from", "correspondence-image"],
+            "give one of them",
+        ),
+    ],
+)
+def test_bad_requests(tmp_path: Path, capfd, monkeypatch, words: list[str], message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([words[0], "-o", "run", *words[1:]]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("crossalign: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,179 @@
+"""Calibrations: planted coefficients come back, ranks agree with scipy, tables are read and refused."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from tests.evaluation.toys import hand_evaluation, row
+
+from crossalign.errors import InputError
+from crossalign.evaluation import Evaluation, rows_csv, summarize, summary_csv, summary_markdown
+from crossalign.evaluation.calibration import (
+    Doubts,
+    expected_mm,
+    fit_calibration,
+    judge_calibration,
+    read_doubts,
+    reliability_table,
+    report_lines,
+    risk_coverage,
+)
+from crossalign.evaluation.statistics import rank_correlation
+from crossalign.models.cascade_settings import Calibration
+from crossalign.registration import Expectation
+
+FEW = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=30)
+
+
+def planted(noise_mm: float, count: int = 400, seed: int = 0) -> Doubts:
+    """True SRE = 1.5 + 0.8 dispersion + 1.2 network, and noise."""
+    drawn = np.random.default_rng(seed)
+    dispersion, network = drawn.uniform(0, 4, count), drawn.uniform(1, 6, count)
+    return Doubts(1.5 + 0.8 * dispersion + 1.2 * network + noise_mm * drawn.standard_normal(count), dispersion, network)
+
+
+def test_planted_coefficients_come_back() -> None:
+    exact = fit_calibration(planted(0.0))
+    assert (exact.base_mm, exact.per_dispersion, exact.per_network) == pytest.approx((1.5, 0.8, 1.2), abs=1e-6)
+    noisy = fit_calibration(planted(0.5))
+    assert (noisy.base_mm, noisy.per_dispersion, noisy.per_network) == pytest.approx((1.5, 0.8, 1.2), abs=0.15)
+
+
+def test_one_column_is_enough_and_a_slope_never_falls() -> None:
+    doubts = planted(0.0)
+    alone = fit_calibration(replace(doubts, dispersion_mm=None))
+    assert alone.per_dispersion == 0
+    assert alone.per_network == pytest.approx(1.2, abs=0.1)
+    assert alone.expected_sre_mm(None, 2.0) == pytest.approx(alone.base_mm + 2 * alone.per_network)
+    assert doubts.dispersion_mm is not None
+    backwards = fit_calibration(replace(doubts, sre_mm=10 - doubts.dispersion_mm))
+    assert backwards.per_dispersion == 0
+
+
+def test_the_threshold_keeps_the_share_that_was_asked_for_or_is_the_one_given() -> None:
+    doubts = planted(0.5)
+    calibration = fit_calibration(doubts, keep=0.7)
+    assert (expected_mm(calibration, doubts) <= calibration.threshold_mm).mean() == pytest.approx(0.7, abs=0.01)
+    assert fit_calibration(doubts, threshold_mm=4.5).threshold_mm == 4.5
+    for keep in (0.0, 1.2):
+        with pytest.raises(InputError, match="share to keep"):
+            fit_calibration(doubts, keep=keep)
+
+
+@settings(max_examples=30)
+@given(pairs=FEW)
+def test_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    a, b = np.array(pairs, dtype=np.float64).T
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        assert math.isnan(rank_correlation(a, b))
+    else:
+        assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-12)
+        assert rank_correlation(a**3, b) == pytest.approx(rank_correlation(a, b))
+
+
+def test_rank_correlation_leaves_out_what_is_no_number() -> None:
+    a, b = np.array([1.0, 2, 3, np.nan]), np.array([2.0, 4, 6, 0])
+    assert rank_correlation(a, b) == pytest.approx(1)
+    assert math.isnan(rank_correlation(a[:1], b[:1]))
+
+
+def test_reliability_and_risk_by_hand() -> None:
+    expected, true = np.array([4.0, 1.0, 3.0, 2.0]), np.array([9.0, 2.0, 4.0, 1.0])
+    low, high = reliability_table(expected, true, 2)
+    assert (low.count, low.expected_mm, low.true_mm) == (2, 1.5, 1.5)
+    assert (high.count, high.expected_mm, high.true_mm) == (2, 3.5, 6.5)
+    coverage, risk = risk_coverage(expected, true)
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert risk.tolist() == pytest.approx([2.0, 1.5, 7 / 3, 4.0])
+
+
+def test_a_fit_judged_on_other_registrations() -> None:
+    report = judge_calibration(fit_calibration(planted(0.5)), planted(0.5, seed=1))
+    assert report.rank_correlation > 0.9
+    assert report.kept_sre_mm < report.flagged_sre_mm
+    for part in report.reliability:
+        assert part.true_mm == pytest.approx(part.expected_mm, abs=0.3)
+    assert report.risk_mm[-1] == pytest.approx(planted(0.5, seed=1).sre_mm.mean())
+    text = "\n".join(report_lines(report))
+    assert f"rank correlation with the true SRE: {report.rank_correlation:.3f}" in text
+    assert f"{report.risk_mm[-1]:6.2f} mm" in text
+
+
+def told(index: int, method: str = "net") -> Expectation:
+    return Expectation(1.0 + index, index < 6, 0.5 * index, 2.0 * index)
+
+
+def evaluation(method: str = "net") -> Evaluation:
+    rows = [replace(row(f"{'ab'[i % 2]}{i}", method, 12.0, (1.0 + i,)), expectation=told(i)) for i in range(12)]
+    return Evaluation(tuple(rows), (method,), ("0-20",), 1, 0)
+
+
+def test_a_table_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(rows_csv(evaluation()))
+    doubts = read_doubts(path)
+    assert doubts.sre_mm.tolist() == pytest.approx([1.0 + i for i in range(12)])
+    assert doubts.dispersion_mm is not None
+    assert doubts.dispersion_mm.tolist() == pytest.approx([0.5 * i for i in range(12)])
+    assert judge_calibration(fit_calibration(doubts), doubts).rank_correlation == pytest.approx(1)
+
+
+def test_tables_that_cannot_be_calibrated(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    with pytest.raises(InputError, match="cannot be read"):
+        read_doubts(path)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="no registrations"):
+        read_doubts(path)
+    path.write_text(rows_csv(hand_evaluation()))
+    with pytest.raises(InputError, match="several methods"):
+        read_doubts(path)
+    with pytest.raises(InputError, match="no method is called 'other'"):
+        read_doubts(path, "other")
+    with pytest.raises(InputError, match="10 registrations or more"):
+        read_doubts(path, "still")
+    silent = [replace(one, expectation=Expectation()) for one in evaluation().rows]
+    path.write_text(rows_csv(replace(evaluation(), rows=tuple(silent))))
+    with pytest.raises(InputError, match="nothing of their own error"):
+        read_doubts(path)
+    path.write_text(rows_csv(replace(evaluation(), rows=(*silent[:1], *evaluation().rows[1:]))))
+    with pytest.raises(InputError, match="filled in some rows"):
+        read_doubts(path)
+    path.write_text(rows_csv(evaluation()).replace("4.0000", "four"))
+    with pytest.raises(InputError, match="four"):
+        read_doubts(path)
+
+
+def test_a_calibration_needs_what_it_was_fitted_on() -> None:
+    doubts = planted(0.0)
+    with pytest.raises(InputError, match="the table has not"):
+        expected_mm(Calibration(0.0, 1.0, 0.0, 5.0), replace(doubts, dispersion_mm=None))
+
+
+def test_the_summary_says_what_the_expectation_is_worth() -> None:
+    (summary,) = summarize(evaluation())
+    trust = summary.trust
+    assert trust is not None
+    assert (trust.kept, trust.flagged) == (6, 6)
+    assert trust.rank_correlation == pytest.approx(1)
+    assert (trust.kept_sre_mm, trust.flagged_sre_mm) == pytest.approx((3.5, 9.5))
+    markdown = summary_markdown(evaluation())
+    assert "| net | [0, 20] mm | 6.50 | 6.50 | 1.00 | 6 | 3.50 | 6 | 9.50 |" in markdown
+    assert "trust_rank_correlation" in summary_csv(evaluation())
+    assert "1.0000,6.5000,6.0000,6.0000,3.5000,9.5000" in summary_csv(evaluation())
+    assert all(one.trust is None for one in summarize(hand_evaluation()))
+    assert "Expected error" not in summary_markdown(hand_evaluation())
+
+
+def test_rows_hold_what_was_expected() -> None:
+    header, first, *_ = rows_csv(evaluation()).splitlines()
+    cells = dict(zip(header.split(","), first.split(","), strict=True))
+    assert (cells["expected_sre_mm"], cells["trusted"]) == ("1.0000", "1")
+    assert (cells["dispersion_mm"], cells["network_sre_mm"]) == ("0.0000", "0.0000")
+    last = dict(zip(header.split(","), rows_csv(evaluation()).splitlines()[-1].split(","), strict=True))
+    assert last["trusted"] == "0"

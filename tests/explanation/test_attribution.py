@@ -1,0 +1,80 @@
+"""Integrated gradients: exact where the answer is known, and nothing left over elsewhere."""
+
+import pytest
+import torch
+from tests.explanation import planted
+from torch import Tensor, nn
+
+from crossalign.errors import InputError
+from crossalign.explanation import integrated_gradients, parameter_shares
+from crossalign.explanation.attribution import PARAMETERS
+from crossalign.geometry import Grid
+from crossalign.images import LabelMap
+
+pytestmark = pytest.mark.timeout(400)  # the first test to need them trains two networks
+SHAPE = (4, 5, 6)
+
+
+class Weights(nn.Module):
+    """Each output is a weighted sum of the voxels of both crops, to a power."""
+
+    def __init__(self, power: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.power = power
+        self.weights = nn.Parameter(torch.randn(6, 2, *SHAPE, generator=generator))
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        both = torch.cat((fixed, moving), dim=1) ** self.power
+        return torch.einsum("bczyx,kczyx->bk", both, self.weights) + 3
+
+
+def crops(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return torch.rand(1, 1, *SHAPE, generator=generator), torch.rand(1, 1, *SHAPE, generator=generator)
+
+
+def test_a_linear_network_gives_weight_times_voxel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model, (fixed, moving) = Weights(1, generator), crops(generator)
+    parts, empty = integrated_gradients(model, fixed, moving, steps=1)
+    expected = model.weights.detach() * torch.cat((fixed, moving))[:, 0]
+    torch.testing.assert_close(parts.float(), expected)
+    torch.testing.assert_close(empty, torch.full((6,), 3.0, dtype=torch.float64))
+
+
+def test_a_square_needs_its_path() -> None:
+    generator = torch.Generator().manual_seed(1)
+    model, (fixed, moving) = Weights(2, generator), crops(generator)
+    parts, _ = integrated_gradients(model, fixed, moving, steps=3)  # the midpoint rule is exact for a square
+    expected = model.weights.detach() * torch.cat((fixed, moving))[:, 0] ** 2
+    torch.testing.assert_close(parts.float(), expected)
+
+
+@pytest.mark.parametrize("name", ["attention-reg", "correspondence"])
+def test_the_parts_add_up_to_the_answer(name: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name.replace("-", "_"))
+    pairs = planted.plant(1, torch.Generator().manual_seed(2))
+    shares = parameter_shares(planted.view_of(name, model, pairs.fixed, pairs.moving), None, steps=48)
+    assert [one.name for one in shares] == list(PARAMETERS)
+    change = max(abs(one.value - one.empty_value) for one in shares)
+    assert max(abs(one.gap) for one in shares) < 0.12 * change
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for one in shares:
+        assert 0 < one.fixed_share < 1
+        assert one.fixed_share + one.moving_share == 1
+        assert torch.isnan(torch.tensor(one.inside_share))
+
+
+def test_shares_of_a_mask() -> None:
+    pairs = planted.plant(1, torch.Generator().manual_seed(2))
+    made = planted.view_of("feature-reg", planted.untrained("feature-reg", 1), pairs.fixed, pairs.moving)
+    grid = Grid.centered((0.0, 0.0, 0.0), (40, 40, 40), (2.0, 2.0, 2.0))
+    everywhere = parameter_shares(made, LabelMap(torch.ones(grid.shape, dtype=torch.int64), grid), steps=2)
+    half = parameter_shares(made, LabelMap((grid.points_mm()[..., 2] > 0).long(), grid), steps=2)
+    assert all(one.inside_share == pytest.approx(1) and one.mask_share == 1 for one in everywhere)
+    assert all(one.mask_share == pytest.approx(0.5) and 0.2 < one.inside_share < 0.8 for one in half)
+
+
+def test_no_steps_are_refused() -> None:
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(InputError, match="1 step or more, got 0"):
+        integrated_gradients(Weights(1, generator), *crops(generator), steps=0)

@@ -1,0 +1,105 @@
+"""Do the maps show what the network uses? They find a planted blob, and change when the weights are drawn anew."""
+
+from collections.abc import Iterator
+from statistics import mean
+
+import pytest
+import torch
+from tests.explanation import planted
+from torch import nn
+
+from crossalign.explanation import grad_cams, look_of, parameter_shares
+from crossalign.explanation.maps import CropMap
+from crossalign.explanation.views import View
+
+pytestmark = pytest.mark.timeout(400)  # the first test to need them trains two networks
+PAIRS = planted.plant(4, torch.Generator().manual_seed(99))
+
+
+def views(name: str, model: nn.Module, count: int = 4) -> Iterator[View]:
+    for index in range(count):
+        yield planted.view_of(name, model, PAIRS.fixed[index : index + 1], PAIRS.moving[index : index + 1])
+
+
+def cams(name: str, model: nn.Module, way: str) -> list[list[CropMap]]:
+    """Every map of one kind, by block, then by pair."""
+    found = [grad_cams(view, planted.LEVER_MM) for view in views(name, model)]
+    return [list(maps) for maps in zip(*found, strict=True) if maps[0].name.startswith(way)]
+
+
+def gains(maps: list[CropMap]) -> float:
+    """The map's share near the blob over the volume's share there: 1 is a map that knows nothing."""
+    return mean(one.share_inside(PAIRS.near(n)) / float(PAIRS.near(n).float().mean()) for n, one in enumerate(maps))
+
+
+def parameters(name: str, model: nn.Module) -> list[list[CropMap]]:
+    found = [parameter_shares(view, None, steps=6) for view in views(name, model, 2)]
+    return [[one.map for one in pair] for pair in zip(*found, strict=True)][:3]
+
+
+def test_the_networks_have_learnt(correspondence: nn.Module, attention_reg: nn.Module) -> None:
+    for model in (correspondence, attention_reg):
+        with torch.no_grad():
+            found = model(PAIRS.fixed, PAIRS.moving)[:, :3] / planted.SPACING_MM
+        error = (found - PAIRS.moved).norm(dim=-1).mean()
+        assert float(error) < 0.6 * float(PAIRS.moved.norm(dim=-1).mean())
+
+
+def test_grad_cam_of_attention_reg_finds_the_blob(attention_reg: nn.Module) -> None:
+    assert min(gains(maps) for maps in cams("attention-reg", attention_reg, "gradcam")) > 1.5
+    assert min(gains(maps) for maps in cams("attention-reg", attention_reg, "local")) > 1.5
+
+
+def test_grad_cam_by_position_of_correspondence_finds_the_blob(correspondence: nn.Module) -> None:
+    found = [gains(maps) for maps in cams("correspondence", correspondence, "local")]
+    assert len(found) == 4  # two rounds on each side
+    assert min(found) > 1.7
+    before = [gains(maps) for maps in cams("correspondence", planted.untrained("correspondence", 5), "local")]
+    assert max(before) < 1.3
+
+
+@pytest.mark.parametrize("name", ["correspondence", "attention-reg"])
+def test_parameters_rest_on_the_blob(name: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name.replace("-", "_"))
+    assert min(gains(maps) for maps in parameters(name, model)) > 3
+
+
+def test_other_weights_give_other_maps(correspondence: nn.Module) -> None:
+    other = planted.untrained("correspondence", 5)
+    for way in ("gradcam", "local"):
+        pairs = zip(cams("correspondence", correspondence, way), cams("correspondence", other, way), strict=True)
+        for ours, theirs in pairs:
+            found = [planted.correlation(a.image.voxels, b.image.voxels) for a, b in zip(ours, theirs, strict=True)]
+            assert mean(found) < 0.4
+
+
+@pytest.mark.parametrize("name", ["correspondence", "attention-reg"])
+def test_other_weights_rest_on_other_places(name: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name.replace("-", "_"))
+    pairs = zip(parameters(name, model), parameters(name, planted.untrained(name, 5)), strict=True)
+    found = [
+        planted.correlation(a.image.voxels, b.image.voxels)
+        for ours, theirs in pairs
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    assert mean(found) < 0.8
+
+
+def test_a_bright_thing_shows_in_an_untrained_attention_reg_too(attention_reg: nn.Module) -> None:
+    """What docs/explanation.md warns of: a map that looks sensible is no proof that anything was learnt."""
+    ours = cams("attention-reg", attention_reg, "gradcam")
+    theirs = cams("attention-reg", planted.untrained("attention-reg", 5), "gradcam")
+    for block, other in zip(ours, theirs, strict=True):
+        found = [planted.correlation(a.image.voxels, b.image.voxels) for a, b in zip(block, other, strict=True)]
+        assert 0.2 < mean(found) < 0.99
+
+
+def test_the_blob_looks_nearer_to_where_it_went(correspondence: nn.Module) -> None:
+    errors, starts = [], []
+    for index, view in enumerate(views("correspondence", correspondence)):
+        place, end = (p * planted.SPACING_MM for p in (PAIRS.place[index], PAIRS.place[index] + PAIRS.moved[index]))
+        look = look_of(view, "blob", place.double())
+        errors.append(float((look.looks_at_mm - end).norm()))
+        starts.append(float((place - end).norm()))
+        assert look.positions < 64 / 2
+    assert mean(errors) < 3 * planted.SPACING_MM

@@ -1,0 +1,167 @@
+"""The page about an explanation: it stands alone, names nobody, and its map lies where the volumes say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from selenium.webdriver import Chrome
+from tests.report import pair
+from tests.report.test_browser import BROWSER, DRIVER, browser, click, open_page, pixels, set_slider, settle
+
+from crossalign.errors import OutputError
+from crossalign.explanation import Explanation, explain
+from crossalign.geometry import sample
+from crossalign.models import Stage, StageSettings, build_model
+from crossalign.registration import Cascade, Problem
+from crossalign.report.explanation_figure import draw_explanation, write_explanation_figure
+from crossalign.report.explanation_page import write_explanation_report
+
+__all__ = ["browser"]  # the fixture
+
+needs_browser = pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="needs chromium and chromedriver")
+POINT = pair.CENTER_MM + torch.tensor([6.0, -5.0, 4.0], dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def explanation() -> Explanation:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        stages = tuple(
+            Stage(build_model(name, (8, 8, 8), 6.0).eval(), StageSettings(name, (8, 8, 8), 6.0, 3.0), {})
+            for name in ("attention-reg", "correspondence")
+        )
+    problem = Problem(
+        pair.scan("doe_jane_mr.nii.gz"), pair.scan("doe_jane_us.nii.gz"), pair.shift(3, 0, 0), pair.gland()
+    )
+    return explain(problem, Cascade(stages, torch.device("cpu"), "<b>doe_jane_mr.nii.gz"), {"apex": POINT}, steps=2)
+
+
+@pytest.fixture(scope="module")
+def report(explanation: Explanation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("explanation") / "page.html"
+    write_explanation_report(path, explanation)
+    return path
+
+
+def test_the_page_stands_alone_and_names_nobody(report: Path) -> None:
+    page = report.read_text()
+    assert "doe_jane" not in page
+    assert "smith" not in page
+    assert "<b>" not in page
+    assert "Research software, not a medical device" in page
+    bare = re.sub(r"[\w+/=]{200,}", "", page)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|\bfetch\(|XMLHttpRequest|WebSocket", bare)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
+    assert len(page) < 4_000_000
+    assert page.count("<option") == 4 + 6 + 1 + 8 + 6 + 1
+    data = json.loads(page.split('id="viewer-data">')[1].split("</script>")[0])
+    assert set(data["scans"]) == {"fixed", "moving1", "moving2"}
+    assert [mark["words"] for one in data["maps"] for mark in one["marks"]].count("match") == 1
+
+
+def test_tables_say_what_was_found(explanation: Explanation, report: Path) -> None:
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", report.read_text().split("<script")[0]))
+    value = explanation.stages[0].parameters[0].value
+    assert f"{value:+.2f} mm".replace("-", "\u2212") in text
+    assert "of 64" in text or "of 32" in text
+    assert "of 8 " in text
+    assert "a wrong registration has maps that look as good" in text
+
+
+def test_the_file_is_whole_or_absent(explanation: Explanation, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        write_explanation_report(tmp_path / "page.html", explanation)
+    with pytest.raises(OutputError, match="folder"):
+        write_explanation_report(tmp_path / "no" / "page.html", explanation)
+    assert (tmp_path / "page.html").read_text() == "mine"
+
+
+def test_the_figure_shows_each_map_over_its_image(explanation: Explanation, tmp_path: Path) -> None:
+    titles = [axes.get_title() for axes in draw_explanation(explanation).get_axes()[:8]]
+    assert titles[:2] == ["Fixed, point", "Moving, at the start"]
+    assert titles[2:] == [
+        "Grad-CAM, fixed", "Grad-CAM, moving", "by position, fixed", "by position, moving",
+        "six parameters", "where it looks",
+    ]  # fmt: skip
+    write_explanation_figure(tmp_path / "figure.png", explanation)
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert b"doe" not in (tmp_path / "figure.png").read_bytes()
+
+
+@pytest.mark.browser
+@needs_browser
+def test_every_control_changes_the_picture(browser: Chrome, report: Path) -> None:
+    open_page(browser, report)
+    assert pixels(browser)[0] > 20
+    changes = {
+        "other image": lambda: click(browser, "[name=under][value=moving]"),
+        "strength": lambda: set_slider(browser, "strength", 0),
+        "outline": lambda: click(browser, "[name=outlines]"),
+        "crosshair": lambda: click(browser, "[name=crosshair]"),
+        "slice": lambda: set_slider(browser, "slice-axial", 5),
+    }
+    for name, change in changes.items():
+        before = pixels(browser)[1]
+        change()
+        assert pixels(browser)[1] != before, name
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+@needs_browser
+def test_the_page_reads_the_value_that_the_volume_holds(
+    browser: Chrome, explanation: Explanation, report: Path
+) -> None:
+    """The script interpolates by itself: at the crosshair it must say what resampling in Python says."""
+    open_page(browser, report)
+    shown = [(stage, one) for stage in explanation.stages for one in stage.maps()]
+    for number in (0, 4, 5, len(shown) - 1):
+        choose(browser, number)
+        click(browser, "#hottest")
+        assert_value(browser, shown[number][1])
+        click(browser, "#home")
+        assert_value(browser, shown[number][1])
+
+
+@pytest.mark.browser
+@needs_browser
+def test_a_points_map_opens_at_the_point(browser: Chrome, explanation: Explanation, report: Path) -> None:
+    open_page(browser, report)
+    titles = [one.title for stage in explanation.stages for one in stage.maps()]
+    choose(browser, titles.index("Match shares of apex"))
+    settle(browser)
+    assert crosshair(browser) == pytest.approx(POINT.tolist(), abs=0.81)
+    assert "ring: apex (fixed image)" in browser.find_element("id", "marked").text
+    assert browser.execute_script("return document.querySelector('[name=under]:checked').value") == "moving"
+
+
+def choose(browser: Chrome, number: int) -> None:
+    browser.execute_script(
+        "const s = document.querySelector('[name=map]'); s.value = arguments[0];"
+        "s.dispatchEvent(new Event('change', {bubbles: true}));",
+        str(number),
+    )
+
+
+def crosshair(browser: Chrome) -> list[float]:
+    """Where the crosshair is, (x, y, z), LPS, mm, as the page says it."""
+    parts = [part.split() for part in browser.find_element("id", "place").text.split(", ")]
+    return [float(value) * (1 if letter in "LPS" else -1) for letter, value in parts]
+
+
+def assert_value(browser: Chrome, shown) -> None:
+    settle(browser)
+    data = browser.execute_script("return JSON.parse(document.getElementById('viewer-data').textContent)")
+    slices = [f"[name=slice-{plane}]" for plane in ("sagittal", "coronal", "axial")]
+    at = [int(browser.execute_script("return document.querySelector(arguments[0]).value", one)) for one in slices]
+    point = torch.tensor([[o + i * data["spacing_mm"] for o, i in zip(data["origin_mm"], at, strict=True)]]).double()
+    image = shown.image
+    index = image.grid.to_voxel(point)[None, None, None]
+    expected = float(sample(image.voxels[None, None], index.reshape(1, 1, 1, 1, 3)))
+    said = float(browser.find_element("id", "value").text.split()[-1])
+    assert said == pytest.approx(expected, abs=0.03)
