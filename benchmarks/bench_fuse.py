@@ -64,10 +64,10 @@ def write_pair(folder: Path) -> None:
 
     generator = torch.Generator().manual_seed(SEED)
     axes = torch.meshgrid(*(torch.linspace(-1.2, 1.2, n) for n in SHAPE), indexing="ij")
-    radius = sum(axis.square() for axis in axes).sqrt()
+    radius = torch.stack(axes).square().sum(0).sqrt()
     grid = Grid.centered((0.0, 0.0, 0.0), SHAPE, (SPACING_MM,) * 3)
     for name, edges in (("mri", (1.0, 0.9, 0.6)), ("pet", (0.95, 0.8, 0.5))):
-        head = sum((radius < edge).float() * (number + 1) for number, edge in enumerate(edges))
+        head = torch.stack([radius < edge for edge in edges]).float().sum(0)
         noisy = head + 0.1 * torch.rand(SHAPE, generator=generator)
         write_image(Image(noisy, grid), folder / f"{name}.nii.gz")
 

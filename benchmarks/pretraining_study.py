@@ -3,7 +3,7 @@
     python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 150] [--pretrain-steps 150]
 
 For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them and one
-that does not, all on the same patients (drawn by the seed), crop 32^3 at 2.5 mm. Every run goes on where it was cut
+that does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. Every run goes on where it was cut
 off, and finished runs are not repeated: call it again after an interruption. Writes `study.csv` (a row a run),
 `study.md` (the tables) and the runs' folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
 """
@@ -32,7 +32,7 @@ from crossalign.training.pretrain import PretrainTask, pretrain, pretrained_mode
 from crossalign.training.pretrain_settings import PretrainSettings
 
 SHARES, SEEDS = (0.25, 0.5, 1.0), (0, 1, 2)
-STAGE = StageSettings("attention-reg")
+STAGE = StageSettings("attention-reg", (24, 24, 24), 10 / 3)  # a small crop: 80 mm as elsewhere, coarser
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from crossalign.cli.main import main
+from crossalign.cli.training import TrainRequest, run_train
+from crossalign.errors import InputError
 from crossalign.models import load_stage
 from crossalign.models.pretrained import load_extractors
 
@@ -46,6 +48,12 @@ def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
     assert "not pre-trained extractors" in capfd.readouterr().err
 
 
+def test_two_beginnings_are_refused(tmp_path: Path) -> None:
+    two = TrainRequest(tmp_path / "run", simulate=4, initial=tmp_path / "a.st", pretrained=tmp_path / "b.st")
+    with pytest.raises(InputError, match="give one of them"):
+        run_train(two)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -63,10 +71,6 @@ def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
         (["train", "--simulate", "4", "--patients", "0.5"], "smaller COUNT"),
         (["train", "no.csv", "--patients", "0"], "share in (0, 1]"),
         (["train", "--simulate", "4", "--pretrained", "no.safetensors"], "no such weight file"),
-        (
-            ["train", "--simulate", "4", "--pretrained", "a.safetensors", "--from", "correspondence-image"],
-            "give one of them",
-        ),
     ],
 )
 def test_bad_requests(tmp_path: Path, capfd, monkeypatch, words: list[str], message: str) -> None:

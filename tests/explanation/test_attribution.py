@@ -11,7 +11,6 @@ from crossalign.explanation.attribution import PARAMETERS
 from crossalign.geometry import Grid
 from crossalign.images import LabelMap
 
-pytestmark = pytest.mark.timeout(400)  # the first test to need them trains two networks
 SHAPE = (4, 5, 6)
 
 

@@ -12,7 +12,6 @@ from crossalign.explanation import grad_cams, look_of, parameter_shares
 from crossalign.explanation.maps import CropMap
 from crossalign.explanation.views import View
 
-pytestmark = pytest.mark.timeout(400)  # the first test to need them trains two networks
 PAIRS = planted.plant(4, torch.Generator().manual_seed(99))
 
 

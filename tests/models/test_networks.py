@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from crossalign.errors import InputError
 from crossalign.models import AttentionReg, CorrespondenceReg, build_model, count_parameters, model_names
 from crossalign.models.attention_reg import feature_shape
+from crossalign.models.cascade_settings import ExpectsError
 from crossalign.models.tokens import Attention
 from crossalign.models.zoo import shipped_names, shipped_stage_paths
 
@@ -151,9 +152,34 @@ def test_correspondence_in_training_and_in_use_agree() -> None:
 def test_every_parameter_of_correspondence_gets_a_gradient() -> None:
     torch.manual_seed(0)
     model = build_model("correspondence", (8, 8, 8))
-    model(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8)).square().sum().backward()
+    assert isinstance(model, CorrespondenceReg)
+    found = model.match(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8))
+    told = (found.motion.translation_mm, found.motion.rotation, found.fixed_gland, found.moving_gland)
+    sum(((part.square().sum() for part in told)), model.expected_sre_mm(found).sum()).backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
     assert missing == []
+
+
+def test_the_expected_error_has_no_say_in_the_matches() -> None:
+    torch.manual_seed(0)
+    model = build_model("correspondence", (8, 8, 8))
+    assert isinstance(model, CorrespondenceReg)
+    found = model.match(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8))
+    model.expected_sre_mm(found).sum().backward()
+    assert {name.split(".")[0] for name, value in model.named_parameters() if value.grad is not None} == {"doubt"}
+
+
+def test_forward_with_error_answers_as_forward_does() -> None:
+    torch.manual_seed(0)
+    model = build_model("correspondence", (8, 12, 8)).eval()
+    assert isinstance(model, CorrespondenceReg)
+    assert isinstance(model, ExpectsError)
+    fixed, moving = torch.rand(2, 3, 1, 8, 12, 8)
+    with torch.no_grad():
+        parameters, expected = model.forward_with_error(fixed, moving)
+        torch.testing.assert_close(parameters, model(fixed, moving))
+    assert expected.shape == (3,)
+    assert bool((expected > 0).all())
 
 
 @pytest.mark.usefixtures("shape_checks_off")

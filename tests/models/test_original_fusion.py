@@ -57,16 +57,16 @@ def test_layers_of_both_compute_the_same(loaded: OriginalFusion) -> None:
     torch.testing.assert_close(model.expands[0](wide), normalised("swin.up_layers.0.downsample.norm", expanded))
     both = torch.cat((x, x + 1), dim=1)
     torch.testing.assert_close(model.skips[0](both), linear("swin.concat_back_dim.1", both), atol=1e-4, rtol=1e-4)
-    block, name = model.decoder[1].blocks[0], "swin.up_layers.1.blocks.0"
+    block, name = model.get_submodule("decoder.1.blocks.0"), "swin.up_layers.1.blocks.0"
     attended, branch = x, x + 1
     torch.testing.assert_close(  # theirs has the convolution's branch first, ours the attention's
-        block.blend(torch.cat((attended, branch), dim=1)),
+        block.get_submodule("blend")(torch.cat((attended, branch), dim=1)),
         linear(f"{name}.proj", torch.cat((branch, attended), dim=1)),
         atol=1e-4,
         rtol=1e-4,
     )
     hidden = F.gelu(linear(f"{name}.mlp.fc1", normalised(f"{name}.norm1", x)))
-    torch.testing.assert_close(block.think(x), linear(f"{name}.mlp.fc2", hidden), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(block.get_submodule("think")(x), linear(f"{name}.mlp.fc2", hidden), atol=1e-3, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Banks: from files, from the simulator, to a file and back; and that training sees what registration sees."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,8 @@ SMALL = StageSettings("feature-reg", (12, 12, 12), 4.0, 2.5)
 
 
 def equal(a: Bank, b: Bank) -> bool:
-    return all(torch.equal(getattr(a, item.name), getattr(b, item.name)) for item in fields(Bank))
+    pairs = [(getattr(a, item.name), getattr(b, item.name)) for item in fields(Bank)]
+    return all(one is other if one is None or other is None else torch.equal(one, other) for one, other in pairs)
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -40,6 +41,17 @@ def test_round_trip(tmp_path: Path) -> None:
         bank.save(tmp_path / "bank.safetensors")
     bank.take(torch.tensor([1])).save(tmp_path / "bank.safetensors", overwrite=True)
     assert len(Bank.load(tmp_path / "bank.safetensors")) == 1
+
+
+def test_round_trip_without_moving_masks(tmp_path: Path) -> None:
+    bank = replace(make_bank(2), moving_mask=None)
+    bank.save(tmp_path / "bank.safetensors")
+    loaded = Bank.load(tmp_path / "bank.safetensors")
+    assert equal(loaded, bank)
+    assert loaded.take(torch.tensor([1])).moving_mask is None
+    index = torch.tensor([0, 1])
+    points = torch.zeros(2, 4, 4, 4, 3)
+    assert bool((loaded.moving_gland_at(index, points) == -1).all())
 
 
 def test_not_a_bank(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_every_step_of_every_run_draws_its_own_pairs() -> None:
 def test_learns_across_modalities(model: str, most: float, tmp_path: Path) -> None:
     """Blobs against their negative: on cases never seen, half of the starts' error goes within seconds."""
     settings = TrainingSettings(
-        stage=StageSettings(model, (8, 8, 8) if model == "correspondence" else (10, 10, 10), 5.0, 3.0),
+        stage=StageSettings(model, *(((16, 16, 16), 3.0) if model == "correspondence" else ((10, 10, 10), 5.0)), 3.0),
         steps=120,
         batch=16,
         rate=2e-3,

@@ -52,12 +52,14 @@ def make_bank(count: int, seed: int = 0, inverted: bool = False) -> Bank:
         middle = reference.apply(center[None])[0]
         inverse = reference.inverse()
         fixed = anatomy(lattice)
-        seen = anatomy(inverse.apply((lattice + middle).flatten(0, 2)).reshape(lattice.shape) - center)
+        there = inverse.apply((lattice + middle).flatten(0, 2)).reshape(lattice.shape) - center
+        seen = anatomy(there)
         rows.append(
             {
                 "fixed": fixed[None],
                 "fixed_mask": ((lattice / anatomy.half_axes_mm).square().sum(-1) < 1).float()[None],
                 "moving": (1 - seen if inverted else seen)[None],
+                "moving_mask": ((there / anatomy.half_axes_mm).square().sum(-1) < 1).float()[None],
                 "fixed_origin_mm": center + corner,
                 "moving_origin_mm": middle + corner,
                 "center_mm": center,
@@ -67,7 +69,7 @@ def make_bank(count: int, seed: int = 0, inverted: bool = False) -> Bank:
             }
         )
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    halves = {name: stacked[name].half() for name in ("fixed", "fixed_mask", "moving")}
+    halves = {name: stacked[name].half() for name in ("fixed", "fixed_mask", "moving", "moving_mask")}
     return Bank(**{**stacked, **halves}, spacing_mm=torch.tensor(SPACING_MM))
 
 

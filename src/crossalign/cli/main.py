@@ -207,7 +207,11 @@ def train_command(
     manifest: Annotated[Path | None, typer.Argument(help="CSV file of the cases; its train and val splits.")] = None,
     simulate: Annotated[int, typer.Option(help="Train on this many simulated pairs instead.")] = 0,
     model: Annotated[
-        str | None, typer.Option(help="attention-reg (the default), feature-reg or correspondence; or that of --from.")
+        str | None,
+        typer.Option(
+            help="attention-reg (the default), feature-reg, correspondence, msreg, msreg-published or dvnet "
+            "(a stand-in); or that of --from."
+        ),
     ] = None,
     start_sre: Annotated[
         str, typer.Option(help="SRE of the starts in mm: 0-20 for stage 1, 0-8 for stage 2.")
@@ -215,7 +219,9 @@ def train_command(
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
     batch: Annotated[int, typer.Option(help="Pairs in a step.")] = 16,
     rate: Annotated[float, typer.Option(help="Top learning rate.")] = 1e-3,
-    loss: Annotated[str, typer.Option(help="sre, or parameters (the paper's).")] = "sre",
+    loss: Annotated[
+        str, typer.Option(help="auto, sre, parameters (the papers') or guided (for correspondence).")
+    ] = "auto",
     schedule: Annotated[str, typer.Option(help="cosine, or paper.")] = "cosine",
     crop_shape: Annotated[
         str | None, typer.Option(help="Voxels that the network sees, z,y,x: 32,32,32, or those of --from.")
@@ -226,6 +232,9 @@ def train_command(
     ] = None,
     val_every: Annotated[int, typer.Option(help="Steps between validations, each of which is a checkpoint.")] = 250,
     val_starts: Annotated[int, typer.Option(help="Fixed starts for each validation case.")] = 5,
+    average: Annotated[
+        float, typer.Option(help="Decay of the running mean of the weights, which is kept; 0 keeps the last.")
+    ] = 0.995,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     augment: Annotated[bool, typer.Option(help="Vary the training pairs.")] = True,
@@ -253,6 +262,7 @@ def train_command(
         schedule=schedule,
         val_every=val_every,
         val_starts=val_starts,
+        average=average,
         precision=precision,
         seed=seed,
     )

@@ -17,11 +17,16 @@ from crossalign.registration import Expectation, Method, RegistrationResult, reg
 
 @dataclass(frozen=True)
 class Scores:
-    """How good one transform is. TRE is NaN for a case without landmarks, Dice NaN for one without a moving mask."""
+    """How good one transform is. TRE is NaN for a case without landmarks, Dice NaN for one without a moving mask.
+
+    `residual` is what is left to correct: the six parameters (tx, ty, tz in mm, rx, ry, rz in degrees) about the fixed
+    gland's centroid of the motion D with transform = reference @ D, along LPS axes. Empty where it was not measured.
+    """
 
     sre_mm: float
     tre_mm: float = math.nan
     dice: float = math.nan
+    residual: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,12 @@ def evaluate_case(
 def scores_of(case: LoadedCase, fixed_to_moving: Rigid) -> Scores:
     """Measure one transform against the case's reference, landmarks and glands."""
     marks, gland = case.landmarks, case.moving_mask
+    left = (case.fixed_to_moving.inverse() @ fixed_to_moving).to_parameters(case.fixed_mask.centroid_mm())
     return Scores(
         surface_registration_error_mm(fixed_to_moving, case.fixed_to_moving, case.surface_mm),
         target_registration_error_mm(fixed_to_moving, marks.fixed_mm, marks.moving_mm) if marks else math.nan,
         dice_score(case.fixed_mask, gland, fixed_to_moving) if gland else math.nan,
+        tuple(left.tolist()),
     )
 
 

@@ -14,6 +14,7 @@ from crossalign.evaluation.summary import Comparison, Summary, compare_with_best
 from crossalign.registration import Expectation
 
 NO_COUNTS: Mapping[str, int] = {}
+RESIDUAL = ("residual_x_mm", "residual_y_mm", "residual_z_mm", "residual_rx_deg", "residual_ry_deg", "residual_rz_deg")
 LATEX = str.maketrans(
     {letter: f"\\{letter}" for letter in "%#_&{}$"}
     | {
@@ -32,7 +33,8 @@ def rows_csv(evaluation: Evaluation) -> str:
 
     A failed registration repeats its start's errors and says why in `error`. Stages of one cell are numbered from 1;
     `steps` names them, `warnings` are joined by a vertical bar. `expected_sre_mm`, `trusted` (1 or 0), `dispersion_mm`
-    and `network_sre_mm` are what the method says of its own error; `crossalign calibrate` reads them.
+    and `network_sre_mm` are what the method says of its own error; `crossalign calibrate` reads them. The columns
+    `residual_...` are the motion about the gland's centroid that the result is still off by (see `Scores`).
     """
     depth = max((len(row.steps) for row in evaluation.rows), default=0)
     stages = [
@@ -41,7 +43,7 @@ def rows_csv(evaluation: Evaluation) -> str:
         for what, unit in (("sre_step", "_mm"), ("seconds_step", ""))
     ]
     header = ["case", "patient", "split", "start", "repeat", "method", "start_sre_mm", "sre_mm", *stages]
-    header += ["start_tre_mm", "tre_mm", "start_dice", "dice"]
+    header += ["start_tre_mm", "tre_mm", "start_dice", "dice", *RESIDUAL]
     header += ["expected_sre_mm", "trusted", "dispersion_mm", "network_sre_mm", "seconds", "steps", "warnings", "error"]
     return _csv([header, *(_row_cells(row, depth) for row in evaluation.rows)])
 
@@ -108,6 +110,7 @@ def _row_cells(row: Row, depth: int) -> list[str]:
         *(row.case, row.patient, row.split, row.start, str(row.repeat), row.method),
         *(_number(row.before.sre_mm), _number(row.after.sre_mm), *steps),
         *(_number(row.before.tre_mm), _number(row.after.tre_mm), _number(row.before.dice), _number(row.after.dice)),
+        *([_number(value) for value in row.after.residual] or [""] * len(RESIDUAL)),
         *_expectation_cells(row.expectation),
         *(_number(row.seconds), " > ".join(step.name for step in row.steps), " | ".join(row.warnings), row.error),
     ]

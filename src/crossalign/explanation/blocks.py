@@ -10,7 +10,7 @@ from crossalign.errors import InputError
 from crossalign.geometry import Grid
 from crossalign.models import AttentionReg, CorrespondenceReg
 from crossalign.models.attention_reg import feature_shape
-from crossalign.models.correspondence import STRIDE
+from crossalign.models.tokens import STRIDE
 from crossalign.types import Shape
 
 ATTENTION_NETWORKS = "attention-reg and correspondence"
@@ -59,9 +59,10 @@ def position_grid(model: nn.Module, crop: Grid) -> Grid:
     if isinstance(model, AttentionReg) and model.fixed_attention is not None:
         return _every(crop, feature_shape(model.input_shape), (2, 4, 4), 0.0)
     if isinstance(model, CorrespondenceReg):
-        depth, height, width = (size // STRIDE for size in model.input_shape)
-        return _every(crop, (depth, height, width), (STRIDE, STRIDE, STRIDE), (STRIDE - 1) / 2)
-    raise InputError(f"this network ({type(model).__name__}) has no attention: give the weights of {ATTENTION_NETWORKS}")
+        return _every(crop, model.lattice, (STRIDE, STRIDE, STRIDE), (STRIDE - 1) / 2)
+    raise InputError(
+        f"this network ({type(model).__name__}) has no attention: give the weights of {ATTENTION_NETWORKS}"
+    )
 
 
 def as_map(output: Tensor, shape: Shape) -> Tensor:

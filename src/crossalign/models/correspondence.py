@@ -5,15 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from crossalign.errors import InputError
 from crossalign.geometry import Rigid
 from crossalign.geometry.fit import fit_rigid
-from crossalign.models.crop import check_crops, crop_lattice
 from crossalign.models.doubt import Doubt
-from crossalign.models.tokens import STRIDE, WIDTH, Exchange, GlandHead, TokenExtractor
+from crossalign.models.token_network import TokenNetwork
+from crossalign.models.tokens import WIDTH, GlandHead
 from crossalign.types import Distances, Parameters, Points, Shape, Volume
-
-WAVES = (0.5, 1)  # of the places' sines and cosines over half a crop
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +29,7 @@ class Matching:
     moving_gland: Volume
 
 
-class CorrespondenceReg(nn.Module):
+class CorrespondenceReg(TokenNetwork):
     """Soft matches between tokens of the fixed and the moving crop, a confidence for each, and their best rigid fit.
 
     After `rounds` of exchange each fixed token takes the mean position of the moving tokens that it matches, refined
@@ -41,22 +38,8 @@ class CorrespondenceReg(nn.Module):
     and KeyMorph (2023), rounds of exchange LoFTR (2021); gland marking beside them is ours.
     """
 
-    places_mm: Tensor
-
     def __init__(self, input_shape: Shape, spacing_mm: float, rounds: int = 2) -> None:
-        super().__init__()
-        if any(size % STRIDE or size < 2 * STRIDE for size in input_shape):
-            raise InputError(f"the crop must be a multiple of {STRIDE} (8 or more) on each axis, got {input_shape}")
-        self.input_shape = input_shape
-        self.token_mm = STRIDE * spacing_mm
-        self.fixed_extractor, self.moving_extractor = TokenExtractor(), TokenExtractor()
-        depth, height, width = (size // STRIDE for size in input_shape)
-        self.lattice = (depth, height, width)
-        places = crop_lattice(self.lattice, self.token_mm).float().flatten(0, 2)
-        self.register_buffer("places_mm", places, persistent=False)
-        self.place = nn.Linear(places.shape[1] * 2 * len(WAVES), WIDTH)
-        self.fixed_rounds = nn.ModuleList(Exchange() for _ in range(rounds))
-        self.moving_rounds = nn.ModuleList(Exchange() for _ in range(rounds))
+        super().__init__(input_shape, spacing_mm, rounds)
         self.match_query, self.match_key = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
         self.confidence = nn.Linear(2 * WIDTH, 1)
         self.refine = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, 3))
@@ -90,11 +73,7 @@ class CorrespondenceReg(nn.Module):
 
     def match(self, fixed: Volume, moving: Volume) -> Matching:
         """Match two crops and fit the motion; raises InputError for crops of another size."""
-        check_crops(fixed, moving, self.input_shape)
-        (half_a, a), (half_b, b) = self.fixed_extractor.both(fixed), self.moving_extractor.both(moving)
-        a, b = self._tokens(a), self._tokens(b)
-        for fixed_round, moving_round in zip(self.fixed_rounds, self.moving_rounds, strict=True):
-            a, b = fixed_round(a, b, self.lattice), moving_round(b, a, self.lattice)
+        (half_a, a), (half_b, b) = self.exchanged(fixed, moving)
         logits = self.match_query(a) @ self.match_key(b).mT / WIDTH**0.5
         share = torch.softmax(logits.float(), dim=-1)
         both = torch.cat((a, share.to(b.dtype) @ b), dim=-1)
@@ -106,8 +85,3 @@ class CorrespondenceReg(nn.Module):
             motion = fit_rigid(places, matches, weight)
         glands = self.fixed_gland(half_a, a, self.lattice), self.moving_gland(half_b, b, self.lattice)
         return Matching(motion, places, matches, weight, *glands)
-
-    def _tokens(self, features: Volume) -> Tensor:
-        scaled = self.places_mm / (self.places_mm.amax() + self.token_mm / 2) * torch.pi
-        waves = torch.cat([(scaled * f).sin() for f in WAVES] + [(scaled * f).cos() for f in WAVES], -1)
-        return features.flatten(2).mT + self.place(waves.to(features.dtype))

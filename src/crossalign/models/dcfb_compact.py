@@ -86,7 +86,7 @@ class DCFBCompact(nn.Module):
         self.around = _around(hidden + 8, hidden, planar)
         self.tune = nn.Linear(1, 2 * hidden)
         self.choose = nn.Conv3d(hidden, 3, 1)
-        self.refinements = nn.ModuleList(Refinement(hidden, planar) for _ in range(settings.steps))
+        self.refinements = nn.ModuleList(Refinement(hidden, planar, first=n == 0) for n in range(settings.steps))
         with torch.no_grad():  # begin near the plain average
             self.choose.weight.mul_(0.3)
             self.choose.bias = nn.Parameter(torch.tensor([0.0, -1.1, -1.1]))
@@ -105,9 +105,8 @@ class DCFBCompact(nn.Module):
         if not self.planar:
             return self._progress(a, b, emphasis)
         depth = a.shape[2]
-        slices = (volume.transpose(1, 2).flatten(0, 1)[:, :, None] for volume in (a, b))
-        made = self._progress(*slices, emphasis.repeat_interleave(depth))
-        return [one[:, :, 0].unflatten(0, (len(a), depth)).transpose(1, 2) for one in made]
+        made = self._progress(_slices(a), _slices(b), emphasis.repeat_interleave(depth))
+        return [one.reshape(len(a), depth, 1, *a.shape[3:]).transpose(1, 2) for one in made]
 
     def _progress(self, a: Volume, b: Volume, emphasis: Tensor) -> list[Volume]:
         shape = a.shape[2:]
@@ -142,13 +141,13 @@ class Refinement(nn.Module):
     Untrained it is a step of gradient ascent with momentum, preconditioned by a bound of the curvature.
     """
 
-    def __init__(self, hidden: int, planar: bool = False) -> None:
+    def __init__(self, hidden: int, planar: bool = False, first: bool = False) -> None:
         super().__init__()
         self.mix = nn.Conv3d(hidden + TOLD, 12, 1)
         self.around = _around(12, 8, planar)
         self.out = nn.Conv3d(8, 4, 1)
         self.weight = nn.Parameter(torch.tensor([WEIGHT_LOG, WEIGHT_SLOPE]))
-        self.momentum = nn.Parameter(torch.zeros(()))
+        self.momentum = None if first else nn.Parameter(torch.zeros(()))
         with torch.no_grad():
             self.out.weight.mul_(0.3)
             self.out.bias = nn.Parameter(torch.zeros(4))
@@ -163,7 +162,9 @@ class Refinement(nn.Module):
         level = self.weight[0] + self.weight[1] * wish
         weight = torch.exp(level[:, :, None, None, None] + WEIGHT_REACH * torch.tanh(balance))
         step = joint_step(*ascents, weight).clamp(-STEP_LIMIT, STEP_LIMIT)
-        fused = fused + torch.sigmoid(self.momentum) * moved + 2 * torch.sigmoid(go) * step
+        fused = fused + 2 * torch.sigmoid(go) * step
+        if self.momentum is not None:
+            fused = fused + torch.sigmoid(self.momentum) * moved
         pulls = 0.3 * torch.tanh(to_a) * (pair.a - fused) + 0.3 * torch.tanh(to_b) * (pair.b - fused)
         return (fused + pulls).clamp(0, 1)
 
@@ -173,6 +174,11 @@ def _told(similarity: Ascent, transfer: Ascent) -> Map:
     first = (similarity.gradient / similarity.curvature).clamp(-STEP_LIMIT, STEP_LIMIT)
     second = (transfer.gradient / (transfer.curvature + 1)).clamp(-STEP_LIMIT, STEP_LIMIT)
     return torch.cat((first * 10, _loud(first, 0.01), second * 10, _loud(second, 0.01)), dim=1)
+
+
+def _slices(volume: Volume) -> Map:
+    """Lay the axial slices of (b, 1, z, y, x) side by side as a batch: (b * z, 1, 1, y, x)."""
+    return volume.transpose(1, 2).flatten(0, 1)[:, :, None]
 
 
 def _box(size: int, planar: bool) -> Shape:

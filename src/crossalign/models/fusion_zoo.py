@@ -5,7 +5,11 @@ from pathlib import Path
 
 from crossalign.errors import InputError
 
-FUSION_SHIPPED: dict[str, str] = {"dcfb-compact": "dcfb-compact.safetensors"}
+# The first is the default. After a change of weights: cd weights && sha256sum *.safetensors > SHA256SUMS
+FUSION_SHIPPED: dict[str, str] = {
+    "dcfb-compact": "dcfb-compact.safetensors",
+    "dcfb-compact-2d": "dcfb-compact-2d.safetensors",
+}
 
 
 def shipped_fusion_names() -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from crossalign.models.attention_reg import PAPER_SHAPE, AttentionReg
 from crossalign.models.correspondence import CorrespondenceReg
 from crossalign.models.dvnet import DVNetStandIn
 from crossalign.models.msreg import MSReg
+from crossalign.models.token_network import TokenRegression
 from crossalign.types import Shape
 
 Builder = Callable[[Shape, float], nn.Module]  # from the crop's shape (z, y, x) and its spacing in mm
@@ -17,6 +18,8 @@ BUILDERS: dict[str, Builder] = {
     "attention-reg": lambda shape, _: AttentionReg(shape, attention=True),
     "feature-reg": lambda shape, _: AttentionReg(shape, attention=False),
     "correspondence": CorrespondenceReg,
+    "correspondence-fc": TokenRegression,  # ablations: another head,
+    "correspondence-plain": lambda shape, spacing_mm: CorrespondenceReg(shape, spacing_mm, rounds=0),  # no attention
     "msreg": lambda shape, _: MSReg(shape),
     "msreg-published": lambda shape, _: MSReg(shape, unused_layers=True),
     "dvnet": lambda shape, _: DVNetStandIn(shape),

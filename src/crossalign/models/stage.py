@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from crossalign.errors import InputError
-from crossalign.models.registry import build_model, model_names
+from crossalign.models.registry import build_model, model_names, names_in_words
 from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
 from crossalign.types import Shape
 
@@ -33,7 +33,7 @@ class StageSettings:
 
     def __post_init__(self) -> None:
         if self.model not in model_names():
-            raise InputError(f"no network is called '{self.model}': choose one of {', '.join(model_names())}")
+            raise InputError(f"no network is called '{self.model}': choose one of {names_in_words()}")
         if len(self.crop_shape) != 3 or min(self.crop_shape) < 4:
             raise InputError(f"the crop needs 4 voxels or more on each of three axes, got {self.crop_shape}")
         spacings = (self.crop_spacing_mm, self.working_spacing_mm)

@@ -41,7 +41,7 @@ def write_explanation_figure(path: str | os.PathLike[str], explanation: Explanat
     """Write the picture (PNG) of the last stage; it appears whole or not at all, names no file. Raises OutputError."""
     figure = draw_explanation(explanation)
     with whole_file(path, overwrite) as partial:
-        figure.savefig(Path(partial), format="png", dpi=75, facecolor=PAPER, metadata={"Software": None})
+        figure.savefig(Path(partial), format="png", dpi=65, facecolor=PAPER, metadata={"Software": None})
 
 
 def draw_explanation(explanation: Explanation) -> Figure:
@@ -53,7 +53,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
     grid = display_grid(problem.fixed.grid, problem.moving.grid, structure)
     columns = _columns(explanation, stage, grid)
     look_at = stage.looks[0].point_mm if stage.looks else explanation.result.center_mm
-    figure = Figure(figsize=(2.4 * len(columns), 7.4), layout="constrained", facecolor=PAPER)
+    figure = Figure(figsize=(2.0 * len(columns), 6.2), layout="constrained", facecolor=PAPER)
     axes = figure.subplots(3, len(columns), squeeze=False)
     for row, (plane, cut, letters) in enumerate(PLANES):
         for at, column in enumerate(columns):

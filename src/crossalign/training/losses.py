@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crossalign.errors import InputError
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.models.correspondence import CorrespondenceReg, Matching
 from crossalign.training.sampler import Batch
@@ -39,7 +40,7 @@ def guided_loss(model: CorrespondenceReg, found: Matching, batch: Batch) -> Tens
     """
     error = mean_displacement_mm(found.motion, batch.correction, batch.surface_mm)
     if batch.fixed_gland is None or batch.moving_gland is None:
-        raise ValueError("guided_loss needs a batch drawn with glands")
+        raise InputError("the guided loss needs a batch that was drawn with glands")
     doubt = (model.expected_sre_mm(found) - error.detach()).abs()
     glands = _marking_loss(found.fixed_gland, batch.fixed_gland) + _marking_loss(found.moving_gland, batch.moving_gland)
     matches = match_error_mm(found, batch.correction, batch.fixed_gland)

@@ -9,7 +9,7 @@ from crossalign.models import StageSettings, crop_lattice
 from crossalign.training.augment import Warp, draw_warp, vary_intensity
 from crossalign.training.bank import Bank
 from crossalign.training.settings import NO_AUGMENTATION, Augmentation
-from crossalign.types import PointLattice, Points, Volume
+from crossalign.types import Map, PointLattice, Points, Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,8 @@ class Batch:
     moving: Volume
     correction: Rigid
     surface_mm: Points
-    fixed_gland: Volume | None = None
-    moving_gland: Volume | None = None
+    fixed_gland: Map | None = None
+    moving_gland: Map | None = None
 
 
 def draw_batch(  # noqa: PLR0913 (what is drawn, from what, and how far: none of them goes with another)
