@@ -1,6 +1,6 @@
 """Does contrastive pre-training help? Val SRE with and without it, at shares of the training patients.
 
-    python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 150] [--pretrain-steps 150]
+    python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 100] [--pretrain-steps 100]
 
 For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them and one
 that does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. Every run goes on where it was cut
@@ -10,7 +10,6 @@ off, and finished runs are not repeated: call it again after an interruption. Wr
 
 import argparse
 import csv
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
+from torch import nn
 
 from crossalign.cases import in_split, read_manifest
 from crossalign.errors import CrossalignError
@@ -76,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--banks", type=Path, nargs=2, metavar=("TRAIN", "VAL"), help="banks prepared from the manifest"
     )
-    parser.add_argument("--steps", type=int, default=150, help="steps of each training")
-    parser.add_argument("--pretrain-steps", type=int, default=150, help="steps of each pre-training")
+    parser.add_argument("--steps", type=int, default=100, help="steps of each training")
+    parser.add_argument("--pretrain-steps", type=int, default=100, help="steps of each pre-training")
     parser.add_argument("--mirror", default="y", help="axes that augmentation flips (y: see docs/experiments.md)")
     given = parser.parse_args(arguments)
     try:
@@ -132,14 +133,22 @@ def compare(study: Study, share: float, seed: int) -> Row:
     model = pretrained_model(weights, STAGE, seed)
     along = train_stage(train, study.val, started, place / "with", initial=model)
     task = PretrainTask(train, study.val, before)
-    found = json.loads(weights.notes["retrieval"])
+    untrained, trained = task.fresh_model().eval(), trained_network(task, place / "pretrain")
+    found, features = task.retrieval(trained), task.retrieval(trained, raw=True)
     return Row(
         share, seed, len({study.patients[number] for number in kept}), len(kept),
         without.start_sre_mm, without.best_sre_mm, along.best_sre_mm,
-        made.before.top1, found["top1"], found["top5"], found["chance1"], found["chance5"], found["stranger1"],
-        task.retrieval(task.fresh_model().eval(), raw=True).top1,
-        json.loads(weights.notes["retrieval_of_features"])["top1"],
+        made.before.top1, found.top1, found.top5, found.chance1, found.chance5, found.stranger1,
+        task.retrieval(untrained, raw=True).top1, features.top1,
     )  # fmt: skip
+
+
+def trained_network(task: PretrainTask, folder: Path) -> nn.Module:
+    """Return the running mean after a pre-training's last step, heads included, from its checkpoint."""
+    model = task.fresh_model()
+    tensors = load_file(folder / "last.safetensors")
+    model.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("average/")})
+    return model.eval()
 
 
 def write(rows: list[Row], folder: Path) -> None:

@@ -19,7 +19,7 @@ from crossalign.simulate import (
 )
 from crossalign.simulate.deformation import draw_deformation
 from crossalign.simulate.lattice import blur_matrices, from_nodes, slice_matrices
-from crossalign.simulate.pair import DEFAULTS, _draw, _lattice_nodes, _to_anatomy
+from crossalign.simulate.pair import DEFAULTS, _draw, _to_anatomy, lattice_nodes
 from crossalign.simulate.sector import Sector
 
 SHAPE, SPACING_MM = (32, 32, 32), 3.0
@@ -154,7 +154,7 @@ def test_node_interpolation_agrees_with_the_map_itself() -> None:
     generator = torch.Generator().manual_seed(3)
     grid = simulate_pairs(1, generator, shape=(32, 32, 32), spacing_mm=3.5).moving_grid
     drawn = _draw(4, torch.tensor(grid.extent_mm()) / 2, DEFAULTS, generator)
-    nodes = _to_anatomy(_lattice_nodes(grid, drawn.surface_mm), drawn)
+    nodes = _to_anatomy(lattice_nodes(grid, drawn.surface_mm), drawn)
     fast = from_nodes(nodes.mT, grid.shape)
     slow = _to_anatomy(grid.points_mm().float().flatten(0, 2).expand(4, -1, 3), drawn).mT.view_as(fast)
     error = (fast - slow).norm(dim=1)

@@ -104,7 +104,9 @@ def _point_rows(explanation: Explanation) -> list[Row]:
         for look in stage.looks:
             found = (look.point_mm, look.position_mm, look.start_mm, look.looks_at_mm, look.matched_mm, look.answer_mm)
             numbers = [value for place in found for value in _numbers(place)]
-            rows.append((*_stage(stage), look.name, *numbers, look.largest_share, look.positions, look.all_positions))
+            rows.append(
+                (*_stage(stage), look.name, *numbers, look.largest_share, look.positions, float(look.all_positions))
+            )
     return rows
 
 

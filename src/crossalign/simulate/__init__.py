@@ -9,14 +9,18 @@ from crossalign.simulate.settings import (
     SimulationSettings,
     UltrasoundSettings,
 )
+from crossalign.simulate.shapes import simulate_shapes
+from crossalign.simulate.shapes_settings import ShapeSettings
 
 __all__ = [
     "AnatomySettings",
     "DeformationSettings",
     "MRSettings",
     "PoseSettings",
+    "ShapeSettings",
     "SimulatedPairs",
     "SimulationSettings",
     "UltrasoundSettings",
     "simulate_pairs",
+    "simulate_shapes",
 ]

@@ -62,23 +62,29 @@ def simulate_pairs(
     All randomness comes from the CPU `generator`: the same seed, count, lattice and device give the same pairs. Glands
     that would not fit are shrunk, shifts likewise. Raises InputError for a lattice under 64 mm or another generator.
     """
+    grid = checked_grid("simulate_pairs", count, generator, shape, spacing_mm)
+    device = torch.device(device)
+    size = chunk_size(grid, device)
+    sizes = [min(size, count - first) for first in range(0, count, size)]
+    with torch.no_grad():
+        return join_pairs([_simulate_chunk(size, generator, settings, grid, device) for size in sizes])
+
+
+def checked_grid(name: str, count: int, generator: torch.Generator, shape: Shape, spacing_mm: float) -> Grid:
+    """Make the lattice that both scans lie on; raises InputError, in the caller's `name`, for a bad request."""
     extent_mm = min(shape) * spacing_mm
     if count < 1 or extent_mm < SMALLEST_MM:
         raise InputError(
-            f"simulate_pairs needs a count of 1 or more and a lattice of {SMALLEST_MM:g} mm or more along each axis, "
+            f"{name} needs a count of 1 or more and a lattice of {SMALLEST_MM:g} mm or more along each axis, "
             f"got {count} and {extent_mm:g} mm: raise the shape or the spacing"
         )
     if generator.device.type != "cpu":
-        raise InputError(f"simulate_pairs needs a CPU generator, got one on {generator.device}: use torch.Generator()")
-    device = torch.device(device)
-    grid = Grid.centered((0.0, 0.0, 0.0), shape, (spacing_mm, spacing_mm, spacing_mm))
-    size = _chunk_size(grid, device)
-    sizes = [min(size, count - first) for first in range(0, count, size)]
-    with torch.no_grad():
-        return _join([_simulate_chunk(size, generator, settings, grid, device) for size in sizes])
+        raise InputError(f"{name} needs a CPU generator, got one on {generator.device}: use torch.Generator()")
+    return Grid.centered((0.0, 0.0, 0.0), shape, (spacing_mm, spacing_mm, spacing_mm))
 
 
-def _chunk_size(grid: Grid, device: torch.device) -> int:
+def chunk_size(grid: Grid, device: torch.device) -> int:
+    """Choose how many pairs are made at once."""
     if device.type != "cpu":
         return CHUNK_GPU
     return min(CHUNK_CPU_MOST, max(CHUNK_CPU_LEAST, CHUNK_CPU_VOXELS // math.prod(grid.shape)))
@@ -136,7 +142,7 @@ def _simulate_chunk(
     )
 
 
-def _lattice_nodes(grid: Grid, like: Tensor) -> Tensor:
+def lattice_nodes(grid: Grid, like: Tensor) -> Tensor:
     """Return the Chebyshev nodes over a grid's voxel centres, (b, nodes^3, 3), mm, for the batch of `like`."""
     half_mm = (grid.corners_mm()[-1] - grid.center_mm()).float()
     return (node_positions() * half_mm + grid.center_mm().float()).to(like.device).expand(len(like), -1, -1)
@@ -144,7 +150,7 @@ def _lattice_nodes(grid: Grid, like: Tensor) -> Tensor:
 
 def _see_fixed(drawn: _Drawn, grid: Grid, noise: torch.Generator) -> tuple[Tensor, Tensor]:
     anatomy, gland = drawn.anatomy, len(drawn.anatomy.outer_names)
-    nodes = drawn.poses.patient_to_fixed.inverse().apply(_lattice_nodes(grid, drawn.surface_mm))
+    nodes = drawn.poses.patient_to_fixed.inverse().apply(lattice_nodes(grid, drawn.surface_mm))
     points = from_nodes(anatomy.shape.apply(nodes).mT, grid.shape)
     levels = memberships(anatomy.coefficients, points.flatten(2))
     label = (levels[:, gland] > 0.5).view(-1, 1, *grid.shape)
@@ -162,7 +168,7 @@ def _see_moving(
     lattice_mm = grid.points_mm().to(rows.device, torch.float32).expand(len(rows), *grid.shape, 3)
     spacing_mm = grid.spacing_mm[0]
     image = scan_convert(echoes, lattice_mm, spacing_mm, drawn.sector, drawn.ultrasound, settings.ultrasound)
-    points = from_nodes(_to_anatomy(_lattice_nodes(grid, rows), drawn).mT, grid.shape)
+    points = from_nodes(_to_anatomy(lattice_nodes(grid, rows), drawn).mT, grid.shape)
     label = memberships(rows[:, gland : gland + 1], points.flatten(2)) > 0.5
     return image, label.view(-1, 1, *grid.shape)
 
@@ -173,7 +179,9 @@ def _to_anatomy(points_mm: Tensor, drawn: _Drawn) -> Tensor:
     return drawn.anatomy.shape.apply(drawn.deformation.apply(patient))
 
 
-def _join(parts: list[SimulatedPairs]) -> SimulatedPairs:
+def join_pairs(parts: list[SimulatedPairs]) -> SimulatedPairs:
+    """Put batches on one lattice together."""
+
     def joined(name: str) -> Tensor:
         return torch.cat([getattr(part, name) for part in parts])
 

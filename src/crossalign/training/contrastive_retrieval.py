@@ -19,8 +19,8 @@ class Retrieval:
     """How often the right place is found: shares in [0, 1] of fixed places whose match lies within `radius_mm`.
 
     `top1`: the most similar moving place; `top5`: any of the five most similar. `chance1` and `chance5`: drawn
-    blindly. `stranger1`: top1 when the moving image is another case's, which the place in the crop and the anatomy that
-    all share explain; NaN for one case alone.
+    blindly. `stranger1`: top1 when the moving image is another case's (half the bank away: a patient's cases stand side
+    by side), which the place in the crop and the anatomy that all share explain; NaN for one case alone.
     """
 
     radius_mm: float
@@ -46,7 +46,7 @@ def measure_retrieval(fixed: Embeddings, moving: Embeddings, matches: Matches, r
 
     count = len(fixed)
     top1, top5, chance1, chance5 = torch.cat([found(case, case) for case in range(count)]).mean(0).tolist()
-    strangers = [found(case, case - 1)[:, 0] for case in range(count)] if count > 1 else []
+    strangers = [found(case, (case + count // 2) % count)[:, 0] for case in range(count)] if count > 1 else []
     stranger1 = float(torch.cat(strangers).mean()) if strangers else math.nan
     return Retrieval(radius_mm, top1, top5, chance1, chance5, stranger1)
 
