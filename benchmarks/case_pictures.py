@@ -28,7 +28,7 @@ from crossalign.evaluation import StartRange, draw_starts, write_figure
 from crossalign.evaluation.statistics import rank_correlation
 from crossalign.evaluation.tables import RESIDUAL
 from crossalign.geometry import Grid, Rigid
-from crossalign.images import LabelMap, whole_file
+from crossalign.images import LabelMap
 
 PLANES = (("axial", 0, 1), ("coronal", 0, 2), ("sagittal", 1, 2))  # name, axis to the right, axis upwards
 AXES = ("x (L)", "y (P)", "z (S)")
@@ -53,8 +53,8 @@ def read_rows(path: Path) -> list[Registration]:
     """Read the rows that ended without an error. Raises InputError for a table without residuals."""
     with path.open(newline="", encoding="utf-8") as stream:
         lines = [line for line in csv.DictReader(stream) if not line.get("error")]
-    if not lines or not set(RESIDUAL) <= set(lines[0]):
-        raise InputError(f"{path}: no columns {RESIDUAL[0]} ... {RESIDUAL[-1]}: write the table anew with evaluate")
+    if not lines or not all(line.get(name) for line in lines for name in RESIDUAL):
+        raise InputError(f"{path}: {RESIDUAL[0]} ... {RESIDUAL[-1]} are not filled: write the table anew with evaluate")
     return [
         Registration(
             line["case"],
@@ -111,7 +111,7 @@ def draw_method(name: str, picked: dict[str, Registration], cases: dict[str, Loa
     """Draw the figure of one method: a row for each registration, a column for each plane."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 7.6), layout="constrained")
+    figure = Figure(figsize=(6.2, 6.6), layout="constrained")
     panels = figure.subplots(len(picked), len(PLANES), squeeze=False)
     for rank, (line, (kind, row)) in enumerate(zip(panels, picked.items(), strict=True)):
         _draw_row(line, cases[row.case], row, seed)
@@ -160,9 +160,9 @@ def _legend() -> tuple[list[Any], list[str]]:
 
 def failure_table(rows: Sequence[Registration], cases: dict[str, LoadedCase], seed: int) -> list[str]:
     """Describe each method's residuals over all rows, as lines of a Markdown table."""
-    columns = ("method", "n", "SRE, mm", "worse than the start", "shift left of start's, mm", "turn left of start's, deg")
-    columns += ("bias x, y, z, mm", "abs x, y, z, mm", "bias about x, y, z, deg", "abs about x, y, z, deg")
-    columns += ("rank correlation with start SRE", "with gland volume")
+    columns = ("method", "n", "SRE, mm", "worse than the start", "shift left, of the start's, mm")
+    columns += ("turn left, of the start's, deg", "mean shift x, y, z, mm", "mean size of it, mm")
+    columns += ("mean turn about x, y, z, deg", "mean size of it, deg", "SRE ~ start's SRE", "SRE ~ volume")
     first = methods_of(rows)[0]
     drawn = [row for row in rows if row.method == first]
     starts = {(row.case, row.start, row.repeat): _start_residual(cases[row.case], row, seed) for row in drawn}
@@ -189,11 +189,13 @@ def _facts(
     def lengths(part: slice) -> str:
         return " of ".join(f"{np.linalg.norm(values[:, part], axis=1).mean():.1f}" for values in (left, before))
 
+    def axes(part: slice) -> tuple[str, str]:
+        return _three(left[:, part].mean(0), "+.1f"), _three(abs(left[:, part]).mean(0), ".1f")
+
     shift, turn = slice(0, 3), slice(3, 6)
     return [
         *(method, str(len(rows)), f"{sre.mean():.2f}", f"{np.mean(sre > start + 1e-3):.0%}"),
-        *(lengths(shift), lengths(turn)),
-        *(_three(left[:, part].mean(0), "+.1f") + "|" + _three(abs(left[:, part]).mean(0), ".1f") for part in (shift, turn)),
+        *(lengths(shift), lengths(turn), *axes(shift), *axes(turn)),
         *(f"{rank_correlation(sre, start):.2f}", f"{rank_correlation(sre, sizes):.2f}"),
     ]
 

@@ -44,7 +44,8 @@ def test_a_known_stretch_is_found() -> None:
     before = (STRETCH.apply(inside) - inside).norm(dim=-1).mean()
     found = refine_affine(fixed, moving, Rigid.identity())
     after = (STRETCH.apply(inside) - found.apply(inside)).norm(dim=-1).mean()
-    assert float(after) < 0.2 * float(before)
+    assert float(before) > 3
+    assert float(after) < 1  # half a voxel, of noisy images
     again = refine_affine(fixed, moving, Rigid.identity())
     assert torch.equal(found.matrix, again.matrix)
 

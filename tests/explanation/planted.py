@@ -60,6 +60,7 @@ def trained(name: str, steps: int, rate: float) -> nn.Module:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    model.zero_grad(set_to_none=True)
     return model.eval()
 
 

@@ -52,7 +52,7 @@ def test_a_square_needs_its_path() -> None:
 def test_the_parts_add_up_to_the_answer(name: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name.replace("-", "_"))
     pairs = planted.plant(1, torch.Generator().manual_seed(2))
-    shares = parameter_shares(planted.view_of(name, model, pairs.fixed, pairs.moving), None, steps=48)
+    shares = parameter_shares(planted.view_of(name, model, pairs.fixed, pairs.moving), None, steps=32)
     assert [one.name for one in shares] == list(PARAMETERS)
     change = max(abs(one.value - one.empty_value) for one in shares)
     assert max(abs(one.gap) for one in shares) < 0.12 * change
@@ -65,7 +65,7 @@ def test_the_parts_add_up_to_the_answer(name: str, request: pytest.FixtureReques
 
 def test_shares_of_a_mask() -> None:
     pairs = planted.plant(1, torch.Generator().manual_seed(2))
-    made = planted.view_of("feature-reg", planted.untrained("feature-reg", 1), pairs.fixed, pairs.moving)
+    made = planted.view_of("correspondence", planted.untrained("correspondence", 1), pairs.fixed, pairs.moving)
     grid = Grid.centered((0.0, 0.0, 0.0), (40, 40, 40), (2.0, 2.0, 2.0))
     everywhere = parameter_shares(made, LabelMap(torch.ones(grid.shape, dtype=torch.int64), grid), steps=2)
     half = parameter_shares(made, LabelMap((grid.points_mm()[..., 2] > 0).long(), grid), steps=2)

@@ -56,7 +56,8 @@ def pairs() -> SimulatedPairs:
 @pytest.fixture(scope="module")
 def aligned() -> SimulatedPairs:
     """Both views of one lattice, whole: what is at a voxel of one is at that voxel of the other."""
-    return make(9, 64, pose=STILL, deformation=STIFF, partial_share=0.0)
+    settings = replace(DEFAULTS, pose=STILL, deformation=STIFF, partial_share=0.0)
+    return simulate_shapes(64, seeded(9), settings, (20, 20, 20), 4.0)
 
 
 def test_same_seed_same_pairs() -> None:
@@ -77,10 +78,10 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
 
 
 def test_the_result_is_as_that_of_the_pelvis(pairs: SimulatedPairs) -> None:
-    pelvis = simulate_pairs(24, seeded(0), SimulationSettings(), SHAPE, SPACING_MM)
+    pelvis = simulate_pairs(1, seeded(0), SimulationSettings(), SHAPE, SPACING_MM)
     for name in ("fixed", "moving", "fixed_gland", "moving_gland", "surface_mm", "residual_mm"):
         mine, theirs = getattr(pairs, name), getattr(pelvis, name)
-        assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
+        assert (mine.shape[1:], mine.dtype) == (theirs.shape[1:], theirs.dtype)
     assert pairs.fixed_grid.shape == pelvis.fixed_grid.shape
     assert pairs.fixed_to_moving.rotation.dtype == pelvis.fixed_to_moving.rotation.dtype
 
@@ -143,7 +144,7 @@ def test_the_two_contrasts_are_unrelated(aligned: SimulatedPairs) -> None:
 
 def test_the_two_views_show_edges_at_the_same_places(aligned: SimulatedPairs) -> None:
     def edges(image: torch.Tensor) -> torch.Tensor:
-        slopes = torch.stack(torch.gradient(torch.nn.functional.avg_pool3d(image, 2)[:, 0], dim=(1, 2, 3)))
+        slopes = torch.stack(torch.gradient(image[:, 0], dim=(1, 2, 3)))
         return slopes.square().sum(0).sqrt()
 
     fixed, moving = edges(aligned.fixed), edges(aligned.moving)
@@ -152,9 +153,14 @@ def test_the_two_views_show_edges_at_the_same_places(aligned: SimulatedPairs) ->
     assert sum(here) / 64 > 0.1 + sum(elsewhere) / 64
 
 
+@pytest.fixture(scope="module")
+def usual() -> SimulatedPairs:
+    return make(6, 2)
+
+
 @pytest.mark.parametrize("part", ["texture", "grain", "speckle", "noise", "bias", "slice_mm", "blur_mm"])
-def test_each_part_changes_the_views_and_not_the_answer(part: str) -> None:
-    usual, less = make(6, 2), make(6, 2, **{part: NOTHING})
+def test_each_part_changes_the_views_and_not_the_answer(part: str, usual: SimulatedPairs) -> None:
+    less = make(6, 2, **{part: (9.0, 9.0) if part == "slice_mm" else NOTHING})
     assert not torch.equal(usual.fixed, less.fixed)
     assert not torch.equal(usual.moving, less.moving)
     assert torch.equal(usual.fixed_gland, less.fixed_gland)
@@ -199,7 +205,7 @@ def test_fields_of_view_are_exactly_empty_outside_and_show_the_main_body() -> No
         seen = image.flatten(1)
         assert bool((seen[inside_mm <= 0] == 0).all())
         assert float((seen[inside_mm > 1] > 0).float().mean()) > 0.95
-        assert bool(((inside_mm <= 0).float().mean(1) > 0.02).all())
+        assert float((inside_mm <= 0).float().mean()) > 0.1
         assert float((inside_mm > 0)[body.flatten(1)].float().mean()) > 0.85
 
 

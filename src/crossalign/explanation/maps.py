@@ -34,16 +34,21 @@ class CropMap:
 
     def on_fixed(self, fixed: Grid) -> Image:
         """Bring it onto the fixed image's grid, trilinear; 0 outside the crop."""
-        return self.image.resampled(fixed, fill=0.0)
+        return _clamped(self.image.resampled(fixed, fill=0.0))
 
     def on_moving(self, moving: Grid, start: Rigid) -> Image:
         """Bring it onto the moving image's grid through the stage's start, which maps fixed to moving points."""
-        return self.image.resampled(moving, start.inverse(), fill=0.0)
+        return _clamped(self.image.resampled(moving, start.inverse(), fill=0.0))
 
     def share_inside(self, mask: Mask) -> float:
         """Return the share of the map's sum that lies in a mask (z, y, x) of the crop; NaN for a map of zeros."""
         total = self.image.voxels.double().sum()
         return float(self.image.voxels[mask].double().sum() / total) if bool(total > 0) else float("nan")
+
+
+def _clamped(image: Image) -> Image:
+    """Interpolation's weights sum to one but for rounding: keep the promise of 0 to 1."""
+    return Image(image.voxels.clamp(0, 1), image.grid, image.name)
 
 
 def crop_map(naming: tuple[str, str, str], values: Scan, crop: Grid, unit: str) -> CropMap:

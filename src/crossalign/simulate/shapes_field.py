@@ -52,13 +52,13 @@ def draw_field(center_mm: Tensor, reach_mm: Tensor, settings: ShapeSettings, gen
     kind = torch.randint(0, 3, (n,), generator=generator)
     kind = torch.where(chance(settings.partial_share, (n,), generator), kind, torch.full_like(kind, -1))
     shift = uniform((-6, 6), (n, 3), generator)
-    half = reach_mm[:, None] * uniform((0.9, 1.9), (n, 3), generator) + shift.abs()
-    radius = reach_mm * uniform((0.95, 1.9), (n,), generator) + shift.norm(dim=-1)
+    half = reach_mm[:, None] * uniform((1.0, 2.4), (n, 3), generator) + shift.abs()
+    radius = reach_mm * uniform((1.0, 2.4), (n,), generator) + shift.norm(dim=-1)
     way = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
     away = reach_mm * uniform((1.25, 3.0), (n,), generator)
     wide = torch.asin((reach_mm / away * uniform((0.85, 1.4), (n,), generator)).clamp(max=0.98))
     near = (away - reach_mm * uniform((0.9, 1.4), (n,), generator)).clamp(min=2.0)
-    far = away + reach_mm * uniform((0.85, 2.2), (n,), generator)
+    far = away + reach_mm * uniform((0.9, 3.0), (n,), generator)
     return FieldOfView(
         center_mm=center_mm + shift,
         half_mm=torch.where((kind == BOX)[:, None], half, torch.full_like(half, FAR_MM)),

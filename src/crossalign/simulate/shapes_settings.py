@@ -24,10 +24,10 @@ class ShapeSettings:
     related_share: float = 0.5
     monotone_share: float = 0.4
     unseen_share: float = 0.15
-    texture: Range = (0.0, 0.2)
+    texture: Range = (0.0, 0.12)
     grain: Range = (0.02, 0.25)
     speckle: Range = (0.0, 0.4)
-    noise: Range = (0.002, 0.06)
+    noise: Range = (0.002, 0.04)
     bias: Range = (0.0, 0.4)
     slice_mm: Range = (1.5, 4.0)
     blur_mm: Range = (0.6, 4.0)

@@ -38,8 +38,9 @@ def draw_properties(scene: Anatomy, generator: torch.Generator) -> Tissues:
     """Draw a property in 0..1 for each body and the background."""
     n, outer, inner = len(scene.coefficients), len(scene.outer_names), len(scene.inner_names)
     drawn = torch.rand(n, outer + inner + 2, generator=generator)
-    none = torch.zeros(n)
-    return Tissues(drawn[:, 0], drawn[:, 2 : outer + 2], drawn[:, 1], none, drawn[:, outer + 2 :])
+    # The main body is never quite like its background, or there would be nothing to find.
+    main = (drawn[:, 0] + 0.25 + 0.5 * drawn[:, 1]) % 1
+    return Tissues(drawn[:, 0], drawn[:, 2 : outer + 2], main, torch.zeros(n), drawn[:, outer + 2 :])
 
 
 def draw_view(

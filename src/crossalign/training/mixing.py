@@ -1,0 +1,61 @@
+"""Banks made of other banks: several as one, and a bank beside its mirror image."""
+
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor
+
+from crossalign.errors import InputError
+from crossalign.training.bank import Bank
+
+AXES = "xyz"
+
+
+def joined(banks: list[Bank]) -> Bank:
+    """Put the cases of several banks into one, in order; a bank that is named twice counts twice.
+
+    Raises InputError where their canvases differ, or where only some of them hold moving masks.
+    """
+    if not banks:
+        raise InputError("there are no banks to join")
+    first = banks[0]
+    for bank in banks[1:]:
+        same = bank.fixed.shape[1:] == first.fixed.shape[1:] and bank.moving.shape[1:] == first.moving.shape[1:]
+        if not same or not torch.equal(bank.spacing_mm, first.spacing_mm):
+            raise InputError("the banks to join were prepared for other crops: prepare them for one stage")
+        if (bank.moving_mask is None) != (first.moving_mask is None):
+            raise InputError("some banks to join hold masks of the moving images and some do not")
+    tensors: dict[str, Tensor] = {}
+    for item in fields(Bank):
+        values = [getattr(bank, item.name) for bank in banks]
+        if values[0] is not None:
+            tensors[item.name] = values[0] if item.name == "spacing_mm" else torch.cat(values)
+    return Bank(**tensors)
+
+
+def mirrored(bank: Bank, axis: str) -> Bank:
+    """Return every case as its mirror image along the axis x, y or z of both spaces (LPS): x swaps left and right."""
+    number = AXES.index(axis)
+    sign = torch.ones(3, device=bank.center_mm.device)
+    sign[number] = -1.0
+
+    def flipped(volumes: Tensor) -> Tensor:
+        return volumes.flip(4 - number)
+
+    def origin(origins: Tensor, volumes: Tensor) -> Tensor:
+        last = (volumes.shape[4 - number] - 1) * bank.spacing_mm
+        return torch.where(sign < 0, -(origins + last), origins)
+
+    return replace(
+        bank,
+        fixed=flipped(bank.fixed),
+        fixed_mask=flipped(bank.fixed_mask),
+        moving=flipped(bank.moving),
+        moving_mask=None if bank.moving_mask is None else flipped(bank.moving_mask),
+        fixed_origin_mm=origin(bank.fixed_origin_mm, bank.fixed),
+        moving_origin_mm=origin(bank.moving_origin_mm, bank.moving),
+        center_mm=bank.center_mm * sign,
+        rotation=sign[:, None] * bank.rotation * sign,
+        translation_mm=bank.translation_mm * sign,
+        surface_mm=bank.surface_mm * sign,
+    )

@@ -1,0 +1,61 @@
+"""Banks made of banks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.training.toys import make_bank
+
+from crossalign.errors import InputError
+from crossalign.geometry import Rigid
+from crossalign.training.mixing import joined, mirrored
+
+
+def test_joined_keeps_order_and_counts_twice() -> None:
+    one, two = make_bank(2, 1), make_bank(1, 2)
+    both = joined([one, two, one])
+    assert len(both) == 5
+    torch.testing.assert_close(both.center_mm, torch.cat((one.center_mm, two.center_mm, one.center_mm)))
+    assert both.moving_mask is not None
+    assert joined([replace(one, moving_mask=None)] * 2).moving_mask is None
+
+
+def test_joined_refuses_what_does_not_go_together() -> None:
+    bank = make_bank(1)
+    others = (replace(bank, moving_mask=None), replace(bank, spacing_mm=torch.tensor(2.0)))
+    for other, words in zip(others, ("some do not", "other crops"), strict=True):
+        with pytest.raises(InputError, match=words):
+            joined([bank, other])
+    with pytest.raises(InputError, match="no banks"):
+        joined([])
+
+
+@pytest.mark.parametrize("axis", ["x", "y", "z"])
+def test_a_mirror_image_shows_the_same_at_the_mirrored_place(axis: str) -> None:
+    bank = make_bank(2, 3)
+    image = mirrored(bank, axis)
+    sign = torch.ones(3)
+    sign["xyz".index(axis)] = -1
+    index = torch.arange(2)
+    points = bank.surface_mm[:, :27].reshape(2, 3, 3, 3, 3)
+    torch.testing.assert_close(bank.fixed_at(index, points, False), image.fixed_at(index, points * sign, False))
+    there = bank.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
+    torch.testing.assert_close(bank.moving_at(index, there), image.moving_at(index, there * sign))
+    torch.testing.assert_close(bank.moving_gland_at(index, there), image.moving_gland_at(index, there * sign))
+
+
+@pytest.mark.parametrize("axis", ["x", "y", "z"])
+def test_a_mirror_image_has_the_mirrored_answer(axis: str) -> None:
+    bank = make_bank(2, 4)
+    image = mirrored(bank, axis)
+    index = torch.arange(2)
+    rotation: Rigid = image.reference(index)
+    torch.testing.assert_close(torch.linalg.det(rotation.rotation), torch.ones(2))
+    sign = torch.ones(3)
+    sign["xyz".index(axis)] = -1
+    torch.testing.assert_close(
+        rotation.apply(image.surface_mm), bank.reference(index).apply(bank.surface_mm) * sign, atol=1e-4, rtol=1e-4
+    )
+    again = mirrored(image, axis)
+    torch.testing.assert_close(again.fixed_origin_mm, bank.fixed_origin_mm)
+    torch.testing.assert_close(again.moving, bank.moving)
