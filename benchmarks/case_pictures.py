@@ -1,9 +1,9 @@
 """How methods fail: `python benchmarks/case_pictures.py ROWS.csv MANIFEST -o FOLDER [--start 0-20] [--seed 0]`.
 
-ROWS.csv is what `crossalign evaluate` wrote. Prints a Markdown table of what is left to correct after each method: along
-which axis, shift or turn, and how it hangs on the start and on the gland's volume. Draws `cases-METHOD.png` for each:
-its best, median and worst registration from one start range, as outlines of the gland alone; no voxel of a scan is
-shown. Everything is drawn in the fixed image's axes, mm from the centroid of its gland: the fixed gland where it belongs
+ROWS.csv is what `crossalign evaluate` wrote. Prints a Markdown table of what is left to correct after each method:
+along which axis, shift or turn, and how it hangs on the start and on the gland's volume. Draws `cases-METHOD.png` for
+each: its best, median and worst registration from one start range, as outlines of the gland alone; no voxel of a scan
+is shown. All is drawn in the fixed image's axes, mm from the centroid of its gland: the fixed gland where it belongs
 (black), where the start (dotted) and the result (red) put it, and the moving gland (blue). The axes are those of the
 files' headers; where these are turned, so are the letters.
 """
@@ -33,6 +33,11 @@ from crossalign.images import LabelMap
 PLANES = (("axial", 0, 1), ("coronal", 0, 2), ("sagittal", 1, 2))  # name, axis to the right, axis upwards
 AXES = ("x (L)", "y (P)", "z (S)")
 HALF_MM, STEP_MM = 44, 1.0
+COLUMNS = (
+    *("method", "n", "SRE, mm", "worse than the start", "shift left, of the start's, mm"),
+    *("turn left, of the start's, deg", "mean shift x, y, z, mm", "mean size of it, mm"),
+    *("mean turn about x, y, z, deg", "mean size of it, deg", "SRE ~ start's SRE", "SRE ~ volume"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,17 +60,14 @@ def read_rows(path: Path) -> list[Registration]:
         lines = [line for line in csv.DictReader(stream) if not line.get("error")]
     if not lines or not all(line.get(name) for line in lines for name in RESIDUAL):
         raise InputError(f"{path}: {RESIDUAL[0]} ... {RESIDUAL[-1]} are not filled: write the table anew with evaluate")
-    return [
-        Registration(
-            line["case"],
-            line["start"],
-            int(line["repeat"]),
-            line["method"],
-            *(float(line[name] or math.nan) for name in ("start_sre_mm", "sre_mm", "tre_mm")),
-            tuple(float(line[name]) for name in RESIDUAL),
-        )
-        for line in lines
-    ]
+    return [_registration(line) for line in lines]
+
+
+def _registration(line: dict[str, str]) -> Registration:
+    start_sre_mm, sre_mm, tre_mm = (float(line[name] or math.nan) for name in ("start_sre_mm", "sre_mm", "tre_mm"))
+    residual = tuple(float(line[name]) for name in RESIDUAL)
+    who = (line["case"], line["start"], int(line["repeat"]), line["method"])
+    return Registration(*who, start_sre_mm, sre_mm, tre_mm, residual)
 
 
 def methods_of(rows: Sequence[Registration]) -> list[str]:
@@ -149,25 +151,18 @@ def _draw_row(panels: Sequence[Any], case: LoadedCase, row: Registration, seed: 
 def _legend() -> tuple[list[Any], list[str]]:
     from matplotlib.lines import Line2D
 
-    styles = {
-        "fixed gland, in place": ("black", "-"),
-        "moving gland": ("tab:blue", "-"),
-        "at the start": ("0.45", ":"),
-        "at the result": ("tab:red", "-"),
-    }
-    return [Line2D([], [], color=color, linestyle=style) for color, style in styles.values()], list(styles)
+    colors = {"fixed gland, in place": "black", "moving gland": "tab:blue", "at the result": "tab:red"}
+    lines = [Line2D([], [], color=color) for color in colors.values()]
+    return [*lines, Line2D([], [], color="0.45", linestyle=":")], [*colors, "at the start"]
 
 
 def failure_table(rows: Sequence[Registration], cases: dict[str, LoadedCase], seed: int) -> list[str]:
     """Describe each method's residuals over all rows, as lines of a Markdown table."""
-    columns = ("method", "n", "SRE, mm", "worse than the start", "shift left, of the start's, mm")
-    columns += ("turn left, of the start's, deg", "mean shift x, y, z, mm", "mean size of it, mm")
-    columns += ("mean turn about x, y, z, deg", "mean size of it, deg", "SRE ~ start's SRE", "SRE ~ volume")
     first = methods_of(rows)[0]
     drawn = [row for row in rows if row.method == first]
     starts = {(row.case, row.start, row.repeat): _start_residual(cases[row.case], row, seed) for row in drawn}
     volumes = {name: _volume_ml(case) for name, case in cases.items()}
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for method in methods_of(rows):
         mine = [row for row in rows if row.method == method]
         lines.append("| " + " | ".join(_facts(method, mine, starts, volumes)) + " |")

@@ -2,8 +2,8 @@
 
     python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 100] [--pretrain-steps 100]
 
-For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them and one
-that does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. Every run goes on where it was cut
+For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them, one that
+does not, and one that does not but takes as many steps as the first two together; all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. Every run goes on where it was cut
 off, and finished runs are not repeated: call it again after an interruption. Writes `study.csv` (a row a run),
 `study.md` (the tables) and the runs' folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
 """
@@ -38,7 +38,10 @@ STAGE = StageSettings("attention-reg", (24, 24, 24), 10 / 3)  # a small crop: 80
 
 @dataclass(frozen=True)
 class Row:
-    """One share and seed: val SRE (mm) without and with pre-training, and retrieval (shares) around pre-training."""
+    """One share and seed: val SRE (mm) without and with pre-training, and retrieval (shares) around pre-training.
+
+    `longer_mm` is without pre-training too, for as many steps as pre-training and training take.
+    """
 
     share: float
     seed: int
@@ -47,6 +50,7 @@ class Row:
     start_mm: float
     without_mm: float
     with_mm: float
+    longer_mm: float
     top1_before: float
     top1: float
     top5: float
@@ -132,15 +136,22 @@ def compare(study: Study, share: float, seed: int) -> Row:
     without = train_stage(train, study.val, plain, place / "without")
     model = pretrained_model(weights, STAGE, seed)
     along = train_stage(train, study.val, started, place / "with", initial=model)
+    longer = train_stage(train, study.val, lengthened(plain, before.steps), place / "longer")
     task = PretrainTask(train, study.val, before)
     untrained, trained = task.fresh_model().eval(), trained_network(task, place / "pretrain")
     found, features = task.retrieval(trained), task.retrieval(trained, raw=True)
     return Row(
         share, seed, len({study.patients[number] for number in kept}), len(kept),
-        without.start_sre_mm, without.best_sre_mm, along.best_sre_mm,
+        without.start_sre_mm, without.best_sre_mm, along.best_sre_mm, longer.best_sre_mm,
         made.before.top1, found.top1, found.top5, found.chance1, found.chance5, found.stranger1,
         task.retrieval(untrained, raw=True).top1, features.top1,
     )  # fmt: skip
+
+
+def lengthened(plain: TrainingSettings, steps: int) -> TrainingSettings:
+    """Return the settings for that many steps more, validated as often."""
+    whole = plain.steps + steps
+    return replace(plain, steps=whole, val_every=max(1, whole // 3))
 
 
 def trained_network(task: PretrainTask, folder: Path) -> nn.Module:
@@ -162,20 +173,24 @@ def write(rows: list[Row], folder: Path) -> None:
 
 
 def sre_table(rows: list[Row]) -> list[str]:
-    """Return the table of val SRE: mean and sd over seeds, their difference, and the paired tests."""
+    """Return the table of val SRE: mean and sd over seeds, and the paired tests of with against each without."""
     lines = [
-        "| patients | n (seeds) | start, mm | without, mm | with, mm | with - without, mm | paired t p | Wilcoxon p |",
-        "|---|---|---|---|---|---|---|---|",
+        "| patients | n (seeds) | start, mm | without, mm | with, mm | without, longer, mm "
+        "| with - without, mm | t, Wilcoxon p | with - longer, mm | t, Wilcoxon p |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     groups = [(f"{share:.0%}", [row for row in rows if row.share == share]) for share in SHARES]
     for name, group in [*groups, ("all", rows)]:
         if not group:
             continue
-        without, along = (np.array([getattr(row, key) for row in group]) for key in ("without_mm", "with_mm"))
-        t_p, wilcoxon_p = paired_p_values(along, without)
+        keys = ("without_mm", "with_mm", "longer_mm")
+        without, along, longer = (np.array([getattr(row, key) for row in group]) for key in keys)
         start = statistics.mean(row.start_mm for row in group)
-        cells = [name, str(len(group)), f"{start:.2f}", spread(without), spread(along), spread(along - without)]
-        lines.append(f"| {' | '.join([*cells, f'{t_p:.3f}', f'{wilcoxon_p:.3f}'])} |")
+        cells = [name, str(len(group)), f"{start:.2f}", *map(spread, (without, along, longer))]
+        for other in (without, longer):
+            tests = paired_p_values(along, other)
+            cells += [spread(along - other), ", ".join(f"{p:.3f}" for p in tests)]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

@@ -45,6 +45,8 @@ def test_a_run_stops_goes_on_and_its_weights_register(manifest: Path, tmp_path: 
         (["--simulate", "4", "--loss", "luck"], "luck"),
         (["--simulate", "4", "--steps", "0"], "steps"),
         (["--simulate", "4", "--crop-shape", "big"], "cannot read the crop 'big'"),
+        (["--simulate", "4", "--shapes-share", "1.5"], "must lie in 0..1"),
+        (["no.csv", "--shapes-share", "0.5"], "give --simulate"),
         (["--simulate", "4", "--start-sre", "far"], "cannot read the start 'far'"),
         (["--simulate", "4", "--from", "no.safetensors"], "no.safetensors"),
         (["--simulate", "4", "-o", "missing/run"], "make it first"),

@@ -60,7 +60,8 @@ def test_rows_are_read_and_drawn_where_they_were(tmp_path: Path) -> None:
     path, evaluation = toy_rows(tmp_path)
     case = toy_case()
     for row, expected in zip(read_rows(path), evaluation.rows, strict=True):
-        assert (row.case, row.method, row.sre_mm) == ("toy", expected.method, pytest.approx(expected.after.sre_mm))
+        assert (row.case, row.method) == ("toy", expected.method)
+        assert row.sre_mm == pytest.approx(expected.after.sre_mm, abs=1e-3)
         start = start_motion(case, row, seed=3)
         assert scores_of(case, REFERENCE @ start).sre_mm == pytest.approx(row.start_sre_mm, abs=1e-3)
         moved = residual_motion(case, row).matrix()

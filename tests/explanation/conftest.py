@@ -7,7 +7,7 @@ from torch import nn
 
 @pytest.fixture(scope="session")
 def correspondence() -> nn.Module:
-    return planted.trained("correspondence", steps=60, rate=2e-3)
+    return planted.trained("correspondence", steps=60, rate=3e-3)
 
 
 @pytest.fixture(scope="session")

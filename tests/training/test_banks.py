@@ -162,6 +162,19 @@ def test_simulated_bank() -> None:
     assert bool((masks > 0.5).all())
 
 
+def test_a_share_of_a_simulated_bank_shows_shapes() -> None:
+    stage = StageSettings("feature-reg", (8, 8, 8), 6.0, 4.0)
+    pelves, mixed, shapes = (bank_from_simulation(2, 5, stage, shapes_share=share) for share in (0.0, 0.5, 1.0))
+    assert len(mixed) == len(shapes) == 2
+    assert not torch.equal(mixed.fixed[1], pelves.fixed[1])
+    assert not torch.equal(shapes.fixed[0], pelves.fixed[0])
+    # One pelvis of two draws other numbers than two at once, so it is compared with a bank of one.
+    assert torch.equal(mixed.fixed[0], bank_from_simulation(1, 5, stage).fixed[0])
+    for bad in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InputError, match=r"0\.\.1"):
+            bank_from_simulation(2, 5, stage, shapes_share=bad)
+
+
 def test_simulated_splits_differ() -> None:
     stage = StageSettings("feature-reg", (8, 8, 8), 6.0, 4.0)
     train, val = banks_from_simulation(2, 1, stage)

@@ -10,9 +10,10 @@ import torch
 from crossalign.cases import surface_points
 from crossalign.cli.options import Outcome
 from crossalign.cli.registering import RegisterRequest, run_register
+from crossalign.cli.simulating import write_simulated_pair
 from crossalign.errors import OutputError
 from crossalign.geometry import draw_perturbation
-from crossalign.images import Image, LabelMap, write_image, write_label_map, write_transform
+from crossalign.images import write_transform
 from crossalign.simulate import simulate_pairs
 
 # No shipped weights were trained, chosen or tuned on pairs of this seed: it is the demo's own.
@@ -48,17 +49,9 @@ def fresh_folder(wanted: Path) -> Path:
 
 def _write_pair(folder: Path) -> None:
     generator = torch.Generator().manual_seed(DEMO_SEED)
-    pairs = simulate_pairs(1, generator)
-    write_image(Image(pairs.fixed[0, 0].cpu(), pairs.fixed_grid), folder / "mr.nii.gz")
-    write_image(Image(pairs.moving[0, 0].cpu(), pairs.moving_grid), folder / "us.nii.gz")
-    gland = LabelMap((pairs.fixed_gland[0, 0].cpu() > 0.5).long(), pairs.fixed_grid)
-    moving_gland = LabelMap((pairs.moving_gland[0, 0].cpu() > 0.5).long(), pairs.moving_grid)
-    write_label_map(gland, folder / "mr_gland.nii.gz")
-    write_label_map(moving_gland, folder / "us_gland.nii.gz")
-    reference = pairs.fixed_to_moving[0].to("cpu", torch.float64)
+    gland, reference = write_simulated_pair(simulate_pairs(1, generator), 0, folder)
     target = torch.tensor([START_SRE_MM], dtype=torch.float64)
     motion = draw_perturbation(surface_points(gland)[None], gland.centroid_mm()[None], target, generator)[0]
-    write_transform(reference, folder / "reference.tfm")
     write_transform(reference @ motion, folder / "start.tfm")
 
 

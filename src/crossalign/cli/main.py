@@ -201,6 +201,19 @@ def evaluate_command(
     _say(run_evaluate(request))
 
 
+@app.command("simulate")
+def simulate_command(
+    count: Annotated[int, typer.Argument(help="How many pairs.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make: manifest.csv and a folder a pair.")],
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    split: Annotated[str, typer.Option(help="What the manifest calls them: train, val or test.")] = "test",
+) -> None:
+    """Write simulated MR-ultrasound pairs whose truth is known, with their manifest."""
+    from crossalign.cli.simulating import run_simulate
+
+    _say(run_simulate(count, seed, output, split))
+
+
 @app.command("train")
 def train_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")],
@@ -245,6 +258,9 @@ def train_command(
     ] = None,
     pretrained: Annotated[Path | None, typer.Option(help="Extractors to start from, of `crossalign pretrain`.")] = None,
     patients: Annotated[float, typer.Option(help="Share of the training patients to use, over 0 to 1.")] = 1.0,
+    shapes_share: Annotated[
+        float, typer.Option(help="Share of the simulated pairs that show random shapes in any two modalities.")
+    ] = 0.0,
     minutes: Annotated[float, typer.Option(help="Stop this call after so long; 0 is never.")] = 0.0,
     device: DeviceOption = "auto",
 ) -> None:
@@ -281,6 +297,7 @@ def train_command(
         device,
         pretrained,
         patients,
+        shapes_share,
     )
     _say(run_train(request))
 

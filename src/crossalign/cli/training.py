@@ -26,7 +26,8 @@ class TrainRequest:
 
     `start_sre` is text such as 0-20; `crop_shape` too, z,y,x as 32,32,32. `initial` is a stage to go on from,
     `pretrained` a file of extractors to start from, `patients` the share of the training patients to use, `minutes`
-    how long this call may train (0: until the steps are done), `mirror` the axes that augmentation may flip.
+    how long this call may train (0: until the steps are done), `mirror` the axes that augmentation may flip,
+    `shapes_share` the share of the simulated pairs that show random shapes in any two modalities.
     """
 
     output: Path
@@ -43,11 +44,14 @@ class TrainRequest:
     device: str = "auto"
     pretrained: Path | None = None
     patients: float = 1.0
+    shapes_share: float = 0.0
 
 
 def run_train(request: TrainRequest) -> Outcome:
     """Train, or go on with the run that the folder holds. Raises CrossalignError."""
     check_run(request.output, request.manifest, request.simulate, request.minutes, request.patients)
+    if request.shapes_share and not request.simulate:
+        raise InputError("--shapes-share is a share of simulated pairs: give --simulate COUNT with it")
     device = pick_device(request.device)
     settings, initial = _beginning(request, _settings(request))
     train, val = (bank.to(device) for bank in _banks(request, settings))
@@ -83,7 +87,7 @@ def _beginning(request: TrainRequest, settings: TrainingSettings) -> tuple[Train
 def _banks(request: TrainRequest, settings: TrainingSettings) -> tuple[Bank, Bank]:
     if request.manifest is not None:
         return banks_from_manifest(request.manifest, settings.stage, settings.patients, settings.seed)
-    return banks_from_simulation(request.simulate, settings.seed, settings.stage)
+    return banks_from_simulation(request.simulate, settings.seed, settings.stage, request.shapes_share)
 
 
 def _lines(request: TrainRequest, result: TrainingResult) -> list[str]:

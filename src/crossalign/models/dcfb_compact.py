@@ -30,7 +30,10 @@ WEIGHT_REACH = 1.5
 
 @dataclass(frozen=True)
 class CompactSettings:
-    """The size of the network. `window` counts tokens of 4^3 voxels; `steps` are refinements at full resolution."""
+    """The size of the network. `window` counts tokens of 4^3 voxels.
+
+    At full resolution `climbs` steps go towards structural similarity alone, and `steps` refinements follow.
+    """
 
     channels: int = 32
     blocks: int = 2
@@ -39,6 +42,7 @@ class CompactSettings:
     kernel: int = 5
     context: int = 12
     hidden: int = 16
+    climbs: int = 6
     steps: int = 6
 
     def __post_init__(self) -> None:
@@ -59,8 +63,8 @@ class DCFBCompact(nn.Module):
     `emphasis` (b,) goes from 0 (balanced) to 1 (detail). DCFB blocks, shared by both modalities, work on tokens of 4^3
     voxels; what they find is brought to full resolution beside the local moments of both inputs, where convolutions
     choose, voxel by voxel, the level between the two local means and the share of each input's detail:
-    mean + gain_a (a - mean_a) + gain_b (b - mean_b). A few refinements follow, each told where structural similarity to
-    both inputs and the gradients kept would rise. Nothing is normalised over the whole volume, so that a tile gives
+    mean + gain_a (a - mean_a) + gain_b (b - mean_b). From there it climbs towards structural similarity to both inputs, and
+    a few refinements follow, each told where that and the gradients kept would rise. Nothing is normalised over the whole volume, so that a tile gives
     what the whole volume gives, but for its border. `planar` is the 2-D twin: the same layers in the plane, axial slice
     by axial slice, none of which hears of another.
     """
@@ -86,7 +90,8 @@ class DCFBCompact(nn.Module):
         self.around = _around(hidden + 8, hidden, planar)
         self.tune = nn.Linear(1, 2 * hidden)
         self.choose = nn.Conv3d(hidden, 3, 1)
-        self.refinements = nn.ModuleList(Refinement(hidden, planar, first=n == 0) for n in range(settings.steps))
+        self.climb = Climb(settings.climbs)
+        self.refinements = nn.ModuleList(Refinement(hidden, planar) for _ in range(settings.steps))
         with torch.no_grad():  # begin near the plain average
             self.choose.weight.mul_(0.3)
             self.choose.bias = nn.Parameter(torch.tensor([0.0, -1.1, -1.1]))
@@ -96,11 +101,11 @@ class DCFBCompact(nn.Module):
         return self.progress(a, b, emphasis)[-1]
 
     def progress(self, a: Volume, b: Volume, emphasis: Tensor) -> list[Volume]:
-        """Fuse, and return the first guess and the result of each refinement, the last of which is the fused volume.
+        """Fuse, and return the first guess, the climb's end and each refinement's; the last one is the fused volume.
 
-        No gradient runs from one to the one before it: each is trained on what it makes of what it is given. With the
-        ascents taken as given, a gradient through all steps would leave out that later ones undo much of what earlier
-        ones do; trained so, the network grew worse.
+        Gradients run back through the climb to the first guess. From one refinement to what it is given none runs: each
+        is trained on what it makes of it. With the ascents taken as given, a gradient through all refinements would
+        leave out that later ones undo much of what earlier ones do; trained so, the network grew worse.
         """
         if not self.planar:
             return self._progress(a, b, emphasis)
@@ -117,7 +122,9 @@ class DCFBCompact(nn.Module):
         scale, shift = self.tune(wish)[:, :, None, None, None].chunk(2, dim=1)
         hidden = F.gelu(self.around(hidden)) * (1 + scale) + shift
         made = [_chosen(self.choose(hidden), pair)]
-        moved = torch.zeros_like(a)
+        climbed, moved = self.climb(made[0], pair)
+        made.append(climbed)
+        moved = moved.detach()
         for refinement in self.refinements:
             given = made[-1].detach()
             made.append(refinement(given, moved, pair, hidden, wish))
@@ -134,6 +141,28 @@ class DCFBCompact(nn.Module):
         return F.interpolate(context, size=a.shape[2:], mode="trilinear", align_corners=False)
 
 
+class Climb(nn.Module):
+    """Steps of gradient ascent in structural similarity to both inputs, with momentum: all voxels alike, and cheap.
+
+    How far each step goes, as a share of the gradient over its curvature's bound, and its momentum are learned.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.length = nn.Parameter(torch.full((steps,), 1.5))
+        self.momentum = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, fused: Volume, pair: PairFacts) -> tuple[Volume, Volume]:
+        """Return where the climb ends, in [0, 1], and its last move."""
+        moved = torch.zeros_like(fused)
+        for length in self.length:
+            ascent = similarity_ascent(fused, pair)
+            step = (ascent.gradient / ascent.curvature).clamp(-STEP_LIMIT, STEP_LIMIT)
+            after = (fused + length * step + self.momentum * moved).clamp(0, 1)
+            fused, moved = after, after - fused
+        return fused, moved
+
+
 class Refinement(nn.Module):
     """One step at full resolution: the way both scores point, with some of the last move, and towards either input.
 
@@ -141,15 +170,15 @@ class Refinement(nn.Module):
     Untrained it is a step of gradient ascent with momentum, preconditioned by a bound of the curvature.
     """
 
-    def __init__(self, hidden: int, planar: bool = False, first: bool = False) -> None:
+    def __init__(self, hidden: int, planar: bool = False) -> None:
         super().__init__()
         self.mix = nn.Conv3d(hidden + TOLD, 12, 1)
         self.around = _around(12, 8, planar)
         self.out = nn.Conv3d(8, 4, 1)
         self.weight = nn.Parameter(torch.tensor([WEIGHT_LOG, WEIGHT_SLOPE]))
-        self.momentum = None if first else nn.Parameter(torch.zeros(()))
+        self.momentum = nn.Parameter(torch.zeros(()))
         with torch.no_grad():
-            self.out.weight.mul_(0.3)
+            self.out.weight.mul_(0.03)
             self.out.bias = nn.Parameter(torch.zeros(4))
 
     def forward(self, fused: Volume, moved: Volume, pair: PairFacts, hidden: Map, wish: Tensor) -> Volume:
@@ -162,9 +191,7 @@ class Refinement(nn.Module):
         level = self.weight[0] + self.weight[1] * wish
         weight = torch.exp(level[:, :, None, None, None] + WEIGHT_REACH * torch.tanh(balance))
         step = joint_step(*ascents, weight).clamp(-STEP_LIMIT, STEP_LIMIT)
-        fused = fused + 2 * torch.sigmoid(go) * step
-        if self.momentum is not None:
-            fused = fused + torch.sigmoid(self.momentum) * moved
+        fused = fused + 2 * torch.sigmoid(go) * step + torch.sigmoid(self.momentum) * moved
         pulls = 0.3 * torch.tanh(to_a) * (pair.a - fused) + 0.3 * torch.tanh(to_b) * (pair.b - fused)
         return (fused + pulls).clamp(0, 1)
 

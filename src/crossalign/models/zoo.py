@@ -25,6 +25,7 @@ class Shipped:
 # The first is the default method. After a change of weights: cd weights && sha256sum *.safetensors > SHA256SUMS
 SHIPPED: dict[str, Shipped] = {
     "correspondence-image": Shipped(("correspondence-image-1.safetensors",)),
+    "correspondence-few-shot": Shipped(("correspondence-few-shot-1.safetensors",)),
 }
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from crossalign.explanation import Explanation, StageExplanation
-from crossalign.geometry import Grid
+from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
 from crossalign.output import whole_file
 from crossalign.report.display import contrast_window, display_grid, scan_bytes, scan_grey
@@ -27,6 +27,7 @@ PLANES = (("axial", 0, "RLAP"), ("coronal", 1, "RLSI"), ("sagittal", 2, "APSI"))
 PAPER, INK, COLOUR_MAP = "#101416", "#e8ecee", "inferno"
 MARKERS = {"ring": ("o", "#7dff8a"), "cross": ("x", "#ff6ad5"), "square": ("s", "#6fd0ff")}
 NEAR_MM = 4.0
+COLOURS = 256  # of the written picture, for less than half of its size
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +40,13 @@ class _Column:
 
 def write_explanation_figure(path: str | os.PathLike[str], explanation: Explanation, overwrite: bool = False) -> None:
     """Write the picture (PNG) of the last stage; it appears whole or not at all, names no file. Raises OutputError."""
-    figure = draw_explanation(explanation)
+    from PIL import Image as Picture
+
+    figure, drawn = draw_explanation(explanation), BytesIO()
+    figure.savefig(drawn, format="png", dpi=65, facecolor=PAPER, metadata={"Software": None})
+    few = Picture.open(drawn).convert("RGB").quantize(COLOURS, dither=Picture.Dither.NONE)
     with whole_file(path, overwrite) as partial:
-        figure.savefig(Path(partial), format="png", dpi=65, facecolor=PAPER, metadata={"Software": None})
+        few.save(partial, format="png", optimize=True)
 
 
 def draw_explanation(explanation: Explanation) -> Figure:
@@ -71,7 +76,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
 
 def _columns(explanation: Explanation, stage: StageExplanation, grid: Grid) -> list[_Column]:
     fixed = _shades(explanation.problem.fixed, grid)
-    moving = _shades(explanation.problem.moving.resampled(grid, stage.view.start, fill=0.0), grid)
+    moving = _shades(explanation.problem.moving, grid, stage.view.start)
     scans = {"fixed": fixed, "moving": moving}
     columns = [_Column("Fixed", fixed, None), _Column("Moving, at the start", moving, None)]
     for way, words in (("gradcam", "Grad-CAM"), ("local", "by position")):
@@ -87,8 +92,8 @@ def _columns(explanation: Explanation, stage: StageExplanation, grid: Grid) -> l
     return columns
 
 
-def _shades(image: Image, grid: Grid) -> Scan:
-    grey = scan_grey(image, grid)
+def _shades(image: Image, grid: Grid, grid_to_image: Rigid | None = None) -> Scan:
+    grey = scan_grey(image, grid, grid_to_image)
     return scan_bytes(grey, contrast_window(grey)).float() / 255
 
 
