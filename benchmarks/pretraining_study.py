@@ -3,9 +3,10 @@
     python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 100] [--pretrain-steps 100]
 
 For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them, one that
-does not, and one that does not but takes as many steps as the first two together; all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. Every run goes on where it was cut
-off, and finished runs are not repeated: call it again after an interruption. Writes `study.csv` (a row a run),
-`study.md` (the tables) and the runs' folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
+does not, and one that does not but takes as many steps as the first two together; all on the same patients (drawn by
+the seed), crop 24^3 at 3.33 mm. Every run goes on where it was cut off, and finished runs are not repeated: call it
+again after an interruption. Writes `study.csv` (a row for each share and seed), `study.md` (the tables) and the runs'
+folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
 """
 
 import argparse
@@ -175,8 +176,7 @@ def write(rows: list[Row], folder: Path) -> None:
 def sre_table(rows: list[Row]) -> list[str]:
     """Return the table of val SRE: mean and sd over seeds, and the paired tests of with against each without."""
     lines = [
-        "| patients | n (seeds) | start, mm | without, mm | with, mm | without, longer, mm "
-        "| with - without, mm | t, Wilcoxon p | with - longer, mm | t, Wilcoxon p |",
+        "| patients | n | start | without | with | without, longer | with - without | t, Wilcoxon p | with - longer | p |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     groups = [(f"{share:.0%}", [row for row in rows if row.share == share]) for share in SHARES]

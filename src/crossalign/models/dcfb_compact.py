@@ -24,7 +24,7 @@ EMBED = 4  # voxels to a token, along each axis
 STEP_LIMIT = 0.25
 MOMENTS = 12
 TOLD = 7  # what a refinement is told beside the hidden features
-WEIGHT_LOG, WEIGHT_SLOPE = -2.5, 1.2  # logarithm of the weight of kept gradients at first: 0.02 balanced, 0.3 detail
+WEIGHT_LOG, WEIGHT_SLOPE = -1.95, 1.45  # logarithm of the weight of kept gradients at first: 0.03 balanced, 0.6 detail
 WEIGHT_REACH = 1.5
 
 

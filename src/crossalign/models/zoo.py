@@ -22,7 +22,7 @@ class Shipped:
     settings: CascadeSettings = field(default_factory=CascadeSettings)
 
 
-# `crossalign calibrate` on 120 registrations of 40 simulated pairs (seed 77), four fifths of them kept: the card says how.
+# `crossalign calibrate` on 120 registrations of 40 simulated pairs (seed 77), four fifths kept: the card says how.
 SIMULATED = Calibration(base_mm=0.877, per_dispersion=0.0, per_network=0.869, threshold_mm=7.5)
 
 # The first is the default method. After a change of weights: cd weights && sha256sum *.safetensors > SHA256SUMS
