@@ -19,8 +19,8 @@ from crossalign.types import Scan, Shape
 
 # Emphasis by name, as the command line spells it.
 EMPHASES = {"balanced": 0.0, "detail": 1.0}
-LARGEST_TILE = 160
-OVERLAP = 48
+LARGEST_TILE = 192
+OVERLAP = 64
 DEFAULT_NETWORK = "dcfb-compact"
 
 
@@ -28,7 +28,7 @@ DEFAULT_NETWORK = "dcfb-compact"
 class NetworkFusion(FusionMethod):
     """A trained network with its emphasis, from 0 (balanced) to 1 (detail).
 
-    Volumes longer than `tile` voxels on an axis are fused by tiles that overlap by 48 voxels or more, blended with a
+    Volumes longer than `tile` voxels on an axis are fused by tiles that overlap by 64 voxels or more, blended with a
     Gaussian weight; tiles start at multiples of the network's windows, so that they see what the whole would.
     """
 
