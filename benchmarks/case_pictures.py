@@ -158,9 +158,8 @@ def _legend() -> tuple[list[Any], list[str]]:
 
 def failure_table(rows: Sequence[Registration], cases: dict[str, LoadedCase], seed: int) -> list[str]:
     """Describe each method's residuals over all rows, as lines of a Markdown table."""
-    first = methods_of(rows)[0]
-    drawn = [row for row in rows if row.method == first]
-    starts = {(row.case, row.start, row.repeat): _start_residual(cases[row.case], row, seed) for row in drawn}
+    drawn = {(row.case, row.start, row.repeat): row for row in rows}
+    starts = {key: _start_residual(cases[row.case], row, seed) for key, row in drawn.items()}
     volumes = {name: _volume_ml(case) for name, case in cases.items()}
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for method in methods_of(rows):
