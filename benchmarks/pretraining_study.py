@@ -1,17 +1,17 @@
 """Does contrastive pre-training help? Val SRE with and without it, at shares of the training patients.
 
-    python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 100] [--pretrain-steps 100]
+    python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 100] [--pretrain-steps 100] [--longer]
 
-For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them, one that
-does not, and one that does not but takes as many steps as the first two together; all on the same patients (drawn by
-the seed), crop 24^3 at 3.33 mm. Every run goes on where it was cut off, and finished runs are not repeated: call it
-again after an interruption. Writes `study.csv` (a row for each share and seed), `study.md` (the tables) and the runs'
+For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them and one that
+does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. `--longer` adds one that does not and
+takes as many steps as pre-training and training together. Every run goes on where it was cut off, and finished runs are
+not repeated: call it again after an interruption. Writes `study.csv` (a row for each share and seed), `study.md` (the tables) and the runs'
 folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
 """
 
 import argparse
 import csv
-import statistics
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +34,7 @@ from crossalign.training.pretrain import PretrainTask, pretrain, pretrained_mode
 from crossalign.training.pretrain_settings import PretrainSettings
 
 SHARES, SEEDS = (0.25, 0.5, 1.0), (0, 1, 2)
+_KEYS = ["start_mm", "with_mm"]
 STAGE = StageSettings("attention-reg", (24, 24, 24), 10 / 3)  # a small crop: 80 mm as elsewhere, coarser
 
 
@@ -41,7 +42,7 @@ STAGE = StageSettings("attention-reg", (24, 24, 24), 10 / 3)  # a small crop: 80
 class Row:
     """One share and seed: val SRE (mm) without and with pre-training, and retrieval (shares) around pre-training.
 
-    `longer_mm` is without pre-training too, for as many steps as pre-training and training take.
+    `longer_mm` is without pre-training too, for as many steps as pre-training and training take; NaN where not run.
     """
 
     share: float
@@ -72,6 +73,7 @@ class Study:
     folder: Path
     training: TrainingSettings
     pretraining: PretrainSettings
+    longer: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=100, help="steps of each training")
     parser.add_argument("--pretrain-steps", type=int, default=100, help="steps of each pre-training")
     parser.add_argument("--mirror", default="y", help="axes that augmentation flips (y: see docs/experiments.md)")
+    parser.add_argument("--longer", action="store_true", help="also train without it for as many steps as both take")
     given = parser.parse_args(arguments)
     try:
         run(prepare(given), given.output)
@@ -110,7 +113,7 @@ def prepare(given: argparse.Namespace) -> Study:
     pretraining = PretrainSettings(
         STAGE, given.pretrain_steps, val_every=max(1, given.pretrain_steps // 3), augmentation=varied
     )
-    return Study(train, val, patients, given.output, training, pretraining)
+    return Study(train, val, patients, given.output, training, pretraining, given.longer)
 
 
 def run(study: Study, folder: Path) -> None:
@@ -137,13 +140,15 @@ def compare(study: Study, share: float, seed: int) -> Row:
     without = train_stage(train, study.val, plain, place / "without")
     model = pretrained_model(weights, STAGE, seed)
     along = train_stage(train, study.val, started, place / "with", initial=model)
-    longer = train_stage(train, study.val, lengthened(plain, before.steps), place / "longer")
+    longer_mm = math.nan
+    if study.longer:
+        longer_mm = train_stage(train, study.val, lengthened(plain, before.steps), place / "longer").best_sre_mm
     task = PretrainTask(train, study.val, before)
     untrained, trained = task.fresh_model().eval(), trained_network(task, place / "pretrain")
     found, features = task.retrieval(trained), task.retrieval(trained, raw=True)
     return Row(
         share, seed, len({study.patients[number] for number in kept}), len(kept),
-        without.start_sre_mm, without.best_sre_mm, along.best_sre_mm, longer.best_sre_mm,
+        without.start_sre_mm, without.best_sre_mm, along.best_sre_mm, longer_mm,
         made.before.top1, found.top1, found.top5, found.chance1, found.chance5, found.stranger1,
         task.retrieval(untrained, raw=True).top1, features.top1,
     )  # fmt: skip
@@ -174,20 +179,18 @@ def write(rows: list[Row], folder: Path) -> None:
 
 
 def sre_table(rows: list[Row]) -> list[str]:
-    """Return the table of val SRE: mean and sd over seeds, and the paired tests of with against each without."""
-    lines = [
-        "| patients | n | start | without | with | without, longer | with - without | t, Wilcoxon p | with - longer | p |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    """Return the table of val SRE, mm: mean and sd over seeds, and the paired tests of with against each without."""
+    others = ["without_mm"] if any(math.isnan(row.longer_mm) for row in rows) else ["without_mm", "longer_mm"]
+    names = [name.removesuffix("_mm") for name in others]
+    header = ["patients", "n", "start", "with", *names, *(f"with - {name} | t, Wilcoxon p" for name in names)]
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * (4 + 3 * len(names))]
     groups = [(f"{share:.0%}", [row for row in rows if row.share == share]) for share in SHARES]
     for name, group in [*groups, ("all", rows)]:
         if not group:
             continue
-        keys = ("without_mm", "with_mm", "longer_mm")
-        without, along, longer = (np.array([getattr(row, key) for row in group]) for key in keys)
-        start = statistics.mean(row.start_mm for row in group)
-        cells = [name, str(len(group)), f"{start:.2f}", *map(spread, (without, along, longer))]
-        for other in (without, longer):
+        start, along, *without = (np.array([getattr(row, key) for row in group]) for key in _KEYS + others)
+        cells = [name, str(len(group)), f"{start.mean():.2f}", spread(along), *map(spread, without)]
+        for other in without:
             tests = paired_p_values(along, other)
             cells += [spread(along - other), ", ".join(f"{p:.3f}" for p in tests)]
         lines.append(f"| {' | '.join(cells)} |")

@@ -203,7 +203,7 @@ def standardised(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.nda
     """Bring each measure to mean 0 and sd 1 over the two sets, weighed equally; extremes are cut at 4 sd."""
     middle = (real.mean(0) + fake.mean(0)) / 2
     spread = np.sqrt((((real - middle) ** 2).mean(0) + ((fake - middle) ** 2).mean(0)) / 2) + 1e-9
-    return tuple(((part - middle) / spread).clip(-4, 4) for part in (real, fake))  # type: ignore[return-value]
+    return ((real - middle) / spread).clip(-4, 4), ((fake - middle) / spread).clip(-4, 4)
 
 
 def linear_auc(real: np.ndarray, fake: np.ndarray, real_fold: np.ndarray, folds: int = 5) -> float:

@@ -95,7 +95,7 @@ def test_a_case_without_a_moving_mask_is_left_out() -> None:
         return guided_loss(model.eval(), dataclasses.replace(found, moving_gland=moving_gland), batch).detach()
 
     # the marked gland is also a sign for the expected error: leave that out
-    model.doubt.layers[0].weight.data.zero_()
+    torch.nn.init.zeros_(next(model.doubt.layers.parameters()))
     torch.testing.assert_close(loss(found.moving_gland), loss(found.moving_gland * -3 + 1))
     known = drawn(bank)
     assert known.moving_gland is not None

@@ -19,7 +19,7 @@ from crossalign.types import Scan, Shape
 
 # Emphasis by name, as the command line spells it.
 EMPHASES = {"balanced": 0.0, "detail": 1.0}
-LARGEST_TILE = 192
+LARGEST_TILE = 160
 OVERLAP = 64
 DEFAULT_NETWORK = "dcfb-compact"
 
@@ -123,13 +123,13 @@ def _tile_size(size: int, largest: int, multiple: int) -> int:
 
 
 def _weights(tile: Shape) -> Tensor:
-    """Gaussian weights (z, y, x) of a tile's voxels, sd an eighth of each edge.
+    """Gaussian weights (z, y, x) of a tile's voxels, sd a twelfth of each edge.
 
     MONAI's own lifts all weights to a thousandth of the largest: in the volume's edges and corners, where all tiles'
     weights are small, it would mix in what a tile knows least. The factor puts that floor out of reach.
     """
-    z, y, x = (torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in tile)
-    return z[:, None, None] * y[:, None] * x * 1e15
+    z, y, x = (torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 12)) ** 2) for n in tile)
+    return z[:, None, None] * y[:, None] * x * 1e25
 
 
 def _overlap(size: int, tile: int, multiple: int) -> float:

@@ -63,10 +63,10 @@ class DCFBCompact(nn.Module):
     `emphasis` (b,) goes from 0 (balanced) to 1 (detail). DCFB blocks, shared by both modalities, work on tokens of 4^3
     voxels; what they find is brought to full resolution beside the local moments of both inputs, where convolutions
     choose, voxel by voxel, the level between the two local means and the share of each input's detail:
-    mean + gain_a (a - mean_a) + gain_b (b - mean_b). From there it climbs towards structural similarity to both inputs, and
-    a few refinements follow, each told where that and the gradients kept would rise. Nothing is normalised over the whole volume, so that a tile gives
-    what the whole volume gives, but for its border. `planar` is the 2-D twin: the same layers in the plane, axial slice
-    by axial slice, none of which hears of another.
+    mean + gain_a (a - mean_a) + gain_b (b - mean_b). From there it climbs towards structural similarity to both inputs,
+    and a few refinements follow, each told where that and the gradients kept would rise. Nothing is normalised over the
+    whole volume, so that a tile gives what the whole volume gives, but for its border. `planar` is the 2-D twin: the
+    same layers in the plane, axial slice by axial slice, none of which hears of another.
     """
 
     def __init__(self, settings: CompactSettings | None = None, planar: bool = False) -> None:

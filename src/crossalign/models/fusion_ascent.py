@@ -16,6 +16,7 @@ from crossalign.types import Map, Volume
 FLAT = 1e-10  # added to a squared gradient: a flat voxel has a direction then, and no weight
 BEND_G, BEND_A = 0.1, 0.04  # about the largest second derivatives of the two sigmoids, by their slopes squared
 SOBEL_SQUARES = 216.0  # the squares of a 3-D Sobel filter's weights, over its three directions
+ROUND = 1e-4  # where two gradients are parallel their angle has a kink, which would turn rounding errors into steps
 CAUTION = 0.3  # share of the bound of Qabf's curvature that steps are divided by: measured, see docs
 
 
@@ -92,7 +93,7 @@ def _transfer(way: Map, strength: Volume, square: Volume, their_way: Map, theirs
     ratio = torch.minimum(strength, theirs) / torch.maximum(strength, theirs)
     cosine = (way * their_way).sum(1, keepdim=True)
     along = cosine.abs().clamp(max=1)
-    across = (1 - along * along).clamp(min=1e-8).sqrt()
+    across = (1 - along * along + ROUND).sqrt()
     alignment = 1 - torch.atan2(across, along) / (torch.pi / 2)
     share_g = torch.sigmoid(-SLOPE_G * (ratio - MIDDLE_G))
     share_a = torch.sigmoid(-SLOPE_A * (alignment - MIDDLE_A))

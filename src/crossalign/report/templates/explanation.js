@@ -9,44 +9,45 @@ const chosen = (name) => viewer.querySelector(`[name="${name}"]:checked`).value;
 const ticked = (name) => Boolean(control(name) && control(name).checked);
 const MARK_COLOURS = { ring: "#7dff8a", cross: "#ff6ad5", square: "#6fd0ff" };
 
-/* Where each display voxel of one axis lies between two voxels of the map: [lower, upper, share of the upper]. */
+/* Where each display voxel of one axis lies between two voxels of the map: the lower one (-1 outside), and how far on. */
 function stepsOf(map, data, axis) {
-  const last = map.sizes[axis] - 1;
-  return Array.from({ length: data.sizes[axis] }, (_, index) => {
+  const last = map.sizes[axis] - 1, lower = new Int16Array(data.sizes[axis]), share = new Float32Array(data.sizes[axis]);
+  for (let index = 0; index < lower.length; index++) {
     const at = (data.origin_mm[axis] + index * data.spacing_mm - map.origin_mm[axis]) / map.spacing_mm;
-    if (at < -0.5 || at >= last + 0.5) return null;
-    const inside = Math.min(last, Math.max(0, at)), lower = Math.min(Math.floor(inside), Math.max(0, last - 1));
-    return [lower, Math.min(lower + 1, last), inside - lower];
-  });
+    const inside = Math.min(last, Math.max(0, at));
+    lower[index] = at < -0.5 || at >= last + 0.5 ? -1 : Math.floor(inside);
+    share[index] = inside - Math.floor(inside);
+  }
+  return { lower, share };
 }
 
-/* The map's value, 0 to 255, at a display voxel, trilinear; 0 outside the crop. */
+const mix = (a, b, share) => a + (b - a) * share;
+
+/* The map's value, 0 to 255, at a display voxel, trilinear; 0 outside the crop. No allocation: it runs for each pixel. */
 function mapValue(map, x, y, z) {
-  const [ax, ay, az] = [map.steps[0][x], map.steps[1][y], map.steps[2][z]];
-  if (!ax || !ay || !az) return 0;
-  const [width, height] = map.sizes;
-  let value = 0;
-  for (const [zi, zw] of [[az[0], 1 - az[2]], [az[1], az[2]]]) {
-    for (const [yi, yw] of [[ay[0], 1 - ay[2]], [ay[1], ay[2]]]) {
-      const row = (zi * height + yi) * width;
-      value += zw * yw * (map.bytes[row + ax[0]] * (1 - ax[2]) + map.bytes[row + ax[1]] * ax[2]);
-    }
-  }
-  return value;
+  const [alongX, alongY, alongZ] = map.steps, width = map.sizes[0], height = map.sizes[1], bytes = map.bytes;
+  const ax = alongX.lower[x], ay = alongY.lower[y], az = alongZ.lower[z];
+  if (ax < 0 || ay < 0 || az < 0) return 0;
+  const right = ax + 1 < width ? 1 : 0, down = ay + 1 < height ? width : 0, up = az + 1 < map.sizes[2] ? width * height : 0;
+  const at = (az * height + ay) * width + ax, over = at + up, sx = alongX.share[x], sy = alongY.share[y];
+  const near = mix(mix(bytes[at], bytes[at + right], sx), mix(bytes[at + down], bytes[at + down + right], sx), sy);
+  const far = mix(mix(bytes[over], bytes[over + right], sx), mix(bytes[over + down], bytes[over + down + right], sx), sy);
+  return mix(near, far, alongZ.share[z]);
 }
 
 /* One slice of the map in colour; the higher the value, the less is seen of what lies under it. */
 function mapPicture(map, sizes, plane, index, ramp, strength) {
   const width = sizes[plane.column], height = sizes[plane.row], place = [0, 0, 0];
   const picture = new OffscreenCanvas(width, height), context = picture.getContext("2d");
-  const image = context.createImageData(width, height);
+  const image = context.createImageData(width, height), pixels = image.data;
   place[plane.through] = index;
-  for (let j = 0; j < height; j++) {
+  for (let j = 0, at = 0; j < height; j++) {
     place[plane.row] = plane.flip ? height - 1 - j : j;
-    for (let i = 0; i < width; i++) {
+    for (let i = 0; i < width; i++, at += 4) {
       place[plane.column] = i;
-      const value = mapValue(map, ...place), level = 3 * Math.round(value);
-      image.data.set([ramp[level], ramp[level + 1], ramp[level + 2], value * strength], 4 * (j * width + i));
+      const value = mapValue(map, place[0], place[1], place[2]), level = 3 * Math.round(value);
+      for (let part = 0; part < 3; part++) pixels[at + part] = ramp[level + part];
+      pixels[at + 3] = value * strength;
     }
   }
   context.putImageData(image, 0, 0);
