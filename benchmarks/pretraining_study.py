@@ -5,8 +5,8 @@
 For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them and one that
 does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. `--longer` adds one that does not and
 takes as many steps as pre-training and training together. Every run goes on where it was cut off, and finished runs are
-not repeated: call it again after an interruption. Writes `study.csv` (a row for each share and seed), `study.md` (the tables) and the runs'
-folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
+not repeated: call it again after an interruption. Writes `study.csv` (a row for each share and seed), `study.md` (the
+tables) and the runs' folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
 """
 
 import argparse

@@ -43,7 +43,7 @@ def failure_curves(evaluation: Evaluation) -> Figure:
     for panel, start in zip(panels, evaluation.starts, strict=True):
         for index, (name, errors_mm) in enumerate(_samples(evaluation, start).items()):
             x, y = share_within(errors_mm)
-            color = "0.5" if name == START else f"C{(index - 1) % 10}"
+            color = "black" if name == START else f"C{(index - 1) % 10}"
             panel.plot(x, y, LINES[index % len(LINES)], color=color, label=name, drawstyle="steps-post")
         panel.set_title(f"from {start} mm")
         panel.set_xlabel("SRE (mm)")
