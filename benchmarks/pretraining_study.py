@@ -3,9 +3,9 @@
     python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 100] [--pretrain-steps 100] [--longer]
 
 For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them and one that
-does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. `--longer` adds one that does not and
-takes as many steps as pre-training and training together. Every run goes on where it was cut off, and finished runs are
-not repeated: call it again after an interruption. Writes `study.csv` (a row for each share and seed), `study.md` (the
+does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. `--longer` adds both once more
+for as many steps as pre-training and training take together. Every run goes on where it was cut off, and finished runs
+are not repeated: call it again after an interruption. Writes `study.csv` (a row for each share and seed), `study.md` (the
 tables) and the runs' folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
 """
 
@@ -34,7 +34,7 @@ from crossalign.training.pretrain import PretrainTask, pretrain, pretrained_mode
 from crossalign.training.pretrain_settings import PretrainSettings
 
 SHARES, SEEDS = (0.25, 0.5, 1.0), (0, 1, 2)
-_KEYS = ["start_mm", "with_mm"]
+PAIRS = (("with_mm", "without_mm"), ("with_mm", "longer_mm"), ("with_longer_mm", "longer_mm"))
 STAGE = StageSettings("attention-reg", (24, 24, 24), 10 / 3)  # a small crop: 80 mm as elsewhere, coarser
 
 
@@ -42,7 +42,8 @@ STAGE = StageSettings("attention-reg", (24, 24, 24), 10 / 3)  # a small crop: 80
 class Row:
     """One share and seed: val SRE (mm) without and with pre-training, and retrieval (shares) around pre-training.
 
-    `longer_mm` is without pre-training too, for as many steps as pre-training and training take; NaN where not run.
+    `longer_mm` is without pre-training too, for as many steps as pre-training and training take, and `with_longer_mm` is
+    for so many steps after pre-training; NaN where not run.
     """
 
     share: float
@@ -53,6 +54,7 @@ class Row:
     without_mm: float
     with_mm: float
     longer_mm: float
+    with_longer_mm: float
     top1_before: float
     top1: float
     top5: float
@@ -87,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=100, help="steps of each training")
     parser.add_argument("--pretrain-steps", type=int, default=100, help="steps of each pre-training")
     parser.add_argument("--mirror", default="y", help="axes that augmentation flips (y: see docs/experiments.md)")
-    parser.add_argument("--longer", action="store_true", help="also train without it for as many steps as both take")
+    parser.add_argument(
+        "--longer", action="store_true", help="also train both for as many steps as the two take together"
+    )
     given = parser.parse_args(arguments)
     try:
         run(prepare(given), given.output)
@@ -140,15 +144,19 @@ def compare(study: Study, share: float, seed: int) -> Row:
     without = train_stage(train, study.val, plain, place / "without")
     model = pretrained_model(weights, STAGE, seed)
     along = train_stage(train, study.val, started, place / "with", initial=model)
-    longer_mm = math.nan
+    longer = (math.nan, math.nan)
     if study.longer:
-        longer_mm = train_stage(train, study.val, lengthened(plain, before.steps), place / "longer").best_sre_mm
+        plain, started = lengthened(plain, before.steps), lengthened(started, before.steps)
+        longer = (
+            train_stage(train, study.val, plain, place / "longer").best_sre_mm,
+            train_stage(train, study.val, started, place / "with-longer", initial=model).best_sre_mm,
+        )
     task = PretrainTask(train, study.val, before)
     untrained, trained = task.fresh_model().eval(), trained_network(task, place / "pretrain")
     found, features = task.retrieval(trained), task.retrieval(trained, raw=True)
     return Row(
         share, seed, len({study.patients[number] for number in kept}), len(kept),
-        without.start_sre_mm, without.best_sre_mm, along.best_sre_mm, longer_mm,
+        without.start_sre_mm, without.best_sre_mm, along.best_sre_mm, *longer,
         made.before.top1, found.top1, found.top5, found.chance1, found.chance5, found.stranger1,
         task.retrieval(untrained, raw=True).top1, features.top1,
     )  # fmt: skip
@@ -179,21 +187,21 @@ def write(rows: list[Row], folder: Path) -> None:
 
 
 def sre_table(rows: list[Row]) -> list[str]:
-    """Return the table of val SRE, mm: mean and sd over seeds, and the paired tests of with against each without."""
-    others = ["without_mm"] if any(math.isnan(row.longer_mm) for row in rows) else ["without_mm", "longer_mm"]
-    names = [name.removesuffix("_mm") for name in others]
-    header = ["patients", "n", "start", "with", *names, *(f"with - {name} | t, Wilcoxon p" for name in names)]
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * (4 + 3 * len(names))]
+    """Return the table of val SRE, mm: mean and sd over seeds of each pair of trainings, and their paired tests."""
+    lines = [
+        "| patients | n | start, mm | trained | mm | against | mm | difference, mm | paired t, Wilcoxon p |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     groups = [(f"{share:.0%}", [row for row in rows if row.share == share]) for share in SHARES]
-    for name, group in [*groups, ("all", rows)]:
-        if not group:
-            continue
-        start, along, *without = (np.array([getattr(row, key) for row in group]) for key in _KEYS + others)
-        cells = [name, str(len(group)), f"{start.mean():.2f}", spread(along), *map(spread, without)]
-        for other in without:
-            tests = paired_p_values(along, other)
-            cells += [spread(along - other), ", ".join(f"{p:.3f}" for p in tests)]
-        lines.append(f"| {' | '.join(cells)} |")
+    for first, second in PAIRS:
+        for name, group in [*groups, ("all", rows)]:
+            start, one, two = (np.array([getattr(row, key) for row in group]) for key in ("start_mm", first, second))
+            if not group or np.isnan(one - two).any():
+                continue
+            words = [key.removesuffix("_mm").replace("_", ", ") for key in (first, second)]
+            tests = ", ".join(f"{p:.3f}" for p in paired_p_values(one, two))
+            cells = [name, str(len(group)), f"{start.mean():.2f}", words[0], spread(one), words[1], spread(two)]
+            lines.append(f"| {' | '.join([*cells, spread(one - two), tests])} |")
     return lines
 
 
