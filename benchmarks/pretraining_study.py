@@ -3,9 +3,9 @@
     python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 100] [--pretrain-steps 100] [--longer]
 
 For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them and one that
-does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. `--longer` adds both once more
-for as many steps as pre-training and training take together. Every run goes on where it was cut off, and finished runs
-are not repeated: call it again after an interruption. Writes `study.csv` (a row for each share and seed), `study.md` (the
+does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. `--longer` adds both once more for as many
+steps as pre-training and training take together. Every run goes on where it was cut off, and finished runs are not
+repeated: call it again after an interruption. Writes `study.csv` (a row for each share and seed), `study.md` (the
 tables) and the runs' folders. `--banks TRAIN VAL` takes prepared banks in the manifest's order.
 """
 
@@ -42,8 +42,8 @@ STAGE = StageSettings("attention-reg", (24, 24, 24), 10 / 3)  # a small crop: 80
 class Row:
     """One share and seed: val SRE (mm) without and with pre-training, and retrieval (shares) around pre-training.
 
-    `longer_mm` is without pre-training too, for as many steps as pre-training and training take, and `with_longer_mm` is
-    for so many steps after pre-training; NaN where not run.
+    `longer_mm` is without pre-training too, for as many steps as pre-training and training take, and `with_longer_mm`
+    is for so many steps after pre-training; NaN where not run.
     """
 
     share: float

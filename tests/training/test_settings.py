@@ -35,7 +35,7 @@ def test_the_defaults_are_fine() -> None:
         ({"weight_decay": -1e-3}, "'weight_decay' must be 0 or more"),
         ({"seed": -1}, "'seed' in"),
         ({"seed": 2**31}, "'seed' in"),
-        ({"loss": "mse"}, "'loss' must be one of sre, parameters, got 'mse'"),
+        ({"loss": "mse"}, "'loss' must be one of auto, sre, parameters, guided, got 'mse'"),
         ({"schedule": "step"}, "'schedule' must be one of cosine, paper"),
         ({"precision": "float16"}, "'precision' must be one of auto, float32, bfloat16"),
     ],

@@ -58,10 +58,14 @@ def refine_affine(fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mas
     registration = _registration(fixed, fixed_mask)
     registration.SetMovingInitialTransform(start)  # ITK applies it after the one that is looked for
     registration.SetInitialTransform(affine, inPlace=True)
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # filters within do not heed the registration's own setting
     try:
         registration.Execute(*images)
     except RuntimeError as error:
         raise TransformError(f"{moving.name}: no affine transform to {fixed.name} was found: {error}") from error
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     found = Affine.of(fixed_to_moving).after(_linear(affine))
     largest, *_, smallest = found.stretches()
     if largest > LARGEST_STRETCH or smallest < 1 / LARGEST_STRETCH:
