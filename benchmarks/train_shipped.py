@@ -25,7 +25,8 @@ from crossalign.training import Augmentation, Bank, TrainingSettings
 from crossalign.training.engine import Plan, cosine_rate, run_task
 from crossalign.training.loop import RegistrationTask
 from crossalign.training.mixing import joined
-from crossalign.training.prepare import bank_from_cases, bank_from_simulation
+from crossalign.training.prepare import bank_from_cases
+from crossalign.training.simulated import bank_from_simulation
 
 STAGE = StageSettings("correspondence")
 SIMULATED = (10, 12, 14)  # seeds, 200 pairs each

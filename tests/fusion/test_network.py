@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.fusion.phantom import blurred, head, pair
 
-from crossalign.errors import InputError
+from crossalign.errors import InputError, WeightsError
 from crossalign.evaluation.fusion_scores import qabf_score, ssim_score
 from crossalign.fusion import network
 from crossalign.fusion.named import PLAIN_FUSION_METHODS
@@ -100,6 +100,22 @@ def test_networks_by_name(tmp_path: Path) -> None:
         named_network("unet")
     with pytest.raises(InputError, match="balanced, detail"):
         named_network("dcfb-compact", "sharp")
+
+
+def test_damaged_shipped_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shipped_fusion_path("dcfb-compact")
+    for name in (path.name, "SHA256SUMS"):
+        (tmp_path / name).write_bytes((path.parent / name).read_bytes())
+    monkeypatch.setattr(network, "shipped_fusion_path", lambda _: tmp_path / path.name)
+    named_network("dcfb-compact")
+    data = bytearray((tmp_path / path.name).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / path.name).write_bytes(bytes(data))
+    with pytest.raises(WeightsError, match=r"damaged \(SHA-256 .*install crossalign again"):
+        named_network("dcfb-compact")
+    (tmp_path / path.name).unlink()
+    with pytest.raises(WeightsError, match="are missing"):
+        named_network("dcfb-compact")
 
 
 def scores(fused: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from crossalign.models.cascade_settings import (
     stored_settings,
 )
 
-FULL = CascadeSettings(8, 5.0, 3, 10, 0.2, GridSearch(12.0, 15.0), Calibration(0.5, 0.7, 1.1, 6.0))
+FULL = CascadeSettings(8, 5.0, 3, 10, 0.2, GridSearch(12.0, 15.0), Calibration(0.5, 0.7, 1.1, 6.0), (0, 270))
 DOUBT = st.none() | st.floats(0, 50)
 
 
@@ -85,6 +85,9 @@ def test_more_doubt_never_means_a_smaller_expected_error(
         (lambda: CascadeSettings(spread_mm=0.0), "'spread_mm'"),
         (lambda: CascadeSettings(spread_mm=math.nan), "'spread_mm'"),
         (lambda: CascadeSettings(tolerance_mm=0.0), "'tolerance_mm'"),
+        (lambda: CascadeSettings(header_turns_deg=()), "at most once"),
+        (lambda: CascadeSettings(header_turns_deg=(45,)), "at most once"),
+        (lambda: CascadeSettings(header_turns_deg=(90, 90)), "at most once"),
         (lambda: GridSearch(0.0, 0.0), "a search needs"),
         (lambda: GridSearch(10.0, 100.0), "a search needs"),
         (lambda: Calibration(0.0, -1.0, 0.0, 5.0), "slopes must be 0 or more"),

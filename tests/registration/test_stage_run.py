@@ -10,6 +10,7 @@ from tests.registration.toys import (
     CPU,
     TRUTH,
     Finder,
+    Framed,
     HonestFinder,
     blob_problem,
     shift,
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from crossalign.cases import surface_points
 from crossalign.errors import InputError, TransformError
 from crossalign.geometry import Rigid, mean_displacement_mm
-from crossalign.models.cascade_settings import Calibration, CascadeSettings, GridSearch
+from crossalign.models.cascade_settings import HEADER_TURNS, Calibration, CascadeSettings, GridSearch
 from crossalign.registration import Cascade, Problem, register, stage_run
 from crossalign.registration.search import candidate_motions
 
@@ -223,3 +224,27 @@ def test_settings_are_told_only_where_they_are_not_the_plain_ones() -> None:
     assert list(plain.settings()) == ["stage 1"]
     told = replace(plain, run=CascadeSettings(starts=8, max_passes=5)).settings()["run"]
     assert told == "8 starts within 10 mm (seed 0), up to 5 passes, until one moves under 0.1 mm"
+
+
+@pytest.mark.parametrize("turn", HEADER_TURNS)
+def test_crops_may_be_turned_and_the_answer_is_the_same(turn: int) -> None:
+    problem = blob_problem(START)
+    plain = cascade(Finder()).solve(problem).steps[-1].fixed_to_moving
+    turned = cascade(Finder(), header_turns_deg=(turn,)).solve(problem)
+    assert turned.warnings == ()
+    found = turned.steps[-1].fixed_to_moving
+    torch.testing.assert_close(found.matrix(), plain.matrix(), atol=0.02, rtol=1e-3)
+    assert error_mm(found, problem) < 0.5
+
+
+def test_of_several_turns_the_one_with_the_least_doubt_is_taken_and_told() -> None:
+    for x, y, best in ((-9.0, 0.0, 90), (0.0, 9.0, 180), (9.0, 0.0, 270), (0.0, -9.0, 0)):
+        problem = blob_problem(TRUTH @ shift(x, y, 0.0))  # the way back is the opposite of this shift
+        solution = cascade(Framed(), header_turns_deg=HEADER_TURNS).solve(problem)
+        assert error_mm(solution.steps[-1].fixed_to_moving, problem) < 0.5
+        assert [f"turned by {best} degrees" in warning for warning in solution.warnings] == [True] * (best > 0)
+
+
+def test_turns_are_chosen_by_doubt_alone() -> None:
+    with pytest.raises(InputError, match="how the headers are turned the first stage must expect"):
+        cascade(Finder(), header_turns_deg=(0, 90))

@@ -236,7 +236,7 @@ def test_bad_requests_are_refused(count: int, shape: tuple[int, int, int]) -> No
         {"edge_mm": (0.0, 1.0)},
         {"crowd": (0.5, 1.5)},
         {"related_share": 1.5},
-        {"pose": PoseSettings()},
+        {"pose": PoseSettings(turned_share=0.5)},
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:

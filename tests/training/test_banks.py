@@ -19,11 +19,10 @@ from crossalign.registration import Cascade, Problem
 from crossalign.training import NO_AUGMENTATION, Bank
 from crossalign.training.prepare import (
     bank_from_cases,
-    bank_from_simulation,
     banks_from_manifest,
-    banks_from_simulation,
 )
 from crossalign.training.sampler import draw_batch
+from crossalign.training.simulated import bank_from_simulation, banks_from_simulation
 
 SMALL = StageSettings("feature-reg", (12, 12, 12), 4.0, 2.5)
 

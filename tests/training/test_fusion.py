@@ -19,9 +19,9 @@ from crossalign.models.fusion_stage import FusionStageSettings, load_fusion_stag
 from crossalign.simulate.brain_settings import BrainSettings
 from crossalign.training import fusion_prepare
 from crossalign.training.engine import pick_cases
-from crossalign.training.fusion_bank import FusionBank, draw_patches
+from crossalign.training.fusion_bank import FusionBank, draw_patches, plant_lesions
 from crossalign.training.fusion_loop import FusionTask, FusionTrainingResult, train_fusion
-from crossalign.training.fusion_losses import keeping_loss, paper_fusion_loss
+from crossalign.training.fusion_losses import KEPT, keeping_loss, lesion_loss, paper_fusion_loss
 from crossalign.training.fusion_settings import FusionAugmentation, FusionTrainingSettings
 from crossalign.training.history import read_history
 
@@ -112,6 +112,34 @@ def test_losses_agree_with_their_formulas(banks: tuple[FusionBank, FusionBank]) 
         lncc = float(lncc_score(fused, other))
         paper += weight * (2 - similar - lncc + float((fused - other).abs().mean()))
     assert float(paper_fusion_loss(fused, patches)) == pytest.approx(paper, abs=1e-3)
+
+
+def test_planted_lesions_change_one_scan_where_they_are(banks: tuple[FusionBank, FusionBank]) -> None:
+    generator = torch.Generator().manual_seed(2)
+    patches = draw_patches(banks[0], [0, 1, 2] * 4, 20, None, generator)
+    planted = plant_lesions(patches, generator).planted
+    assert planted is not None
+    changes = [(planted.a - patches.a).abs(), (planted.b - patches.b).abs()]
+    in_mri, in_pet = (change.flatten(1).amax(1) > 0 for change in changes)
+    assert not bool((in_mri & in_pet).any())
+    assert bool(in_mri.any())
+    assert bool(in_pet.any())
+    assert float(((changes[0] + changes[1]) * (planted.where < 0.01)).max()) < 0.01
+    assert 0 <= float(planted.a.min()) <= float(planted.a.max()) <= 1
+
+
+def test_the_loss_of_lesions_is_what_is_short_of_the_share_to_keep(banks: tuple[FusionBank, FusionBank]) -> None:
+    generator = torch.Generator().manual_seed(2)
+    patches = plant_lesions(draw_patches(banks[0], [0, 1], 20, None, generator), generator)
+    planted = patches.planted
+    assert planted is not None
+    bare = (patches.a + patches.b) / 2
+    for share, loss in ((0.0, KEPT**2), (0.5, (KEPT - 0.5) ** 2), (1.0, 0.0)):
+        fused = bare + share * (planted.a - patches.a + planted.b - patches.b)
+        assert float(lesion_loss(bare, fused, patches)) == pytest.approx(loss, abs=1e-5)
+    assert float(lesion_loss(bare, bare, replace(patches, planted=None))) == 0
+    nothing = replace(patches, planted=replace(planted, a=patches.a, b=patches.b))
+    assert float(lesion_loss(bare, bare, nothing)) == 0
 
 
 def test_losses_are_finite_where_nothing_is(banks: tuple[FusionBank, FusionBank]) -> None:
@@ -261,7 +289,14 @@ def test_the_template_comes_with_nilearn() -> None:
 
 
 def test_settings_that_cannot_be() -> None:
-    for change in ({"steps": 0}, {"patch": 8}, {"rate": 0.0}, {"transfer": (0.2, 0.1)}, {"loss": "l2"}):
+    for change in (
+        {"steps": 0},
+        {"patch": 8},
+        {"rate": 0.0},
+        {"transfer": (0.2, 0.1)},
+        {"loss": "l2"},
+        {"lesions": -1.0},
+    ):
         with pytest.raises(InputError):
             replace(SETTINGS, **change)
     for change in ({"gain": 1.0}, {"noise": -1.0}, {"turned_share": 1.5}):

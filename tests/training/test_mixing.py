@@ -7,8 +7,8 @@ import torch
 from tests.training.toys import make_bank
 
 from crossalign.errors import InputError
-from crossalign.geometry import Rigid
-from crossalign.training.mixing import joined, mirrored
+from crossalign.geometry import Rigid, quarter_turn
+from crossalign.training.mixing import joined, mirrored, turned
 
 
 def test_joined_keeps_order_and_counts_twice() -> None:
@@ -59,3 +59,29 @@ def test_a_mirror_image_has_the_mirrored_answer(axis: str) -> None:
     again = mirrored(image, axis)
     torch.testing.assert_close(again.fixed_origin_mm, bank.fixed_origin_mm)
     torch.testing.assert_close(again.moving, bank.moving)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3, 5])
+def test_a_turned_bank_shows_the_same_at_the_turned_place(quarters: int) -> None:
+    bank = make_bank(2, 3)
+    image, turn = turned(bank, quarters), quarter_turn(quarters).float()
+    index = torch.arange(2)
+    points = bank.surface_mm[:, :27].reshape(2, 3, 3, 3, 3)
+    torch.testing.assert_close(bank.fixed_at(index, points, False), image.fixed_at(index, points @ turn.mT, False))
+    there = bank.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
+    torch.testing.assert_close(bank.moving_at(index, there), image.moving_at(index, there @ turn.mT))
+    torch.testing.assert_close(bank.moving_gland_at(index, there), image.moving_gland_at(index, there @ turn.mT))
+    torch.testing.assert_close(
+        image.reference(index).apply(image.surface_mm),
+        bank.reference(index).apply(bank.surface_mm) @ turn.mT,
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+def test_four_quarter_turns_are_none() -> None:
+    bank = make_bank(1, 5)
+    again = turned(turned(bank, 3), 1)
+    torch.testing.assert_close(again.moving, bank.moving)
+    torch.testing.assert_close(again.moving_origin_mm, bank.moving_origin_mm)
+    assert turned(bank, 4) is bank

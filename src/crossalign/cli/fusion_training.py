@@ -47,6 +47,7 @@ def train_fusion_command(
     transfer: Annotated[
         str, typer.Option(help="Weight of kept gradients in 'keeping': balanced,detail.", metavar="LOW,HIGH")
     ] = "0.015,0.25",
+    lesions: Annotated[float, typer.Option(help="Weight of planted lesions' contrast in 'keeping'; 0: none.")] = 0.1,
     loss: Annotated[str, typer.Option(help="keeping (both modalities) or paper.")] = "keeping",
     schedule: Annotated[str, typer.Option(help="cosine, or power (the paper's).")] = "cosine",
     val_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100,
@@ -63,6 +64,7 @@ def train_fusion_command(
         "patch": patch,
         "rate": rate,
         "transfer": _transfer(transfer),
+        "lesions": lesions,
         "loss": loss,
         "schedule": schedule,
         "val_every": val_every,

@@ -116,6 +116,10 @@ def register_command(
     search: Annotated[
         bool | None, typer.Option("--search/--no-search", help="Look for a start up to 30 mm away first.")
     ] = None,
+    header_turn: Annotated[
+        str | None,
+        typer.Option(help="Turn about z, degrees, that mends both headers: 0, 90, 180, 270, or auto to find out."),
+    ] = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -134,6 +138,7 @@ def register_command(
         reference=reference,
         starts=starts,
         search=search,
+        header_turn=header_turn,
         device=device,
         overwrite=overwrite,
     )

@@ -98,8 +98,9 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
     from crossalign.cli.runs import RunBar, check_run
     from crossalign.models import build_model
     from crossalign.models.pretrained import feature_map
-    from crossalign.training.prepare import banks_from_manifest, banks_from_simulation
+    from crossalign.training.prepare import banks_from_manifest
     from crossalign.training.pretrain import MEASURE, pretrain
+    from crossalign.training.simulated import banks_from_simulation
 
     settings = _settings(request)
     check_run(request.output, request.manifest, request.simulate, request.minutes, settings.patients)

@@ -34,7 +34,7 @@ BEFORE, AFTER = "SRE before", "SRE after"
 class RegisterRequest:
     """The options of `crossalign register`; `method` None is the default method.
 
-    `starts` and `search` None leave it to the weights how they are run.
+    `starts`, `search` and `header_turn` None leave it to the weights how they are run.
     """
 
     fixed: Path
@@ -49,6 +49,7 @@ class RegisterRequest:
     reference: Path | None = None
     starts: int | None = None
     search: bool | None = None
+    header_turn: str | None = None
     device: str = "auto"
     overwrite: bool = False
 
@@ -57,6 +58,8 @@ class RegisterRequest:
         parts = [] if self.starts is None else [f"starts={self.starts}"]
         if self.search is not None:
             parts.append(f"search={'on' if self.search else 'off'}")
+        if self.header_turn is not None:
+            parts.append(f"header_turn={self.header_turn}")
         return ",".join(parts)
 
     def inputs(self) -> tuple[Path, ...]:

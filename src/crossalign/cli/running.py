@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crossalign.errors import InputError
-from crossalign.models.cascade_settings import CascadeSettings, GridSearch
+from crossalign.models.cascade_settings import HEADER_TURNS, CascadeSettings, GridSearch
 from crossalign.registration import Cascade, Method
 
 NUMBERS = {"starts": int, "spread_mm": float, "seed": int, "max_passes": int, "tolerance_mm": float}
-SEARCH = "search"
+SEARCH, TURN, AUTO = "search", "header_turn", "auto"
 
 
 def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
@@ -19,14 +19,24 @@ def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
         if name == SEARCH and value in ("on", "off"):
             settings = replace(settings, search=(settings.search or GridSearch()) if value == "on" else None)
             continue
+        if name == TURN:
+            settings = replace(settings, header_turns_deg=_turns(value))
+            continue
         try:
             settings = replace(settings, **{name: NUMBERS[name](value)})
         except (KeyError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             names = ", ".join(f"{name}=NUMBER" for name in NUMBERS)
-            raise InputError(f"cannot read '{part}': expected {names} or search=on (or off)") from error
+            raise InputError(f"cannot read '{part}': expected {names}, search=on (or off) or {TURN}=90") from error
     return settings
+
+
+def _turns(value: str) -> tuple[int, ...]:
+    choices = {AUTO: HEADER_TURNS, **{str(turn): (turn,) for turn in HEADER_TURNS}}
+    if value not in choices:
+        raise InputError(f"{TURN} is one of {', '.join(choices)}, got '{value}'")
+    return choices[value]
 
 
 def with_run(method: Method, text: str | None) -> Method:

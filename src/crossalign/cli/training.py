@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from crossalign.cli.options import Outcome, pick_device
@@ -16,8 +17,11 @@ from crossalign.models import StageSettings, load_stage
 from crossalign.models.pretrained import load_extractors
 from crossalign.training import NO_AUGMENTATION, Bank, TrainingResult, TrainingSettings, train_stage
 from crossalign.training.loop import MEASURE
-from crossalign.training.prepare import banks_from_manifest, banks_from_simulation
+from crossalign.training.mixing import joined, turned
+from crossalign.training.prepare import banks_from_manifest
 from crossalign.training.pretrain import pretrained_model
+from crossalign.training.recombine import Recombiner
+from crossalign.training.simulated import banks_from_simulation
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class TrainRequest:
     `start_sre` is text such as 0-20; `crop_shape` too, z,y,x as 32,32,32. `initial` is a stage to go on from,
     `pretrained` a file of extractors to start from, `patients` the share of the training patients to use, `minutes`
     how long this call may train (0: until the steps are done), `mirror` the axes that augmentation may flip,
-    `shapes_share` the share of the simulated pairs that show random shapes in any two modalities.
+    `shapes_share` the share of the simulated pairs that show random shapes in any two modalities, `recombine` how many
+    pairs to make from the training cases' images, `header_turn_deg` the turn about z that mends all headers.
     """
 
     output: Path
@@ -45,6 +50,8 @@ class TrainRequest:
     pretrained: Path | None = None
     patients: float = 1.0
     shapes_share: float = 0.0
+    recombine: int = 0
+    header_turn_deg: int = 0
 
 
 def run_train(request: TrainRequest) -> Outcome:
@@ -52,6 +59,8 @@ def run_train(request: TrainRequest) -> Outcome:
     check_run(request.output, request.manifest, request.simulate, request.minutes, request.patients)
     if request.shapes_share and not request.simulate:
         raise InputError("--shapes-share is a share of simulated pairs: give --simulate COUNT with it")
+    if request.simulate and (request.recombine or request.header_turn_deg):
+        raise InputError("--recombine and --header-turn are for the cases of a manifest, not for simulated pairs")
     device = pick_device(request.device)
     settings, initial = _beginning(request, _settings(request))
     train, val = (bank.to(device) for bank in _banks(request, settings))
@@ -70,6 +79,9 @@ def _settings(request: TrainRequest) -> TrainingSettings:
         start_sre_mm=(start.low_mm, start.high_mm),
         augmentation=varied if request.augment else NO_AUGMENTATION,
         patients=request.patients,
+        recombined=request.recombine,
+        header_turn_deg=request.header_turn_deg,
+        shapes_share=request.shapes_share,
     )
 
 
@@ -85,9 +97,14 @@ def _beginning(request: TrainRequest, settings: TrainingSettings) -> tuple[Train
 
 
 def _banks(request: TrainRequest, settings: TrainingSettings) -> tuple[Bank, Bank]:
-    if request.manifest is not None:
-        return banks_from_manifest(request.manifest, settings.stage, settings.patients, settings.seed)
-    return banks_from_simulation(request.simulate, settings.seed, settings.stage, request.shapes_share)
+    if request.manifest is None:
+        return banks_from_simulation(request.simulate, settings.seed, settings.stage, settings.shapes_share)
+    read = banks_from_manifest(request.manifest, settings.stage, settings.patients, settings.seed)
+    train, val = (turned(bank, settings.header_turn_deg // 90) for bank in read)
+    if settings.recombined:
+        made = Recombiner(train).draw(settings.recombined, torch.Generator().manual_seed(settings.seed))
+        train = joined([train, made])
+    return train, val
 
 
 def _lines(request: TrainRequest, result: TrainingResult) -> list[str]:

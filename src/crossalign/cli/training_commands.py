@@ -90,6 +90,12 @@ def _add_train(app: typer.Typer, say: Callable[[Outcome], None]) -> None:
         shapes_share: Annotated[
             float, typer.Option(help="Share of the simulated pairs that show random shapes in any two modalities.")
         ] = 0.0,
+        recombine: Annotated[
+            int, typer.Option(help="Also make this many pairs from the training cases' images, bent to new shapes.")
+        ] = 0,
+        header_turn: Annotated[
+            int, typer.Option(help="Turn about z, degrees, that mends all headers: 0, 90, 180 or 270.")
+        ] = 0,
         minutes: Annotated[float, typer.Option(help="Stop this call after so long; 0 is never.")] = 0.0,
         device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
     ) -> None:
@@ -127,5 +133,7 @@ def _add_train(app: typer.Typer, say: Callable[[Outcome], None]) -> None:
             pretrained,
             patients,
             shapes_share,
+            recombine,
+            header_turn,
         )
         say(run_train(request))

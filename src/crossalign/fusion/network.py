@@ -15,11 +15,12 @@ from crossalign.fusion.method import FusionMethod
 from crossalign.models.dcfb import padded_to
 from crossalign.models.fusion_stage import FusionStage, apply_fusion_model, load_fusion_stage
 from crossalign.models.fusion_zoo import shipped_fusion_path
+from crossalign.models.zoo import check_shipped
 from crossalign.types import Scan, Shape
 
 # Emphasis by name, as the command line spells it.
 EMPHASES = {"balanced": 0.0, "detail": 1.0}
-LARGEST_TILE = 160
+LARGEST_TILE = 192
 OVERLAP = 64
 DEFAULT_NETWORK = "dcfb-compact"
 
@@ -72,10 +73,7 @@ class NetworkFusion(FusionMethod):
         return fused[0, 0, :z, :y, :x].clamp(0, 1).contiguous()
 
     def _apply(self, pair: Tensor) -> Tensor:
-        form = torch.channels_last_3d
-        first, second = (volume.contiguous(memory_format=form) for volume in (pair[:, :1], pair[:, 1:]))
-        wish = torch.full((len(pair),), self.emphasis, device=pair.device)
-        return apply_fusion_model(self.stage.model, first, second, wish)
+        return apply_fusion_model(self.stage.model, pair[:, :1], pair[:, 1:], self.emphasis)
 
     def _tiled(self, pair: Tensor, tile: Shape) -> Tensor:
         multiple = self.stage.settings.multiple
@@ -90,11 +88,16 @@ class NetworkFusion(FusionMethod):
 def named_network(
     name: str = DEFAULT_NETWORK, emphasis: str = "balanced", device: torch.device | None = None
 ) -> NetworkFusion:
-    """Make the method of shipped weights, or of a weight file; `emphasis` is balanced or detail. Raises InputError."""
+    """Make the method of shipped weights, or of a weight file; `emphasis` is balanced or detail.
+
+    Raises InputError for an unknown name or emphasis, WeightsError where shipped weights are not what was packed.
+    """
     if emphasis not in EMPHASES:
         raise InputError(f"the emphasis is one of {', '.join(EMPHASES)}, got '{emphasis}'")
     own = Path(name).is_file()
     path = Path(name) if own else shipped_fusion_path(name)
+    if not own:
+        check_shipped(path)
     device = device or torch.device("cpu")
     stage = _loaded(path, str(device), path.stat().st_mtime_ns if path.is_file() else 0)
     return NetworkFusion(stage, EMPHASES[emphasis], device=device, label="network" if own else name)
@@ -102,9 +105,7 @@ def named_network(
 
 @lru_cache(maxsize=4)
 def _loaded(path: Path, device: str, _changed: int) -> FusionStage:
-    stage = load_fusion_stage(path, device)
-    stage.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
-    return stage
+    return load_fusion_stage(path, device)
 
 
 def _tile_shape(shape: torch.Size, largest: int, multiple: int) -> Shape:

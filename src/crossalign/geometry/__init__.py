@@ -4,7 +4,7 @@ from crossalign.geometry.grid import Grid
 from crossalign.geometry.perturbation import draw_perturbation
 from crossalign.geometry.resample import resample, sample
 from crossalign.geometry.rigid import Rigid, mean_displacement_mm
-from crossalign.geometry.rotations import euler_to_rotation, rotation_to_euler
+from crossalign.geometry.rotations import euler_to_rotation, quarter_turn, rotation_to_euler
 
 __all__ = [
     "Grid",
@@ -12,6 +12,7 @@ __all__ = [
     "draw_perturbation",
     "euler_to_rotation",
     "mean_displacement_mm",
+    "quarter_turn",
     "resample",
     "rotation_to_euler",
     "sample",

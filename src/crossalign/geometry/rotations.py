@@ -1,6 +1,7 @@
 """Static-axis x-y-z Euler angles: R = Rz Ry Rx, the papers' convention."""
 
 import torch
+from torch import Tensor
 
 from crossalign.types import Rotations, Vectors
 
@@ -27,3 +28,9 @@ def rotation_to_euler(rotation: Rotations) -> Vectors:
     sin_z = x.sin() * rotation[..., 0, 2] - x.cos() * rotation[..., 0, 1]
     cos_z = x.cos() * rotation[..., 1, 1] - x.sin() * rotation[..., 1, 2]
     return torch.stack((x, y, torch.atan2(sin_z, cos_z)), dim=-1)
+
+
+def quarter_turn(quarters: int) -> Tensor:
+    """Return the rotation (3, 3), float64, of so many quarter turns about z, from x to y; its entries are exact."""
+    cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters % 4]
+    return torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], dtype=torch.float64)

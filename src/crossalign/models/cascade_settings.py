@@ -13,6 +13,7 @@ from crossalign.errors import InputError, WeightsError
 from crossalign.models.stage import Stage, save_stage
 from crossalign.types import Distances, Parameters, Volume
 
+HEADER_TURNS = (0, 90, 180, 270)
 NOTE = "cascade"  # the note of a stage file that holds them
 
 
@@ -79,6 +80,10 @@ class CascadeSettings:
     `starts` perturbed starts (the unperturbed one included), each moving the gland by `spread_mm`, go through a stage
     as one batch, and their answers are averaged. The stage is repeated until it moves the gland by less than
     `tolerance_mm`, at most `max_passes` times. `search` looks for a start ahead of the first stage.
+
+    `header_turns_deg` are the turns about the z axis, both scans alike, that may bring the headers' axes to the
+    patient's (0: the headers are right). Of several, the first stage takes the one in which it doubts itself least:
+    files whose headers are a quarter turn off are common.
     """
 
     starts: int = 1
@@ -88,8 +93,12 @@ class CascadeSettings:
     tolerance_mm: float = 0.1
     search: GridSearch | None = None
     calibration: Calibration | None = None
+    header_turns_deg: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
+        turns = self.header_turns_deg
+        if not turns or not set(turns) <= set(HEADER_TURNS) or len(set(turns)) < len(turns):
+            raise InputError(f"'header_turns_deg' takes each of {HEADER_TURNS} at most once, got {turns}")
         if self.starts < 1 or self.max_passes < 1:
             raise InputError(f"'starts' and 'max_passes' must be 1 or more, got {self.starts} and {self.max_passes}")
         if not 0 < self.spread_mm <= 100 or not 0 < self.tolerance_mm < math.inf:
@@ -105,6 +114,9 @@ class CascadeSettings:
             parts.append(f"up to {self.max_passes} passes, until one moves under {self.tolerance_mm:g} mm")
         if self.search is not None:
             parts.append(f"search of {self.search.shift_mm:g} mm and {self.search.turn_deg:g} degrees")
+        if self.header_turns_deg != (0,):
+            turns = " or ".join(str(turn) for turn in self.header_turns_deg)
+            parts.append(f"headers turned by {turns} degrees about z")
         return ", ".join(parts) or "each stage once"
 
 
@@ -119,8 +131,10 @@ def settings_from_json(text: str) -> tuple[CascadeSettings, int]:
         values = json.loads(text)
         stages = int(values.pop("stages"))
         search, calibration = values.pop("search", None), values.pop("calibration", None)
+        turns = tuple(values.pop("header_turns_deg", (0,)))
         settings = CascadeSettings(
             **values,
+            header_turns_deg=turns,
             search=None if search is None else GridSearch(**search),
             calibration=None if calibration is None else Calibration(**calibration),
         )

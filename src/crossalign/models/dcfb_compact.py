@@ -26,6 +26,10 @@ MOMENTS = 12
 TOLD = 7  # what a refinement is told beside the hidden features
 WEIGHT_LOG, WEIGHT_SLOPE = -1.95, 1.45  # logarithm of the weight of kept gradients at first: 0.03 balanced, 0.6 detail
 WEIGHT_REACH = 1.5
+QUICK = 10.0  # step lengths and the like are kept divided by this, so that an optimiser's even steps move them so much
+
+
+Ascents = tuple[Ascent, Ascent]  # in structural similarity, and in the gradients kept
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,10 @@ class DCFBCompact(nn.Module):
         a, b = (padded_to(volume, _box(self.settings.multiple, self.planar)) for volume in (a, b))
         pair, wish = pair_facts(a, b), 2 * emphasis.to(a)[:, None] - 1
         condition = wish[:, :, None, None, None].expand_as(a)
-        hidden = F.gelu(self.mix(torch.cat((self._context(a, b), _described(pair), condition), dim=1)))
+        hidden = F.gelu(self.mix(torch.cat((self._context(a, b), described(pair), condition), dim=1)))
         scale, shift = self.tune(wish)[:, :, None, None, None].chunk(2, dim=1)
         hidden = F.gelu(self.around(hidden)) * (1 + scale) + shift
-        made = [_chosen(self.choose(hidden), pair)]
+        made = [chosen(self.choose(hidden), pair)]
         climbed, moved = self.climb(made[0], pair)
         made.append(climbed)
         moved = moved.detach()
@@ -133,12 +137,16 @@ class DCFBCompact(nn.Module):
 
     def _context(self, a: Volume, b: Volume) -> Map:
         """Bring what the blocks find to full resolution."""
-        x, other = (self.embed(torch.cat((volume, _loud(volume, MEAN_C)), dim=1)) for volume in (a, b))
+        context = self.coarse_context(a, b)
+        return F.interpolate(context, size=a.shape[2:], mode="trilinear", align_corners=False)
+
+    def coarse_context(self, a: Volume, b: Volume) -> Map:
+        """Return what the blocks find, a place for each token of 4^3 voxels (in the plane: 4^2)."""
+        x, other = (self.embed(torch.cat((volume, loud(volume, MEAN_C)), dim=1)) for volume in (a, b))
         for block in self.blocks:
             x = block(x, other)
             other = block(other, x)
-        context = self.context(torch.cat((x, other), dim=1))
-        return F.interpolate(context, size=a.shape[2:], mode="trilinear", align_corners=False)
+        return self.context(torch.cat((x, other), dim=1))
 
 
 class Climb(nn.Module):
@@ -149,18 +157,21 @@ class Climb(nn.Module):
 
     def __init__(self, steps: int) -> None:
         super().__init__()
-        self.length = nn.Parameter(torch.full((steps,), 1.5))
-        self.momentum = nn.Parameter(torch.tensor(0.5))
+        self.length = nn.Parameter(torch.full((steps,), 1.5 / QUICK))
+        self.momentum = nn.Parameter(torch.tensor(0.5 / QUICK))
 
     def forward(self, fused: Volume, pair: PairFacts) -> tuple[Volume, Volume]:
         """Return where the climb ends, in [0, 1], and its last move."""
         moved = torch.zeros_like(fused)
-        for length in self.length:
-            ascent = similarity_ascent(fused, pair)
-            step = (ascent.gradient / ascent.curvature).clamp(-STEP_LIMIT, STEP_LIMIT)
-            after = (fused + length * step + self.momentum * moved).clamp(0, 1)
+        for number in range(len(self.length)):
+            after = self.step(number, fused, moved, similarity_ascent(fused, pair))
             fused, moved = after, after - fused
         return fused, moved
+
+    def step(self, number: int, fused: Volume, moved: Volume, ascent: Ascent) -> Volume:
+        """Take one step."""
+        step = limited(ascent.gradient / ascent.curvature)
+        return (fused + QUICK * (self.length[number] * step + self.momentum * moved)).clamp(0, 1)
 
 
 class Refinement(nn.Module):
@@ -175,7 +186,7 @@ class Refinement(nn.Module):
         self.mix = nn.Conv3d(hidden + TOLD, 12, 1)
         self.around = _around(12, 8, planar)
         self.out = nn.Conv3d(8, 4, 1)
-        self.weight = nn.Parameter(torch.tensor([WEIGHT_LOG, WEIGHT_SLOPE]))
+        self.weight = nn.Parameter(torch.tensor([WEIGHT_LOG, WEIGHT_SLOPE]) / QUICK)
         self.momentum = nn.Parameter(torch.zeros(()))
         with torch.no_grad():
             self.out.weight.mul_(0.03)
@@ -185,22 +196,33 @@ class Refinement(nn.Module):
         """Refine; both ascents are taken as given: no gradient runs through them."""
         with torch.no_grad():
             ascents = similarity_ascent(fused, pair), transfer_ascent(fused, pair)
-        told = torch.cat((_told(*ascents), moved * 10, (pair.a - fused) * 3, (pair.b - fused) * 3, hidden), dim=1)
+        told = torch.cat((self.told(fused, moved, pair, ascents), hidden), dim=1)
         out = self.out(F.gelu(self.around(F.gelu(self.mix(told))))).to(fused)
+        return self.gone(fused, moved, pair, ascents, out, wish)
+
+    @staticmethod
+    def told(fused: Volume, moved: Volume, pair: PairFacts, ascents: Ascents) -> Map:
+        """Return what the convolutions are told beside the hidden features: seven channels of the order of 1."""
+        similarity, transfer = ascents
+        first = limited(similarity.gradient / similarity.curvature)
+        second = limited(transfer.gradient / (transfer.curvature + 1))
+        steps = first * 10, loud(first, 0.01), second * 10, loud(second, 0.01)
+        return torch.cat((*steps, moved * 10, (pair.a - fused) * 3, (pair.b - fused) * 3), dim=1)
+
+    def gone(self, fused: Volume, moved: Volume, pair: PairFacts, ascents: Ascents, out: Map, wish: Tensor) -> Volume:
+        """Go the way that the ascents and the convolutions' last layer `out` tell."""
         go, balance, to_a, to_b = out.chunk(4, dim=1)
-        level = self.weight[0] + self.weight[1] * wish
+        level = QUICK * (self.weight[0] + self.weight[1] * wish)
         weight = torch.exp(level[:, :, None, None, None] + WEIGHT_REACH * torch.tanh(balance))
-        step = joint_step(*ascents, weight).clamp(-STEP_LIMIT, STEP_LIMIT)
-        fused = fused + 2 * torch.sigmoid(go) * step + torch.sigmoid(self.momentum) * moved
+        step = limited(joint_step(*ascents, weight))
+        fused = fused + 2 * torch.sigmoid(go) * step + torch.sigmoid(QUICK * self.momentum) * moved
         pulls = 0.3 * torch.tanh(to_a) * (pair.a - fused) + 0.3 * torch.tanh(to_b) * (pair.b - fused)
         return (fused + pulls).clamp(0, 1)
 
 
-def _told(similarity: Ascent, transfer: Ascent) -> Map:
-    """Four channels of the order of 1: either score's own step, and its logarithm with the sign."""
-    first = (similarity.gradient / similarity.curvature).clamp(-STEP_LIMIT, STEP_LIMIT)
-    second = (transfer.gradient / (transfer.curvature + 1)).clamp(-STEP_LIMIT, STEP_LIMIT)
-    return torch.cat((first * 10, _loud(first, 0.01), second * 10, _loud(second, 0.01)), dim=1)
+def limited(step: Volume) -> Volume:
+    """Cut a step at a quarter of the range."""
+    return step.clamp(-STEP_LIMIT, STEP_LIMIT)
 
 
 def _slices(volume: Volume) -> Map:
@@ -218,7 +240,7 @@ def _around(into: int, out: int, planar: bool) -> nn.Conv3d:
     return nn.Conv3d(into, out, kernel, padding=half(kernel), padding_mode="replicate")
 
 
-def _described(pair: PairFacts) -> Map:
+def described(pair: PairFacts) -> Map:
     """Twelve channels of the order of 1: both volumes, their means and spreads, and how they go together."""
     a, b, moments = pair.a, pair.b, pair.moments
     of_a, of_b = moments.a, moments.b
@@ -227,11 +249,11 @@ def _described(pair: PairFacts) -> Map:
     louder = torch.log(spreads[0] / spreads[1])
     details = (a - of_a.mean) / spreads[0], (b - of_b.mean) / spreads[1]
     spread_logs = (spreads[0].log() + 2.5, spreads[1].log() + 2.5)
-    mean_logs = _loud(of_a.mean, MEAN_C) - 2, _loud(of_b.mean, MEAN_C) - 2
+    mean_logs = loud(of_a.mean, MEAN_C) - 2, loud(of_b.mean, MEAN_C) - 2
     return torch.cat((a, b, of_a.mean, of_b.mean, *mean_logs, *spread_logs, *details, together, louder), dim=1)
 
 
-def _chosen(choice: Map, pair: PairFacts) -> Volume:
+def chosen(choice: Map, pair: PairFacts) -> Volume:
     """Choose level and detail (b, 3, z, y, x): the first guess, in [0, 1]."""
     a, b, moments = pair.a, pair.b, pair.moments
     level, gain_a, gain_b = choice.chunk(3, dim=1)
@@ -241,6 +263,6 @@ def _chosen(choice: Map, pair: PairFacts) -> Volume:
     return (mean + detail).clamp(0, 1)
 
 
-def _loud(value: Volume, floor: float) -> Volume:
+def loud(value: Volume, floor: float) -> Volume:
     """Sign and logarithm, so that faint values tell as much as bright ones."""
     return torch.sign(value) * torch.log1p(value.abs() / floor)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crossalign.errors import InputError
 from crossalign.models.dcfb import DCFB, DCFBSettings
 from crossalign.models.dcfb_compact import CompactSettings, DCFBCompact
+from crossalign.models.fusion_slabs import fuse_by_slabs
 from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
 from crossalign.types import Volume
 
@@ -62,11 +63,18 @@ def build_fusion_model(settings: FusionStageSettings) -> nn.Module:
     return FUSION_BUILDERS[settings.model](settings)
 
 
-def apply_fusion_model(model: nn.Module, a: Volume, b: Volume, emphasis: Tensor) -> Volume:
-    """Run a network; `emphasis` (b,) goes to the one that takes it."""
-    if isinstance(model, DCFBCompact):
-        return model(a, b, emphasis)
-    return model(a, b)
+@torch.no_grad()
+def apply_fusion_model(model: nn.Module, a: Volume, b: Volume, emphasis: float) -> Volume:
+    """Run a network on one pair (1, 1, z, y, x) to use what it makes; `emphasis` goes to the one that takes it.
+
+    On the CPU the compact network in 3-D goes slab by slab. No gradients are kept.
+    """
+    if not isinstance(model, DCFBCompact):
+        return model(a, b)
+    if a.device.type == "cpu" and not model.planar:
+        return fuse_by_slabs(model, a, b, emphasis)
+    form = torch.channels_last_3d
+    return model(a.contiguous(memory_format=form), b.contiguous(memory_format=form), a.new_full((len(a),), emphasis))
 
 
 def fusion_progress(model: nn.Module, a: Volume, b: Volume, emphasis: Tensor) -> list[Volume]:

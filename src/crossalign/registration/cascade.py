@@ -1,19 +1,21 @@
 """Cascade: trained stages one after another, each correcting what the one before left."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from crossalign.cases import surface_points
 from crossalign.errors import InputError
+from crossalign.geometry import Rigid, quarter_turn
 from crossalign.models import Stage, crop_lattice, load_stage
 from crossalign.models.cascade_settings import CascadeSettings, ExpectsError, stored_settings
 from crossalign.registration.crops import Canvases, mask_warnings
 from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
 from crossalign.registration.search import search_start
-from crossalign.registration.stage_run import Scene, StageRun, run_stage
+from crossalign.registration.stage_run import Scene, StageRun, answers_from, run_stage
 from crossalign.types import Points
 
 CROP_POINTS = 6  # a side: where there is no mask, distances are told over the crop
@@ -38,6 +40,11 @@ class Cascade(Method):
             raise InputError("a cascade needs one trained stage or more")
         if self.run.search is not None and not isinstance(self.stages[0].model, ExpectsError):
             raise InputError("a search needs a first stage that expects its own error, and this network does not")
+        if len(self.run.header_turns_deg) > 1 and not isinstance(self.stages[0].model, ExpectsError):
+            raise InputError(
+                "to find out how the headers are turned the first stage must expect its own error, and this network "
+                "does not: name one turn (0 where the headers are right)"
+            )
 
     @property
     def name(self) -> str:
@@ -59,6 +66,8 @@ class Cascade(Method):
         warnings = list(mask_warnings(self.stages, problem))
         scene = Scene(problem, Canvases(problem, self.device), problem.center_mm(), _points_mm(problem, self.stages[0]))
         current = problem.initial
+        scene, told = self._turned(scene, current)
+        warnings += told
         steps: list[Step] = []
         if self.run.search is not None:
             steps.append(search_start(scene, self.stages[0], current, self.run.search))
@@ -71,6 +80,24 @@ class Cascade(Method):
             warnings += done.warnings
         expectation, doubts = _expectation(done, self.run)
         return Solution(tuple(steps), (*warnings, *doubts), expectation)
+
+    def _turned(self, scene: Scene, start: Rigid) -> tuple[Scene, tuple[str, ...]]:
+        """Choose how the headers are turned, and say so where they are not as they should be."""
+        starts = Rigid(start.rotation[None], start.translation_mm[None])
+        turns = self.run.header_turns_deg
+        scenes = [replace(scene, turn=quarter_turn(turn // 90)) for turn in turns]
+        if len(turns) == 1:
+            return scenes[0], ()
+        doubts = [answers_from(one, self.stages[0], starts).network_sre_mm for one in scenes]
+        expected = [math.inf if doubt is None else float(doubt.mean().nan_to_num(math.inf)) for doubt in doubts]
+        best = expected.index(min(expected))
+        if turns[best] == 0:
+            return scenes[best], ()
+        warning = (
+            f"the images look as if their headers were wrong: turned by {turns[best]} degrees about z the rectum would "
+            "lie behind. They were registered so; the transform still belongs to the files as they are"
+        )
+        return scenes[best], (warning,)
 
 
 def load_cascade(

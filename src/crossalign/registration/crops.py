@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, sample
@@ -19,13 +20,17 @@ class Canvases:
         self._problem, self._device = problem, device
         self._ready: dict[tuple[str, float], Image] = {}
 
-    def crops(self, stage: Stage, center_mm: Vector, fixed_to_moving: Rigid) -> tuple[Volume, Volume]:
+    def crops(
+        self, stage: Stage, center_mm: Vector, fixed_to_moving: Rigid, turn: Tensor | None = None
+    ) -> tuple[Volume, Volume]:
         """Cut both crops (1, 1, z, y, x) of a stage, on the device; for a batch of b transforms (b, 1, z, y, x).
 
-        Voxel for voxel both show one place: a fixed point about `center_mm`, and where the transform puts it.
+        Voxel for voxel both show one place: a fixed point about `center_mm`, and where the transform puts it. `turn`
+        (3, 3) brings the headers' axes to those that the crops have; None leaves them.
         """
         settings = stage.settings
-        points = crop_lattice(settings.crop_shape, settings.crop_spacing_mm) + center_mm
+        points = crop_lattice(settings.crop_shape, settings.crop_spacing_mm)
+        points = (points if turn is None else points @ turn) + center_mm
         seen = fixed_to_moving.to("cpu", torch.float64).apply(points.flatten(0, 2)).reshape(-1, *points.shape)
         fixed = self._canvas(settings.fixed_input, settings.working_spacing_mm)
         moving = self._canvas("moving", settings.working_spacing_mm)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.models import Stage
@@ -20,12 +21,16 @@ BATCH_VOXELS = 2**20  # of one crop each: 32 starts at 32^3 voxels; attention on
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One problem as stages see it: its crops, the crops' centre (3,), and the points (n, 3) distances are told at."""
+    """One problem as stages see it: its crops, the crops' centre (3,), and the points (n, 3) distances are told at.
+
+    `turn` (3, 3) is the rotation about the centre that brings the headers' axes to the patient's.
+    """
 
     problem: Problem
     canvases: Canvases
     center_mm: Vector
     points_mm: Points
+    turn: Tensor = field(default_factory=lambda: torch.eye(3, dtype=torch.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +80,20 @@ def answers_from(scene: Scene, stage: Stage, starts: Rigid) -> Answers:
     parameters: list[Parameters] = []
     expected: list[Distances] = []
     for first in range(0, len(starts.rotation), size):
-        fixed, moving = scene.canvases.crops(stage, scene.center_mm, starts[first : first + size])
+        fixed, moving = scene.canvases.crops(stage, scene.center_mm, starts[first : first + size], scene.turn)
         found, doubt = _forward(stage, fixed, moving)
         parameters.append(found.double().cpu())
         if doubt is not None:
             expected.append(doubt.double().cpu())
-    corrections = Rigid.from_parameters(torch.cat(parameters), scene.center_mm)
+    corrections = _in_header_axes(Rigid.from_parameters(torch.cat(parameters), torch.zeros(3)), scene)
     return Answers(starts @ corrections, torch.cat(expected) if expected else None)
+
+
+def _in_header_axes(corrections: Rigid, scene: Scene) -> Rigid:
+    """Bring corrections, told about the crops' centre along the crops' axes, to the images' own space."""
+    rotation = scene.turn.mT @ corrections.rotation @ scene.turn
+    shift = corrections.translation_mm @ scene.turn
+    return Rigid(rotation, scene.center_mm + shift - (rotation @ scene.center_mm))
 
 
 def _forward(stage: Stage, fixed: Volume, moving: Volume) -> tuple[Parameters, Distances | None]:

@@ -1,7 +1,6 @@
 """Gradient transfer (Qabf of Xydeas and Petrovic 2000) in 3-D, differentiable."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from crossalign.types import Map, Volume
@@ -30,7 +29,10 @@ def gradient_transfer_loss(fused: Volume, a: Volume, b: Volume) -> Tensor:
 
 def sobel(volume: Volume) -> Map:
     """Gradient (b, 3, z, y, x), along z, y, x, of a volume of one channel: 3^3 Sobel, the border repeated."""
-    padded = F.pad(volume, [1] * 6, mode="replicate")
+    padded = volume
+    for axis in (2, 3, 4):  # by far faster than torch's own padding of one channel
+        first, last = padded.narrow(axis, 0, 1), padded.narrow(axis, padded.shape[axis] - 1, 1)
+        padded = torch.cat((first, padded, last), dim=axis)
     smooth_x, slope_x = _smooth(padded, 4), _slope(padded, 4)
     smooth_xy = _smooth(smooth_x, 3)
     return torch.cat((_slope(smooth_xy, 2), _smooth(_slope(smooth_x, 3), 2), _smooth(_smooth(slope_x, 3), 2)), dim=1)

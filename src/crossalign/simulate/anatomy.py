@@ -170,9 +170,9 @@ def _loose(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
 def _bladder(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
     n, (_, hy, hz) = len(half_axes), half_axes.unbind(-1)
     lumen = _triple(((22, 55), (18, 48), (8, 40)), n, generator)
-    side, front, overlap = _triple(((-8, 8), (-0.9, 0.1), (0.7, 1.5)), n, generator).unbind(-1)
+    side, front, overlap = _triple(((-8, 8), (-0.9, 0.1), (0.95, 1.8)), n, generator).unbind(-1)
     center = torch.stack((side, front * hy, hz + lumen[:, 2] * overlap), -1)
-    inside = _body("urine", center, lumen, generator, ((-25, 10), (-8, 8), (0, 0)))
+    inside = _body("urine", center, lumen, generator, ((-25, 10), (-8, 8), (0, 0)), 0.85)
     wall = uniform((2, 6), (n, 1), generator)
     outside = Body("bladder_wall", center, lumen + wall, inside.angle_deg, inside.edge_mm, inside.present)
     return [outside, inside]

@@ -9,6 +9,7 @@ from crossalign.simulate.draws import chance, signed, uniform
 from crossalign.simulate.settings import DeformationSettings, Range
 
 WAVES = 6
+LEAST_MM = 0.1  # from a probe's axis, where directions end
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +61,47 @@ class Shape:
 
 
 @dataclass(frozen=True, eq=False)
+class Probe:
+    """A round probe along z that has pushed the tissue aside: radius (b,), 0 where none has, and axis (b, 2) as x, y.
+
+    What is at a distance r from the axis now was at r^3 / (r^2 + radius^2 / 2) before: far away tissue moves as if it
+    kept its area, and the map is smooth inside the probe too, where nothing is seen.
+    """
+
+    radius_mm: Tensor
+    axis_mm: Tensor
+
+    def close(self, points_mm: Tensor) -> Tensor:
+        """Map points (b, n, 3) of the patient with the probe to where they were before."""
+        way = points_mm[..., :2] - self.axis_mm[:, None]
+        square = way.square().sum(-1)
+        half = self._half_square()
+        return self._moved(points_mm, way, square / (square + half).clamp(min=LEAST_MM))
+
+    def open(self, points_mm: Tensor) -> Tensor:
+        """Map points (b, n, 3) of the patient without the probe to where it pushes them (Newton's steps)."""
+        way = points_mm[..., :2] - self.axis_mm[:, None]
+        before = way.norm(dim=-1).clamp(min=LEAST_MM)
+        half = self._half_square()
+        now = before + half.sqrt()
+        for _ in range(12):
+            wrong = now.square() * (now - before) - before * half
+            now = now - wrong / (now * (3 * now - 2 * before))
+        return self._moved(points_mm, way, now / before)
+
+    def _half_square(self) -> Tensor:
+        return self.radius_mm[:, None].square() / 2
+
+    def _moved(self, points_mm: Tensor, way_mm: Tensor, scale: Tensor) -> Tensor:
+        return torch.cat((self.axis_mm[:, None] + way_mm * scale[..., None], points_mm[..., 2:]), dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
 class Deformation:
-    """From the deformed patient, as the probe sees it, back to the patient of the MR: p -> p + u(p), mm."""
+    """From the deformed patient, as the probe sees it, back to the patient of the MR, mm.
+
+    First the probe is taken out, then p -> p + u(p).
+    """
 
     waves: Waves
     push_mm: Tensor
@@ -69,9 +109,10 @@ class Deformation:
     push_width_mm: Tensor
     squeeze: Tensor
     swelling: Tensor
+    probe: Probe
 
     def displacement(self, points_mm: Tensor) -> Tensor:
-        """Return u (b, n, 3) at points (b, n, 3) of the deformed patient, mm."""
+        """Return u (b, n, 3) at points (b, n, 3) of the deformed patient without the probe, mm."""
         offset = (points_mm - self.push_center_mm[:, None]) / self.push_width_mm[:, None, None]
         push = self.push_mm[:, None] * torch.exp(-0.5 * offset.square().sum(-1))
         x, y, z = points_mm.unbind(-1)
@@ -81,6 +122,7 @@ class Deformation:
 
     def apply(self, points_mm: Tensor) -> Tensor:
         """Map points (b, n, 3) of the deformed patient to the patient of the MR."""
+        points_mm = self.probe.close(points_mm)
         return points_mm + self.displacement(points_mm)
 
     def invert(self, points_mm: Tensor) -> Tensor:
@@ -88,7 +130,7 @@ class Deformation:
         found = points_mm
         for _ in range(24):
             found = points_mm - self.displacement(found)
-        return found
+        return self.probe.open(found)
 
 
 def draw_shape(half_axes_mm: Tensor, asymmetry_mm: Range, generator: torch.Generator) -> Shape:
@@ -114,4 +156,13 @@ def draw_deformation(half_axes_mm: Tensor, settings: DeformationSettings, genera
     # One in four patients has the fuller bladder or the coil in the MR: then the MR gland is the squeezed one.
     squeeze = torch.where(chance(0.25, (count,), generator), -0.5 * squeeze, squeeze)
     swelling = uniform(settings.swelling, (count,), generator) * scale
-    return Deformation(waves, push, center, uniform((18, 28), (count,), generator), squeeze, swelling)
+    width = uniform((18, 28), (count,), generator)
+    return Deformation(waves, push, center, width, squeeze, swelling, _draw_probe(half_axes_mm, settings, generator))
+
+
+def _draw_probe(half_axes_mm: Tensor, settings: DeformationSettings, generator: torch.Generator) -> Probe:
+    count = len(half_axes_mm)
+    there = chance(settings.probe_share if settings.enabled else 0.0, (count,), generator)
+    radius = uniform(settings.probe_mm, (count,), generator) * there
+    behind = half_axes_mm[:, 1] + uniform(settings.probe_behind_mm, (count,), generator)
+    return Probe(radius, torch.stack((signed((0, 2), (count,), generator), behind), dim=-1))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from crossalign.geometry import Rigid, euler_to_rotation
+from crossalign.simulate.deformation import Probe
 from crossalign.simulate.draws import chance, signed, uniform
 from crossalign.simulate.sector import Sector
 from crossalign.simulate.settings import PoseSettings, UltrasoundSettings
@@ -39,14 +40,19 @@ def draw_poses(reach_mm: Tensor, half_mm: Tensor, settings: PoseSettings, genera
     return Poses(Rigid(turn, fixed_center), Rigid(rotation @ turn, moving_center), Rigid(turn, still))
 
 
-def draw_sector(on_moving_mm: Tensor, poses: Poses, settings: UltrasoundSettings, generator: torch.Generator) -> Sector:
+def draw_sector(
+    on_moving_mm: Tensor, poses: Poses, pressed: Probe, settings: UltrasoundSettings, generator: torch.Generator
+) -> Sector:
     """Place a probe behind each gland, whose surface points (b, n, 3) are given in the moving frame.
+
+    A probe that has `pressed` the tissue aside lies where it did so.
 
     The frame is the probe's: its sweep runs along the lattice's z, but for a small tilt; end-fire probes look upwards.
     """
     count = len(on_moving_mm)
-    end_fire = chance(settings.end_fire_share, (count,), generator)
-    tilt = torch.stack([signed((0, limit), (count,), generator) for limit in (6.0, 3.0, 5.0)], -1)
+    fits = pressed.radius_mm > 0
+    end_fire = chance(settings.end_fire_share, (count,), generator) & ~fits
+    tilt = torch.stack([signed((0, limit), (count,), generator) for limit in (4.0, 3.0, 5.0)], -1)
     tilt[:, 0] += torch.where(end_fire, -uniform((5, 55), (count,), generator), torch.zeros(count))
     # Probe axes: x sideways = patient x, y along the beam = patient -y (anterior), z along the sweep = patient -z.
     to_patient = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
@@ -56,8 +62,12 @@ def draw_sector(on_moving_mm: Tensor, poses: Poses, settings: UltrasoundSettings
     gap = uniform(settings.gap_mm, (count,), generator)
     low, high = local.amin(1), local.amax(1)
     behind = near + gap - low[:, 1]
+    place = _probe_place(pressed, poses, rotation)
+    near = torch.where(fits, pressed.radius_mm + uniform((0, 1.5), (count,), generator), near)
+    behind = torch.where(fits, -place[:, 1], behind)
     side = (low[:, 0] + high[:, 0]) / 2 + signed((0, 5), (count,), generator)
-    along = (low[:, 2] + high[:, 2]) / 2 + signed((0, 6), (count,), generator)
+    along = (low[:, 2] + high[:, 2]) / 2 + signed((0, 12), (count,), generator)
+    side = torch.where(fits, place[:, 0], side)
     origin = torch.stack((side, -behind, along), -1)
     center = poses.patient_to_moving.translation_mm + (rotation @ origin[..., None])[..., 0]
     axis = torch.where(end_fire, uniform((2, 40), (count,), generator), uniform((300, 900), (count,), generator))
@@ -65,5 +75,12 @@ def draw_sector(on_moving_mm: Tensor, poses: Poses, settings: UltrasoundSettings
     reach = torch.maximum(half * uniform((0.95, 1.6), (count,), generator), uniform((15, 38), (count,), generator))
     phi = torch.atan2(reach, axis + behind)
     theta = uniform(settings.half_angle_deg, (count,), generator) * (torch.pi / 180)
-    far = near + gap + (high[:, 1] - low[:, 1]) + uniform((2, 60), (count,), generator)
+    far = behind + high[:, 1] + uniform((2, 60), (count,), generator)
     return Sector(Rigid(rotation, center), near, far, theta, phi, axis)
+
+
+def _probe_place(pressed: Probe, poses: Poses, rotation: Tensor) -> Tensor:
+    """Return where probes that pressed lie (b, 3), along the probe's axes from the gland's centre, mm."""
+    axis = torch.cat((pressed.axis_mm, torch.zeros_like(pressed.axis_mm[:, :1])), dim=-1)
+    moved = poses.patient_to_moving.apply(axis[:, None]) - poses.patient_to_moving.translation_mm[:, None]
+    return (moved @ rotation)[:, 0]

@@ -41,14 +41,15 @@ class AnatomySettings:
 class PoseSettings:
     """Where the gland lies.
 
-    `turned_share` of the pairs are turned by 90, 180 or 270 degrees about z, both scans alike: files whose headers
-    name the axes wrongly are common (the published MR-ultrasound pairs have the rectum at -x).
+    `turned_share` of the pairs are turned by 90, 180 or 270 degrees about z, both scans alike, as files are whose
+    headers name the axes wrongly (the published MR-ultrasound pairs have the rectum at -x). It is 0 because a network
+    learns one frame in a fraction of the pairs that four take; registration tries the turns itself.
     """
 
     rotation_deg: Range = (0.0, 22.0)
     translation_mm: Range = (0.0, 15.0)
     fixed_offset_mm: Range = (0.0, 10.0)
-    turned_share: float = 0.5
+    turned_share: float = 0.0
 
     def __post_init__(self) -> None:
         _check_ranges(self)
@@ -59,6 +60,8 @@ class DeformationSettings:
     """How the gland differs between the scans: probe pressure from behind, squeeze from front to back, smooth waves.
 
     `swelling` is the share by which the gland is longer in the ultrasound scan along each axis (it may be negative).
+    In `probe_share` of the pairs a round probe of radius `probe_mm`, its axis `probe_behind_mm` behind the undeformed
+    gland, has pushed the tissue aside: the gland lies about it as a crescent.
     """
 
     enabled: bool = True
@@ -67,6 +70,9 @@ class DeformationSettings:
     push_mm: Range = (0.0, 7.0)
     squeeze: Range = (0.0, 0.14)
     swelling: Range = (-0.03, 0.08)
+    probe_mm: Range = (7.0, 11.0)
+    probe_behind_mm: Range = (12.0, 22.0)
+    probe_share: float = 0.9
 
     def __post_init__(self) -> None:
         _check_ranges(self, -0.2)
@@ -84,14 +90,14 @@ class MRSettings:
     `zones` scales the contrast inside the gland, which published scans hardly show at 2.5 mm.
     """
 
-    random_contrast_share: float = 0.2
+    random_contrast_share: float = 0.05
     contrast_jitter: Range = (0.03, 0.12)
     zones: Range = (0.15, 1.0)
     texture: Range = (0.02, 0.25)
     bias: Range = (0.0, 0.6)
-    noise: Range = (0.002, 0.035)
+    noise: Range = (0.002, 0.02)
     slice_mm: Range = (1.5, 4.0)
-    blur_mm: Range = (0.8, 4.5)
+    blur_mm: Range = (1.2, 4.5)
     crop: bool = True
 
     def __post_init__(self) -> None:
@@ -100,22 +106,24 @@ class MRSettings:
 
 @dataclass(frozen=True)
 class UltrasoundSettings:
-    """The ultrasound scan: `end_fire_share` of the probes sweep a fan about their tip, the others step along.
+    """The ultrasound scan: of the probes that do not press into the gland `end_fire_share` sweep a fan about their tip.
+
+    All others step along.
 
     `gap_mm` lies between the sector's near face and the gland; over `near_fade_mm` the echoes rise from 0. `focus` is
     how much brighter a band of random depth is; `zones` scales the contrast inside the gland.
     """
 
-    end_fire_share: float = 0.3
-    random_contrast_share: float = 0.3
-    half_angle_deg: Range = (38.0, 72.0)
-    speckle: Range = (0.0, 0.5)
+    end_fire_share: float = 0.5
+    random_contrast_share: float = 0.1
+    half_angle_deg: Range = (48.0, 76.0)
+    speckle: Range = (0.0, 0.35)
     texture: Range = (0.03, 0.3)
     reflection: Range = (0.0, 0.5)
-    attenuation_per_mm: Range = (0.0, 0.035)
+    attenuation_per_mm: Range = (0.01, 0.035)
     zones: Range = (0.3, 1.0)
     lateral_shading: Range = (0.0, 0.9)
-    blur_mm: Range = (0.8, 4.5)
+    blur_mm: Range = (1.2, 5.0)
     edge_mm: Range = (0.5, 12.0)
     gap_mm: Range = (2.0, 22.0)
     focus: Range = (0.0, 2.0)

@@ -76,14 +76,14 @@ def draw_ultrasound(
     shadow = torch.tensor([SHADOWING.get(name, 0.0) for name in names]) * uniform((0.3, 1.0), (n, 1), generator)
     contact = torch.stack([uniform(r, (n,), generator) for r in ((-1, 1), (0.05, 0.3), (-0.6, 0.9))], -1)
     half = torch.stack([uniform(r, (n,), generator) for r in ((38, 60), (34, 60), (30, 56))], -1)
-    shift = torch.stack([uniform((-6, 6), (n,), generator) for _ in range(3)], -1)
+    shift = torch.stack([uniform((-limit, limit), (n,), generator) for limit in (6, 8, 10)], -1)
     half = torch.maximum(half, anatomy.half_axes_mm.amax(-1, keepdim=True) * 0.95 + shift.abs())
     gap = chance(settings.gap_share, (n,), generator).float() * uniform((0.3, 1.0), (n,), generator)
     # The operator sets the gain by the picture: a bright patient gets less.
     seen = 0.25 + (tissues.gland + tissues.background) / 2
     width = settings.speckle[1] - settings.speckle[0]
     attenuation = uniform(settings.attenuation_per_mm, (n,), generator)
-    gain = uniform((0.6, 1.7), (n,), generator) * torch.exp(attenuation * uniform((0, 25), (n,), generator))
+    gain = uniform((0.5, 1.3), (n,), generator) * torch.exp(attenuation * uniform((0, 12), (n,), generator))
     return UltrasoundScan(
         tissues=tissues,
         shadow_per_mm=shadow if settings.shadows else torch.zeros_like(shadow),
@@ -137,7 +137,7 @@ def _gain(shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.G
     along = 1 + rise * torch.exp(-((depth_mm - focus_mm) / width_mm).square())
     near_mm = scan.near_fade_mm[:, None].clamp(min=1e-3)
     along = along * (1 - torch.exp(-(depth_mm / near_mm).square()))
-    along = along * scan.gain[:, None] / (1 + 0.3 * rise) * torch.exp(-scan.attenuation_per_mm[:, None] * depth_mm)
+    along = along * scan.gain[:, None] / (1 + 0.6 * rise) * torch.exp(-scan.attenuation_per_mm[:, None] * depth_mm)
     theta = torch.linspace(-1, 1, beams, device=device)
     at, width, strength = scan.contact[:, :, None].unbind(1)
     across = torch.exp(-scan.lateral_shading[:, None] * theta.square())

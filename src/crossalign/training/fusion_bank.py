@@ -16,6 +16,9 @@ from crossalign.output import whole_file
 from crossalign.training.fusion_settings import FusionAugmentation
 from crossalign.types import Volume
 
+TISSUE = 0.15  # a voxel brighter than this in both shows tissue
+SMALL_VOXEL, LARGE_VOXEL = (1.5, 4.0, 0.3), (2.5, 7.0, 0.8)  # lesions in MRI and PET: radius from, to; edge's width
+
 
 @dataclass(frozen=True, eq=False)
 class FusionBank:
@@ -55,12 +58,22 @@ class FusionBank:
 
 
 @dataclass(frozen=True, eq=False)
+class Planted:
+    """The same patches (b, 1, z, y, x) with a lesion in one of the two; `where` is its soft mask, 0 to 1."""
+
+    a: Volume
+    b: Volume
+    where: Volume
+
+
+@dataclass(frozen=True, eq=False)
 class FusionPatches:
-    """Patches (b, 1, z, y, x) and the emphasis (b,) to fuse them with."""
+    """Patches (b, 1, z, y, x) and the emphasis (b,) to fuse them with; `planted` where lesions were asked for."""
 
     a: Volume
     b: Volume
     emphasis: Tensor
+    planted: Planted | None = None
 
 
 def draw_patches(
@@ -77,6 +90,33 @@ def draw_patches(
     emphasis = torch.where(draw < 0.5, torch.zeros_like(draw), torch.where(draw < 0.75, torch.ones_like(draw), between))
     a, b = (torch.stack([pair[k] for pair in pairs])[:, None] for k in (0, 1))
     return FusionPatches(a, b, emphasis.to(a.device))
+
+
+def plant_lesions(patches: FusionPatches, generator: torch.Generator) -> FusionPatches:
+    """Add twins of the patches with a lesion each: brighter or darker, small in the MRI or larger and soft in the PET.
+
+    It sits where both show something, if they do anywhere. What it changes is cut at 0 and 1, as scans are.
+    """
+    planted = [_planted(a[0], b[0], generator) for a, b in zip(patches.a, patches.b, strict=True)]
+    a, b, where = (torch.stack([one[k] for one in planted])[:, None] for k in range(3))
+    return FusionPatches(patches.a, patches.b, patches.emphasis, Planted(a, b, where))
+
+
+def _planted(a: Tensor, b: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    draws = torch.rand(5, generator=generator)
+    in_mri = float(draws[0]) < 1 / 3
+    places = ((a > TISSUE) & (b > TISSUE)).nonzero()
+    if len(places):
+        place = places[int(float(draws[1]) * len(places))].tolist()
+    else:
+        place = [int(float(draws[1]) * size) for size in a.shape]
+    axes = torch.meshgrid(*(torch.arange(n, device=a.device) for n in a.shape), indexing="ij")
+    distance = torch.stack([(x - c) ** 2 for x, c in zip(axes, place, strict=True)]).sum(0).sqrt()
+    least, most, edge = SMALL_VOXEL if in_mri else LARGE_VOXEL
+    radius = least + (most - least) * float(draws[2])
+    where = torch.sigmoid((radius - distance) / edge)
+    change = (0.15 + 0.35 * float(draws[3])) * (1 if float(draws[4]) < 0.5 else -1) * where
+    return (a + change).clamp(0, 1) if in_mri else a, b if in_mri else (b + change).clamp(0, 1), where
 
 
 def _patch(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from crossalign.models.fusion_stage import FusionStage, build_fusion_model, fusion_progress, save_fusion_stage
 from crossalign.training.engine import Plan, RunResult, Task, cosine_rate, pick_cases, run_task, step_seed
-from crossalign.training.fusion_bank import FusionBank, FusionPatches, draw_patches
-from crossalign.training.fusion_losses import keeping_loss, paper_fusion_loss
+from crossalign.training.fusion_bank import FusionBank, FusionPatches, draw_patches, plant_lesions
+from crossalign.training.fusion_losses import keeping_loss, lesion_loss, paper_fusion_loss
 from crossalign.training.fusion_settings import FusionTrainingSettings
 from crossalign.training.processor import choose_precision
 
@@ -91,10 +91,11 @@ class FusionTask(Task):
         generator = torch.Generator().manual_seed(step_seed(s.seed, step))
         index = pick_cases(len(self._train), s.batch, step, s.seed)
         patches = draw_patches(self._train, index, s.patch, s.augmentation, generator)
+        if self._plants() and float(torch.rand((), generator=generator)) < s.planted_share:
+            patches = plant_lesions(patches, generator)
         with torch.random.fork_rng(devices=[]):  # stochastic depth draws from the global generator
             torch.manual_seed(step_seed(s.seed, step))
-            made = self._made(model, patches)
-            return torch.stack([self._loss(fused, patches) for fused in made]).mean()
+            return torch.stack([self._loss(fused, patches) for fused in self._made(model, patches)]).mean()
 
     def validate(self, model: nn.Module) -> float:
         """Return the mean loss on the fixed patches."""
@@ -107,27 +108,48 @@ class FusionTask(Task):
     @torch.no_grad()
     def average_loss(self) -> float:
         """Return the loss of the plain average on the same patches."""
-        return float(torch.stack([self._loss((p.a + p.b) / 2, p) for p in self._val]).mean())
+        return float(torch.stack([self._loss(_averaged(p), p) for p in self._val]).mean())
+
+    def _plants(self) -> bool:
+        return self._settings.loss == "keeping" and self._settings.lesions > 0
 
     def _made(self, model: nn.Module, patches: FusionPatches) -> list[Tensor]:
         with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
             form = torch.channels_last_3d
-            a, b = (volume.contiguous(memory_format=form) for volume in (patches.a, patches.b))
-            made = fusion_progress(model, a, b, patches.emphasis)
+            a, b = (volume.contiguous(memory_format=form) for volume in _with_planted(patches))
+            made = fusion_progress(model, a, b, patches.emphasis.repeat(len(a) // len(patches.a)))
         return [fused.float() for fused in made]
 
     def _loss(self, fused: Tensor, patches: FusionPatches) -> Tensor:
         if self._settings.loss == "paper":
             return paper_fusion_loss(fused, patches)
-        return keeping_loss(fused, patches, self._settings.transfer)
+        bare, planted = fused[: len(patches.a)], fused[len(patches.a) :]
+        kept = keeping_loss(bare, patches, self._settings.transfer)
+        if patches.planted is None:
+            return kept
+        return kept + self._settings.lesions * lesion_loss(bare, planted, patches)
 
     def _val_patches(self, val: FusionBank) -> list[FusionPatches]:
         generator = torch.Generator().manual_seed(step_seed(self._settings.seed))
         chosen = []
         for number in range(VAL_PATCHES):
             drawn = draw_patches(val, [number % len(val)], self._settings.patch, None, generator)
-            chosen += [FusionPatches(drawn.a, drawn.b, torch.full_like(drawn.emphasis, e)) for e in (0.0, 1.0)]
+            if self._plants() and number % 2:
+                drawn = plant_lesions(drawn, generator)
+            chosen += [replace(drawn, emphasis=torch.full_like(drawn.emphasis, e)) for e in (0.0, 1.0)]
         return chosen
+
+
+def _with_planted(patches: FusionPatches) -> tuple[Tensor, Tensor]:
+    """Return both volumes, those with lesions after those without."""
+    if patches.planted is None:
+        return patches.a, patches.b
+    return torch.cat((patches.a, patches.planted.a)), torch.cat((patches.b, patches.planted.b))
+
+
+def _averaged(patches: FusionPatches) -> Tensor:
+    a, b = _with_planted(patches)
+    return (a + b) / 2
 
 
 def _power(top: float, done: float) -> float:

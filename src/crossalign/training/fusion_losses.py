@@ -8,6 +8,8 @@ from crossalign.training.fusion_bank import FusionPatches
 from crossalign.types import Volume
 
 MRI_WEIGHT, PET_WEIGHT = 2.0, 1.0
+KEPT = 0.7  # share of a lesion's contrast; the average keeps a half
+LEAST_CONTRAST = 0.05
 
 
 def keeping_loss(fused: Volume, patches: FusionPatches, transfer: tuple[float, float]) -> Tensor:
@@ -26,6 +28,21 @@ def keeping_loss(fused: Volume, patches: FusionPatches, transfer: tuple[float, f
             weight = low * (high / low) ** float(patches.emphasis[number])
             total = total + weight * (1 - kept)
     return total / len(fused)
+
+
+def lesion_loss(bare: Volume, fused: Volume, patches: FusionPatches) -> Tensor:
+    """Square of what planted lesions' contrast falls short of KEPT of it; `bare` is fused without, `fused` with them.
+
+    Contrast is the mean change within the lesion. A lesion that clipping left nothing of does not count.
+    """
+    planted = patches.planted
+    if planted is None:
+        return fused.new_zeros(())
+    change = planted.a - patches.a + planted.b - patches.b
+    shown, own = (((v * planted.where).flatten(1).sum(1)) for v in (fused - bare, change))
+    enough = own.abs() > LEAST_CONTRAST * planted.where.flatten(1).sum(1)
+    share = shown / torch.where(enough, own, torch.ones_like(own))
+    return torch.where(enough, (KEPT - share).clamp(min=0) ** 2, torch.zeros_like(share)).mean()
 
 
 def paper_fusion_loss(fused: Volume, patches: FusionPatches) -> Tensor:

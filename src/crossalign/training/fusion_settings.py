@@ -42,7 +42,9 @@ class FusionTrainingSettings:
 
     `keeping` is the mean structural similarity to both inputs plus `transfer` times the share of their gradients kept;
     its weight runs from transfer[0] at emphasis 0 (balanced) to transfer[1] at emphasis 1 (detail), evenly in its
-    logarithm. `patch` is the edge of the cubes, in voxels. `average` is the decay of the running mean of the weights.
+    logarithm. `lesions` weighs what planted lesions lose of their contrast (0: none are planted), and `planted_share`
+    is the share of the steps that plant one. `patch` is the edge of the cubes, in voxels. `average` is the decay of
+    the running mean of the weights.
     """
 
     stage: FusionStageSettings = field(default_factory=FusionStageSettings)
@@ -53,6 +55,8 @@ class FusionTrainingSettings:
     weight_decay: float = 1e-4
     loss: str = "keeping"
     transfer: tuple[float, float] = (0.015, 0.25)
+    lesions: float = 0.1
+    planted_share: float = 0.5
     schedule: str = "cosine"
     val_every: int = 100
     average: float = 0.99
@@ -70,6 +74,10 @@ class FusionTrainingSettings:
             raise InputError(f"'rate' must be over 0 and 'average' in [0, 1), got {self.rate} and {self.average}")
         if len(self.transfer) != 2 or not 0 < self.transfer[0] <= self.transfer[1]:
             raise InputError(f"'transfer' runs from over 0 upwards, got {self.transfer}")
+        if self.lesions < 0 or not 0 <= self.planted_share <= 1:
+            raise InputError(
+                f"'lesions' is 0 or more and 'planted_share' in [0, 1], got {self.lesions} and {self.planted_share}"
+            )
         choices = (("loss", FUSION_LOSSES), ("schedule", FUSION_SCHEDULES), ("precision", PRECISIONS))
         for name, allowed in choices:
             if getattr(self, name) not in allowed:

@@ -83,7 +83,8 @@ class RegistrationTask(Task):
 
     def settings(self) -> Mapping[str, object]:
         """Return what is saved beside the weights."""
-        later = {"pretrained": "", "patients": 1.0}  # left out where not used: runs from before they existed go on
+        later = {"pretrained": "", "patients": 1.0, "recombined": 0, "header_turn_deg": 0, "shapes_share": 0.0}
+        # left out where not used: runs from before they existed go on
         return {name: value for name, value in asdict(self._settings).items() if value != later.get(name, math.nan)}
 
     def fresh_model(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Banks made of other banks: several as one, and a bank beside its mirror image."""
+"""Banks made of other banks: several as one, a bank's mirror image, and a bank turned about z."""
 
 from dataclasses import fields, replace
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from crossalign.errors import InputError
+from crossalign.geometry import quarter_turn
 from crossalign.training.bank import Bank
 
 AXES = "xyz"
@@ -58,4 +59,41 @@ def mirrored(bank: Bank, axis: str) -> Bank:
         rotation=sign[:, None] * bank.rotation * sign,
         translation_mm=bank.translation_mm * sign,
         surface_mm=bank.surface_mm * sign,
+    )
+
+
+def turned(bank: Bank, quarters: int) -> Bank:
+    """Return every case turned as a whole, both spaces alike, by so many quarter turns about z (from x to y).
+
+    For scans whose headers name the axes wrongly: 3 quarters bring what lies at -x (where the headers say the patient's
+    right is) to +y, the patient's back.
+    """
+    for _ in range(quarters % 4):
+        bank = _quarter_turned(bank)
+    return bank
+
+
+def _quarter_turned(bank: Bank) -> Bank:
+    turn = quarter_turn(1).to(bank.center_mm)
+
+    def volume(volumes: Tensor) -> Tensor:
+        return volumes.transpose(-1, -2).flip(-1)
+
+    def origin(origins: Tensor, volumes: Tensor) -> Tensor:
+        last = (volumes.shape[-2] - 1) * bank.spacing_mm
+        x, y, z = origins.unbind(-1)
+        return torch.stack((-(y + last), x, z), -1)
+
+    return replace(
+        bank,
+        fixed=volume(bank.fixed),
+        fixed_mask=volume(bank.fixed_mask),
+        moving=volume(bank.moving),
+        moving_mask=None if bank.moving_mask is None else volume(bank.moving_mask),
+        fixed_origin_mm=origin(bank.fixed_origin_mm, bank.fixed),
+        moving_origin_mm=origin(bank.moving_origin_mm, bank.moving),
+        center_mm=bank.center_mm @ turn.mT,
+        rotation=turn @ bank.rotation @ turn.mT,
+        translation_mm=bank.translation_mm @ turn.mT,
+        surface_mm=bank.surface_mm @ turn.mT,
     )

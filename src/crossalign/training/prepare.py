@@ -1,7 +1,7 @@
-"""Banks from files or from the simulator: the only part of this room that reads images."""
+"""Banks from files: the only part of this room that reads images."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,8 @@ from torch import Tensor
 from crossalign.cases import LoadedCase, in_split, load_case, read_manifest
 from crossalign.errors import InputError
 from crossalign.geometry import Grid, Rigid
-from crossalign.images import Image, LabelMap, scale_intensity, to_working_spacing
+from crossalign.images import Image, scale_intensity, to_working_spacing
 from crossalign.models import StageSettings
-from crossalign.simulate import SimulatedPairs, simulate_pairs, simulate_shapes
 from crossalign.training.bank import Bank
 from crossalign.types import Points, Triple
 
@@ -60,53 +59,9 @@ def pick_patients(patients: Sequence[str], share: float, seed: int) -> list[int]
     return [number for number, name in enumerate(patients) if name in kept]
 
 
-def banks_from_simulation(count: int, seed: int, stage: StageSettings, shapes_share: float = 0.0) -> tuple[Bank, Bank]:
-    """Simulate `count` training pairs and a tenth as many (8 at least) to validate on, from unrelated seeds.
-
-    `shapes_share` of either are of shapes in any two modalities instead of pelves.
-    """
-    train = bank_from_simulation(count, 2 * seed, stage, shapes_share=shapes_share)
-    return train, bank_from_simulation(max(8, count // 10), 2 * seed + 1, stage, shapes_share=shapes_share)
-
-
 def bank_from_cases(cases: Iterable[LoadedCase], stage: StageSettings) -> Bank:
     """Bring cases to canvases at the stage's working spacing, prepared as registration prepares them."""
     return _stack([_prepared(case, stage) for case in cases], stage)
-
-
-def bank_from_simulation(
-    count: int, seed: int, stage: StageSettings, chunk: int = 16, shapes_share: float = 0.0
-) -> Bank:
-    """Simulate `count` pairs from one seed, `shapes_share` of them (the last ones) of shapes in any two modalities.
-
-    The same seed gives the same bank. Raises InputError for a share outside 0..1.
-    """
-    if not 0 <= shapes_share <= 1:
-        raise InputError(f"the share of shapes among simulated pairs must lie in 0..1, got {shapes_share}")
-    generator = torch.Generator().manual_seed(seed)
-    shapes = round(count * shapes_share)
-    kinds: tuple[tuple[Callable[[int, torch.Generator], SimulatedPairs], int], ...]
-    kinds = ((simulate_pairs, count - shapes), (simulate_shapes, shapes))
-    rows: list[_Row] = []
-    for simulate, wanted in kinds:
-        for first in range(0, wanted, chunk):
-            pairs = simulate(min(chunk, wanted - first), generator)
-            rows += [_prepared(_simulated(pairs, number), stage) for number in range(len(pairs.fixed))]
-    return _stack(rows, stage)
-
-
-def _simulated(pairs: SimulatedPairs, number: int) -> LoadedCase:
-    return LoadedCase(
-        name=f"simulated{number}",
-        patient=f"simulated{number}",
-        split="train",
-        fixed=Image(pairs.fixed[number, 0], pairs.fixed_grid),
-        moving=Image(pairs.moving[number, 0], pairs.moving_grid),
-        fixed_mask=LabelMap((pairs.fixed_gland[number, 0] > 0.5).long(), pairs.fixed_grid),
-        moving_mask=LabelMap((pairs.moving_gland[number, 0] > 0.5).long(), pairs.moving_grid),
-        fixed_to_moving=pairs.fixed_to_moving[number],
-        surface_mm=pairs.surface_mm[number].double(),
-    )
 
 
 def _prepared(case: LoadedCase, stage: StageSettings) -> _Row:

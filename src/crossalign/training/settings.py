@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from crossalign.errors import InputError
 from crossalign.models import StageSettings
+from crossalign.models.cascade_settings import HEADER_TURNS
 
 LOSSES = ("auto", "sre", "parameters", "guided")
 SCHEDULES = ("cosine", "paper")
@@ -54,8 +55,10 @@ class TrainingSettings:
     `start_sre_mm` is the range of the starts: 0 to 20 mm for the first stage, 0 to 8 mm for the second. The loss `auto`
     is `guided` for a network that matches places, else `sre`. Validation uses `val_starts` fixed starts a case.
     `average` is the decay of the running mean of the weights that is validated and kept (0 keeps the weights
-    themselves). `pretrained` names the extractors that the network starts from, if any, and `patients` is the share of
-    the training patients that is used: both are records, acted on by who makes the banks and the network.
+    themselves). The rest are records, acted on by who makes the banks and the network: `pretrained` names the
+    extractors that the network starts from, `patients` is the share of the training patients that is used, `recombined`
+    the number of pairs that are made from theirs, `header_turn_deg` the turn about z that mends all headers, and
+    `shapes_share` the share of random shapes among simulated pairs.
     """
 
     stage: StageSettings = field(default_factory=StageSettings)
@@ -74,6 +77,9 @@ class TrainingSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
     pretrained: str = ""
     patients: float = 1.0
+    recombined: int = 0
+    header_turn_deg: int = 0
+    shapes_share: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.start_sre_mm
@@ -92,10 +98,21 @@ class TrainingSettings:
             )
         if not 0 < self.patients <= 1:
             raise InputError(f"'patients' is a share in (0, 1], got {self.patients}")
+        if self.recombined < 0 or not 0 <= self.shapes_share <= 1:
+            raise InputError(
+                "'recombined' must be 0 or more and 'shapes_share' lie in 0..1, "
+                f"got {self.recombined} and {self.shapes_share}"
+            )
         self._check_choices()
 
     def _check_choices(self) -> None:
-        choices = (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS))
+        choices: tuple[tuple[str, tuple[object, ...]], ...] = (
+            ("loss", LOSSES),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+            ("header_turn_deg", HEADER_TURNS),
+        )
         for name, allowed in choices:
             if getattr(self, name) not in allowed:
-                raise InputError(f"'{name}' must be one of {', '.join(allowed)}, got '{getattr(self, name)}'")
+                listed = ", ".join(map(str, allowed))
+                raise InputError(f"'{name}' must be one of {listed}, got '{getattr(self, name)}'")

@@ -1,0 +1,68 @@
+"""The expectation is taught alone, and learns when the crops are turned."""
+
+import pytest
+import torch
+from tests.training.toys import make_bank
+
+from crossalign.errors import InputError
+from crossalign.geometry import Rigid
+from crossalign.models import Stage, StageSettings
+from crossalign.models.correspondence import CorrespondenceReg
+from crossalign.training import NO_AUGMENTATION
+from crossalign.training.doubting import DoubtSettings, teach_doubt, turned_batch
+from crossalign.training.loop import seeded_model
+from crossalign.training.mixing import turned
+from crossalign.training.sampler import draw_batch
+
+SMALL = StageSettings("correspondence", (16, 16, 16), 4.0, 3.0)
+
+
+def stage() -> Stage:
+    return Stage(seeded_model(SMALL, 0), SMALL, {})
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_turned_crops_are_crops_of_a_turned_bank(quarters: int) -> None:
+    bank, index = make_bank(2, 1), torch.arange(2)
+    whole = turned(bank, quarters)
+    start = draw_batch(bank, index, SMALL, (0.0, 0.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
+    other = draw_batch(whole, index, SMALL, (0.0, 0.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
+    made = turned_batch(start, torch.full((2,), quarters))
+    torch.testing.assert_close(made.fixed, other.fixed, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(made.moving, other.moving, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(made.surface_mm, other.surface_mm, atol=1e-3, rtol=1e-3)
+
+
+def test_the_answer_turns_with_the_crops() -> None:
+    batch = draw_batch(
+        make_bank(3, 2), torch.arange(3), SMALL, (8.0, 8.0), NO_AUGMENTATION, torch.Generator().manual_seed(1)
+    )
+    made = turned_batch(batch, torch.tensor([1, 2, 3]))
+    before = batch.correction.apply(batch.surface_mm) - batch.surface_mm
+    after = made.correction.apply(made.surface_mm) - made.surface_mm
+    torch.testing.assert_close(before.norm(dim=-1), after.norm(dim=-1), atol=1e-3, rtol=1e-3)
+    again = turned_batch(made, torch.tensor([3, 2, 1]))
+    torch.testing.assert_close(again.moving, batch.moving)
+    undone: Rigid = again.correction
+    torch.testing.assert_close(undone.rotation, batch.correction.rotation, atol=1e-5, rtol=1e-5)
+
+
+def test_only_the_expectation_is_taught_and_it_learns() -> None:
+    taught = stage()
+    before = {name: value.clone() for name, value in taught.model.state_dict().items()}
+    losses = teach_doubt(taught, make_bank(4, 1), DoubtSettings(steps=30, batch=6, rate=2e-2))
+    changed = {name.split(".")[0] for name, value in taught.model.state_dict().items() if not value.equal(before[name])}
+    assert changed == {"doubt"}
+    assert sum(losses[-8:]) < 0.7 * sum(losses[:8])
+    assert isinstance(taught.model, CorrespondenceReg)
+    assert not taught.model.training
+
+
+def test_what_cannot_be_taught_is_refused() -> None:
+    settings = StageSettings("feature-reg", (16, 16, 16), 4.0, 3.0)
+    with pytest.raises(InputError, match="only 'correspondence' has"):
+        teach_doubt(Stage(seeded_model(settings, 0), settings, {}), make_bank(2), DoubtSettings())
+    with pytest.raises(InputError, match="out of range"):
+        DoubtSettings(steps=0)
+    with pytest.raises(InputError, match="upwards"):
+        DoubtSettings(far_sre_mm=(5.0, 1.0))
