@@ -1,5 +1,6 @@
 """`crossalign train`: a run, its continuation, its use, and what it refuses."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_a_run_stops_goes_on_and_its_weights_register(manifest: Path, tmp_path: 
     assert "other settings" in capfd.readouterr().err
 
 
+def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Path, capfd) -> None:
+    train = ["train", str(manifest), "-o", str(tmp_path / "run"), "--steps", "2", *QUICK, "--header-turn", "90"]
+    assert main([*train, "--recombine", "3"]) == 2
+    assert "every case needs a mask of its moving image" in capfd.readouterr().err
+    rows = manifest.read_text().splitlines()
+    masked = [rows[0] + ",moving_mask", *(row + ",us_gland.nii.gz" for row in rows[1:])]
+    manifest.write_text("\n".join(masked) + "\n")
+    assert main([*train, "--recombine", "3"]) == 0
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (settings["recombined"], settings["header_turn_deg"]) == (3, 90)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -47,6 +60,11 @@ def test_a_run_stops_goes_on_and_its_weights_register(manifest: Path, tmp_path: 
         (["--simulate", "4", "--crop-shape", "big"], "cannot read the crop 'big'"),
         (["--simulate", "4", "--shapes-share", "1.5"], "must lie in 0..1"),
         (["no.csv", "--shapes-share", "0.5"], "give --simulate"),
+        (["--simulate", "4", "--recombine", "9"], "for the cases of a manifest"),
+        (["--simulate", "4", "--header-turn", "90"], "for the cases of a manifest"),
+        (["--simulate", "4", "--header-turn", "45"], "for the cases of a manifest"),
+        (["no.csv", "--header-turn", "45"], "must be one of 0, 90, 180, 270, got '45'"),
+        (["no.csv", "--recombine", "-1"], "must be 0 or more"),
         (["--simulate", "4", "--start-sre", "far"], "cannot read the start 'far'"),
         (["--simulate", "4", "--from", "no.safetensors"], "no.safetensors"),
         (["--simulate", "4", "-o", "missing/run"], "make it first"),

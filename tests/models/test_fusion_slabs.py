@@ -7,6 +7,7 @@ from tests.models.test_dcfb_compact import build, pair
 from crossalign.errors import InputError
 from crossalign.models.fusion_moments import REACH, Slab, spread_back, window_means
 from crossalign.models.fusion_slabs import fuse_by_slabs
+from crossalign.models.fusion_stage import SLICES, apply_fusion_model
 from crossalign.similarity.windows import gaussian_means
 
 
@@ -54,6 +55,14 @@ def test_long_axes_have_the_same_windows_as_short_ones() -> None:
     other = torch.rand(volume.shape, generator=torch.Generator().manual_seed(1))
     there, back = (window_means(volume) * other).sum(), (volume * spread_back(other)).sum()
     assert float(there) == pytest.approx(float(back), rel=1e-5)
+
+
+def test_the_twin_in_the_plane_takes_a_few_slices_at_a_time() -> None:
+    a, b = pair(SLICES + 5, 24, 20)
+    model = build(planar=True).eval()
+    with torch.no_grad():
+        whole = model(a, b, torch.ones(1))
+    torch.testing.assert_close(apply_fusion_model(model, a, b, 1.0), whole, atol=1e-4, rtol=0)
 
 
 def test_a_slab_knows_its_planes() -> None:

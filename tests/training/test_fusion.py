@@ -273,9 +273,10 @@ def test_the_weights_of_kept_gradients_can_be_set(tmp_path: Path, capsys: pytest
         "--val-every",
         "1",
     ]
-    assert main([*words, "-o", str(tmp_path / "run"), "--transfer", "0.1,0.3"]) == 0
+    assert main([*words, "-o", str(tmp_path / "run"), "--transfer", "0.1,0.3", "--lesions", "0.2"]) == 0
     saved = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert saved["transfer"] == [0.1, 0.3]
+    assert saved["lesions"] == 0.2
     assert load_fusion_stage(tmp_path / "run" / "best.safetensors").settings.model == "dcfb-compact-2d"
     for wrong, reason in (("0.1", "two numbers"), ("a,b", "two numbers"), ("0.3,0.1", "runs from over 0 upwards")):
         assert main([*words, "-o", str(tmp_path / "no"), "--transfer", wrong]) == 2

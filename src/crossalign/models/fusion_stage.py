@@ -17,6 +17,7 @@ from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_
 from crossalign.types import Volume
 
 FORMAT = "crossalign-fusion-1"
+SLICES = 16  # of the twin in the plane at a time
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,20 @@ def build_fusion_model(settings: FusionStageSettings) -> nn.Module:
 def apply_fusion_model(model: nn.Module, a: Volume, b: Volume, emphasis: float) -> Volume:
     """Run a network on one pair (1, 1, z, y, x) to use what it makes; `emphasis` goes to the one that takes it.
 
-    On the CPU the compact network in 3-D goes slab by slab. No gradients are kept.
+    On the CPU the compact network in 3-D goes slab by slab; its twin in the plane takes a few slices at a time, since
+    they know nothing of each other. No gradients are kept.
     """
     if not isinstance(model, DCFBCompact):
         return model(a, b)
     if a.device.type == "cpu" and not model.planar:
         return fuse_by_slabs(model, a, b, emphasis)
-    form = torch.channels_last_3d
-    return model(a.contiguous(memory_format=form), b.contiguous(memory_format=form), a.new_full((len(a),), emphasis))
+    form, wish = torch.channels_last_3d, a.new_full((len(a),), emphasis)
+    slices = SLICES if model.planar else a.shape[2]
+    made = []
+    for first in range(0, a.shape[2], slices):
+        part = [volume[:, :, first : first + slices].contiguous(memory_format=form) for volume in (a, b)]
+        made.append(model(*part, wish))
+    return torch.cat(made, dim=2)
 
 
 def fusion_progress(model: nn.Module, a: Volume, b: Volume, emphasis: Tensor) -> list[Volume]:

@@ -100,7 +100,7 @@ class TrainingSettings:
             raise InputError(f"'patients' is a share in (0, 1], got {self.patients}")
         if self.recombined < 0 or not 0 <= self.shapes_share <= 1:
             raise InputError(
-                "'recombined' must be 0 or more and 'shapes_share' lie in 0..1, "
+                "'recombined' must be 0 or more and 'shapes_share' must lie in 0..1, "
                 f"got {self.recombined} and {self.shapes_share}"
             )
         self._check_choices()
