@@ -20,7 +20,7 @@ from crossalign.models.cascade_settings import (
     stored_settings,
 )
 
-FULL = CascadeSettings(8, 5.0, 3, 10, 0.2, GridSearch(12.0, 15.0), Calibration(0.5, 0.7, 1.1, 6.0), (0, 270))
+FULL = CascadeSettings(8, 5.0, 3, 10, 0.2, GridSearch(12.0, 15.0), Calibration(0.5, 0.7, 1.1, 6.0), (0, 270), True)
 DOUBT = st.none() | st.floats(0, 50)
 
 

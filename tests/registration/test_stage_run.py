@@ -54,10 +54,11 @@ def test_a_stage_that_halves_the_error_is_repeated_until_it_stands_still() -> No
 
 
 def test_a_stage_that_does_not_settle_is_warned_of_with_how_far_it_still_moves() -> None:
-    solution = cascade(Finder(0.5), max_passes=2).solve(blob_problem(START))
-    assert len(solution.steps) == 2
+    assert cascade(Finder(0.5), max_passes=2).solve(blob_problem(START)).warnings == ()
+    solution = cascade(Finder(0.5), max_passes=4).solve(blob_problem(START))
+    assert len(solution.steps) == 4
     (warning,) = solution.warnings
-    assert warning.startswith("stage 1 (feature-reg) did not settle in 2 passes: the last one still moved 3.")
+    assert warning.startswith("stage 1 (feature-reg) did not settle in 4 passes: the last one still moved 0.")
 
 
 def test_every_stage_of_a_cascade_has_its_passes() -> None:
@@ -248,3 +249,23 @@ def test_of_several_turns_the_one_with_the_least_doubt_is_taken_and_told() -> No
 def test_turns_are_chosen_by_doubt_alone() -> None:
     with pytest.raises(InputError, match="how the headers are turned the first stage must expect"):
         cascade(Finder(), header_turns_deg=(0, 90))
+
+
+def test_stages_together_answer_from_the_same_start_and_are_averaged() -> None:
+    problem, start = blob_problem(START), error_mm(START, blob_problem(START))
+    half, whole = Finder(0.5), Finder(1.0)
+    both = Cascade((stage(half), stage(whole)), CPU, "toy", CascadeSettings(together=True)).solve(problem)
+    (step,) = both.steps
+    assert step.name == "2 networks together"
+    assert half.batches == whole.batches == [1]
+    assert abs(error_mm(step.fixed_to_moving, problem) - start / 4) < 0.4  # between a half and nothing of it
+    assert both.expectation.dispersion_mm is not None
+    assert abs(both.expectation.dispersion_mm - start / 4) < 0.4
+    one_by_one = Cascade((stage(half), stage(whole)), CPU, "toy").solve(problem)
+    assert len(one_by_one.steps) == 2
+    expected = Cascade((stage(HonestFinder(0.5)), stage(HonestFinder())), CPU, "toy", CascadeSettings(together=True))
+    told = expected.solve(problem).expectation.network_sre_mm
+    assert told is not None
+    assert abs(told - (start / 4 + 0.25)) < 0.4
+    mixed = Cascade((stage(HonestFinder(0.5)), stage(Finder())), CPU, "toy", CascadeSettings(together=True))
+    assert mixed.solve(problem).expectation.network_sre_mm is None

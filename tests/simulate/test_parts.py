@@ -142,7 +142,7 @@ def test_beams_and_points_are_inverse() -> None:
 
 def test_deformation_has_an_inverse_and_does_not_fold() -> None:
     axes = torch.tensor([[26.0, 22.0, 22.0]]).expand(16, 3)
-    deformation = draw_deformation(axes, DeformationSettings(), torch.Generator().manual_seed(0))
+    deformation = draw_deformation(axes, DeformationSettings(probe_share=0.8), torch.Generator().manual_seed(0))
     points = torch.rand(16, 100, 3, generator=torch.Generator().manual_seed(1)) * 80 - 40
     assert float((deformation.apply(deformation.invert(points)) - points).abs().max()) < 1e-2
     steps = torch.eye(3) * 0.1
@@ -171,7 +171,8 @@ def outside_probe(probe: Probe, points_mm: torch.Tensor) -> torch.Tensor:
 def test_node_interpolation_agrees_with_the_map_itself() -> None:
     generator = torch.Generator().manual_seed(3)
     grid = simulate_pairs(1, generator, shape=(32, 32, 32), spacing_mm=3.5).moving_grid
-    drawn = _draw(4, torch.tensor(grid.extent_mm()) / 2, DEFAULTS, generator)
+    probing = replace(DEFAULTS, deformation=DeformationSettings(probe_share=0.8))
+    drawn = _draw(4, torch.tensor(grid.extent_mm()) / 2, probing, generator)
     nodes = _to_anatomy(lattice_nodes(grid, drawn.surface_mm), drawn)
     fast = from_nodes(nodes.mT, grid.shape)
     slow = _to_anatomy(grid.points_mm().float().flatten(0, 2).expand(4, -1, 3), drawn).mT.view_as(fast)

@@ -9,7 +9,7 @@ from crossalign.models.cascade_settings import HEADER_TURNS, CascadeSettings, Gr
 from crossalign.registration import Cascade, Method
 
 NUMBERS = {"starts": int, "spread_mm": float, "seed": int, "max_passes": int, "tolerance_mm": float}
-SEARCH, TURN, AUTO = "search", "header_turn", "auto"
+SEARCH, TURN, AUTO, TOGETHER = "search", "header_turn", "auto", "together"
 
 
 def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
@@ -18,6 +18,9 @@ def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
         name, _, value = (word.strip() for word in part.partition("="))
         if name == SEARCH and value in ("on", "off"):
             settings = replace(settings, search=(settings.search or GridSearch()) if value == "on" else None)
+            continue
+        if name == TOGETHER and value in ("on", "off"):
+            settings = replace(settings, together=value == "on")
             continue
         if name == TURN:
             settings = replace(settings, header_turns_deg=_turns(value))
@@ -28,7 +31,9 @@ def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
             if isinstance(error, InputError):
                 raise
             names = ", ".join(f"{name}=NUMBER" for name in NUMBERS)
-            raise InputError(f"cannot read '{part}': expected {names}, search=on (or off) or {TURN}=90") from error
+            raise InputError(
+                f"cannot read '{part}': expected {names}, search=on (or off), together=on (or off) or {TURN}=90"
+            ) from error
     return settings
 
 

@@ -81,6 +81,8 @@ class CascadeSettings:
     as one batch, and their answers are averaged. The stage is repeated until it moves the gland by less than
     `tolerance_mm`, at most `max_passes` times. `search` looks for a start ahead of the first stage.
 
+    With `together` all stages see the same start, and their answers are averaged (an ensemble); how far they lie apart
+    is then part of the dispersion. Otherwise each goes on from where the one before it arrived.
     `header_turns_deg` are the turns about the z axis, both scans alike, that may bring the headers' axes to the
     patient's (0: the headers are right). Of several, the first stage takes the one in which it doubts itself least:
     files whose headers are a quarter turn off are common.
@@ -94,6 +96,7 @@ class CascadeSettings:
     search: GridSearch | None = None
     calibration: Calibration | None = None
     header_turns_deg: tuple[int, ...] = (0,)
+    together: bool = False
 
     def __post_init__(self) -> None:
         turns = self.header_turns_deg
@@ -109,7 +112,8 @@ class CascadeSettings:
 
     def text(self) -> str:
         """Say what differs from running each stage once."""
-        parts = [f"{self.starts} starts within {self.spread_mm:g} mm (seed {self.seed})"] if self.starts > 1 else []
+        parts = ["all stages together"] if self.together else []
+        parts += [f"{self.starts} starts within {self.spread_mm:g} mm (seed {self.seed})"] if self.starts > 1 else []
         if self.max_passes > 1:
             parts.append(f"up to {self.max_passes} passes, until one moves under {self.tolerance_mm:g} mm")
         if self.search is not None:

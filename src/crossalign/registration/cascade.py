@@ -15,7 +15,7 @@ from crossalign.models.cascade_settings import CascadeSettings, ExpectsError, st
 from crossalign.registration.crops import Canvases, mask_warnings
 from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
 from crossalign.registration.search import search_start
-from crossalign.registration.stage_run import Scene, StageRun, answers_from, run_stage
+from crossalign.registration.stage_run import Scene, StageRun, answers_together, run_stages
 from crossalign.types import Points
 
 CROP_POINTS = 6  # a side: where there is no mask, distances are told over the crop
@@ -25,6 +25,7 @@ CROP_POINTS = 6  # a side: where there is no mask, distances are told over the c
 class Cascade(Method):
     """Stages in the order in which they run. Each sees the fixed crop and, through the transform so far, the moving.
 
+    With `run.together` all see the same start, and their answers are averaged: an ensemble.
     A stage predicts a correction D about the crop's centre (the gland's centroid, or the middle of the fixed grid
     without a mask): the next transform is `fixed_to_moving @ D`. A stage trained in label mode needs the mask.
     `run` says how often and from how many starts each stage is run, and how its doubts are calibrated.
@@ -73,13 +74,19 @@ class Cascade(Method):
             steps.append(search_start(scene, self.stages[0], current, self.run.search))
             current = steps[-1].fixed_to_moving
         done = StageRun((), None, None, ())
-        for number, stage in enumerate(self.stages, start=1):
-            done = run_stage(scene, stage, current, self.run, f"stage {number} ({stage.settings.model})")
+        for title, group in self._groups():
+            done = run_stages(scene, group, current, self.run, title)
             current = done.steps[-1].fixed_to_moving
             steps += done.steps
             warnings += done.warnings
         expectation, doubts = _expectation(done, self.run)
         return Solution(tuple(steps), (*warnings, *doubts), expectation)
+
+    def _groups(self) -> list[tuple[str, tuple[Stage, ...]]]:
+        """Return the stages that run one after another, and those that run together, with their titles."""
+        if self.run.together and len(self.stages) > 1:
+            return [(f"{len(self.stages)} networks together", self.stages)]
+        return [(f"stage {n} ({stage.settings.model})", (stage,)) for n, stage in enumerate(self.stages, start=1)]
 
     def _turned(self, scene: Scene, start: Rigid) -> tuple[Scene, tuple[str, ...]]:
         """Choose how the headers are turned, and say so where they are not as they should be."""
@@ -88,7 +95,7 @@ class Cascade(Method):
         scenes = [replace(scene, turn=quarter_turn(turn // 90)) for turn in turns]
         if len(turns) == 1:
             return scenes[0], ()
-        doubts = [answers_from(one, self.stages[0], starts).network_sre_mm for one in scenes]
+        doubts = [answers_together(one, self._groups()[0][1], starts).network_sre_mm for one in scenes]
         expected = [math.inf if doubt is None else float(doubt.mean().nan_to_num(math.inf)) for doubt in doubts]
         best = expected.index(min(expected))
         if turns[best] == 0:

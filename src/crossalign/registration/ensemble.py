@@ -50,6 +50,14 @@ def average_rigid(transforms: Rigid, points_mm: Points) -> Consensus:
     return Consensus(mean, mean_displacement_mm(transforms, mean, points))
 
 
+def plain_average(transforms: Rigid, points_mm: Points) -> Consensus:
+    """Return the chordal mean of a batch (b) of transforms, each counting alike, as `average_rigid` tells it."""
+    transforms = transforms.to(points_mm.device, torch.float64)
+    points = points_mm.double()
+    mean = _weighted_mean(transforms, torch.ones(len(transforms.rotation), dtype=torch.float64), points.mean(0))
+    return Consensus(mean, mean_displacement_mm(transforms, mean, points))
+
+
 def perturbed_starts(
     start: Rigid, points_mm: Points, center_mm: Vector, count: int, spread_mm: float, seed: int
 ) -> Rigid:

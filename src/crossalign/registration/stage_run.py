@@ -1,8 +1,9 @@
-"""Running one stage: from several starts as one batch, again and again until it stands still."""
+"""Running a stage, or several together: from several starts as one batch, again until the answer stands still."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,10 +13,11 @@ from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.models import Stage
 from crossalign.models.cascade_settings import CascadeSettings, ExpectsError
 from crossalign.registration.crops import Canvases
-from crossalign.registration.ensemble import average_rigid, perturbed_starts
+from crossalign.registration.ensemble import average_rigid, perturbed_starts, plain_average, stack_rigid
 from crossalign.registration.problem import Problem, Step
 from crossalign.types import Distances, Parameters, Points, Vector, Volume
 
+FIXED_PASSES = 3  # so few are a fixed number of corrections; more are meant to settle, and warn where they do not
 BATCH_VOXELS = 2**20  # of one crop each: 32 starts at 32^3 voxels; attention on larger crops needs the memory
 
 
@@ -51,13 +53,16 @@ class StageRun:
     warnings: tuple[str, ...]
 
 
-def run_stage(scene: Scene, stage: Stage, start: Rigid, settings: CascadeSettings, title: str) -> StageRun:
-    """Run a stage from `start` until it moves the points by less than the tolerance, or its passes are used up."""
+def run_stages(scene: Scene, stages: Sequence[Stage], start: Rigid, settings: CascadeSettings, title: str) -> StageRun:
+    """Run stages from `start` until they move the points by less than the tolerance, or their passes are used up.
+
+    All see the same start, and their answers are averaged.
+    """
     current, steps, run = start, [], StageRun((), None, None, ())
     moved_mm = 0.0
     for number in range(1, settings.max_passes + 1):
         began = time.perf_counter()
-        answers, found, dispersion = _pass(scene, stage, current, settings)
+        answers, found, dispersion = _pass(scene, stages, current, settings)
         network = answers.network_sre_mm
         name = title if settings.max_passes == 1 else f"{title}, pass {number}"
         steps.append(Step(name, found, time.perf_counter() - began))
@@ -66,7 +71,7 @@ def run_stage(scene: Scene, stage: Stage, start: Rigid, settings: CascadeSetting
         current = found
         if settings.max_passes > 1 and moved_mm < settings.tolerance_mm:
             return run
-    if settings.max_passes == 1:
+    if settings.max_passes <= FIXED_PASSES:
         return run
     warning = f"{title} did not settle in {settings.max_passes} passes: the last one still moved {moved_mm:.2f} mm"
     return StageRun(run.steps, run.dispersion_mm, run.network_sre_mm, (warning,))
@@ -89,6 +94,20 @@ def answers_from(scene: Scene, stage: Stage, starts: Rigid) -> Answers:
     return Answers(starts @ corrections, torch.cat(expected) if expected else None)
 
 
+def answers_together(scene: Scene, stages: Sequence[Stage], starts: Rigid) -> Answers:
+    """Run each of several stages once from each of a batch of starts, and put their answers one after another.
+
+    The expected SRE is there where every stage has one.
+    """
+    answers = [answers_from(scene, stage, starts) for stage in stages]
+    expected = [one.network_sre_mm for one in answers if one.network_sre_mm is not None]
+    transforms = [one.transforms for one in answers]
+    return Answers(
+        Rigid(torch.cat([t.rotation for t in transforms]), torch.cat([t.translation_mm for t in transforms])),
+        torch.cat(expected) if len(expected) == len(answers) else None,
+    )
+
+
 def _in_header_axes(corrections: Rigid, scene: Scene) -> Rigid:
     """Bring corrections, told about the crops' centre along the crops' axes, to the images' own space."""
     rotation = scene.turn.mT @ corrections.rotation @ scene.turn
@@ -102,13 +121,22 @@ def _forward(stage: Stage, fixed: Volume, moving: Volume) -> tuple[Parameters, D
     return stage.model(fixed, moving), None
 
 
-def _pass(scene: Scene, stage: Stage, current: Rigid, settings: CascadeSettings) -> tuple[Answers, Rigid, float | None]:
+def _pass(
+    scene: Scene, stages: Sequence[Stage], current: Rigid, settings: CascadeSettings
+) -> tuple[Answers, Rigid, float | None]:
     starts = perturbed_starts(
         current, scene.points_mm, scene.center_mm, settings.starts, settings.spread_mm, settings.seed
     )
-    answers = answers_from(scene, stage, starts)
+    answers = answers_together(scene, stages, starts)
     broken = ~answers.transforms.matrix().isfinite().flatten(1).all(1)
-    if settings.starts == 1 or bool(broken.any()):  # what is not finite is the answer: `register` refuses it
+    if len(broken) == 1 or bool(broken.any()):  # what is not finite is the answer: `register` refuses it
         return answers, answers.transforms[int(broken.long().argmax())], None
-    consensus = average_rigid(answers.transforms, scene.points_mm)
-    return answers, consensus.transform, consensus.dispersion_mm
+    if len(stages) == 1:
+        consensus = average_rigid(answers.transforms, scene.points_mm)
+        return answers, consensus.transform, consensus.dispersion_mm
+    count = settings.starts  # the answers lie stage by stage
+    means = [
+        average_rigid(answers.transforms[n * count : (n + 1) * count], scene.points_mm) for n in range(len(stages))
+    ]
+    mean = plain_average(stack_rigid([one.transform for one in means]), scene.points_mm).transform
+    return answers, mean, float(mean_displacement_mm(answers.transforms, mean, scene.points_mm.double()).mean())

@@ -66,7 +66,7 @@ def draw_sector(
     near = torch.where(fits, pressed.radius_mm + uniform((0, 1.5), (count,), generator), near)
     behind = torch.where(fits, -place[:, 1], behind)
     side = (low[:, 0] + high[:, 0]) / 2 + signed((0, 5), (count,), generator)
-    along = (low[:, 2] + high[:, 2]) / 2 + signed((0, 12), (count,), generator)
+    along = (low[:, 2] + high[:, 2]) / 2 + signed((0, 6), (count,), generator)
     side = torch.where(fits, place[:, 0], side)
     origin = torch.stack((side, -behind, along), -1)
     center = poses.patient_to_moving.translation_mm + (rotation @ origin[..., None])[..., 0]

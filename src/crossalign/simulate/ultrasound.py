@@ -76,7 +76,7 @@ def draw_ultrasound(
     shadow = torch.tensor([SHADOWING.get(name, 0.0) for name in names]) * uniform((0.3, 1.0), (n, 1), generator)
     contact = torch.stack([uniform(r, (n,), generator) for r in ((-1, 1), (0.05, 0.3), (-0.6, 0.9))], -1)
     half = torch.stack([uniform(r, (n,), generator) for r in ((38, 60), (34, 60), (30, 56))], -1)
-    shift = torch.stack([uniform((-limit, limit), (n,), generator) for limit in (6, 8, 10)], -1)
+    shift = torch.stack([uniform((-6, 6), (n,), generator) for _ in range(3)], -1)
     half = torch.maximum(half, anatomy.half_axes_mm.amax(-1, keepdim=True) * 0.95 + shift.abs())
     gap = chance(settings.gap_share, (n,), generator).float() * uniform((0.3, 1.0), (n,), generator)
     # The operator sets the gain by the picture: a bright patient gets less.
