@@ -62,7 +62,7 @@ def teach_doubt(
         batch = draw_batch(bank, index, stage.settings, settings.far_sre_mm, augmentation, generator)
         loss = _loss(model, turned_batch(batch, _turns(settings, generator)))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         losses.append(float(loss.detach()))
