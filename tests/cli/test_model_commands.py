@@ -24,6 +24,7 @@ from crossalign.models.zoo import model_card, recorded_sums, shipped_names, weig
 from crossalign.registration.named import default_method_name
 
 NAME = default_method_name()
+ONE = "correspondence-image"  # of one stage
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[str, str]:
@@ -159,9 +160,9 @@ def test_shipped_weights_are_fine_tuned_by_name_on_scans_of_any_spacing(pair: Pa
         + "".join(f"{split}{n},{split},{scans}\n" for split in ("train", "val") for n in "12")
     )
     folder = tmp_path / "run"
-    words = ["train", manifest, "-o", folder, "--from", NAME, "--batch", 2, "--val-starts", 1, "--device", "cpu"]
+    words = ["train", manifest, "-o", folder, "--from", ONE, "--batch", 2, "--val-starts", 1, "--device", "cpu"]
     run(capfd, *words, "--steps", 1, "--val-every", 1, "--rate", "1e-9")
-    begun, tuned = load_stage(weight_paths(NAME)[0]), load_stage(folder / "best.safetensors")
+    begun, tuned = load_stage(weight_paths(ONE)[0]), load_stage(folder / "best.safetensors")
     assert tuned.settings == begun.settings
     assert json.loads((folder / "settings.json").read_text())["stage"]["model"] == begun.settings.model
     for name, value in begun.model.named_parameters():
@@ -172,7 +173,7 @@ def test_shipped_weights_are_fine_tuned_by_name_on_scans_of_any_spacing(pair: Pa
     ("words", "message"),
     [
         (["--from", "nobody"], "nobody: no such weight file, and shipped weights are"),
-        (["--from", NAME, "--model", "attention-reg"], "leave out --model and --crop-shape"),
+        (["--from", ONE, "--model", "attention-reg"], "leave out --model and --crop-shape"),
         (["--from", f"{NAME}:7"], "does not name one of"),
     ],
 )
