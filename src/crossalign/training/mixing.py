@@ -1,5 +1,6 @@
 """Banks made of other banks: several as one, a bank's mirror image, and a bank turned about z."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import torch
@@ -48,11 +49,7 @@ def mirrored(bank: Bank, axis: str) -> Bank:
         return torch.where(sign < 0, -(origins + last), origins)
 
     return replace(
-        bank,
-        fixed=flipped(bank.fixed),
-        fixed_mask=flipped(bank.fixed_mask),
-        moving=flipped(bank.moving),
-        moving_mask=None if bank.moving_mask is None else flipped(bank.moving_mask),
+        _with_volumes(bank, flipped),
         fixed_origin_mm=origin(bank.fixed_origin_mm, bank.fixed),
         moving_origin_mm=origin(bank.moving_origin_mm, bank.moving),
         center_mm=bank.center_mm * sign,
@@ -85,15 +82,21 @@ def _quarter_turned(bank: Bank) -> Bank:
         return torch.stack((-(y + last), x, z), -1)
 
     return replace(
-        bank,
-        fixed=volume(bank.fixed),
-        fixed_mask=volume(bank.fixed_mask),
-        moving=volume(bank.moving),
-        moving_mask=None if bank.moving_mask is None else volume(bank.moving_mask),
+        _with_volumes(bank, volume),
         fixed_origin_mm=origin(bank.fixed_origin_mm, bank.fixed),
         moving_origin_mm=origin(bank.moving_origin_mm, bank.moving),
         center_mm=bank.center_mm @ turn.mT,
         rotation=turn @ bank.rotation @ turn.mT,
         translation_mm=bank.translation_mm @ turn.mT,
         surface_mm=bank.surface_mm @ turn.mT,
+    )
+
+
+def _with_volumes(bank: Bank, change: Callable[[Tensor], Tensor]) -> Bank:
+    return replace(
+        bank,
+        fixed=change(bank.fixed),
+        fixed_mask=change(bank.fixed_mask),
+        moving=change(bank.moving),
+        moving_mask=None if bank.moving_mask is None else change(bank.moving_mask),
     )
