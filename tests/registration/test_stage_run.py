@@ -249,6 +249,9 @@ def test_of_several_turns_the_one_with_the_least_doubt_is_taken_and_told() -> No
 def test_turns_are_chosen_by_doubt_alone() -> None:
     with pytest.raises(InputError, match="how the headers are turned the first stage must expect"):
         cascade(Finder(), header_turns_deg=(0, 90))
+    both, settings = (stage(HonestFinder()), stage(Finder())), CascadeSettings(header_turns_deg=(0, 90), together=True)
+    with pytest.raises(InputError, match="how the headers are turned the first stage must expect"):
+        Cascade(both, CPU, "toy", settings)
 
 
 def test_stages_together_answer_from_the_same_start_and_are_averaged() -> None:

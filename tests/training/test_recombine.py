@@ -10,9 +10,10 @@ from tests.training.toys import make_bank
 from torch import Tensor
 
 from crossalign.errors import InputError
+from crossalign.simulate.surface import even_directions
 from crossalign.training.bank import Bank
 from crossalign.training.mixing import joined
-from crossalign.training.recombine import Recombination, Recombiner, gland_shapes, sphere
+from crossalign.training.recombine import Recombination, Recombiner, gland_shapes
 
 STILL = Recombination(size=0.0, bump=0.0, mixed_share=0.0)
 
@@ -47,16 +48,16 @@ def lattice(half_mm: float, size: int = 17) -> Tensor:
 
 @given(st.lists(st.floats(9.0, 30.0), min_size=3, max_size=3))
 def test_a_shape_gives_an_ellipsoids_radii_back(half_axes: list[float]) -> None:
-    directions = sphere(400)
+    directions = even_directions(400)
     radii = 1 / (directions / torch.tensor(half_axes)).norm(dim=-1)
     shape = gland_shapes(radii[None], directions)
-    other = sphere(301)
+    other = even_directions(301)
     expected = 1 / (other / torch.tensor(half_axes)).norm(dim=-1)
     assert float((shape.radius_mm(other)[0] / expected - 1).abs().mean()) < 0.05
 
 
 def test_directions_are_unit_vectors_spread_evenly() -> None:
-    directions = sphere(500)
+    directions = even_directions(500)
     torch.testing.assert_close(directions.norm(dim=-1), torch.ones(500))
     assert float(directions.mean(0).norm()) < 0.01
 

@@ -41,7 +41,8 @@ class Cascade(Method):
             raise InputError("a cascade needs one trained stage or more")
         if self.run.search is not None and not isinstance(self.stages[0].model, ExpectsError):
             raise InputError("a search needs a first stage that expects its own error, and this network does not")
-        if len(self.run.header_turns_deg) > 1 and not isinstance(self.stages[0].model, ExpectsError):
+        first = self._groups()[0][1]
+        if len(self.run.header_turns_deg) > 1 and not all(isinstance(stage.model, ExpectsError) for stage in first):
             raise InputError(
                 "to find out how the headers are turned the first stage must expect its own error, and this network "
                 "does not: name one turn (0 where the headers are right)"

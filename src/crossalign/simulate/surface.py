@@ -12,7 +12,7 @@ SURFACE_POINTS = 256
 
 
 @lru_cache(maxsize=8)
-def _directions(count: int) -> Tensor:
+def even_directions(count: int) -> Tensor:
     """Make unit vectors (count, 3) spread evenly over the sphere (a Fibonacci lattice)."""
     k = torch.arange(count, dtype=torch.float64) + 0.5
     z, turn = 1 - 2 * k / count, k * (torch.pi * (5**0.5 - 1))
@@ -22,7 +22,7 @@ def _directions(count: int) -> Tensor:
 
 def gland_surface(anatomy: Anatomy, count: int = SURFACE_POINTS) -> Tensor:
     """Find points (b, count, 3) on each gland's surface, mm in the patient frame, by bisection along rays."""
-    rays = _directions(count)[None] * anatomy.half_axes_mm[:, None]
+    rays = even_directions(count)[None] * anatomy.half_axes_mm[:, None]
     low, high = torch.full(rays.shape[:2], 0.3), torch.full(rays.shape[:2], 2.2)
     for _ in range(22):
         middle = (low + high) / 2

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crossalign.errors import InputError
+from crossalign.simulate.surface import even_directions
 from crossalign.training.bank import Bank
 from crossalign.types import PointLattice, Points, Volume
 
@@ -67,15 +68,6 @@ def _terms(directions: Tensor) -> Tensor:
     )
 
 
-def sphere(count: int = RAYS) -> Points:
-    """Spread directions (count, 3) evenly (a Fibonacci spiral)."""
-    number = torch.arange(count, dtype=torch.float64) + 0.5
-    z = 1 - 2 * number / count
-    angle = number * (torch.pi * (3 - 5**0.5))
-    ring = (1 - z * z).sqrt()
-    return torch.stack((ring * angle.cos(), ring * angle.sin(), z), -1).float()
-
-
 def gland_shapes(radii_mm: Tensor, directions: Points) -> GlandShapes:
     """Fit radii (b, n) along directions (n, 3) by least squares of their logarithm."""
     inverse = torch.linalg.pinv(_terms(directions.double()))
@@ -90,7 +82,7 @@ class Recombiner:
         if bank.moving_mask is None or bool((bank.moving_mask.amin(dim=(1, 2, 3, 4)) < 0).any()):
             raise InputError("new pairs are made from glands: every case needs a mask of its moving image too")
         self._bank, self._settings = bank, settings
-        self._rays = sphere().to(bank.fixed.device)
+        self._rays = even_directions(RAYS).to(bank.fixed.device)
         every = torch.arange(len(bank), device=bank.fixed.device)
         self._fixed = gland_shapes(self._measured(every, False), self._rays)
         self._moving = gland_shapes(self._measured(every, True), self._rays)
@@ -148,7 +140,7 @@ class Recombiner:
             image, mask = self._image(shape, (size, step_mm), name == "moving", generator)
             made[name] = image.half()
             made[f"{name}_mask"] = mask.half()
-        rays = sphere(self._bank.surface_mm.shape[1]).to(self._rays.device)
+        rays = even_directions(self._bank.surface_mm.shape[1]).to(self._rays.device)
         made["surface_mm"] = rays * fixed_shape.radius_mm(rays)[..., None]
         return made
 
