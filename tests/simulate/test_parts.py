@@ -17,12 +17,17 @@ from crossalign.simulate import (
     UltrasoundSettings,
     simulate_pairs,
 )
-from crossalign.simulate.deformation import Probe, draw_deformation
+from crossalign.simulate.anatomy import draw_anatomy
+from crossalign.simulate.bodies import memberships
+from crossalign.simulate.deformation import draw_deformation
+from crossalign.simulate.gland import draw_gland_shape, gland_level
 from crossalign.simulate.lattice import blur_matrices, from_nodes, slice_matrices
 from crossalign.simulate.pair import DEFAULTS, _draw, _to_anatomy, lattice_nodes
 from crossalign.simulate.sector import Sector
+from crossalign.simulate.surface import gland_surface
+from crossalign.simulate.surroundings import pelvic_wall
 
-SHAPE, SPACING_MM = (32, 32, 32), 3.0
+SHAPE, SPACING_MM = (32, 32, 32), 4.0
 NOTHING = (0.0, 0.0)
 S = TypeVar("S", AnatomySettings, DeformationSettings, MRSettings, UltrasoundSettings)
 
@@ -59,7 +64,7 @@ def test_anatomy_parts_change_both_scans_and_not_the_answer(part: str, usual: Si
         ("texture", NOTHING),
         ("bias", NOTHING),
         ("noise", NOTHING),
-        ("slice_mm", NOTHING),
+        ("slice_mm", (9.0, 9.0)),
         ("blur_mm", NOTHING),
         ("crop", False),
     ],
@@ -74,7 +79,7 @@ def test_mr_parts_change_the_fixed_scan_alone(part: str, off: object, usual: Sim
 @pytest.mark.parametrize(
     ("part", "off"),
     [
-        ("end_fire_share", 0.0),
+        ("end_fire_share", 1.0),
         ("random_contrast_share", 0.0),
         ("half_angle_deg", (60.0, 60.0)),
         ("speckle", NOTHING),
@@ -86,8 +91,14 @@ def test_mr_parts_change_the_fixed_scan_alone(part: str, off: object, usual: Sim
         ("edge_mm", (0.1, 0.1)),
         ("gap_share", 1.0),
         ("gap_mm", (4.0, 4.0)),
+        ("side_mm", NOTHING),
+        ("along_mm", NOTHING),
+        ("box_width_mm", (70.0, 70.0)),
+        ("box_depth_mm", (50.0, 50.0)),
+        ("box_length_mm", (50.0, 50.0)),
+        ("sweep", NOTHING),
         ("focus", NOTHING),
-        ("near_fade_mm", NOTHING),
+        ("near_fade", NOTHING),
         ("zones", NOTHING),
         ("shadows", False),
         ("sector", False),
@@ -102,7 +113,7 @@ def test_ultrasound_parts_change_the_moving_scan_alone(part: str, off: object, u
     assert torch.equal(changed.moving_gland, usual.moving_gland)
 
 
-@pytest.mark.parametrize("part", ["wave_mm", "push_mm", "squeeze", "swelling"])
+@pytest.mark.parametrize("part", ["wave_mm", "push_mm", "stretch_x", "stretch_y", "stretch_z", "wrap_mm"])
 def test_each_deformation_leaves_a_residual_of_its_own(part: str, usual: SimulatedPairs) -> None:
     less = make(SimulationSettings(deformation=with_part(DeformationSettings(), part, NOTHING)))
     assert torch.equal(less.fixed, usual.fixed)
@@ -142,45 +153,82 @@ def test_beams_and_points_are_inverse() -> None:
 
 def test_deformation_has_an_inverse_and_does_not_fold() -> None:
     axes = torch.tensor([[26.0, 22.0, 22.0]]).expand(16, 3)
-    deformation = draw_deformation(axes, DeformationSettings(probe_share=0.8), torch.Generator().manual_seed(0))
+    deformation = draw_deformation(axes, DeformationSettings(), torch.Generator().manual_seed(0))
     points = torch.rand(16, 100, 3, generator=torch.Generator().manual_seed(1)) * 80 - 40
     assert float((deformation.apply(deformation.invert(points)) - points).abs().max()) < 1e-2
     steps = torch.eye(3) * 0.1
     columns = [(deformation.apply(points + s) - deformation.apply(points - s)) / 0.2 for s in steps]
     grown = torch.linalg.det(torch.stack(columns, -1))
-    assert float(grown[outside_probe(deformation.probe, points)].min()) > 0.1
-    assert float(grown.min()) > 0
+    assert float(grown.min()) > 0.1
 
 
-def test_a_probe_pushes_tissue_aside_and_leaves_what_is_far() -> None:
-    probe = Probe(torch.tensor([10.0, 0.0]), torch.tensor([[0.0, 30.0], [0.0, 30.0]]))
-    points = torch.tensor([[0.0, 25.0, 3.0], [0.0, -30.0, 0.0]]).expand(2, 2, 3)
-    pushed = probe.open(points)
-    torch.testing.assert_close(probe.close(pushed), points, atol=1e-3, rtol=1e-4)
-    torch.testing.assert_close(pushed[1], points[1])
-    moved = (pushed - points)[0, :, 1]
-    assert -5 < float(moved[0]) < -2  # towards the front, away from the axis
-    assert -1 < float(moved[1]) < -0.5
-    assert torch.equal(pushed[..., 2], points[..., 2])
+def test_a_wrapped_gland_has_a_hollow_back_and_horns() -> None:
+    only_wrap = {"wave_mm": NOTHING, "push_mm": NOTHING}
+    still = {f"stretch_{axis}": NOTHING for axis in "xyz"}
+    settings = DeformationSettings(wrap_mm=(10.0, 10.0), **only_wrap, **still)
+    deformation = draw_deformation(torch.tensor([[26.0, 22.0, 22.0]]), settings, torch.Generator().manual_seed(0))
+    back = torch.tensor([[[0.0, 22.0, 0.0], [24.0, 20.0, 0.0], [0.0, -40.0, 0.0]]])
+    moved = (deformation.invert(back) - back)[0]
+    assert -3.1 < float(moved[0, 1]) < -2.5  # the middle of the back towards the front
+    assert 1.5 < float(moved[1, 1]) < 5.0  # its sides towards the probe
+    assert float(moved[2].norm()) < 0.3  # far in front nothing moves
+    assert torch.equal(moved[:, [0, 2]], torch.zeros(3, 2))
 
 
-def outside_probe(probe: Probe, points_mm: torch.Tensor) -> torch.Tensor:
-    return (points_mm[..., :2] - probe.axis_mm[:, None]).norm(dim=-1) > probe.radius_mm[:, None]
+def test_glands_narrow_to_the_apex_and_have_a_hollow_back() -> None:
+    axes = torch.tensor([[26.0, 22.0, 24.0]])
+    settings = AnatomySettings(
+        asymmetry_mm=NOTHING, taper_x=(0.3, 0.3), taper_y=(0.2, 0.2), barrel=(0.5, 0.5), hollow=(0.4, 0.4), lean=NOTHING
+    )
+    shape = draw_gland_shape(axes, settings, torch.Generator().manual_seed(0))
+
+    def half_width(height_mm: float) -> float:
+        across = torch.linspace(0, 40, 401)
+        line = torch.stack((across, torch.zeros(401), torch.full((401,), height_mm)))[None]
+        return float(across[(shape.radius(shape.apply(line.mT).mT) < 1)[0]].max())
+
+    assert half_width(12.0) > half_width(-12.0) > half_width(-20.0) > 0
+    back = torch.tensor([[[0.0, 20.0, 0.0], [16.0, 16.0, 0.0], [0.0, -21.0, 0.0]]])
+    plain = (back / axes).square().sum(-1)
+    hollowed_radius = shape.radius(shape.apply(back).mT)
+    assert bool((plain < 1).all())
+    assert float(hollowed_radius[0, 0]) > 1 > float(hollowed_radius[0, 1])
+    assert float(hollowed_radius[0, 2]) < 1
+    level = gland_level(shape, back.mT)
+    assert torch.equal(level > 0.5, hollowed_radius < 1)
+
+
+def test_the_surface_lies_where_the_gland_ends() -> None:
+    anatomy = draw_anatomy(6, 40.0, AnatomySettings(), torch.Generator().manual_seed(4))
+    surface = gland_surface(anatomy)
+    radius = anatomy.shape.radius(anatomy.shape.apply(surface).mT)
+    assert float((radius - 1).abs().max()) < 1e-3
+
+
+def test_the_pelvic_wall_is_a_funnel_that_opens_upwards() -> None:
+    axes = torch.tensor([[26.0, 22.0, 24.0]]).expand(8, 3)
+    rows = pelvic_wall(axes, torch.Generator().manual_seed(0))
+    across = torch.linspace(0, 80, 161)
+
+    def inner_width(height_mm: float) -> torch.Tensor:
+        line = torch.stack((across, torch.zeros(161), torch.full((161,), height_mm))).expand(8, 3, 161)
+        return (memberships(rows, line)[:, 0] < 0.5).sum(-1) * 0.5
+
+    low, middle, high = inner_width(-15.0), inner_width(0.0), inner_width(20.0)
+    assert bool(((low < middle) & (middle < high)).all())
+    assert 20 < float(middle.min()) < float(middle.max()) < 36
 
 
 def test_node_interpolation_agrees_with_the_map_itself() -> None:
     generator = torch.Generator().manual_seed(3)
     grid = simulate_pairs(1, generator, shape=(32, 32, 32), spacing_mm=3.5).moving_grid
-    probing = replace(DEFAULTS, deformation=DeformationSettings(probe_share=0.8))
-    drawn = _draw(4, torch.tensor(grid.extent_mm()) / 2, probing, generator)
+    drawn = _draw(4, torch.tensor(grid.extent_mm()) / 2, DEFAULTS, generator)
     nodes = _to_anatomy(lattice_nodes(grid, drawn.surface_mm), drawn)
     fast = from_nodes(nodes.mT, grid.shape)
     slow = _to_anatomy(grid.points_mm().float().flatten(0, 2).expand(4, -1, 3), drawn).mT.view_as(fast)
     error = (fast - slow).norm(dim=1).flatten(1)
-    patient = drawn.poses.patient_to_moving.inverse().apply(grid.points_mm().float().flatten(0, 2).expand(4, -1, 3))
-    seen = error[outside_probe(drawn.deformation.probe, patient)]
-    assert float(seen.square().mean().sqrt()) < 0.08
-    assert float(seen.max()) < 1.0
+    assert float(error.square().mean().sqrt()) < 0.08
+    assert float(error.max()) < 1.0
 
 
 def test_blur_and_slices_keep_a_constant() -> None:
@@ -195,6 +243,7 @@ def test_blur_and_slices_keep_a_constant() -> None:
         (AnatomySettings, {"volume_ml": (50.0, 20.0)}),
         (AnatomySettings, {"volume_ml": (1.0, 20.0)}),
         (AnatomySettings, {"asymmetry_mm": (-1.0, 2.0)}),
+        (AnatomySettings, {"barrel": (0.5, 0.4)}),
         (PoseSettings, {"turned_share": 1.5}),
         (PoseSettings, {"rotation_deg": (0.0, float("nan"))}),
         (DeformationSettings, {"wavelength_mm": (10.0, 20.0)}),

@@ -1,13 +1,18 @@
 """Ellipsoids in batches, and how much of each lies at a point: one matrix product for all of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from crossalign.geometry import euler_to_rotation
+from crossalign.simulate.draws import chance, uniform
+from crossalign.simulate.settings import Range
 
+NOWHERE = -1e3  # a membership before clamping that no point reaches
 LONG_MM = 400.0  # the half axis of a body without end, such as the rectum
+Three = tuple[Range, Range, Range]
+NO_TILT: Three = ((0, 0), (0, 0), (0, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +25,40 @@ class Body:
     angle_deg: Tensor
     edge_mm: Tensor
     present: Tensor
+
+
+def triple(ranges: Three, count: int, generator: torch.Generator) -> Tensor:
+    """Draw (count, 3), one range a column."""
+    return torch.stack([uniform(bounds, (count,), generator) for bounds in ranges], -1)
+
+
+def random_body(
+    name: str,
+    center_mm: Tensor,
+    half_axes_mm: Tensor,
+    generator: torch.Generator,
+    angle_deg: Three = NO_TILT,
+    share: float = 1.0,
+) -> Body:
+    """Make an ellipsoid that is there in a `share` of the pelves, its angles drawn from `angle_deg`."""
+    count = len(center_mm)
+    angle, edge = triple(angle_deg, count, generator), uniform((0.5, 1.2), (count,), generator)
+    return Body(name, center_mm, half_axes_mm.expand(count, 3), angle, edge, chance(share, (count,), generator))
+
+
+def mirrored(name: str, left: Body, generator: torch.Generator, share: float = 1.0) -> list[Body]:
+    """Make a body and its mirror image across the midline, slightly changed."""
+    count = len(left.center_mm)
+    mirror, turn = torch.tensor([-1.0, 1.0, 1.0]), torch.tensor([1.0, -1.0, -1.0])
+    center = left.center_mm * mirror + triple(((-2, 2),) * 3, count, generator)
+    axes = left.half_axes_mm * triple(((0.85, 1.15),) * 3, count, generator)
+    present = left.present & chance(share, (count,), generator)
+    return [left, Body(name, center, axes, left.angle_deg * turn, left.edge_mm, present)]
+
+
+def absent(body: Body) -> Body:
+    """Leave a body out of every pelvis."""
+    return replace(body, present=torch.zeros_like(body.present))
 
 
 def quadric_coefficients(bodies: list[Body]) -> Tensor:
@@ -41,7 +80,7 @@ def quadric_coefficients(bodies: list[Body]) -> Tensor:
     rows = torch.cat((linear, squares, cross, constant[..., None] - 1), -1) * -steepness[..., None]
     rows[..., 9] += 0.5
     rows = torch.where(present[..., None], rows, torch.zeros_like(rows))
-    rows[..., 9] = torch.where(present, rows[..., 9], torch.full_like(rows[..., 9], -1e3))
+    rows[..., 9] = torch.where(present, rows[..., 9], torch.full_like(rows[..., 9], NOWHERE))
     return rows
 
 

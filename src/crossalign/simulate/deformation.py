@@ -1,15 +1,15 @@
-"""Smooth maps of space: random waves, the gland's taper and bend, and what probe pressure does between the scans."""
+"""Smooth maps of space: random waves, bent bodies, and what the probe does to the gland between the scans."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from crossalign.simulate.draws import chance, signed, uniform
+from crossalign.simulate.draws import signed, uniform
 from crossalign.simulate.settings import DeformationSettings, Range
 
 WAVES = 6
-LEAST_MM = 0.1  # from a probe's axis, where directions end
+STEPS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,78 +59,51 @@ class Shape:
         z_new = z * (1 + flat / 2 - flat / (1 + height.square().square()))
         return torch.stack((x_new, y_new, z_new), dim=-1) + self.waves.at(points_mm)
 
+    def radius(self, points_mm: Tensor) -> Tensor:
+        """Return (b, n) below 1 inside the main body, at points (b, 3, n) of the frame of the ellipsoids."""
+        return (points_mm / self.half_axes_mm[:, :, None]).square().sum(1)
 
-@dataclass(frozen=True, eq=False)
-class Probe:
-    """A round probe along z that has pushed the tissue aside: radius (b,), 0 where none has, and axis (b, 2) as x, y.
 
-    What is at a distance r from the axis now was at r^3 / (r^2 + radius^2 / 2) before: far away tissue moves as if it
-    kept its area, and the map is smooth inside the probe too, where nothing is seen.
-    """
-
-    radius_mm: Tensor
-    axis_mm: Tensor
-
-    def close(self, points_mm: Tensor) -> Tensor:
-        """Map points (b, n, 3) of the patient with the probe to where they were before."""
-        way = points_mm[..., :2] - self.axis_mm[:, None]
-        square = way.square().sum(-1)
-        half = self._half_square()
-        return self._moved(points_mm, way, square / (square + half).clamp(min=LEAST_MM))
-
-    def open(self, points_mm: Tensor) -> Tensor:
-        """Map points (b, n, 3) of the patient without the probe to where it pushes them (Newton's steps)."""
-        way = points_mm[..., :2] - self.axis_mm[:, None]
-        before = way.norm(dim=-1).clamp(min=LEAST_MM)
-        half = self._half_square()
-        now = before + half.sqrt()
-        for _ in range(12):
-            wrong = now.square() * (now - before) - before * half
-            now = now - wrong / (now * (3 * now - 2 * before))
-        return self._moved(points_mm, way, now / before)
-
-    def _half_square(self) -> Tensor:
-        return self.radius_mm[:, None].square() / 2
-
-    def _moved(self, points_mm: Tensor, way_mm: Tensor, scale: Tensor) -> Tensor:
-        return torch.cat((self.axis_mm[:, None] + way_mm * scale[..., None], points_mm[..., 2:]), dim=-1)
+def hollowed(sideways: Tensor, backwards: Tensor) -> Tensor:
+    """Return how far a back is pushed in, over x / half width and y / half depth: 0 in front, horns at the sides."""
+    square = sideways.square()
+    return (0.3 - 0.9 * square) * torch.exp(-square / 2) * (0.5 + 0.5 * torch.tanh(2 * backwards))
 
 
 @dataclass(frozen=True, eq=False)
 class Deformation:
-    """From the deformed patient, as the probe sees it, back to the patient of the MR, mm.
+    """From the deformed patient, as the probe sees it, back to the patient of the MR: p -> p + u(p), mm.
 
-    First the probe is taken out, then p -> p + u(p).
+    Waves, a push from behind, a `stretch` (b, 3) along the axes, and the gland wrapped about the probe by `wrap_mm`.
     """
 
     waves: Waves
     push_mm: Tensor
     push_center_mm: Tensor
     push_width_mm: Tensor
-    squeeze: Tensor
-    swelling: Tensor
-    probe: Probe
+    stretch: Tensor
+    wrap_mm: Tensor
+    half_axes_mm: Tensor
 
     def displacement(self, points_mm: Tensor) -> Tensor:
-        """Return u (b, n, 3) at points (b, n, 3) of the deformed patient without the probe, mm."""
+        """Return u (b, n, 3) at points (b, n, 3) of the deformed patient, mm."""
         offset = (points_mm - self.push_center_mm[:, None]) / self.push_width_mm[:, None, None]
         push = self.push_mm[:, None] * torch.exp(-0.5 * offset.square().sum(-1))
-        x, y, z = points_mm.unbind(-1)
-        factor = self.squeeze[:, None]
-        moved = torch.stack((-0.55 * factor * x, factor * y + push, -0.4 * factor * z), dim=-1)
-        return moved - self.swelling[:, None, None] * points_mm + self.waves.at(points_mm)
+        sideways, backwards, _ = (points_mm / self.half_axes_mm[:, None]).unbind(-1)
+        back = torch.zeros_like(points_mm)
+        back[..., 1] = push + self.wrap_mm[:, None] * hollowed(sideways, backwards)
+        return back - self.stretch[:, None] * points_mm + self.waves.at(points_mm)
 
     def apply(self, points_mm: Tensor) -> Tensor:
         """Map points (b, n, 3) of the deformed patient to the patient of the MR."""
-        points_mm = self.probe.close(points_mm)
         return points_mm + self.displacement(points_mm)
 
     def invert(self, points_mm: Tensor) -> Tensor:
         """Map points (b, n, 3) of the patient of the MR to the deformed one, to under 1e-3 mm (fixed-point steps)."""
         found = points_mm
-        for _ in range(24):
+        for _ in range(STEPS):
             found = points_mm - self.displacement(found)
-        return self.probe.open(found)
+        return found
 
 
 def draw_shape(half_axes_mm: Tensor, asymmetry_mm: Range, generator: torch.Generator) -> Shape:
@@ -152,17 +125,8 @@ def draw_deformation(half_axes_mm: Tensor, settings: DeformationSettings, genera
     push = uniform(settings.push_mm, (count,), generator) * scale
     x, z = signed((0, 6), (count,), generator), signed((0, 10), (count,), generator)
     center = torch.stack((x, half_axes_mm[:, 1] + 4, z), dim=-1)
-    squeeze = uniform(settings.squeeze, (count,), generator) * scale
-    # One in four patients has the fuller bladder or the coil in the MR: then the MR gland is the squeezed one.
-    squeeze = torch.where(chance(0.25, (count,), generator), -0.5 * squeeze, squeeze)
-    swelling = uniform(settings.swelling, (count,), generator) * scale
     width = uniform((18, 28), (count,), generator)
-    return Deformation(waves, push, center, width, squeeze, swelling, _draw_probe(half_axes_mm, settings, generator))
-
-
-def _draw_probe(half_axes_mm: Tensor, settings: DeformationSettings, generator: torch.Generator) -> Probe:
-    count = len(half_axes_mm)
-    there = chance(settings.probe_share if settings.enabled else 0.0, (count,), generator)
-    radius = uniform(settings.probe_mm, (count,), generator) * there
-    behind = half_axes_mm[:, 1] + uniform(settings.probe_behind_mm, (count,), generator)
-    return Probe(radius, torch.stack((signed((0, 2), (count,), generator), behind), dim=-1))
+    ranges = (settings.stretch_x, settings.stretch_y, settings.stretch_z)
+    stretch = torch.stack([uniform(bounds, (count,), generator) for bounds in ranges], -1) * scale
+    wrap = torch.minimum(uniform(settings.wrap_mm, (count,), generator), 1.1 * half_axes_mm[:, 1]) * scale
+    return Deformation(waves, push, center, width, stretch, wrap, half_axes_mm * (1 + stretch))

@@ -12,6 +12,7 @@ from crossalign.simulate.anatomy import Anatomy, draw_anatomy
 from crossalign.simulate.bodies import memberships
 from crossalign.simulate.deformation import Deformation, draw_deformation
 from crossalign.simulate.draws import noise_generator
+from crossalign.simulate.gland import gland_level
 from crossalign.simulate.lattice import from_nodes, node_positions
 from crossalign.simulate.mr import MRScan, draw_mr, render_mr
 from crossalign.simulate.paint import to_device
@@ -112,9 +113,9 @@ def _draw(count: int, half_mm: Tensor, settings: SimulationSettings, generator: 
     reach = torch.maximum(surface.norm(dim=-1).amax(-1), deformed.norm(dim=-1).amax(-1))
     poses = draw_poses(reach, half_mm, settings.pose, generator)
     mr = draw_mr(anatomy, poses.patient_to_fixed.translation_mm, settings.mr, generator)
-    ultrasound = draw_ultrasound(anatomy, poses.patient_to_moving.translation_mm, settings.ultrasound, generator)
     on_moving = poses.patient_to_moving.apply(deformed)
-    sector = draw_sector(on_moving, poses, deformation.probe, settings.ultrasound, generator)
+    sector = draw_sector(on_moving, poses, settings.ultrasound, generator)
+    ultrasound = draw_ultrasound(anatomy, sector, settings.ultrasound, generator)
     on_fixed = poses.patient_to_fixed.apply(surface)
     return _Drawn(anatomy, deformation, poses, mr, ultrasound, sector, on_fixed, on_moving)
 
@@ -153,6 +154,7 @@ def _see_fixed(drawn: _Drawn, grid: Grid, noise: torch.Generator) -> tuple[Tenso
     nodes = drawn.poses.patient_to_fixed.inverse().apply(lattice_nodes(grid, drawn.surface_mm))
     points = from_nodes(anatomy.shape.apply(nodes).mT, grid.shape)
     levels = memberships(anatomy.coefficients, points.flatten(2))
+    levels[:, gland] = gland_level(anatomy.shape, points.flatten(2))
     label = (levels[:, gland] > 0.5).view(-1, 1, *grid.shape)
     return render_mr(levels, grid.shape, grid.spacing_mm[0], drawn.mr, noise), label
 
@@ -163,13 +165,15 @@ def _see_moving(
     rows, gland = drawn.anatomy.coefficients, len(drawn.anatomy.outer_names)
     beams = beam_shape(grid.shape)
     nodes = _to_anatomy(drawn.sector.beam_to_moving(node_positions().to(rows.device)), drawn)
-    levels = memberships(rows, from_nodes(nodes.mT, beams).flatten(2))
+    points = from_nodes(nodes.mT, beams).flatten(2)
+    levels = memberships(rows, points)
+    levels[:, gland] = gland_level(drawn.anatomy.shape, points)
     echoes = render_beams(levels, beams, drawn.sector, drawn.ultrasound, noise)
     lattice_mm = grid.points_mm().to(rows.device, torch.float32).expand(len(rows), *grid.shape, 3)
     spacing_mm = grid.spacing_mm[0]
     image = scan_convert(echoes, lattice_mm, spacing_mm, drawn.sector, drawn.ultrasound, settings.ultrasound)
     points = from_nodes(_to_anatomy(lattice_nodes(grid, rows), drawn).mT, grid.shape)
-    label = memberships(rows[:, gland : gland + 1], points.flatten(2)) > 0.5
+    label = gland_level(drawn.anatomy.shape, points.flatten(2)) > 0.5
     return image, label.view(-1, 1, *grid.shape)
 
 

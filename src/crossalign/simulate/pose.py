@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from crossalign.geometry import Rigid, euler_to_rotation
-from crossalign.simulate.deformation import Probe
 from crossalign.simulate.draws import chance, signed, uniform
 from crossalign.simulate.sector import Sector
 from crossalign.simulate.settings import PoseSettings, UltrasoundSettings
+
+SWEEP_MM = 45.0  # half of what the probe sweeps; what is seen of it ends at the imaged box
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,47 +41,35 @@ def draw_poses(reach_mm: Tensor, half_mm: Tensor, settings: PoseSettings, genera
     return Poses(Rigid(turn, fixed_center), Rigid(rotation @ turn, moving_center), Rigid(turn, still))
 
 
-def draw_sector(
-    on_moving_mm: Tensor, poses: Poses, pressed: Probe, settings: UltrasoundSettings, generator: torch.Generator
-) -> Sector:
+def draw_sector(on_moving_mm: Tensor, poses: Poses, settings: UltrasoundSettings, generator: torch.Generator) -> Sector:
     """Place a probe behind each gland, whose surface points (b, n, 3) are given in the moving frame.
-
-    A probe that has `pressed` the tissue aside lies where it did so.
 
     The frame is the probe's: its sweep runs along the lattice's z, but for a small tilt; end-fire probes look upwards.
     """
     count = len(on_moving_mm)
-    fits = pressed.radius_mm > 0
-    end_fire = chance(settings.end_fire_share, (count,), generator) & ~fits
+    end_fire = chance(settings.end_fire_share, (count,), generator)
     tilt = torch.stack([signed((0, limit), (count,), generator) for limit in (4.0, 3.0, 5.0)], -1)
     tilt[:, 0] += torch.where(end_fire, -uniform((5, 55), (count,), generator), torch.zeros(count))
     # Probe axes: x sideways = patient x, y along the beam = patient -y (anterior), z along the sweep = patient -z.
     to_patient = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     rotation = poses.turn.rotation @ euler_to_rotation(tilt * (torch.pi / 180)) @ to_patient
     local = (on_moving_mm - poses.patient_to_moving.translation_mm[:, None]) @ rotation
-    near = torch.where(end_fire, uniform((4, 10), (count,), generator), uniform((7, 13), (count,), generator))
+    near = torch.where(end_fire, uniform((4, 10), (count,), generator), uniform((8.2, 12), (count,), generator))
     gap = uniform(settings.gap_mm, (count,), generator)
-    low, high = local.amin(1), local.amax(1)
-    behind = near + gap - low[:, 1]
-    place = _probe_place(pressed, poses, rotation)
-    near = torch.where(fits, pressed.radius_mm + uniform((0, 1.5), (count,), generator), near)
-    behind = torch.where(fits, -place[:, 1], behind)
-    side = (low[:, 0] + high[:, 0]) / 2 + signed((0, 5), (count,), generator)
-    along = (low[:, 2] + high[:, 2]) / 2 + signed((0, 6), (count,), generator)
-    side = torch.where(fits, place[:, 0], side)
+    behind = near + gap - _back_mm(local)
+    middle = (local.amin(1) + local.amax(1)) / 2
+    side = middle[:, 0] + uniform(settings.side_mm, (count,), generator)
+    along = middle[:, 2] - uniform(settings.along_mm, (count,), generator)
     origin = torch.stack((side, -behind, along), -1)
     center = poses.patient_to_moving.translation_mm + (rotation @ origin[..., None])[..., 0]
     axis = torch.where(end_fire, uniform((2, 40), (count,), generator), uniform((300, 900), (count,), generator))
-    half = (high[:, 2] - low[:, 2]) / 2
-    reach = torch.maximum(half * uniform((0.95, 1.6), (count,), generator), uniform((15, 38), (count,), generator))
-    phi = torch.atan2(reach, axis + behind)
+    phi = torch.atan2(torch.full_like(axis, SWEEP_MM), axis + behind)
     theta = uniform(settings.half_angle_deg, (count,), generator) * (torch.pi / 180)
-    far = behind + high[:, 1] + uniform((2, 60), (count,), generator)
-    return Sector(Rigid(rotation, center), near, far, theta, phi, axis)
+    far = near + uniform((75, 110), (count,), generator)
+    return Sector(Rigid(rotation, center), near, far, theta, phi, axis, gap)
 
 
-def _probe_place(pressed: Probe, poses: Poses, rotation: Tensor) -> Tensor:
-    """Return where probes that pressed lie (b, 3), along the probe's axes from the gland's centre, mm."""
-    axis = torch.cat((pressed.axis_mm, torch.zeros_like(pressed.axis_mm[:, :1])), dim=-1)
-    moved = poses.patient_to_moving.apply(axis[:, None]) - poses.patient_to_moving.translation_mm[:, None]
-    return (moved @ rotation)[:, 0]
+def _back_mm(local_mm: Tensor) -> Tensor:
+    """Return where the middle of each gland's back lies (b,) along the beam, of surface points (b, n, 3)."""
+    middle = (local_mm[..., 0].abs() < 8) & (local_mm[..., 2].abs() < 12) & (local_mm[..., 1] < 0)
+    return torch.where(middle, local_mm[..., 1], local_mm[..., 1].amax(1, keepdim=True)).amin(1)

@@ -13,6 +13,7 @@ class Sector:
     """Fans (b) swept about an axis `axis_mm` behind the probe's centre: short is an end-fire fan, long a stepper.
 
     `probe_to_moving` maps (x sideways, y along the central beam, z along the sweep), mm, from the probe's centre.
+    `gap_mm` lies between the near face and the middle of the gland's back.
     """
 
     probe_to_moving: Rigid
@@ -21,6 +22,7 @@ class Sector:
     theta_rad: Tensor
     phi_rad: Tensor
     axis_mm: Tensor
+    gap_mm: Tensor
 
     def beam_to_moving(self, unit: Tensor) -> Tensor:
         """Map (n, 3) in [-1, 1], ordered (r, theta, phi), to points of the moving frame (b, n, 3), mm."""

@@ -21,10 +21,20 @@ def _check_ranges(settings: object, lowest: float = 0.0) -> None:
 
 @dataclass(frozen=True)
 class AnatomySettings:
-    """The pelvis. Volumes lean to the large end, as those of published pairs do (27 to 168 ml, median about 80)."""
+    """The pelvis. Volumes lean to the middle of their range, as those of published pairs do (27 to 168 ml, median 80).
+
+    The gland's cross-sections shrink by `taper` a half height towards the apex and, as a `barrel`, towards both ends;
+    `hollow` is how deep its back is pushed in and `lean` how far its base leans back, as shares of the half depth.
+    `asymmetry_mm` is the rms displacement of waves that all the pelvis shares.
+    """
 
     volume_ml: Range = (15.0, 150.0)
-    asymmetry_mm: Range = (0.3, 3.5)
+    asymmetry_mm: Range = (0.3, 2.0)
+    taper_x: Range = (0.0, 0.42)
+    taper_y: Range = (-0.02, 0.32)
+    barrel: Range = (0.4, 0.75)
+    hollow: Range = (0.0, 0.35)
+    lean: Range = (-0.13, 0.27)
     nodules: bool = True
     lesions: bool = True
     cysts: bool = True
@@ -32,7 +42,7 @@ class AnatomySettings:
     surroundings: bool = True
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        _check_ranges(self, -0.5)
         if not 5.0 <= self.volume_ml[0] <= self.volume_ml[1] <= 300.0:
             raise InputError(f"AnatomySettings.volume_ml must lie in 5..300 ml, got {self.volume_ml}")
 
@@ -57,26 +67,23 @@ class PoseSettings:
 
 @dataclass(frozen=True)
 class DeformationSettings:
-    """How the gland differs between the scans: probe pressure from behind, squeeze from front to back, smooth waves.
+    """How the gland differs between the scans: a push from behind, smooth waves, and the probe's grip.
 
-    `swelling` is the share by which the gland is longer in the ultrasound scan along each axis (it may be negative).
-    In `probe_share` of the pairs a round probe of radius `probe_mm`, its axis `probe_behind_mm` behind the undeformed
-    gland, has pushed the tissue aside: the gland lies about it as a crescent. That looks more like life, and networks
-    trained on it did worse on real pairs (docs/experiments.md), so it is 0.
+    The gland is longer in the ultrasound scan by the share `stretch` along each axis (it may be negative), and its back
+    wraps about the probe: pushed in by 0.3 `wrap_mm` (at most 1.1 half depths) in the middle, pulled out at the sides.
     """
 
     enabled: bool = True
     wave_mm: Range = (0.8, 4.0)
     wavelength_mm: Range = (55.0, 120.0)
-    push_mm: Range = (0.0, 7.0)
-    squeeze: Range = (0.0, 0.14)
-    swelling: Range = (-0.03, 0.08)
-    probe_mm: Range = (7.0, 11.0)
-    probe_behind_mm: Range = (12.0, 22.0)
-    probe_share: float = 0.0
+    push_mm: Range = (0.0, 4.0)
+    stretch_x: Range = (-0.06, 0.2)
+    stretch_y: Range = (-0.16, 0.1)
+    stretch_z: Range = (-0.1, 0.18)
+    wrap_mm: Range = (8.0, 26.0)
 
     def __post_init__(self) -> None:
-        _check_ranges(self, -0.2)
+        _check_ranges(self, -0.3)
         if self.wavelength_mm[0] < 40.0 or self.wave_mm[1] > self.wavelength_mm[0] / 12 or self.push_mm[1] > 10.0:
             raise InputError(
                 "DeformationSettings would fold space: keep wavelength_mm at 40 or more, wave_mm below a twelfth of it "
@@ -91,14 +98,14 @@ class MRSettings:
     `zones` scales the contrast inside the gland, which published scans hardly show at 2.5 mm.
     """
 
-    random_contrast_share: float = 0.05
-    contrast_jitter: Range = (0.03, 0.12)
+    random_contrast_share: float = 0.02
+    contrast_jitter: Range = (0.02, 0.07)
     zones: Range = (0.15, 1.0)
-    texture: Range = (0.02, 0.25)
-    bias: Range = (0.0, 0.6)
-    noise: Range = (0.002, 0.035)
+    texture: Range = (0.01, 0.08)
+    bias: Range = (0.0, 0.3)
+    noise: Range = (0.0, 0.008)
     slice_mm: Range = (1.5, 4.0)
-    blur_mm: Range = (0.8, 4.5)
+    blur_mm: Range = (2.0, 4.5)
     crop: bool = True
 
     def __post_init__(self) -> None:
@@ -107,28 +114,34 @@ class MRSettings:
 
 @dataclass(frozen=True)
 class UltrasoundSettings:
-    """The ultrasound scan: of the probes that do not press into the gland `end_fire_share` sweep a fan about their tip.
+    """The ultrasound scan. `end_fire_share` of the probes sweep a fan about their tip, all others step along.
 
-    All others step along.
-
-    `gap_mm` lies between the sector's near face and the gland; over `near_fade_mm` the echoes rise from 0. `focus` is
-    how much brighter a band of random depth is; `zones` scales the contrast inside the gland.
+    `gap_mm` lies between the sector's near face and the middle of the gland's back. The probe's middle lies `side_mm`
+    to the left and `along_mm` above the gland's. Over `near_fade` of the gap the echoes rise from 0; a band behind the
+    gland's back is `focus` brighter. What was imaged is a box (`box_..._mm`); `sweep` is the size of smooth changes
+    of gain along it. `zones` scales the contrast inside the gland.
     """
 
-    end_fire_share: float = 0.05
-    random_contrast_share: float = 0.1
-    half_angle_deg: Range = (38.0, 72.0)
-    speckle: Range = (0.0, 0.5)
-    texture: Range = (0.03, 0.3)
+    end_fire_share: float = 0.02
+    random_contrast_share: float = 0.03
+    half_angle_deg: Range = (40.0, 66.0)
+    box_width_mm: Range = (88.0, 102.0)
+    box_depth_mm: Range = (69.0, 77.0)
+    box_length_mm: Range = (65.0, 71.0)
+    speckle: Range = (0.0, 0.25)
+    texture: Range = (0.03, 0.2)
     reflection: Range = (0.0, 0.5)
-    attenuation_per_mm: Range = (0.01, 0.035)
-    zones: Range = (0.3, 1.0)
-    lateral_shading: Range = (0.0, 0.9)
-    blur_mm: Range = (0.8, 4.5)
-    edge_mm: Range = (0.5, 12.0)
-    gap_mm: Range = (2.0, 22.0)
-    focus: Range = (0.0, 2.0)
-    near_fade_mm: Range = (0.0, 18.0)
+    attenuation_per_mm: Range = (0.0, 0.01)
+    zones: Range = (0.5, 1.0)
+    lateral_shading: Range = (0.2, 1.4)
+    blur_mm: Range = (2.0, 5.0)
+    edge_mm: Range = (0.5, 4.0)
+    gap_mm: Range = (12.0, 24.5)
+    side_mm: Range = (-3.6, 4.8)
+    along_mm: Range = (-7.7, 9.3)
+    focus: Range = (0.3, 1.7)
+    sweep: Range = (0.0, 0.3)
+    near_fade: Range = (0.55, 1.05)
     gap_share: float = 0.2
     shadows: bool = True
     sector: bool = True
@@ -136,7 +149,7 @@ class UltrasoundSettings:
     quantised: bool = True
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        _check_ranges(self, -30.0)
         if not 10.0 <= self.half_angle_deg[0] <= self.half_angle_deg[1] <= 85.0:
             raise InputError(f"UltrasoundSettings.half_angle_deg must lie in 10..85 degrees, got {self.half_angle_deg}")
         if self.edge_mm[0] <= 0:

@@ -26,8 +26,8 @@ def gland_surface(anatomy: Anatomy, count: int = SURFACE_POINTS) -> Tensor:
     low, high = torch.full(rays.shape[:2], 0.3), torch.full(rays.shape[:2], 2.2)
     for _ in range(22):
         middle = (low + high) / 2
-        at = anatomy.shape.apply(rays * middle[..., None]) / anatomy.half_axes_mm[:, None]
-        inside = at.square().sum(-1) < 1
+        at = anatomy.shape.apply(rays * middle[..., None])
+        inside = anatomy.shape.radius(at.mT) < 1
         low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
     return rays * ((low + high) / 2)[..., None]
 

@@ -15,26 +15,31 @@ from crossalign.simulate.settings import Range, UltrasoundSettings
 from crossalign.types import Shape
 
 ECHO: dict[str, Range] = {
-    "background": (0.4, 0.75),
-    "obturator": (0.2, 0.45),
-    "levator": (0.2, 0.4),
-    "sling": (0.2, 0.5),
+    "background": (0.4, 0.85),
+    "wall": (0.15, 0.55),
+    "obturator": (0.2, 0.5),
+    "levator": (0.2, 0.5),
+    "sling": (0.3, 0.65),
     "fossa": (0.35, 0.75),
-    "floor": (0.25, 0.5),
-    "pubis": (0.6, 1.0),
-    "veins": (0.15, 0.4),
-    "loose": (0.1, 0.9),
-    "bladder_wall": (0.45, 0.8),
-    "urine": (0.0, 0.08),
-    "vesicles": (0.15, 0.45),
+    "floor": (0.15, 0.55),
+    "pubis": (0.1, 0.5),
+    "veins": (0.2, 0.7),
+    "loose": (0.2, 0.9),
+    "bladder_wall": (0.2, 0.6),
+    "urine": (0, 0.2),
+    "vesicles": (0.1, 0.5),
+    "behind": (0.55, 0.95),
     "rectum_wall": (0.5, 0.95),
     "rectum_content": (0.5, 1.0),
-    "gland": (0.38, 0.65),
+    "gland": (0.42, 0.75),
     "capsule": (-0.1, 0.2),
-    "transition": (0.25, 0.5),
-    "stroma": (0.12, 0.35),
+    "transition": (0.34, 0.68),
+    "coat": (0.3, 0.8),
+    "neck": (0.1, 0.5),
+    "central": (0.2, 0.55),
+    "stroma": (0.25, 0.55),
     "urethra": (0.15, 0.5),
-    "nodule": (0.2, 0.6),
+    "nodule": (0.2, 0.5),
     "lesion": (0.15, 0.35),
     "cyst": (0.0, 0.08),
     "calcification": (0.85, 1.1),
@@ -59,6 +64,7 @@ class UltrasoundScan:
     near_fade_mm: Tensor
     gain: Tensor
     gap: Tensor
+    sweep: Tensor
     blur_mm: Tensor
     edge_mm: Tensor
     box_half_mm: Tensor
@@ -66,42 +72,46 @@ class UltrasoundScan:
 
 
 def draw_ultrasound(
-    anatomy: Anatomy, center_mm: Tensor, settings: UltrasoundSettings, generator: torch.Generator
+    anatomy: Anatomy, sector: Sector, settings: UltrasoundSettings, generator: torch.Generator
 ) -> UltrasoundScan:
-    """Draw the scans of glands centred at `center_mm` (b, 3) of the moving frame."""
-    n = len(center_mm)
+    """Draw what probes placed so (b) make of the glands before them."""
+    n = len(sector.near_mm)
     odd = chance(settings.random_contrast_share, (n,), generator)
     tissues = draw_tissues(ECHO, anatomy, uniform((0.02, 0.1), (n,), generator), odd, settings.zones, generator)
     names = (*anatomy.outer_names, "gland", *anatomy.inner_names)
     shadow = torch.tensor([SHADOWING.get(name, 0.0) for name in names]) * uniform((0.3, 1.0), (n, 1), generator)
     contact = torch.stack([uniform(r, (n,), generator) for r in ((-1, 1), (0.05, 0.3), (-0.6, 0.9))], -1)
-    half = torch.stack([uniform(r, (n,), generator) for r in ((38, 60), (34, 60), (30, 56))], -1)
-    shift = torch.stack([uniform((-6, 6), (n,), generator) for _ in range(3)], -1)
-    half = torch.maximum(half, anatomy.half_axes_mm.amax(-1, keepdim=True) * 0.95 + shift.abs())
+    sides = (settings.box_width_mm, settings.box_depth_mm, settings.box_length_mm)
+    half = torch.stack([uniform(bounds, (n,), generator) for bounds in sides], -1) / 2
+    center = sector.probe_to_moving.translation_mm.clone()
+    center[:, 1] -= sector.near_mm * 0.85 + half[:, 1]  # of the imaged box: it begins just before the near face
+    center[:, 0] += uniform((-2.5, 3.5), (n,), generator)
     gap = chance(settings.gap_share, (n,), generator).float() * uniform((0.3, 1.0), (n,), generator)
     # The operator sets the gain by the picture: a bright patient gets less.
     seen = 0.25 + (tissues.gland + tissues.background) / 2
-    width = settings.speckle[1] - settings.speckle[0]
+    wide = settings.speckle[1] - settings.speckle[0]
     attenuation = uniform(settings.attenuation_per_mm, (n,), generator)
-    gain = uniform((0.5, 1.3), (n,), generator) * torch.exp(attenuation * uniform((0, 12), (n,), generator))
+    rise, at, width = (uniform(r, (n,), generator) for r in (settings.focus, (-3.0, 7.0), (7.0, 16.0)))
+    gain = uniform((0.95, 1.7), (n,), generator) * torch.exp(attenuation * uniform((0, 12), (n,), generator))
     return UltrasoundScan(
         tissues=tissues,
         shadow_per_mm=shadow if settings.shadows else torch.zeros_like(shadow),
         texture=uniform(settings.texture, (n,), generator),
-        speckle=settings.speckle[0] + width * torch.rand(n, generator=generator).square(),
+        speckle=settings.speckle[0] + wide * torch.rand(n, generator=generator).square(),
         reflection=uniform(settings.reflection, (n,), generator),
         attenuation_per_mm=attenuation,
         lateral_shading=uniform(settings.lateral_shading, (n,), generator),
         contact=contact if settings.shadows else contact * torch.tensor([1.0, 1.0, 0.0]),
-        flare=torch.stack((uniform((-1.2, 1.2), (n,), generator).clamp(min=0), uniform((3, 14), (n,), generator)), -1),
-        focus=torch.stack([uniform(r, (n,), generator) for r in (settings.focus, (8, 40), (10, 40))], -1),
-        near_fade_mm=uniform(settings.near_fade_mm, (n,), generator),
+        flare=torch.stack((uniform((-1.5, 0.6), (n,), generator).clamp(min=0), uniform((3, 14), (n,), generator)), -1),
+        focus=torch.stack((rise, sector.gap_mm + at, width), -1),
+        near_fade_mm=sector.gap_mm * uniform(settings.near_fade, (n,), generator),
         gain=gain / seen,
         gap=gap,
+        sweep=torch.randn(n, 4, generator=generator) * uniform(settings.sweep, (n, 1), generator),
         blur_mm=uniform(settings.blur_mm, (n,), generator),
         edge_mm=uniform(settings.edge_mm, (n,), generator),
         box_half_mm=half if settings.crop else torch.full_like(half, 1e4),
-        box_center_mm=center_mm + shift,
+        box_center_mm=center,
     )
 
 
@@ -144,7 +154,15 @@ def _gain(shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.G
     across = across * (1 - strength.clamp(min=0) * torch.exp(-0.5 * ((theta - at) / width).square()))
     missing = torch.rand(len(scan.gain), planes, generator=generator, device=device) < 0.06
     sweep = 1 - scan.gap[:, None] * missing
+    phi = torch.linspace(-1, 1, planes, device=device)
+    sweep = sweep * torch.exp(_waves(phi, scan.sweep))
     return sweep[:, :, None, None] * (across[:, :, None] * along[:, None, :])[:, None]
+
+
+def _waves(at: Tensor, weights: Tensor) -> Tensor:
+    """Make smooth random curves (b, n) over positions from -1 to 1, weights (b, k) on the first cosines."""
+    order = torch.arange(1, weights.shape[1] + 1, device=at.device)
+    return weights @ torch.cos(order[:, None] * (torch.pi / 2) * (at + 1))
 
 
 def _flare(depths: int, sector: Sector, scan: UltrasoundScan) -> Tensor:
