@@ -35,7 +35,6 @@ STAGE = StageSettings("correspondence")
 PAIRS, SEED = 1200, 40  # simulated
 VAL_PAIRS, VAL_SEED = 48, 41
 RECOMBINED, QUARTERS = 400, 3  # the open pairs' headers are mended by 270 degrees about z
-USUAL = Augmentation()
 STRONG = Augmentation(turn_deg=12.0, scale=0.15, bend_mm=3.5, part_mm=1.0, gamma=0.8, bias=0.7, noise=0.06, blank=0.3)
 
 
@@ -56,10 +55,10 @@ class Run:
 
 
 RUNS = (
-    Run("zero", "", False, "image", 1100, 1100, 1e-3, 0.995, 100, "correspondence-image-1"),
-    Run("few", "", True, "image", 900, 900, 1e-3, 0.99, 100, "correspondence-few-shot-1"),
-    Run("zero-label", "zero", False, "label", 250, 250, 7e-4, 0.985, 50, "correspondence-label-1"),
-    Run("few-label", "few", True, "label", 300, 300, 7e-4, 0.985, 75, "correspondence-label-2"),
+    Run("zero", "", False, "image", 2000, 2000, 1e-3, 0.99, 200, "correspondence-image-1"),
+    Run("few", "zero", True, "image", 160, 120, 5e-4, 0.97, 40, "correspondence-few-shot-1"),
+    Run("zero-label", "zero", False, "label", 240, 240, 7e-4, 0.98, 60, "zero-label"),
+    Run("few-label", "zero-label", True, "label", 160, 160, 7e-4, 0.97, 40, "correspondence-label-1"),
 )
 
 
@@ -113,7 +112,7 @@ def _train(run: Run, given: argparse.Namespace, device: torch.device, minutes: f
         val_every=run.val_every * times,
         average=run.average,
         seed=given.seed,
-        augmentation=STRONG if run.real else USUAL,
+        augmentation=STRONG,
     )
     begin = folder / run.begins_with / "best.safetensors" if run.begins_with else None
     train, val = _train_bank(run, given), _val_bank(run, given)

@@ -163,9 +163,14 @@ def test_deformation_has_an_inverse_and_does_not_fold() -> None:
 
 
 def test_a_wrapped_gland_has_a_hollow_back_and_horns() -> None:
-    only_wrap = {"wave_mm": NOTHING, "push_mm": NOTHING}
-    still = {f"stretch_{axis}": NOTHING for axis in "xyz"}
-    settings = DeformationSettings(wrap_mm=(10.0, 10.0), **only_wrap, **still)
+    settings = DeformationSettings(
+        wave_mm=NOTHING,
+        push_mm=NOTHING,
+        stretch_x=NOTHING,
+        stretch_y=NOTHING,
+        stretch_z=NOTHING,
+        wrap_mm=(10.0, 10.0),
+    )
     deformation = draw_deformation(torch.tensor([[26.0, 22.0, 22.0]]), settings, torch.Generator().manual_seed(0))
     back = torch.tensor([[[0.0, 22.0, 0.0], [24.0, 20.0, 0.0], [0.0, -40.0, 0.0]]])
     moved = (deformation.invert(back) - back)[0]
