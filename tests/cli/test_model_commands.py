@@ -24,7 +24,7 @@ from crossalign.models.zoo import model_card, recorded_sums, shipped_names, weig
 from crossalign.registration.named import default_method_name
 
 NAME = default_method_name()
-ONE = "correspondence-image"  # of one stage
+ONE = "correspondence-image"  # training goes on from its first stage
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[str, str]:

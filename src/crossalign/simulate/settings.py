@@ -136,7 +136,7 @@ class UltrasoundSettings:
     lateral_shading: Range = (0.2, 1.4)
     blur_mm: Range = (2.0, 5.0)
     edge_mm: Range = (0.5, 4.0)
-    gap_mm: Range = (8.5, 21.0)
+    gap_mm: Range = (10.0, 22.5)
     side_mm: Range = (-3.6, 4.8)
     along_mm: Range = (-7.7, 9.3)
     focus: Range = (0.3, 1.7)
