@@ -151,3 +151,14 @@ def test_reference_is_the_least_squares_optimum() -> None:
 def test_lattices_too_small_for_a_gland_are_refused(count: int, shape: tuple[int, int, int], spacing_mm: float) -> None:
     with pytest.raises(InputError, match="simulate_pairs needs"):
         simulate_pairs(count, torch.Generator(), shape=shape, spacing_mm=spacing_mm)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_field_of_view_lies_about_the_gland_whichever_way_the_headers_turn(share: float) -> None:
+    settings = SimulationSettings(
+        pose=PoseSettings(turned_share=share),
+        ultrasound=UltrasoundSettings(end_fire_share=0.0, attenuation_per_mm=(0, 0)),
+    )
+    pairs = simulate_pairs(12, torch.Generator().manual_seed(3), settings, SHAPE, 4.0)
+    seen = ((pairs.moving > 0) & pairs.moving_gland).flatten(1).sum(1) / pairs.moving_gland.flatten(1).sum(1)
+    assert float(seen.mean()) > 0.85

@@ -115,7 +115,7 @@ def _draw(count: int, half_mm: Tensor, settings: SimulationSettings, generator: 
     mr = draw_mr(anatomy, poses.patient_to_fixed.translation_mm, settings.mr, generator)
     on_moving = poses.patient_to_moving.apply(deformed)
     sector = draw_sector(on_moving, poses, settings.ultrasound, generator)
-    ultrasound = draw_ultrasound(anatomy, sector, settings.ultrasound, generator)
+    ultrasound = draw_ultrasound(anatomy, sector, poses.turn, settings.ultrasound, generator)
     on_fixed = poses.patient_to_fixed.apply(surface)
     return _Drawn(anatomy, deformation, poses, mr, ultrasound, sector, on_fixed, on_moving)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crossalign.geometry import sample
+from crossalign.geometry import Rigid, sample
 from crossalign.simulate.anatomy import Anatomy
 from crossalign.simulate.draws import chance, normal, uniform
 from crossalign.simulate.lattice import apply_separable, blur_matrices, soft_box
@@ -72,9 +72,9 @@ class UltrasoundScan:
 
 
 def draw_ultrasound(
-    anatomy: Anatomy, sector: Sector, settings: UltrasoundSettings, generator: torch.Generator
+    anatomy: Anatomy, sector: Sector, turn: Rigid, settings: UltrasoundSettings, generator: torch.Generator
 ) -> UltrasoundScan:
-    """Draw what probes placed so (b) make of the glands before them."""
+    """Draw what probes placed so (b) make of the glands before them; `turn` is what the headers add to the patient."""
     n = len(sector.near_mm)
     odd = chance(settings.random_contrast_share, (n,), generator)
     tissues = draw_tissues(ECHO, anatomy, uniform((0.02, 0.1), (n,), generator), odd, settings.zones, generator)
@@ -83,9 +83,12 @@ def draw_ultrasound(
     contact = torch.stack([uniform(r, (n,), generator) for r in ((-1, 1), (0.05, 0.3), (-0.6, 0.9))], -1)
     sides = (settings.box_width_mm, settings.box_depth_mm, settings.box_length_mm)
     half = torch.stack([uniform(bounds, (n,), generator) for bounds in sides], -1) / 2
-    center = sector.probe_to_moving.translation_mm.clone()
-    center[:, 1] -= sector.near_mm * 0.85 + half[:, 1]  # of the imaged box: it begins just before the near face
-    center[:, 0] += uniform((-2.5, 3.5), (n,), generator)
+    # The imaged box begins just before the near face and lies in front of the probe.
+    offset = torch.stack(
+        (uniform((-2.5, 3.5), (n,), generator), -0.85 * sector.near_mm - half[:, 1], torch.zeros(n)), -1
+    )
+    center = sector.probe_to_moving.translation_mm + (turn.rotation @ offset[..., None])[..., 0]
+    half = (turn.rotation.abs() @ half[..., None])[..., 0]
     gap = chance(settings.gap_share, (n,), generator).float() * uniform((0.3, 1.0), (n,), generator)
     # The operator sets the gain by the picture: a bright patient gets less.
     seen = 0.25 + (tissues.gland + tissues.background) / 2
