@@ -1,12 +1,12 @@
 """How the shipped registration weights were trained: on simulated pairs, or on pairs recombined from eight open ones.
 
-    python benchmarks/train_shipped.py OPEN_MANIFEST -o FOLDER [--minutes 10] [--device auto] [--times 1] [--seed 0]
+    python benchmarks/train_shipped.py OPEN_MANIFEST -o FOLDER [--minutes 10] [--device auto] [--times 1] [--runs NAMES]
 
 OPEN_MANIFEST lists the eight MR-ultrasound pairs of learn2reg/tutorials2019 (`weakly/data`, Apache-2.0), all `train`;
 their headers are a quarter turn off. Every step is resumable: call it again until it says that it is done. The pairs
 are made once and kept in FOLDER; then everything stays on the device. `--times 10` takes ten times the steps and
-simulated pairs, for a GPU. The shipped weights were trained in stages while the simulator was being made (docs/models);
-this is their recipe from scratch, about an hour on one free CPU core, and has not been run to its end.
+simulated pairs, for a GPU. `--runs` names some of the runs: on two cores `--runs zero` and `--runs other` go side by
+side (OMP_NUM_THREADS=1 each), the others after them.
 """
 
 import argparse
@@ -20,9 +20,9 @@ import torch
 
 from crossalign.cases import in_split, load_case, read_manifest
 from crossalign.cli.options import pick_device
-from crossalign.errors import CrossalignError
+from crossalign.errors import CrossalignError, InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
-from crossalign.training import Augmentation, Bank, TrainingSettings
+from crossalign.training import STRONG_AUGMENTATION, Bank, TrainingSettings
 from crossalign.training.doubting import DoubtSettings, teach_doubt
 from crossalign.training.engine import Plan, cosine_rate, run_task
 from crossalign.training.loop import RegistrationTask
@@ -32,10 +32,9 @@ from crossalign.training.recombine import Recombiner
 from crossalign.training.simulated import bank_from_simulation, canvas_lattice
 
 STAGE = StageSettings("correspondence")
-PAIRS, SEED = 1200, 40  # simulated
-VAL_PAIRS, VAL_SEED = 48, 41
-RECOMBINED, QUARTERS = 400, 3  # the open pairs' headers are mended by 270 degrees about z
-STRONG = Augmentation(turn_deg=12.0, scale=0.15, bend_mm=3.5, part_mm=1.0, gamma=0.8, bias=0.7, noise=0.06, blank=0.3)
+PAIRS, VAL_PAIRS = 2400, 48
+SEEDS = {"simulated": 40, "simulated-other": 60}  # of the training pairs; those that judge them have the next one
+RECOMBINED, RECOMBINED_PAIRS, QUARTERS = "recombined", 400, 3  # the headers are mended by 270 degrees about z
 
 
 @dataclass(frozen=True)
@@ -44,21 +43,23 @@ class Run:
 
     name: str
     begins_with: str
-    real: bool
+    pairs: str
     fixed_input: str
     steps: int
     stopped: int
     rate: float
     average: float
+    seed: int
     val_every: int
     shipped: str
 
 
 RUNS = (
-    Run("zero", "", False, "image", 2000, 2000, 1e-3, 0.99, 200, "correspondence-image-1"),
-    Run("few", "zero", True, "image", 160, 120, 5e-4, 0.97, 40, "correspondence-few-shot-1"),
-    Run("zero-label", "zero", False, "label", 240, 240, 7e-4, 0.98, 60, "zero-label"),
-    Run("few-label", "zero-label", True, "label", 160, 160, 7e-4, 0.97, 40, "correspondence-label-3"),
+    Run("zero", "", "simulated", "image", 2000, 2000, 1e-3, 0.99, 0, 200, "correspondence-image-1"),
+    Run("other", "", "simulated-other", "image", 2000, 2000, 1e-3, 0.99, 60, 200, "correspondence-image-2"),
+    Run("few", "zero", RECOMBINED, "image", 160, 120, 5e-4, 0.97, 0, 40, "correspondence-few-shot-1"),
+    Run("zero-label", "zero", "simulated", "label", 240, 240, 7e-4, 0.98, 0, 60, "zero-label"),
+    Run("few-label", "zero-label", RECOMBINED, "label", 160, 160, 7e-4, 0.97, 0, 40, "correspondence-label-3"),
 )
 
 
@@ -84,13 +85,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--times", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0, help="of the training; the simulated pairs have their own")
+    parser.add_argument("--runs", default=",".join(run.name for run in RUNS), help="which, in this order")
     given = parser.parse_args()
     deadline = time.monotonic() + given.minutes * 60
     try:
         given.output.mkdir(parents=True, exist_ok=True)
         device = pick_device(given.device)
-        for run in RUNS:
+        for run in _chosen(given.runs):
             if not _train(run, given, device, (deadline - time.monotonic()) / 60):
                 print("stopped; the same command goes on from here")
                 return 0
@@ -102,6 +103,13 @@ def main() -> int:
     return 0
 
 
+def _chosen(names: str) -> list[Run]:
+    known = {run.name: run for run in RUNS}
+    if unknown := [name for name in names.split(",") if name not in known]:
+        raise InputError(f"there are no runs called {', '.join(unknown)}: there are {', '.join(known)}")
+    return [known[name] for name in names.split(",")]
+
+
 def _train(run: Run, given: argparse.Namespace, device: torch.device, minutes: float) -> bool:
     """Train; no other real pairs may be seen, so the weights kept are those that fit pairs made like these best."""
     folder, times = given.output, given.times
@@ -111,11 +119,11 @@ def _train(run: Run, given: argparse.Namespace, device: torch.device, minutes: f
         rate=run.rate,
         val_every=run.val_every * times,
         average=run.average,
-        seed=given.seed,
-        augmentation=STRONG,
+        seed=run.seed,
+        augmentation=STRONG_AUGMENTATION,
     )
     begin = folder / run.begins_with / "best.safetensors" if run.begins_with else None
-    train, val = _train_bank(run, given), _val_bank(run, given)
+    train, val = _bank(run.pairs, given), _bank(run.pairs, given, val=True)
     task = StoppedTask(run.steps * times, train.to(device), val.to(device), settings, begin)
     result = run_task(task, folder / run.name, minutes)
     print(f"{run.name}: {result.steps} steps, {result.seconds:.0f} s, SRE {result.measure:.2f} mm")
@@ -128,38 +136,29 @@ def _finish(run: Run, given: argparse.Namespace, device: torch.device) -> None:
     if path.is_file():
         return
     stage = load_stage(given.output / run.name / "best.safetensors", device)
-    bank = _train_bank(RUNS[0], given)
-    teach_doubt(stage, (joined([bank, _train_bank(run, given)]) if run.real else bank).to(device), DoubtSettings())
+    bank = _bank("simulated-other" if run.pairs == "simulated-other" else "simulated", given)
+    bank = joined([bank, _bank(RECOMBINED, given)]) if run.pairs == RECOMBINED else bank
+    teach_doubt(stage, bank.to(device), DoubtSettings())
     save_stage(Stage(stage.model.half(), stage.settings, stage.notes), path)
 
 
-def _train_bank(run: Run, given: argparse.Namespace) -> Bank:
-    if run.real:
-        return _recombined(given, "train", RECOMBINED, 1)
-    return _simulated(given.output / "train.bank", PAIRS * given.times, SEED)
-
-
-def _val_bank(run: Run, given: argparse.Namespace) -> Bank:
-    return (
-        _recombined(given, "val", VAL_PAIRS, 2)
-        if run.real
-        else _simulated(given.output / "val.bank", VAL_PAIRS, VAL_SEED)
-    )
-
-
-def _simulated(path: Path, count: int, seed: int) -> Bank:
+def _bank(pairs: str, given: argparse.Namespace, val: bool = False) -> Bank:
+    """Load pairs of one kind, to train on or to judge by; made at the first call."""
+    path = given.output / f"{pairs}-{'val' if val else 'train'}.bank"
     if not path.is_file():
-        bank_from_simulation(count, seed, STAGE).save(path)
+        if pairs == RECOMBINED:
+            bank = _recombined(given.manifest, VAL_PAIRS if val else RECOMBINED_PAIRS, 2 if val else 1)
+        else:
+            count = VAL_PAIRS if val else PAIRS * given.times
+            bank = bank_from_simulation(count, SEEDS[pairs] + int(val), STAGE)
+        bank.save(path)
     return Bank.load(path)
 
 
-def _recombined(given: argparse.Namespace, name: str, count: int, seed: int) -> Bank:
-    path = given.output / f"recombined-{name}.bank"
-    if not path.is_file():
-        cases = in_split(read_manifest(given.manifest), "train")
-        bank = turned(bank_from_cases((load_case(case) for case in cases), STAGE), QUARTERS)
-        Recombiner(bank).draw(count, torch.Generator().manual_seed(seed), canvas_lattice(STAGE)).save(path)
-    return Bank.load(path)
+def _recombined(manifest: Path, count: int, seed: int) -> Bank:
+    cases = in_split(read_manifest(manifest), "train")
+    bank = turned(bank_from_cases((load_case(case) for case in cases), STAGE), QUARTERS)
+    return Recombiner(bank).draw(count, torch.Generator().manual_seed(seed), canvas_lattice(STAGE))
 
 
 if __name__ == "__main__":

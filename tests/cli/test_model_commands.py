@@ -141,6 +141,7 @@ def test_how_networks_are_run_is_read_from_text() -> None:
     assert parse_run("search=off", found).search is None
     assert parse_run("", plain) == plain
     assert parse_run("together=on", plain).together
+    assert parse_run("later_share=0.5,later_share_z=0", plain) == CascadeSettings(later_share=0.5, later_share_z=0.0)
     assert parse_run("header_turn=270", plain).header_turns_deg == (270,)
     assert parse_run("header_turn=auto", plain).header_turns_deg == (0, 90, 180, 270)
     with pytest.raises(InputError, match="header_turn is one of auto, 0, 90, 180, 270, got '45'"):

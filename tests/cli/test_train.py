@@ -1,11 +1,13 @@
 """`crossalign train`: a run, its continuation, its use, and what it refuses."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from crossalign.cli.main import main
+from crossalign.training import STRONG_AUGMENTATION
 
 QUICK = ["--batch", "2", "--crop-shape", "16,16,16", "--crop-spacing", "4", "--val-every", "2", "--device", "cpu"]
 
@@ -38,6 +40,7 @@ def test_a_run_stops_goes_on_and_its_weights_register(manifest: Path, tmp_path: 
 
 def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Path, capfd) -> None:
     train = ["train", str(manifest), "-o", str(tmp_path / "run"), "--steps", "2", *QUICK, "--header-turn", "90"]
+    train += ["--augmentation", "strong", "--mirror", "y"]
     assert main([*train, "--recombine", "3"]) == 2
     assert "every case needs a mask of its moving image" in capfd.readouterr().err
     rows = manifest.read_text().splitlines()
@@ -46,6 +49,7 @@ def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Pat
     assert main([*train, "--recombine", "3"]) == 0
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert (settings["recombined"], settings["header_turn_deg"]) == (3, 90)
+    assert settings["augmentation"] == asdict(replace(STRONG_AUGMENTATION, mirror="y"))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,7 @@ def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Pat
         (["--simulate", "4", "--header-turn", "45"], "for the cases of a manifest"),
         (["no.csv", "--header-turn", "45"], "must be one of 0, 90, 180, 270, got '45'"),
         (["no.csv", "--recombine", "-1"], "must be 0 or more"),
+        (["no.csv", "--augmentation", "wild"], "must be one of none, usual, strong, got 'wild'"),
         (["--simulate", "4", "--start-sre", "far"], "cannot read the start 'far'"),
         (["--simulate", "4", "--from", "no.safetensors"], "no.safetensors"),
         (["--simulate", "4", "-o", "missing/run"], "make it first"),

@@ -61,6 +61,35 @@ def test_a_stage_that_does_not_settle_is_warned_of_with_how_far_it_still_moves()
     assert warning.startswith("stage 1 (feature-reg) did not settle in 4 passes: the last one still moved 0.")
 
 
+@pytest.mark.parametrize("quarters", [0, 1])
+def test_later_passes_go_a_share_of_the_way_along_the_axes_of_the_patient(quarters: int) -> None:
+    start, turn = TRUTH @ shift(9.0, -6.0, 7.0), HEADER_TURNS[quarters]
+
+    def left_mm(passes: int, **settings: float) -> Tensor:
+        solution = cascade(Finder(0.5), max_passes=passes, header_turns_deg=(turn,), **settings).solve(
+            blob_problem(start)
+        )
+        to_truth = TRUTH.inverse() @ solution.steps[-1].fixed_to_moving
+        return to_truth.apply(CENTER_MM[None])[0] - CENTER_MM
+
+    once, twice = left_mm(1), left_mm(2)
+    damped = left_mm(2, later_share=0.5, later_share_z=0.0)
+    torch.testing.assert_close(damped[:2], (once + twice)[:2] / 2, atol=0.02, rtol=0)
+    torch.testing.assert_close(damped[2], once[2], atol=0.02, rtol=0)
+    assert float((once - twice).abs().min()) > 1.0
+    torch.testing.assert_close(left_mm(1, later_share=0.5, later_share_z=0.0), once)
+
+
+def test_shares_of_later_passes_count_for_turns_too() -> None:
+    class Turner(nn.Module):
+        def forward(self, fixed: Tensor, _moving: Tensor) -> Tensor:
+            return torch.tensor([[0.0, 0, 0, 0, 0, 8.0]]).expand(len(fixed), 6)
+
+    solution = cascade(Turner(), max_passes=2, later_share=0.25, later_share_z=0.0).solve(blob_problem(START))
+    turned = START.inverse() @ solution.steps[-1].fixed_to_moving
+    assert float(turned.angle_deg()) == pytest.approx(10.0, abs=1e-3)
+
+
 def test_every_stage_of_a_cascade_has_its_passes() -> None:
     both = Cascade((stage(Finder(0.5)), stage(Finder(1.0))), CPU, "toy", CascadeSettings(max_passes=12))
     names = [step.name for step in both.solve(blob_problem(START)).steps]

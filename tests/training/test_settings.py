@@ -7,13 +7,23 @@ import pytest
 import torch
 
 from crossalign.errors import InputError
-from crossalign.training import NO_AUGMENTATION, Augmentation, TrainingSettings
+from crossalign.training import NO_AUGMENTATION, STRONG_AUGMENTATION, Augmentation, TrainingSettings
 from crossalign.training.processor import choose_device, choose_precision
+from crossalign.training.settings import named_augmentation
 
 
 def test_the_defaults_are_fine() -> None:
     assert TrainingSettings().augmentation == Augmentation()
     assert Augmentation() != NO_AUGMENTATION
+
+
+def test_augmentations_have_names_and_none_stays_none() -> None:
+    assert named_augmentation("none", "x") == NO_AUGMENTATION
+    assert named_augmentation("usual", "y") == Augmentation(mirror="y")
+    strong = named_augmentation("strong")
+    assert strong == STRONG_AUGMENTATION
+    usual = vars(Augmentation())
+    assert all(value >= usual[name] for name, value in vars(strong).items() if name != "mirror")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from crossalign.models.cascade_settings import HEADER_TURNS, CascadeSettings, Gr
 from crossalign.registration import Cascade, Method
 
 NUMBERS = {"starts": int, "spread_mm": float, "seed": int, "max_passes": int, "tolerance_mm": float}
+NUMBERS |= {"later_share": float, "later_share_z": float}
 SEARCH, TURN, AUTO, TOGETHER = "search", "header_turn", "auto", "together"
 
 

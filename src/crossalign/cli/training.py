@@ -15,12 +15,13 @@ from crossalign.errors import InputError
 from crossalign.evaluation import StartRange
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.pretrained import load_extractors
-from crossalign.training import NO_AUGMENTATION, Bank, TrainingResult, TrainingSettings, train_stage
+from crossalign.training import Bank, TrainingResult, TrainingSettings, train_stage
 from crossalign.training.loop import MEASURE
 from crossalign.training.mixing import joined, turned
 from crossalign.training.prepare import banks_from_manifest
 from crossalign.training.pretrain import pretrained_model
 from crossalign.training.recombine import Recombiner
+from crossalign.training.settings import named_augmentation
 from crossalign.training.simulated import banks_from_simulation
 
 
@@ -30,7 +31,8 @@ class TrainRequest:
 
     `start_sre` is text such as 0-20; `crop_shape` too, z,y,x as 32,32,32. `initial` is a stage to go on from,
     `pretrained` a file of extractors to start from, `patients` the share of the training patients to use, `minutes`
-    how long this call may train (0: until the steps are done), `mirror` the axes that augmentation may flip,
+    how long this call may train (0: until the steps are done), `augmentation` how far pairs are varied
+    (none, usual or strong), `mirror` the axes that it may flip,
     `shapes_share` the share of the simulated pairs that show random shapes in any two modalities, `recombine` how many
     pairs to make from the training cases' images, `header_turn_deg` the turn about z that mends all headers.
     """
@@ -43,7 +45,7 @@ class TrainRequest:
     start_sre: str = "0-20"
     crop_shape: str = "32,32,32"
     initial: Path | None = None
-    augment: bool = True
+    augmentation: str = "usual"
     mirror: str = "x"
     minutes: float = 0.0
     device: str = "auto"
@@ -72,12 +74,11 @@ def run_train(request: TrainRequest) -> Outcome:
 
 def _settings(request: TrainRequest) -> TrainingSettings:
     start = StartRange.parse(request.start_sre)
-    varied = replace(request.settings.augmentation, mirror=request.mirror)
     return replace(
         request.settings,
         stage=replace(request.stage, crop_shape=parse_crop(request.crop_shape)),
         start_sre_mm=(start.low_mm, start.high_mm),
-        augmentation=varied if request.augment else NO_AUGMENTATION,
+        augmentation=named_augmentation(request.augmentation, request.mirror),
         patients=request.patients,
         recombined=request.recombine,
         header_turn_deg=request.header_turn_deg,

@@ -75,7 +75,9 @@ def _add_train(app: typer.Typer, say: Callable[[Outcome], None]) -> None:
         ] = 0.995,
         precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
         seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
-        augment: Annotated[bool, typer.Option(help="Vary the training pairs.")] = True,
+        augmentation: Annotated[
+            str, typer.Option(help="How far training pairs are varied: none, usual or strong (for few pairs).")
+        ] = "usual",
         mirror: Annotated[str, typer.Option(help="Axes along which half of them are flipped: x is left-right.")] = "x",
         initial: Annotated[
             str | None,
@@ -126,7 +128,7 @@ def _add_train(app: typer.Typer, say: Callable[[Outcome], None]) -> None:
             start_sre,
             ",".join(map(str, stage.crop_shape)),
             begun,
-            augment,
+            augmentation,
             mirror,
             minutes,
             device,

@@ -80,6 +80,8 @@ class CascadeSettings:
     `starts` perturbed starts (the unperturbed one included), each moving the gland by `spread_mm`, go through a stage
     as one batch, and their answers are averaged. The stage is repeated until it moves the gland by less than
     `tolerance_mm`, at most `max_passes` times. `search` looks for a start ahead of the first stage.
+    A stage that goes over its own answer again undoes the caution that it learned: after the first pass `later_share`
+    of the correction is taken, and of its shift along the body `later_share_z`.
 
     With `together` all stages see the same start, and their answers are averaged (an ensemble); how far they lie apart
     is then part of the dispersion. Otherwise each goes on from where the one before it arrived.
@@ -97,6 +99,8 @@ class CascadeSettings:
     calibration: Calibration | None = None
     header_turns_deg: tuple[int, ...] = (0,)
     together: bool = False
+    later_share: float = 1.0
+    later_share_z: float = 1.0
 
     def __post_init__(self) -> None:
         turns = self.header_turns_deg
@@ -109,6 +113,11 @@ class CascadeSettings:
                 "'spread_mm' must be over 0 and at most 100 and 'tolerance_mm' over 0, "
                 f"got {self.spread_mm} and {self.tolerance_mm}"
             )
+        if not 0 < self.later_share <= 1 or not 0 <= self.later_share_z <= 1:
+            raise InputError(
+                "'later_share' must be over 0 and at most 1 and 'later_share_z' lie in 0..1, "
+                f"got {self.later_share} and {self.later_share_z}"
+            )
 
     def text(self) -> str:
         """Say what differs from running each stage once."""
@@ -116,6 +125,9 @@ class CascadeSettings:
         parts += [f"{self.starts} starts within {self.spread_mm:g} mm (seed {self.seed})"] if self.starts > 1 else []
         if self.max_passes > 1:
             parts.append(f"up to {self.max_passes} passes, until one moves under {self.tolerance_mm:g} mm")
+            if (self.later_share, self.later_share_z) != (1, 1):
+                shares = f"{self.later_share:.0%} of the correction, {self.later_share_z:.0%} along the body"
+                parts.append(f"after the first pass {shares}")
         if self.search is not None:
             parts.append(f"search of {self.search.shift_mm:g} mm and {self.search.turn_deg:g} degrees")
         if self.header_turns_deg != (0,):

@@ -19,7 +19,9 @@ BUILDERS: dict[str, Builder] = {
     "feature-reg": lambda shape, _: AttentionReg(shape, attention=False),
     "correspondence": CorrespondenceReg,
     "correspondence-fc": TokenRegression,  # ablations: another head,
-    "correspondence-plain": lambda shape, spacing_mm: CorrespondenceReg(shape, spacing_mm, rounds=0),  # no attention
+    "correspondence-plain": lambda shape, spacing_mm: CorrespondenceReg(shape, spacing_mm, rounds=0),  # no attention,
+    "correspondence-short": lambda shape, spacing_mm: CorrespondenceReg(shape, spacing_mm, rounds=1),  # one round,
+    "correspondence-deep": lambda shape, spacing_mm: CorrespondenceReg(shape, spacing_mm, rounds=4),  # or four
     "msreg": lambda shape, _: MSReg(shape),
     "msreg-published": lambda shape, _: MSReg(shape, unused_layers=True),
     "dvnet": lambda shape, _: DVNetStandIn(shape),

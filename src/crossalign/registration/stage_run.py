@@ -63,6 +63,7 @@ def run_stages(scene: Scene, stages: Sequence[Stage], start: Rigid, settings: Ca
     for number in range(1, settings.max_passes + 1):
         began = time.perf_counter()
         answers, found, dispersion = _pass(scene, stages, current, settings)
+        found = found if number == 1 else _part_of_the_way(scene, current, found, settings)
         network = answers.network_sre_mm
         name = title if settings.max_passes == 1 else f"{title}, pass {number}"
         steps.append(Step(name, found, time.perf_counter() - began))
@@ -113,6 +114,22 @@ def _in_header_axes(corrections: Rigid, scene: Scene) -> Rigid:
     rotation = scene.turn.mT @ corrections.rotation @ scene.turn
     shift = corrections.translation_mm @ scene.turn
     return Rigid(rotation, scene.center_mm + shift - (rotation @ scene.center_mm))
+
+
+def _part_of_the_way(scene: Scene, current: Rigid, found: Rigid, settings: CascadeSettings) -> Rigid:
+    """Take a later pass's share of its correction about the crops' centre, told along the patient's axes."""
+    share, along = settings.later_share, settings.later_share_z
+    if (share, along) == (1, 1):
+        return found
+    correction = _about_crop(current.inverse() @ found, scene)
+    parameters = correction.to_parameters(torch.zeros(3)) * torch.tensor([share, share, along, share, share, share])
+    return current @ _in_header_axes(Rigid.from_parameters(parameters, torch.zeros(3)), scene)
+
+
+def _about_crop(correction: Rigid, scene: Scene) -> Rigid:
+    """Bring a correction of the images' own space to the crops' axes, about their centre: undoes `_in_header_axes`."""
+    shift = correction.apply(scene.center_mm[None])[0] - scene.center_mm
+    return Rigid(scene.turn @ correction.rotation @ scene.turn.mT, scene.turn @ shift)
 
 
 def _forward(stage: Stage, fixed: Volume, moving: Volume) -> tuple[Parameters, Distances | None]:

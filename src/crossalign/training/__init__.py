@@ -2,10 +2,11 @@
 
 from crossalign.training.bank import Bank
 from crossalign.training.loop import TrainingResult, train_stage
-from crossalign.training.settings import NO_AUGMENTATION, Augmentation, TrainingSettings
+from crossalign.training.settings import NO_AUGMENTATION, STRONG_AUGMENTATION, Augmentation, TrainingSettings
 
 __all__ = [
     "NO_AUGMENTATION",
+    "STRONG_AUGMENTATION",
     "Augmentation",
     "Bank",
     "TrainingResult",

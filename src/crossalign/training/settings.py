@@ -1,7 +1,7 @@
 """Settings of a training run; they validate themselves and are saved beside the weights."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crossalign.errors import InputError
 from crossalign.models import StageSettings
@@ -46,6 +46,19 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+# Where pairs are few or not quite those of later use: what the shipped weights were trained with.
+STRONG_AUGMENTATION = Augmentation(
+    turn_deg=12.0, scale=0.15, bend_mm=3.5, part_mm=1.0, gamma=0.8, bias=0.7, noise=0.06, blank=0.3
+)
+AUGMENTATIONS = {"none": NO_AUGMENTATION, "usual": Augmentation(), "strong": STRONG_AUGMENTATION}
+
+
+def named_augmentation(name: str, mirror: str = "x") -> Augmentation:
+    """Return one of AUGMENTATIONS, mirrored along these axes where it varies anything; raises InputError."""
+    if name not in AUGMENTATIONS:
+        raise InputError(f"the augmentation must be one of {', '.join(AUGMENTATIONS)}, got '{name}'")
+    chosen = AUGMENTATIONS[name]
+    return chosen if chosen == NO_AUGMENTATION else replace(chosen, mirror=mirror)
 
 
 @dataclass(frozen=True)

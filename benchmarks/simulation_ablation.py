@@ -1,0 +1,223 @@
+"""What each part of the simulator, of the augmentation and of the network brings on real pairs that none of them saw.
+
+    python benchmarks/simulation_ablation.py MANIFEST -o FOLDER [--header-turn 270] [--seeds 0,1] [--rows NAMES]
+
+Each row is one change. It simulates its own pairs, trains a network from scratch on them alone, and is judged on the
+manifest's train and val splits, of which no network sees anything in training; the weights after the last step count,
+so nothing is chosen. One pass from starts of 0 to 20 mm. Every run goes on where it was cut off, and rows that are done
+are not repeated. Writes `ablation.csv` (a line for each row and seed) and prints the table of means.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossalign.cases import in_split, load_case, read_manifest
+from crossalign.errors import CrossalignError, InputError
+from crossalign.models import StageSettings, load_stage
+from crossalign.models.pretrained import load_extractors
+from crossalign.output import whole_file
+from crossalign.simulate import SimulationSettings
+from crossalign.training import STRONG_AUGMENTATION, Augmentation, Bank, TrainingSettings
+from crossalign.training.engine import run_task, step_seed
+from crossalign.training.loop import RegistrationTask, seeded_model
+from crossalign.training.losses import correction_error_mm
+from crossalign.training.mixing import turned
+from crossalign.training.prepare import bank_from_cases
+from crossalign.training.pretrain import pretrain, pretrained_model
+from crossalign.training.pretrain_settings import PretrainSettings
+from crossalign.training.sampler import validation_batches
+from crossalign.training.simulated import bank_from_simulation
+
+STARTS = {"train": 2, "val": 5}  # for each pair
+OWN_PAIRS = 24  # of the row's own making, to judge by
+COLUMNS = ("row", "seed", "start_mm", "own_mm", "train_mm", "val_mm", "seconds")
+Change = Callable[[SimulationSettings], SimulationSettings]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One change of the full recipe, and how a reader is told of it."""
+
+    told: str
+    simulation: Change = field(default=lambda settings: settings)
+    model: str = "correspondence"
+    loss: str = "auto"
+    augmentation: Augmentation = STRONG_AUGMENTATION
+    pretrain_steps: int = 0
+
+
+def _anatomy(**changes: object) -> Change:
+    return lambda settings: replace(settings, anatomy=replace(settings.anatomy, **changes))  # type: ignore[arg-type]
+
+
+def _mr(**changes: object) -> Change:
+    return lambda settings: replace(settings, mr=replace(settings.mr, **changes))  # type: ignore[arg-type]
+
+
+def _us(**changes: object) -> Change:
+    return lambda settings: replace(settings, ultrasound=replace(settings.ultrasound, **changes))  # type: ignore[arg-type]
+
+
+def _rigid(settings: SimulationSettings) -> SimulationSettings:
+    return replace(settings, deformation=replace(settings.deformation, enabled=False))
+
+
+NONE = (0.0, 0.0)
+ROWS = {
+    "full": Ablation("as it is"),
+    "rigid": Ablation("no deformation between the scans", _rigid),
+    "bare": Ablation("nothing around the gland", _anatomy(surroundings=False)),
+    "plain-gland": Ablation(
+        "nothing in the gland but its zones",
+        _anatomy(nodules=False, lesions=False, cysts=False, calcifications=False),
+    ),
+    "round-gland": Ablation(
+        "glands without taper, hollow or lean",
+        _anatomy(taper_x=NONE, taper_y=NONE, barrel=NONE, hollow=NONE, lean=NONE),
+    ),
+    "clean-mr": Ablation("MR without texture, bias field and noise", _mr(texture=NONE, bias=NONE, noise=NONE)),
+    "clean-us": Ablation(
+        "ultrasound without speckle, texture, reflections, attenuation",
+        _us(speckle=NONE, texture=NONE, reflection=NONE, attenuation_per_mm=NONE),
+    ),
+    "even-us": Ablation(
+        "ultrasound without shadows, missing planes, sweep, focus and shading at the sides",
+        _us(shadows=False, gap_share=0.0, sweep=NONE, focus=NONE, lateral_shading=NONE),
+    ),
+    "whole-us": Ablation("ultrasound without sector and imaged box", _us(sector=False, crop=False)),
+    "mild": Ablation("ordinary augmentation", augmentation=Augmentation()),
+    "fc": Ablation("six numbers from flattened tokens", model="correspondence-fc"),
+    "sre": Ablation("loss: SRE alone", loss="sre"),
+    "plain": Ablation("no attention between the images", model="correspondence-plain"),
+    "short": Ablation("one round of attention for two", model="correspondence-short"),
+    "deep": Ablation("four rounds", model="correspondence-deep"),
+    "pretrained": Ablation("extractors pre-trained by contrast on the same pairs, 100 steps", pretrain_steps=100),
+}
+
+
+def main() -> int:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--header-turn", type=int, default=0, choices=(0, 90, 180, 270), help="mends the headers")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--pairs", type=int, default=400, help="simulated for each row")
+    given = parser.parse_args()
+    try:
+        if unknown := [name for name in given.rows.split(",") if name not in ROWS]:
+            raise InputError(f"there are no rows called {', '.join(unknown)}: there are {', '.join(ROWS)}")
+        given.output.mkdir(parents=True, exist_ok=True)
+        real = {split: _real(given, split) for split in STARTS}
+        for seed in map(int, given.seeds.split(",")):
+            for name in given.rows.split(","):
+                done = read_rows(given.output / "ablation.csv")
+                if (name, str(seed)) not in {(row["row"], row["seed"]) for row in done}:
+                    found = judge(name, seed, real, given)
+                    write_rows([*read_rows(given.output / "ablation.csv"), found], given.output / "ablation.csv")
+                    print(found, flush=True)
+    except CrossalignError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print("\n".join(table(read_rows(given.output / "ablation.csv"))))
+    return 0
+
+
+def judge(name: str, seed: int, real: dict[str, Bank], given: argparse.Namespace) -> dict[str, str]:
+    """Train one row from one seed and measure it."""
+    row, folder = ROWS[name], given.output / f"{name}-{seed}"
+    stage = StageSettings(row.model)
+    settings = TrainingSettings(
+        stage, given.steps, loss=row.loss, val_every=given.steps, average=0.98, seed=seed, augmentation=row.augmentation
+    )
+    pairs, own = (simulated(row, seed, count, given.output) for count in (given.pairs, OWN_PAIRS))
+    initial = seeded_model(stage, seed)
+    if row.pretrain_steps:
+        before = PretrainSettings(stage, row.pretrain_steps, val_every=row.pretrain_steps, seed=seed)
+        made = pretrain(pairs, own, before, folder / "pretrain")
+        initial = pretrained_model(load_extractors(made.best), stage, seed)
+    result = run_task(RegistrationTask(pairs, own, settings, initial), folder / "train")
+    network = load_stage(result.best).model.eval()
+    errors = {split: measure(network, stage, bank, STARTS[split], seed) for split, bank in real.items()}
+    values = (errors["val"][0], result.measure, errors["train"][1], errors["val"][1], result.seconds)
+    return dict(zip(COLUMNS, (name, str(seed), *(f"{value:.3f}" for value in values)), strict=True))
+
+
+def simulated(row: Ablation, seed: int, count: int, folder: Path) -> Bank:
+    """Simulate a row's pairs; those of the whole simulator, which many rows share, are kept in a file."""
+    settings = row.simulation(SimulationSettings())
+    path = folder / f"simulated-{seed}-{count}.bank"
+    if settings == SimulationSettings() and path.is_file():
+        return Bank.load(path)
+    drawn = 2 * seed + 1000 + int(count == OWN_PAIRS)
+    bank = bank_from_simulation(count, drawn, StageSettings("correspondence"), settings=settings)
+    if settings == SimulationSettings():
+        bank.save(path)
+    return bank
+
+
+@torch.no_grad()
+def measure(network: torch.nn.Module, stage: StageSettings, bank: Bank, starts: int, seed: int) -> tuple[float, float]:
+    """Return the mean SRE, mm, of the starts and after one pass."""
+    begun, ended = [], []
+    for batch in validation_batches(bank, stage, (0.0, 20.0), starts, step_seed(seed)):
+        found = network(batch.fixed, batch.moving)
+        begun.append(correction_error_mm(torch.zeros_like(found), batch))
+        ended.append(correction_error_mm(found, batch))
+    return float(torch.cat(begun).mean()), float(torch.cat(ended).mean())
+
+
+def table(rows: list[dict[str, str]]) -> list[str]:
+    """Format the means over seeds, and how far each row lies from the first."""
+    lines = ["| change | seeds | own pairs | real, train split | real, val | mean of both, to 'as it is' |"]
+    lines += ["|---|---|---|---|---|---|"]
+    base: float | None = None
+    for name, row in ROWS.items():
+        found = [line for line in rows if line["row"] == name]
+        if not found:
+            continue
+        own, train, val = (np.array([float(line[key]) for line in found]) for key in ("own_mm", "train_mm", "val_mm"))
+        both = float((train.mean() + val.mean()) / 2)
+        base = both if name == "full" else base
+        apart = "" if base is None or name == "full" else f"{both - base:+.2f}"
+        figures = " | ".join(f"{values.mean():.2f}" for values in (own, train, val))
+        lines.append(f"| {row.told} | {len(found)} | {figures} | {apart} |")
+    return lines
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read what is done so far."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def write_rows(rows: list[dict[str, str]], path: Path) -> None:
+    """Write all rows."""
+    with whole_file(path, overwrite=True) as partial, partial.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _real(given: argparse.Namespace, split: str) -> Bank:
+    path = given.output / f"real-{split}.bank"
+    if not path.is_file():
+        cases = in_split(read_manifest(given.manifest), split)
+        bank = bank_from_cases((load_case(case) for case in cases), StageSettings("correspondence"))
+        turned(bank, given.header_turn // 90).save(path)
+    return Bank.load(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""Real and simulated pairs, measured in one way: what docs/simulation.md says of how lifelike the pairs are.
+
+    python benchmarks/simulation_measures.py MANIFEST [--split train] [--header-turn 270] [--count 80]
+        [--critic run/best.safetensors ...]
+
+Prints four tables, real beside simulated: where the imaged box of the ultrasound lies; brightness by depth from the
+probe, inside and outside the gland; brightness across the gland's border; and what critics make of both, networks
+trained on real pairs (`--critic`; their val patients are in the split to measure, not in their training): SRE after one
+pass and the Dice of the glands that they mark. Brightness is of the range 0..1 that networks see.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crossalign.cases import in_split, load_case, read_manifest
+from crossalign.errors import CrossalignError, InputError
+from crossalign.models import StageSettings, load_stage
+from crossalign.models.correspondence import CorrespondenceReg
+from crossalign.training import Bank
+from crossalign.training.losses import correction_error_mm
+from crossalign.training.mixing import turned
+from crossalign.training.prepare import bank_from_cases
+from crossalign.training.sampler import draw_batch
+from crossalign.training.settings import NO_AUGMENTATION
+from crossalign.training.simulated import bank_from_simulation
+
+STAGE = StageSettings("correspondence")
+SEEN = 0.02  # brighter than this was imaged
+DEPTHS_MM = (0, 7, 14, 21, 28, 35, 42, 49, 56, 63)
+BORDER_MM = (-15, -10, -6, -3, 0, 3, 6, 10, 15, 20)
+RAYS = {
+    "back": (0, 1, 0),
+    "front": (0, -1, 0),
+    "left": (1, 0, 0),
+    "right": (-1, 0, 0),
+    "above": (0, 0, 1),
+    "below": (0, 0, -1),
+}
+PROBE_MM = 9.0  # the radius that beams start at
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One image and its gland, (z, y, x), on a lattice of `spacing_mm` from 0."""
+
+    image: Tensor
+    gland: Tensor
+    spacing_mm: float
+
+    def center_mm(self) -> Tensor:
+        """Return the gland's centroid, (x, y, z)."""
+        return self.gland.nonzero().float().mean(0).flip(0) * self.spacing_mm
+
+    def at(self, points_mm: Tensor) -> tuple[Tensor, Tensor]:
+        """Look up the image and the gland at points (n, 3)."""
+        last = torch.tensor(self.image.shape[::-1]) - 1
+        grid = (points_mm / self.spacing_mm / last * 2 - 1)[None, None, None]
+        both = torch.stack((self.image, self.gland.float()))[None]
+        found = F.grid_sample(both, grid, align_corners=True)[0, :, 0, 0]
+        return found[0], found[1] > 0.5
+
+
+def scans(bank: Bank, moving: bool) -> list[Scan]:
+    """Take a bank's images of one side apart."""
+    masks = bank.moving_mask if moving else bank.fixed_mask
+    if masks is None:
+        raise InputError("every case needs a mask of its moving image: name it in the manifest's moving_mask")
+    images, spacing_mm = (bank.moving if moving else bank.fixed).float(), float(bank.spacing_mm)
+    return [Scan(image[0], mask[0] > 0.5, spacing_mm) for image, mask in zip(images, masks, strict=True)]
+
+
+def box(scan: Scan) -> Tensor:
+    """Return where the imaged box's middle lies from the gland's centroid, and its size; (6), mm, x, y, z."""
+    seen, places = (scan.image > SEEN).float(), []
+    for axis in range(3):
+        share = seen.mean([other for other in range(3) if other != axis])
+        inside = (share > 0.25 * share.max()).nonzero()[:, 0].float() * scan.spacing_mm
+        places.append((inside.min(), inside.max()))
+    low, high = torch.tensor(places).flip(0).T
+    return torch.cat(((low + high) / 2 - scan.center_mm(), high - low))
+
+
+def by_depth(scan: Scan) -> Tensor:
+    """Return the mean brightness by depth from the probe, inside and outside the gland, (2, depths), NaN where none."""
+    z, y, x = torch.meshgrid(*[torch.arange(size) * scan.spacing_mm for size in scan.image.shape], indexing="ij")
+    center, seen = scan.center_mm(), scan.image > SEEN
+    middle = seen & ((x - center[0]).abs() < 4) & ((z - center[2]).abs() < 8)
+    if not bool(middle.any()):
+        return torch.full((2, len(DEPTHS_MM)), torch.nan)
+    face = torch.quantile(y[middle], 0.98) + PROBE_MM
+    depth = torch.hypot(x - center[0], face - y) - PROBE_MM
+    near = seen & ((z - center[2]).abs() < 20) & (torch.atan2(x - center[0], face - y).abs() < 0.7)
+    rows = []
+    for part in (scan.gland, ~scan.gland):
+        shells = [near & part & (depth >= at) & (depth < at + DEPTHS_MM[1]) for at in DEPTHS_MM]
+        rows.append([float(scan.image[shell].mean()) if shell.sum() > 80 else torch.nan for shell in shells])
+    return torch.tensor(rows)
+
+
+def across(scan: Scan) -> Tensor:
+    """Return the brightness across the gland's border along rays from its centroid, (rays, places)."""
+    steps, rows = torch.arange(0, 70, 0.5), []
+    for ray in RAYS.values():
+        way = torch.tensor(ray, dtype=torch.float32)
+        _, inside = scan.at(scan.center_mm() + steps[:, None] * way)
+        edge = float(steps[inside].max()) if bool(inside.any()) else 0.0
+        rows.append(scan.at(scan.center_mm() + (edge + torch.tensor(BORDER_MM))[:, None] * way)[0])
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def criticised(path: Path, bank: Bank) -> dict[str, float]:
+    """Let a network register a bank's pairs from 0 to 20 mm, and mark their glands."""
+    stage = load_stage(path)
+    if not isinstance(stage.model, CorrespondenceReg):
+        raise InputError(f"{path}: a critic is a network 'correspondence', this is '{stage.settings.model}'")
+    network, generator = stage.model.eval().float(), torch.Generator().manual_seed(7)
+    found: dict[str, list[Tensor]] = {"start": [], "SRE": [], "Dice MR": [], "Dice US": []}
+    for first in range(0, len(bank), 20):
+        index = torch.arange(first, min(first + 20, len(bank)))
+        batch = draw_batch(bank, index, stage.settings, (0.0, 20.0), NO_AUGMENTATION, generator, glands=True)
+        answer = network.match(batch.fixed, batch.moving)
+        parameters = answer.motion.to_parameters(torch.zeros(3))
+        found["start"].append(correction_error_mm(torch.zeros_like(parameters), batch))
+        found["SRE"].append(correction_error_mm(parameters, batch))
+        for name, logits, truth in (
+            ("MR", answer.fixed_gland, batch.fixed_gland),
+            ("US", answer.moving_gland, batch.moving_gland),
+        ):
+            if truth is None:
+                raise InputError("every case needs masks of both images")
+            marked = logits.sigmoid()
+            both = (marked.flatten(1) + truth.flatten(1)).sum(1)
+            found[f"Dice {name}"].append(2 * (marked * truth).flatten(1).sum(1) / both)
+    return {name: float(torch.cat(values).mean()) for name, values in found.items()}
+
+
+def tables(banks: dict[str, Bank], critics: list[Path]) -> list[str]:
+    """Measure and format all that is asked for; `banks` are named real and simulated."""
+    looked = {name: scans(bank, moving=True) for name, bank in banks.items()}
+    lines = ["| imaged box, mm | side | front-back | up | width | depth | length |", "|---|---|---|---|---|---|---|"]
+    for name, some in looked.items():
+        values = torch.stack([box(scan) for scan in some])
+        figures = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(values.mean(0), values.std(0), strict=True)]
+        lines.append(f"| {name} | {' | '.join(figures)} |")
+    lines += ["", _head("ultrasound by depth, mm", DEPTHS_MM), _rule(DEPTHS_MM)]
+    for name, some in looked.items():
+        inside, outside = torch.stack([by_depth(scan) for scan in some]).nanmean(0)
+        lines += [_row(f"{name}, in the gland", inside), _row(f"{name}, around it", outside)]
+    for title, moving in (("MR", False), ("ultrasound", True)):
+        lines += ["", _head(f"{title}: mm from the gland's border", BORDER_MM), _rule(BORDER_MM)]
+        rays = {
+            name: torch.stack([across(scan) for scan in scans(bank, moving)]).mean(0) for name, bank in banks.items()
+        }
+        lines += [_row(f"{ray}, {name}", values[n]) for n, ray in enumerate(RAYS) for name, values in rays.items()]
+    if critics:
+        lines += ["", "| critic | pairs | start, mm | SRE, mm | Dice MR | Dice US |", "|---|---|---|---|---|---|"]
+    for path in critics:
+        for name, bank in banks.items():
+            figures = [f"{value:.2f}" for value in criticised(path, bank).values()]
+            lines.append(f"| {path.parent.name} | {name} | {' | '.join(figures)} |")
+    return lines
+
+
+def _head(first: str, places: tuple[int, ...]) -> str:
+    return f"| {first} | {' | '.join(map(str, places))} |"
+
+
+def _rule(places: tuple[int, ...]) -> str:
+    return "|---" * (len(places) + 1) + "|"
+
+
+def _row(name: str, values: Tensor) -> str:
+    return f"| {name} | {' | '.join(f'{value:.2f}' for value in values.tolist())} |"
+
+
+def main() -> int:
+    """Read, simulate, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--header-turn", type=int, default=0, choices=(0, 90, 180, 270), help="mends the headers")
+    parser.add_argument("--count", type=int, default=80, help="simulated pairs (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=5, help="of the simulated pairs (default: %(default)s)")
+    parser.add_argument("--critic", type=Path, nargs="*", default=[], help="networks trained on real pairs")
+    given = parser.parse_args()
+    try:
+        cases = in_split(read_manifest(given.manifest), given.split)
+        real = turned(bank_from_cases((load_case(case) for case in cases), STAGE), given.header_turn // 90)
+        simulated = bank_from_simulation(given.count, given.seed, STAGE)
+        print("\n".join(tables({"real": real, "simulated": simulated}, given.critic)))
+    except CrossalignError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
