@@ -91,6 +91,9 @@ ROWS = {
         "ultrasound without shadows, missing planes, sweep, focus and shading at the sides",
         _us(shadows=False, gap_share=0.0, sweep=NONE, focus=NONE, lateral_shading=NONE),
     ),
+    "same-us": Ablation(
+        "ultrasound as bright above and below the gland as at its height", _us(beside_near=NONE, beside_far=NONE)
+    ),
     "whole-us": Ablation("ultrasound without sector and imaged box", _us(sector=False, crop=False)),
     "mild": Ablation("ordinary augmentation", augmentation=Augmentation()),
     "fc": Ablation("six numbers from flattened tokens", model="correspondence-fc"),

@@ -99,6 +99,8 @@ def test_mr_parts_change_the_fixed_scan_alone(part: str, off: object, usual: Sim
         ("sweep", NOTHING),
         ("focus", NOTHING),
         ("near_fade", NOTHING),
+        ("beside_near", NOTHING),
+        ("beside_far", (0.9, 0.9)),
         ("zones", NOTHING),
         ("shadows", False),
         ("sector", False),
@@ -131,6 +133,25 @@ def test_moving_is_exactly_zero_outside_the_sector() -> None:
     assert bool((moving[inside_mm <= 0] == 0).all())
     assert float((moving[inside_mm > 3] > 0).float().mean()) > 0.9
     assert 0.2 < float((inside_mm <= 0).float().mean()) < 0.97
+
+
+def test_it_is_brighter_above_and_below_the_back_of_the_gland_and_the_same_at_its_height() -> None:
+    plain = UltrasoundSettings(
+        end_fire_share=0.0, beside_near=NOTHING, beside_far=NOTHING, quantised=False, blur_mm=NOTHING, crop=False
+    )
+    without = make(SimulationSettings(ultrasound=plain))
+    changed = make(SimulationSettings(ultrasound=replace(plain, beside_near=(0.8, 0.8))))
+    points = without.moving_grid.points_mm().float()
+    for k in range(len(without.moving)):
+        gland = points[without.moving_gland[k, 0]]
+        low, high, back = gland[:, 2].amin(), gland[:, 2].amax(), gland[:, 1].amax()
+        height = (points[..., 2] - (low + high) / 2) / ((high - low) / 2)
+        seen = (without.moving[k, 0] > 0.05) & (changed.moving[k, 0] < 0.98) & ((points[..., 1] - back).abs() < 5)
+        times = changed.moving[k, 0] / without.moving[k, 0]
+        assert 0.99 < float(times[seen & (height.abs() < 0.3)].mean()) < 1.1
+        for beyond in (height > 1.2, height < -1.2):
+            if int((seen & beyond).sum()) > 30:
+                assert float(times[seen & beyond].mean()) > 1.12
 
 
 def test_most_of_the_gland_is_seen(usual: SimulatedPairs) -> None:

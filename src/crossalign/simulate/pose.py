@@ -59,14 +59,15 @@ def draw_sector(on_moving_mm: Tensor, poses: Poses, settings: UltrasoundSettings
     behind = near + gap - _back_mm(local)
     middle = (local.amin(1) + local.amax(1)) / 2
     side = middle[:, 0] + uniform(settings.side_mm, (count,), generator)
-    along = middle[:, 2] - uniform(settings.along_mm, (count,), generator)
-    origin = torch.stack((side, -behind, along), -1)
+    up = uniform(settings.along_mm, (count,), generator)
+    half = (local[..., 2].amax(1) - local[..., 2].amin(1)) / 2
+    origin = torch.stack((side, -behind, middle[:, 2] - up), -1)
     center = poses.patient_to_moving.translation_mm + (rotation @ origin[..., None])[..., 0]
     axis = torch.where(end_fire, uniform((2, 40), (count,), generator), uniform((300, 900), (count,), generator))
     phi = torch.atan2(torch.full_like(axis, SWEEP_MM), axis + behind)
     theta = uniform(settings.half_angle_deg, (count,), generator) * (torch.pi / 180)
     far = near + uniform((75, 110), (count,), generator)
-    return Sector(Rigid(rotation, center), near, far, theta, phi, axis, gap)
+    return Sector(Rigid(rotation, center), near, far, theta, phi, axis, gap, up, half)
 
 
 def _back_mm(local_mm: Tensor) -> Tensor:

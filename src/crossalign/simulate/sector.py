@@ -13,7 +13,8 @@ class Sector:
     """Fans (b) swept about an axis `axis_mm` behind the probe's centre: short is an end-fire fan, long a stepper.
 
     `probe_to_moving` maps (x sideways, y along the central beam, z along the sweep), mm, from the probe's centre.
-    `gap_mm` lies between the near face and the middle of the gland's back.
+    `gap_mm` lies between the near face and the middle of the gland's back. Along the sweep the gland's middle lies at
+    `gland_up_mm`, and it reaches `gland_half_mm` to either side.
     """
 
     probe_to_moving: Rigid
@@ -23,6 +24,8 @@ class Sector:
     phi_rad: Tensor
     axis_mm: Tensor
     gap_mm: Tensor
+    gland_up_mm: Tensor
+    gland_half_mm: Tensor
 
     def beam_to_moving(self, unit: Tensor) -> Tensor:
         """Map (n, 3) in [-1, 1], ordered (r, theta, phi), to points of the moving frame (b, n, 3), mm."""

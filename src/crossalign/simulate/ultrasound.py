@@ -10,6 +10,7 @@ from crossalign.simulate.anatomy import Anatomy
 from crossalign.simulate.draws import chance, normal, uniform
 from crossalign.simulate.lattice import apply_separable, blur_matrices, soft_box
 from crossalign.simulate.paint import Tissues, draw_tissues, paint, texture
+from crossalign.simulate.pose import SWEEP_MM
 from crossalign.simulate.sector import Sector
 from crossalign.simulate.settings import Range, UltrasoundSettings
 from crossalign.types import Shape
@@ -61,6 +62,7 @@ class UltrasoundScan:
     contact: Tensor
     flare: Tensor
     focus: Tensor
+    beside: Tensor
     near_fade_mm: Tensor
     gain: Tensor
     gap: Tensor
@@ -107,6 +109,7 @@ def draw_ultrasound(
         contact=contact if settings.shadows else contact * torch.tensor([1.0, 1.0, 0.0]),
         flare=torch.stack((uniform((-1.5, 0.6), (n,), generator).clamp(min=0), uniform((3, 14), (n,), generator)), -1),
         focus=torch.stack((rise, sector.gap_mm + at, width), -1),
+        beside=torch.stack([uniform(r, (n,), generator) for r in (settings.beside_near, settings.beside_far)], -1),
         near_fade_mm=sector.gap_mm * uniform(settings.near_fade, (n,), generator),
         gain=gain / seen,
         gap=gap,
@@ -159,7 +162,22 @@ def _gain(shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.G
     sweep = 1 - scan.gap[:, None] * missing
     phi = torch.linspace(-1, 1, planes, device=device)
     sweep = sweep * torch.exp(_waves(phi, scan.sweep))
-    return sweep[:, :, None, None] * (across[:, :, None] * along[:, None, :])[:, None]
+    beside = _beside(phi * SWEEP_MM, depth_mm, sector, scan)
+    return (sweep[:, :, None] * beside)[:, :, None] * (across[:, :, None] * along[:, None, :])[:, None]
+
+
+def _beside(up_mm: Tensor, depth_mm: Tensor, sector: Sector, scan: UltrasoundScan) -> Tensor:
+    """Make how much brighter it is above and below the gland, (b, phi, r): near the probe more, further away less.
+
+    In real scans brightness tells a gland's height so (docs/simulation.md): least near the probe a little below its
+    middle, and greatest there further away.
+    """
+    off = (up_mm - sector.gland_up_mm[:, None]) / sector.gland_half_mm[:, None] - 0.15
+    away = 1 - torch.exp(-off.square())
+    near, far = scan.beside[:, :, None].unbind(1)
+    behind = depth_mm - sector.gap_mm[:, None]
+    change = near * torch.exp(-((behind - 5) / 12).square()) - far * torch.sigmoid((behind - 22) / 4)
+    return 1 + away[:, :, None] * change[:, None]
 
 
 def _waves(at: Tensor, weights: Tensor) -> Tensor:
