@@ -149,9 +149,10 @@ def test_it_is_brighter_above_and_below_the_back_of_the_gland_and_the_same_at_it
         seen = (without.moving[k, 0] > 0.05) & (changed.moving[k, 0] < 0.98) & ((points[..., 1] - back).abs() < 5)
         times = changed.moving[k, 0] / without.moving[k, 0]
         assert 0.99 < float(times[seen & (height.abs() < 0.3)].mean()) < 1.1
-        for beyond in (height > 1.2, height < -1.2):
-            if int((seen & beyond).sum()) > 30:
-                assert float(times[seen & beyond].mean()) > 1.12
+        for beyond in (height, -height):
+            part = seen & (beyond > 1.1) & (beyond < 1.6)
+            if int(part.sum()) > 30:
+                assert float(times[part].mean()) > 1.12
 
 
 def test_most_of_the_gland_is_seen(usual: SimulatedPairs) -> None:
