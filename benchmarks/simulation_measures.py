@@ -3,10 +3,11 @@
     python benchmarks/simulation_measures.py MANIFEST [--split train] [--header-turn 270] [--count 80]
         [--critic run/best.safetensors ...]
 
-Prints four tables, real beside simulated: where the imaged box of the ultrasound lies; brightness by depth from the
-probe, inside and outside the gland; brightness across the gland's border; and what critics make of both, networks
-trained on real pairs (`--critic`; their val patients are in the split to measure, not in their training): SRE after one
-pass and the Dice of the glands that they mark. Brightness is of the range 0..1 that networks see.
+Prints tables, real beside simulated: where the imaged box of the ultrasound lies; brightness by depth from the probe,
+inside and outside the gland; how brightness at each height of the box goes with the gland's height in it (what a
+network can tell that height from); brightness across the gland's border; and what critics make of both, networks
+trained on real pairs (`--critic`; the split to measure is one that they were not trained on): SRE after one pass and
+the Dice of the glands that they mark. Brightness is of the range 0..1 that networks see.
 """
 
 import argparse
@@ -42,6 +43,9 @@ RAYS = {
     "above": (0, 0, 1),
     "below": (0, 0, -1),
 }
+COLUMNS_MM = {"middle": (-10, 10), "right": (-32, -14), "left": (14, 32)}  # of the imaged box, to the patient's left
+BANDS_MM = ((12, 22), (24, 36), (38, 50), (52, 64))  # from the face of the probe
+HEIGHTS = 12
 PROBE_MM = 9.0  # the radius that beams start at
 
 
@@ -75,15 +79,47 @@ def scans(bank: Bank, moving: bool) -> list[Scan]:
     return [Scan(image[0], mask[0] > 0.5, spacing_mm) for image, mask in zip(images, masks, strict=True)]
 
 
-def box(scan: Scan) -> Tensor:
-    """Return where the imaged box's middle lies from the gland's centroid, and its size; (6), mm, x, y, z."""
+def imaged(scan: Scan) -> tuple[Tensor, Tensor]:
+    """Return the corners of the box that was imaged, (x, y, z), mm."""
     seen, places = (scan.image > SEEN).float(), []
     for axis in range(3):
         share = seen.mean([other for other in range(3) if other != axis])
         inside = (share > 0.25 * share.max()).nonzero()[:, 0].float() * scan.spacing_mm
         places.append((inside.min(), inside.max()))
     low, high = torch.tensor(places).flip(0).T
+    return low, high
+
+
+def box(scan: Scan) -> Tensor:
+    """Return where the imaged box's middle lies from the gland's centroid, and its size; (6), mm, x, y, z."""
+    low, high = imaged(scan)
     return torch.cat(((low + high) / 2 - scan.center_mm(), high - low))
+
+
+def height_cues(some: list[Scan]) -> Tensor:
+    """Correlate brightness at each height of the box with the gland's height in it, over scans: (columns, bands, 12).
+
+    Brightness is relative to the mean of its column and band.
+    """
+    profiles, heights = [], []
+    for scan in some:
+        low, high = imaged(scan)
+        middle = (low + high) / 2
+        rows = []
+        for left, right in COLUMNS_MM.values():
+            for near, far in BANDS_MM:
+                axes = (torch.linspace(-29, 29, HEIGHTS), torch.linspace(near, far, 4), torch.linspace(left, right, 6))
+                z, y, x = torch.meshgrid(*axes, indexing="ij")
+                points = torch.stack((middle[0] + x, high[1] - y, middle[2] + z), -1)
+                row = scan.at(points.flatten(0, 2))[0].view(HEIGHTS, -1).mean(1)
+                rows.append(row / row.mean().clamp(min=0.05))
+        profiles.append(torch.stack(rows))
+        heights.append(scan.center_mm()[2] - middle[2])
+    values, height = torch.stack(profiles), torch.stack(heights)
+    values, height = values - values.mean(0), height - height.mean()
+    spread = values.square().sum(0).sqrt() * height.square().sum().sqrt()
+    found = (values * height[:, None, None]).sum(0) / spread.clamp(min=1e-9)
+    return found.view(len(COLUMNS_MM), len(BANDS_MM), HEIGHTS)
 
 
 def by_depth(scan: Scan) -> Tensor:
@@ -153,6 +189,13 @@ def tables(banks: dict[str, Bank], critics: list[Path]) -> list[str]:
     for name, some in looked.items():
         inside, outside = torch.stack([by_depth(scan) for scan in some]).nanmean(0)
         lines += [_row(f"{name}, in the gland", inside), _row(f"{name}, around it", outside)]
+    cues = {name: height_cues(some) for name, some in looked.items()}
+    heights = tuple(round(float(at)) for at in torch.linspace(-29, 29, HEIGHTS))
+    lines += ["", _head("goes with the gland's height, by mm above the box's middle", heights), _rule(heights)]
+    for n, (near, far) in enumerate(BANDS_MM):
+        lines += [_row(f"{name}, {near}-{far} mm deep", cue[0, n]) for name, cue in cues.items()]
+    agreement = torch.corrcoef(torch.stack([cue.flatten() for cue in cues.values()]))[0, 1]
+    lines += ["", f"agreement of all {cues['real'].numel()} of them: {agreement:.2f}"]
     for title, moving in (("MR", False), ("ultrasound", True)):
         lines += ["", _head(f"{title}: mm from the gland's border", BORDER_MM), _rule(BORDER_MM)]
         rays = {
