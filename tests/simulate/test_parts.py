@@ -99,7 +99,7 @@ def test_mr_parts_change_the_fixed_scan_alone(part: str, off: object, usual: Sim
         ("sweep", NOTHING),
         ("focus", NOTHING),
         ("near_fade", NOTHING),
-        ("beside_near", NOTHING),
+        ("beside_near", (0.9, 0.9)),
         ("beside_far", (0.9, 0.9)),
         ("zones", NOTHING),
         ("shadows", False),

@@ -119,8 +119,9 @@ class UltrasoundSettings:
     `gap_mm` lies between the sector's near face and the middle of the gland's back. The probe's middle lies `side_mm`
     to the left and `along_mm` above the gland's. Over `near_fade` of the gap the echoes rise from 0; a band behind the
     gland's back is `focus` brighter. Above and below the gland it is brighter by the share `beside_near` at the depth
-    of its back, and darker by `beside_far` at that of its front. What was imaged is a box (`box_..._mm`); `sweep` is
-    the size of smooth changes of gain along it. `zones` scales the contrast inside the gland.
+    of its back, and darker by `beside_far` at that of its front (off by default: docs/experiments.md says why). What
+    was imaged is a box (`box_..._mm`); `sweep` is the size of smooth changes of gain along it. `zones` scales the
+    contrast inside the gland.
     """
 
     end_fire_share: float = 0.02
@@ -143,8 +144,8 @@ class UltrasoundSettings:
     focus: Range = (0.3, 1.7)
     sweep: Range = (0.0, 0.3)
     near_fade: Range = (0.55, 1.05)
-    beside_near: Range = (0.6, 1.8)
-    beside_far: Range = (0.0, 0.2)
+    beside_near: Range = (0.0, 0.0)
+    beside_far: Range = (0.0, 0.0)
     gap_share: float = 0.2
     shadows: bool = True
     sector: bool = True

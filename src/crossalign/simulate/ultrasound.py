@@ -109,7 +109,7 @@ def draw_ultrasound(
         contact=contact if settings.shadows else contact * torch.tensor([1.0, 1.0, 0.0]),
         flare=torch.stack((uniform((-1.5, 0.6), (n,), generator).clamp(min=0), uniform((3, 14), (n,), generator)), -1),
         focus=torch.stack((rise, sector.gap_mm + at, width), -1),
-        beside=torch.stack([uniform(r, (n,), generator) for r in (settings.beside_near, settings.beside_far)], -1),
+        beside=_draw_beside(n, settings, generator),
         near_fade_mm=sector.gap_mm * uniform(settings.near_fade, (n,), generator),
         gain=gain / seen,
         gap=gap,
@@ -119,6 +119,13 @@ def draw_ultrasound(
         box_half_mm=half if settings.crop else torch.full_like(half, 1e4),
         box_center_mm=center,
     )
+
+
+def _draw_beside(count: int, settings: UltrasoundSettings, generator: torch.Generator) -> Tensor:
+    """Draw (b, 2) from a copy of the generator: a part that is off by default leaves the other draws as they are."""
+    copy = torch.Generator()
+    copy.set_state(generator.get_state())
+    return torch.stack([uniform(r, (count,), copy) for r in (settings.beside_near, settings.beside_far)], -1)
 
 
 def beam_shape(shape: Shape) -> Shape:
