@@ -46,7 +46,7 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-# Where pairs are few or not quite those of later use: what the shipped weights were trained with.
+# Where pairs are few or not quite those of later use: what most of the shipped weights were trained with.
 STRONG_AUGMENTATION = Augmentation(
     turn_deg=12.0, scale=0.15, bend_mm=3.5, part_mm=1.0, gamma=0.8, bias=0.7, noise=0.06, blank=0.3
 )
