@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +18,7 @@ from crossalign.cli.fusion_training import train_fusion_command
 from crossalign.cli.model_commands import RunOption, add_model_commands
 from crossalign.cli.pretraining import pretrain_command
 from crossalign.cli.training_commands import add_training_commands
-from crossalign.errors import CrossalignError
+from crossalign.errors import CrossalignError, InputWarning
 
 if TYPE_CHECKING:
     from crossalign.cli.options import Outcome
@@ -41,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     words = [word for word in given if word != "--debug"] or ["--help"]
     try:
-        status = app(words, prog_name="crossalign", standalone_mode=False)
+        with _printed_warnings():
+            status = app(words, prog_name="crossalign", standalone_mode=False)
     except CrossalignError as error:
         return _fail(str(error), USAGE_STATUS, debug)
     except (KeyboardInterrupt, typer.Abort):
@@ -53,6 +56,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = "" if debug else " (run again with --debug for the traceback)"
         return _fail(f"unexpected {type(error).__name__}: {error}{hint}", FAILURE_STATUS, debug)
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def _printed_warnings() -> Iterator[None]:
+    """Print what the readers warn of (InputWarning) as the command's other warnings are, each text once."""
+    seen: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        issue = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if not issubclass(category, InputWarning):
+                issue(message, category, *place)
+            elif str(message) not in seen:
+                seen.add(str(message))
+                typer.echo(f"crossalign: warning: {' '.join(str(message).split())}", err=True)
+
+        warnings.showwarning = tell  # type: ignore[assignment]
+        yield
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from crossalign.errors import InputError, OutputError
+from crossalign.errors import InputError, InputWarning, OutputError
 from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap, read_transform
 from crossalign.registration import center_start, mask_center_start
@@ -56,3 +58,24 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
         if path.resolve() in seen:
             raise OutputError(f"{path}: is named for two outputs: give each its own file")
         seen.add(path.resolve())
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Collect what the readers warn of (InputWarning) in a list, each text once, in place of issuing it.
+
+    For commands that put the warnings of their inputs into the result: reports and JSON files then carry them.
+    """
+    told: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        issue = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *place: object) -> None:
+            if not issubclass(category, InputWarning):
+                issue(message, category, *place)  # type: ignore[arg-type]
+            elif str(message) not in told:
+                told.append(str(message))
+
+        warnings.showwarning = keep  # type: ignore[assignment]
+        yield told
