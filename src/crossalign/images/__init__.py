@@ -9,7 +9,7 @@ from crossalign.images.files import (
     write_label_map,
 )
 from crossalign.images.image import Image, LabelMap
-from crossalign.images.intensity import scale_intensity, to_working_spacing
+from crossalign.images.intensity import empty_value, foreground, padding_value, scale_intensity, to_working_spacing
 from crossalign.images.points_files import PointsFile, read_points, write_points
 from crossalign.images.transform_files import check_transform_output, read_transform, write_transform
 from crossalign.output import check_output, whole_file, whole_files
@@ -21,6 +21,9 @@ __all__ = [
     "check_image_output",
     "check_output",
     "check_transform_output",
+    "empty_value",
+    "foreground",
+    "padding_value",
     "read_grid",
     "read_image",
     "read_label_map",
