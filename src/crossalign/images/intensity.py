@@ -74,7 +74,7 @@ def empty_value(voxels: Scan) -> float:
 
 def _commonest(values: Tensor) -> Tensor:
     """Return the value that stands most often, ()."""
-    found, counts = values.unique(return_counts=True)
+    found, counts = torch.unique(values, return_counts=True)
     return found[counts.argmax()]
 
 

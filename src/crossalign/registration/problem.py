@@ -44,13 +44,15 @@ class Expectation:
 
     `dispersion_mm` is how far the answers from several starts lie from their mean over the gland's surface,
     `network_sre_mm` what the network itself expects. `expected_sre_mm` is the two calibrated (the network's own where
-    there is no calibration), `trusted` whether it is within the calibration's threshold.
+    there is no calibration), `trusted` whether it is within the calibration's threshold and nothing else speaks against
+    the result. `doubts` are the reasons not to trust it, each a sentence that ends in what to try next.
     """
 
     expected_sre_mm: float | None = None
     trusted: bool | None = None
     dispersion_mm: float | None = None
     network_sre_mm: float | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
