@@ -5,6 +5,7 @@ from crossalign.images.files import (
     read_grid,
     read_image,
     read_label_map,
+    read_volume,
     write_image,
     write_label_map,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "read_label_map",
     "read_points",
     "read_transform",
+    "read_volume",
     "scale_intensity",
     "to_working_spacing",
     "whole_file",

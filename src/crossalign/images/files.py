@@ -14,7 +14,7 @@ from crossalign.errors import ImageError, OutputError
 from crossalign.geometry import Grid
 from crossalign.images.image import Image, LabelMap
 from crossalign.images.native import quiet_native
-from crossalign.images.nifti import check_complete
+from crossalign.images.nifti import check_complete, float_values
 from crossalign.output import check_output, whole_file
 
 MEMORY_LIMIT_BYTES = 4 * 1024**3
@@ -24,30 +24,47 @@ WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 COMPLEX_TYPES = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
-def read_image(path: str | os.PathLike[str], memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> Image:
-    """Read a scan; raises ImageError where it is not a finite, varying, scalar 3-D image within the memory limit."""
+def read_volume(path: str | os.PathLike[str], memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> Image:
+    """Read a scalar 3-D image as it is: constant, empty, with NaN or infinite voxels; raises ImageError."""
     name = Path(path).name
     image = _read(Path(path), memory_limit_bytes)
-    with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
-        voxels = torch.from_numpy(sitk.GetArrayViewFromImage(image).astype(np.float32))
-    if not bool(torch.isfinite(voxels).all()):
-        count = int((~torch.isfinite(voxels)).sum())
-        raise ImageError(f"{name}: {count} voxels are NaN or infinite: replace them before registration")
-    if float(voxels.min()) == float(voxels.max()):
-        raise ImageError(f"{name}: every voxel is {float(voxels.min()):g}: a constant image cannot be registered")
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite
+        values = float_values(Path(path))
+        if values is None:  # ITK's NIfTI reader turns NaN into 0; its other readers keep it
+            values = sitk.GetArrayViewFromImage(image)
+        voxels = torch.from_numpy(values.astype(np.float32))
     return Image(voxels, _grid(image), name)
 
 
-def read_label_map(path: str | os.PathLike[str], memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> LabelMap:
-    """Read a segmentation; raises ImageError where it is not 3-D, empty, or holds values that are not integers."""
+def read_image(path: str | os.PathLike[str], memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> Image:
+    """Read a scan; raises ImageError where it is not a finite, varying, scalar 3-D image within the memory limit."""
+    image = read_volume(path, memory_limit_bytes)
+    unusable = image.voxels.numel() - int(torch.isfinite(image.voxels).sum())
+    if unusable:
+        raise ImageError(f"{image.name}: {unusable} voxels are NaN or infinite: replace them before registration")
+    if float(image.voxels.min()) == float(image.voxels.max()):
+        value = float(image.voxels.min())
+        raise ImageError(f"{image.name}: every voxel is {value:g}: a constant image cannot be registered")
+    return image
+
+
+def read_label_map(
+    path: str | os.PathLike[str], memory_limit_bytes: int = MEMORY_LIMIT_BYTES, allow_empty: bool = False
+) -> LabelMap:
+    """Read a segmentation; raises ImageError where it is not 3-D or holds values that are not integers.
+
+    Also where it is empty, unless `allow_empty`.
+    """
     name = Path(path).name
     image = _read(Path(path), memory_limit_bytes)
-    values = sitk.GetArrayViewFromImage(image)
+    values = float_values(Path(path))
+    if values is None:
+        values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
         raise ImageError(
             f"{name}: a mask must hold whole numbers (0 is background), got fractions or NaN: is this a scan?"
         )
-    if not values.any():
+    if not allow_empty and not values.any():
         raise ImageError(f"{name}: the mask is empty: give one whose structure has values other than 0")
     return LabelMap(torch.from_numpy(values.astype(np.int64)), _grid(image), name)
 

@@ -9,8 +9,11 @@ import zlib
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
+from numpy.typing import NDArray
 
 from crossalign.errors import ImageError
 
@@ -32,7 +35,7 @@ class _Layout:
 
 
 def check_complete(path: Path, voxels: int) -> None:
-    """Raise ImageError where a NIfTI file (compressed or not) ends early or holds NaN or Inf; other files pass."""
+    """Raise ImageError where a NIfTI file (compressed or not) ends early; other files pass."""
     try:
         with path.open("rb") as file:
             if file.read(2) != GZIP_MAGIC:
@@ -47,23 +50,28 @@ def check_complete(path: Path, voxels: int) -> None:
         raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def float_values(path: Path) -> NDArray[Any] | None:
+    """Return the voxels (z, y, x) of a NIfTI file of floats, NaN kept; None where this is not one."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return None
+    image = nibabel.load(path)
+    if image.get_data_dtype().kind != "f":
+        return None
+    return np.asanyarray(image.dataobj).reshape(image.shape[:3]).T
+
+
 def _check_stream(stream: BufferedIOBase, name: str, voxels: int) -> None:
     layout = _layout(stream.read(HEADER_BYTES), voxels)
     if layout is None:
         return
     stream.seek(layout.first_byte)
-    got, unusable = 0, 0
+    got = 0
     while got < layout.byte_count:
         block = stream.read(min(CHUNK_BYTES, layout.byte_count - got))
         if not block:
             raise ImageError(f"{name}: the file is truncated: {got} bytes of voxels, expected {layout.byte_count}")
         got += len(block)
-        if layout.kind:
-            whole = block[: len(block) - len(block) % np.dtype(layout.kind).itemsize]
-            unusable += int(np.count_nonzero(~np.isfinite(np.frombuffer(whole, layout.kind))))
     stream.read(CHUNK_BYTES)  # past the end, so that gzip compares its checksum
-    if unusable:
-        raise ImageError(f"{name}: {unusable} voxels are NaN or infinite: replace them first")
 
 
 def _layout(header: bytes, voxels: int) -> _Layout | None:
