@@ -8,7 +8,9 @@ ManifestError and an unreadable image an ImageError.
 import csv
 import io
 import json
+import math
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ JSON_LIMIT_BYTES = 16 * 1024**2
 JSON_DEPTH = 64
 ROW_LIMIT = 100_000
 SHOWN_NAME = 80  # characters of a name that a message repeats
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def shown(text: object, length: int = SHOWN_NAME) -> str:
@@ -29,6 +32,18 @@ def shown(text: object, length: int = SHOWN_NAME) -> str:
         return plain
     half = (length - 5) // 2
     return f"{plain[:half]} ... {plain[-half:]}"
+
+
+def parse_number(text: str) -> float | None:
+    """Return the finite decimal number that a text is, blanks around it aside; None where it is not one.
+
+    Stricter than float(), which takes 1_000, nan, inf and the digits of other scripts.
+    """
+    plain = text.strip()
+    if len(plain) > SHOWN_NAME * 4 or not NUMBER.fullmatch(plain):
+        return None
+    value = float(plain)
+    return value if math.isfinite(value) else None
 
 
 def check_regular_file(path: str | os.PathLike[str], error: type[InputError] = InputError) -> None:
@@ -90,8 +105,13 @@ def read_table(
 
     Raises `error` where it is not one, or holds more than `row_limit` rows.
     """
-    text = read_text(path, error)
-    name = shown(Path(path).name)
+    return parse_table(read_text(path, error), shown(Path(path).name), error, row_limit, delimiter)
+
+
+def parse_table(
+    text: str, name: str, error: type[InputError] = InputError, row_limit: int = ROW_LIMIT, delimiter: str = ","
+) -> list[list[str]]:
+    """Parse the rows of CSV text as `read_table` does; the message of `error` begins with `name`."""
     rows: list[list[str]] = []
     try:
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):

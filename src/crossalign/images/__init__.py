@@ -11,7 +11,7 @@ from crossalign.images.files import (
 )
 from crossalign.images.image import Image, LabelMap
 from crossalign.images.intensity import empty_value, foreground, padding_value, scale_intensity, to_working_spacing
-from crossalign.images.points_files import PointsFile, read_points, write_points
+from crossalign.images.points_files import PointsFile, is_points_file, read_points, write_points
 from crossalign.images.transform_files import check_transform_output, read_transform, write_transform
 from crossalign.output import check_output, whole_file, whole_files
 
@@ -24,6 +24,7 @@ __all__ = [
     "check_transform_output",
     "empty_value",
     "foreground",
+    "is_points_file",
     "padding_value",
     "read_grid",
     "read_image",
