@@ -7,15 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
 from crossalign.errors import InputError
 from crossalign.fusion.result import FusionResult
 from crossalign.fusion.scaling import Scaling
 from crossalign.images import check_image_output, whole_files
 from crossalign.images.files import WRITTEN_SUFFIXES, to_sitk
-from crossalign.images.native import quiet_native
-from crossalign.output import check_output
+from crossalign.images.writing import write_sitk
+from crossalign.output import check_output, write_text
 
 FORMAT = "crossalign fusion 1"
 NOTE_LENGTH = 79  # of a NIfTI header's `descrip`
@@ -48,9 +46,8 @@ def stage_fusion(result: FusionResult, volume: Path, sidecar: Path) -> None:
     """Write both files where they are told; no path of the user's and no file name goes into them."""
     image = to_sitk(result.fused.voxels.numpy(), result.fused.grid)
     image.SetMetaData("ITK_FileNotes", _note(result))
-    with quiet_native():
-        sitk.WriteImage(image, str(volume), useCompression=True)
-    sidecar.write_text(json.dumps(_sidecar(result), indent=2) + "\n", encoding="utf-8")
+    write_sitk(image, volume)
+    write_text(json.dumps(_sidecar(result), indent=2) + "\n", sidecar)
 
 
 def read_scalings(path: str | os.PathLike[str]) -> tuple[Scaling, Scaling]:

@@ -15,6 +15,7 @@ from crossalign.geometry import Grid
 from crossalign.images.image import Image, LabelMap
 from crossalign.images.native import quiet_native
 from crossalign.images.nifti import check_complete, float_values
+from crossalign.images.writing import write_sitk
 from crossalign.output import check_output, whole_file
 
 MEMORY_LIMIT_BYTES = 4 * 1024**3
@@ -187,5 +188,5 @@ def _written_suffix(path: Path) -> str:
 
 
 def _write(image: sitk.Image, path: Path, overwrite: bool) -> None:
-    with whole_file(path, overwrite, _written_suffix(path)) as partial, quiet_native():
-        sitk.WriteImage(image, str(partial), useCompression=True)
+    with whole_file(path, overwrite, _written_suffix(path)) as partial:
+        write_sitk(image, partial)

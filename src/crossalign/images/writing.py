@@ -1,0 +1,110 @@
+"""How an image reaches the disk: written, then read back and compared, before it may replace anything.
+
+ITK's NIfTI writer reports no error where the disk is full, so NIfTI goes through nibabel into a stream of Python's,
+which does; NRRD and MetaImage go through ITK.
+"""
+
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from crossalign.errors import OutputError
+from crossalign.images.native import quiet_native
+from crossalign.output import reason
+
+NOTES = "ITK_FileNotes"  # ITK's name of the text in a NIfTI header's `descrip`
+NOTE_LENGTH = 79
+SCANNER = 1  # the NIfTI code of coordinates in the scanner's frame, as ITK writes it
+COMPRESSION = 6
+RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0])
+ROUNDING, TURN_ROUNDING = 1e-4, 5e-3  # of NIfTI's single precision; a half turn's quaternion loses most
+
+
+def write_sitk(image: sitk.Image, path: Path) -> None:
+    """Write a 3-D scalar image in the format of the path's suffix and check it; raises OutputError.
+
+    `path` is a temporary one of `whole_file` or `whole_files`, which moves it into place afterwards.
+    """
+    try:
+        if path.name.endswith((".nii", ".nii.gz")):
+            _write_nifti(image, path)
+        else:
+            _write_itk(image, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
+    _check(image, path)
+
+
+def _write_nifti(image: sitk.Image, path: Path) -> None:
+    import nibabel as nib  # a quarter of a second that only writing should cost
+
+    voxels = sitk.GetArrayViewFromImage(image).T  # x first, as NIfTI has it
+    nifti = nib.Nifti1Image(voxels, _affine(image), dtype=voxels.dtype)
+    for set_form in (nifti.set_qform, nifti.set_sform):
+        set_form(nifti.affine, SCANNER)
+    nifti.header.set_xyzt_units("mm", "sec")
+    if image.HasMetaDataKey(NOTES):
+        nifti.header["descrip"] = image.GetMetaData(NOTES).encode("ascii", "replace")[:NOTE_LENGTH]
+    with path.open("wb") as file:
+        if path.name.endswith(".gz"):
+            # No name and no time in the stream: the same image is the same bytes.
+            with gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as stream:
+                nifti.to_stream(stream)
+        else:
+            nifti.to_stream(file)
+
+
+def _affine(image: sitk.Image) -> Any:
+    """Return the 4 x 4 matrix from voxels (x, y, z) to millimetres, RAS."""
+    affine = np.eye(4)
+    axes = np.array(image.GetDirection()).reshape(3, 3)
+    affine[:3, :3] = RAS_OF_LPS @ axes @ np.diag(image.GetSpacing())
+    affine[:3, 3] = RAS_OF_LPS @ np.array(image.GetOrigin())
+    return affine
+
+
+def _write_itk(image: sitk.Image, path: Path) -> None:
+    try:
+        with quiet_native():
+            sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        _find_disk_error(path, image)
+        raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def _find_disk_error(path: Path, image: sitk.Image) -> None:
+    """Write as many bytes as the image has: ITK does not say why it failed, Python's OSError does."""
+    chunk = bytes(1 << 20)
+    left = image.GetNumberOfPixels() * image.GetSizeOfPixelComponent() + len(chunk)
+    with path.open("wb") as file:
+        for _ in range(0, left, len(chunk)):
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check(image: sitk.Image, path: Path) -> None:
+    """Raise OutputError where the file does not hold the image."""
+    damaged = OutputError(f"{path}: what was written does not read back as it should: is the disk full or damaged?")
+    try:
+        with quiet_native():
+            found = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise damaged from error
+    if found.GetSize() != image.GetSize() or found.GetPixelID() != image.GetPixelID() or not _same_place(found, image):
+        raise damaged
+    slices = zip(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(image), strict=True)
+    if not all(np.array_equal(one, other, equal_nan=True) for one, other in slices):
+        raise damaged
+
+
+def _same_place(found: sitk.Image, image: sitk.Image) -> bool:
+    return (
+        np.allclose(found.GetSpacing(), image.GetSpacing(), rtol=ROUNDING)
+        and np.allclose(found.GetOrigin(), image.GetOrigin(), rtol=ROUNDING, atol=1e-3)
+        and np.allclose(found.GetDirection(), image.GetDirection(), atol=TURN_ROUNDING)
+    )
