@@ -1,6 +1,7 @@
 """Where things are in the patient: grids, rigid transforms, perturbation, resampling. LPS, mm."""
 
 from crossalign.geometry.grid import Grid
+from crossalign.geometry.overlap import grid_overlap, inside_share
 from crossalign.geometry.perturbation import draw_perturbation
 from crossalign.geometry.resample import resample, sample
 from crossalign.geometry.rigid import Rigid, mean_displacement_mm
@@ -11,6 +12,8 @@ __all__ = [
     "Rigid",
     "draw_perturbation",
     "euler_to_rotation",
+    "grid_overlap",
+    "inside_share",
     "mean_displacement_mm",
     "quarter_turn",
     "resample",

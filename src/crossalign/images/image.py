@@ -10,6 +10,8 @@ from crossalign.errors import ImageError
 from crossalign.geometry import Grid, Rigid, resample
 from crossalign.types import Labels, Points, Scan, Vector
 
+UNKNOWN_SHARE = 1e-3  # of an interpolated value: less comes of rounding, where a sample lies on a voxel beside a NaN
+
 
 @dataclass(frozen=True, eq=False)
 class Image:
@@ -23,9 +25,21 @@ class Image:
         _check_shape(self.voxels.shape, self.grid, self.name)
 
     def resampled(self, grid: Grid, grid_to_image: Rigid | None = None, fill: float | None = None) -> Image:
-        """Bring the scan onto another grid, trilinear; outside it is `fill`, or the image's own minimum."""
-        value = float(self.voxels.min()) if fill is None else fill
-        moved = resample(self.voxels[None, None], self.grid, grid, grid_to_image, fill=value)
+        """Bring the scan onto another grid, trilinear; outside it is `fill`, or what the scan means by nothing.
+
+        That is `empty_value`. What is interpolated from a NaN or infinite voxel is NaN.
+        """
+        if fill is None:
+            from crossalign.images.intensity import empty_value  # intensity imports Image
+
+            fill = empty_value(self.voxels)
+        voxels, unknown = self.voxels, ~self.voxels.isfinite()
+        if bool(unknown.any()):
+            voxels = voxels.masked_fill(unknown, 0.0)
+        moved = resample(voxels[None, None], self.grid, grid, grid_to_image, fill=fill)
+        if bool(unknown.any()):
+            share = resample(unknown[None, None].to(voxels), self.grid, grid, grid_to_image)
+            moved = moved.masked_fill(share > UNKNOWN_SHARE, torch.nan)
         return Image(moved[0, 0], grid, self.name)
 
 
@@ -40,10 +54,10 @@ class LabelMap:
     def __post_init__(self) -> None:
         _check_shape(self.labels.shape, self.grid, self.name)
 
-    def resampled(self, grid: Grid, grid_to_map: Rigid | None = None) -> LabelMap:
-        """Bring the labels onto another grid, nearest voxel; outside they are 0."""
+    def resampled(self, grid: Grid, grid_to_map: Rigid | None = None, fill: int = 0) -> LabelMap:
+        """Bring the labels onto another grid, nearest voxel; outside they are `fill`."""
         volume = self.labels[None, None].double()
-        moved = resample(volume, self.grid, grid, grid_to_map, nearest=True)
+        moved = resample(volume, self.grid, grid, grid_to_map, fill=fill, nearest=True)
         return LabelMap(moved[0, 0].to(torch.int64), grid, self.name)
 
     def foreground(self) -> Image:

@@ -60,8 +60,13 @@ def empty_value(voxels: Scan) -> float:
     """Return what a scan means by nothing: what lies outside it when it is brought onto another grid.
 
     The padding value where there is one; otherwise the minimum of a scan without negative values, and of one that shows
-    air (a CT); otherwise 0: a statistical map, a PET with negative noise, a z-scored scan.
+    air (a CT); otherwise 0: a statistical map, a PET with negative noise, a z-scored scan. NaN where the scan holds NaN,
+    and 0 where it holds one value alone.
     """
+    if bool(voxels.isnan().any()):
+        return float("nan")
+    if bool(voxels.min() == voxels.max()):
+        return 0.0
     padding = padding_value(voxels)
     if padding is not None:
         return padding

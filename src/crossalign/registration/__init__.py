@@ -8,7 +8,7 @@ from crossalign.registration.named import default_method_name, method_names, nam
 from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
 from crossalign.registration.register import register
 from crossalign.registration.result import RegistrationResult
-from crossalign.registration.start import center_start, mask_center_start
+from crossalign.registration.start import Start, center_start, choose_start, header_start, mask_center_start
 
 __all__ = [
     "Cascade",
@@ -20,10 +20,13 @@ __all__ = [
     "Problem",
     "RegistrationResult",
     "Solution",
+    "Start",
     "Step",
     "average_rigid",
     "center_start",
+    "choose_start",
     "default_method_name",
+    "header_start",
     "load_cascade",
     "mask_center_start",
     "method_names",

@@ -1,0 +1,146 @@
+"""Masks: which structure of a label map is meant, and masks that are stored on another grid of the same space."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+
+import torch
+
+from crossalign.errors import ImageError, InputWarning
+from crossalign.geometry import Grid, inside_share
+from crossalign.images.files import read_label_map
+from crossalign.images.image import Image, LabelMap
+
+CHOOSE = "choose the structure with --mask-label N (label=N in Python)"
+SHOWN_LABELS = 12
+SAME_MM = 1e-2  # as Grid.agrees_with
+SAME_VOXEL = 0.25  # headers of one lattice that differ by less are two roundings of one header
+LEAST_INSIDE, WHOLE_INSIDE = 0.5, 0.99
+
+
+def read_mask(
+    path: str | os.PathLike[str], label: int | Sequence[int] | None = None, advice: str = CHOOSE
+) -> LabelMap:
+    """Read the mask of one structure: every voxel that is not 0, or those of `label` (several are taken together).
+
+    Raises ImageError as `read_label_map` and `one_structure` do.
+    """
+    return one_structure(read_label_map(path), label, advice)
+
+
+def one_structure(label_map: LabelMap, label: int | Sequence[int] | None = None, advice: str = CHOOSE) -> LabelMap:
+    """Return the part of a label map with this label, all else 0; without a label the map must hold one only.
+
+    Raises ImageError that lists the labels where the one asked for is not there, or several are and none was asked for.
+    """
+    labels = label_map.labels
+    wanted = () if label is None else (label,) if isinstance(label, int) else tuple(label)
+    if not wanted:
+        if has_several_labels(label_map):
+            raise ImageError(
+                f"{label_map.name}: {_listed(label_map)}: several labels, expected one structure: {advice}"
+            )
+        return label_map
+    if 0 in wanted:
+        raise ImageError(f"{label_map.name}: label 0 is the background, expected one of: {_listed(label_map)}")
+    chosen = torch.zeros_like(labels)
+    for one in wanted:
+        here = labels == one
+        if not bool(here.any()):
+            raise ImageError(f"{label_map.name}: holds no label {one}: {_listed(label_map)}: choose one of them")
+        chosen[here] = one
+    return LabelMap(chosen, label_map.grid, label_map.name)
+
+
+def has_several_labels(label_map: LabelMap) -> bool:
+    """Say whether a label map holds more than one value besides 0."""
+    values = label_map.labels[label_map.labels != 0]
+    return len(values) > 0 and bool(values.min() != values.max())
+
+
+def on_grid_of(mask: LabelMap, image: Image) -> LabelMap:
+    """Bring a mask of the same space onto an image's grid by the nearest voxel, where it is not on it already.
+
+    Says so with an InputWarning. Raises ImageError where the structure does not lie in the image, and where the mask
+    has the image's size but another place: then one of the two headers is wrong, and neither may be believed.
+    """
+    if mask.grid.agrees_with(image.grid):
+        return mask
+    exact = _shares_lattice(mask.grid, image.grid, SAME_MM)
+    rounded = not exact and _shares_lattice(mask.grid, image.grid, SAME_VOXEL * min(image.grid.spacing_mm))
+    if not (exact or rounded) and sorted(mask.grid.shape) == sorted(image.grid.shape):
+        raise ImageError(
+            f"{not_on_grid(mask, image)}: both have the same number of voxels, so one header may be wrong: where the "
+            f"mask was drawn on this image give it the image's header, or {bring_advice(mask, image)}"
+        )
+    inside = inside_share(mask.points_mm(), image.grid)
+    if inside < LEAST_INSIDE:
+        raise ImageError(
+            f"{not_on_grid(mask, image)}, and only {inside:.0%} of its structure lies in it: "
+            "give the mask of this image, in the same space"
+        )
+    brought = mask.resampled(image.grid)
+    if not bool((brought.labels != 0).any()):
+        raise ImageError(
+            f"{not_on_grid(mask, image)}, whose voxels all miss the structure: draw the mask on the image's grid"
+        )
+    _tell(mask, image, "exact: the same voxels in another order or region" if exact else "nearest voxel", inside)
+    return brought
+
+
+def not_on_grid(mask: LabelMap, image: Image) -> str:
+    """Say how a mask's grid differs from its image's."""
+    return (
+        f"{mask.name}: the mask does not lie on the grid of {image.name}: "
+        f"got {_described(mask.grid)}, expected {_described(image.grid)}"
+    )
+
+
+def bring_advice(mask: LabelMap, image: Image) -> str:
+    """Say how to bring a mask onto its image's grid."""
+    return (
+        "bring it there by its own header: "
+        f"crossalign apply identity {mask.name} --reference {image.name} --label -o NEW_MASK.nii.gz"
+    )
+
+
+def _tell(mask: LabelMap, image: Image, how: str, inside: float) -> None:
+    text = f"{mask.name}: the mask was stored on another grid and was brought to that of {image.name} ({how})"
+    if inside < WHOLE_INSIDE:
+        text += f"; {1 - inside:.0%} of its structure lies outside the image and was left out"
+    warnings.warn(text, InputWarning, stacklevel=3)
+
+
+def _shares_lattice(a: Grid, b: Grid, tolerance_mm: float) -> bool:
+    """Say whether each voxel centre of `a`, where it lies in `b`, is one of `b`'s, to within the tolerance."""
+    steps = (b.physical_to_voxel() @ a.voxel_to_physical())[:3, :3]
+    whole = steps.round()
+    ones = torch.ones(3, dtype=torch.float64)
+    if not (torch.equal(whole.abs().sum(0), ones) and torch.equal(whole.abs().sum(1), ones)):
+        return False
+    index = b.to_voxel(a.corners_mm())
+    first = index[:1].round()
+    # Where the corners would lie if the axes were those of `b` exactly: what is left over is the error.
+    last = torch.tensor(a.shape[::-1], dtype=torch.float64) - 1
+    unit = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)
+    expected = first + (unit * last) @ whole.T
+    spacing = torch.tensor(b.spacing_mm, dtype=torch.float64)
+    return bool(((index - expected).abs() * spacing).max() <= tolerance_mm)
+
+
+def _listed(label_map: LabelMap) -> str:
+    values, counts = torch.unique(label_map.labels[label_map.labels != 0], return_counts=True)
+    pairs = list(zip(values.tolist(), counts.tolist(), strict=True))
+    told = ", ".join(f"{value} ({count:,} voxels)" for value, count in pairs[:SHOWN_LABELS])
+    rest = f" and {len(pairs) - SHOWN_LABELS} more" if len(pairs) > SHOWN_LABELS else ""
+    return f"holds the labels {told}{rest}" if len(pairs) > 1 else f"holds the label {told}"
+
+
+def _described(grid: Grid) -> str:
+    size = " x ".join(str(n) for n in grid.shape[::-1])
+    spacing = " x ".join(f"{value:.4g}" for value in grid.spacing_mm)
+    origin = ", ".join(f"{value:.2f}" for value in grid.origin_mm)
+    axes = ", ".join(f"{value:.3g}" for row in grid.direction for value in row)
+    return f"{size} voxels of {spacing} mm at ({origin}) mm with direction ({axes})"
