@@ -22,6 +22,8 @@ JSON_LIMIT_BYTES = 16 * 1024**2
 JSON_DEPTH = 64
 ROW_LIMIT = 100_000
 SHOWN_NAME = 80  # characters of a name that a message repeats
+WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
+WHOLE_LIMIT = 2**63
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -34,10 +36,10 @@ def shown(text: object, length: int = SHOWN_NAME) -> str:
     return f"{plain[:half]} ... {plain[-half:]}"
 
 
-def parse_number(text: str) -> float | None:
+def finite_number(text: str) -> float | None:
     """Return the finite decimal number that a text is, blanks around it aside; None where it is not one.
 
-    Stricter than float(), which takes 1_000, nan, inf and the digits of other scripts.
+    For tables and files, whose reader then names the place; `number_value` raises an error itself.
     """
     plain = text.strip()
     if len(plain) > SHOWN_NAME * 4 or not NUMBER.fullmatch(plain):
@@ -167,3 +169,18 @@ def _whole(text: str) -> int:
     if len(text) > 20:
         raise ValueError(f"the number {shown(text, 40)} is too large")
     return int(text)
+
+
+def whole_value(text: str, name: str, error: type[InputError] = InputError) -> int:
+    """Read an option's whole number: ASCII digits, no blanks, below 2^63; raises `error`, which begins with `name`."""
+    if WHOLE.fullmatch(text) is None or abs(int(text)) >= WHOLE_LIMIT:
+        raise error(f"{name}: '{shown(text, 40)}' is not a whole number such as 8")
+    return int(text)
+
+
+def number_value(text: str, name: str, error: type[InputError] = InputError) -> float:
+    """Read an option's number: finite, decimal, no blanks; raises `error`, which begins with `name`."""
+    value = None if text != text.strip() else finite_number(text)
+    if value is None:
+        raise error(f"{name}: '{shown(text, 40)}' is not a number such as 2.5")
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -17,13 +18,18 @@ from crossalign.cli.fusion_commands import add_fusion_commands
 from crossalign.cli.fusion_training import train_fusion_command
 from crossalign.cli.model_commands import RunOption, add_model_commands
 from crossalign.cli.pretraining import pretrain_command
+from crossalign.cli.signals import Stopped, stoppable
+from crossalign.cli.strict import strict_values
+from crossalign.cli.terminal import close_output, print_lines, print_note
 from crossalign.cli.training_commands import add_training_commands
 from crossalign.errors import CrossalignError, InputWarning
+from crossalign.output import reason
 
 if TYPE_CHECKING:
     from crossalign.cli.options import Outcome
 
-USAGE_STATUS, FAILURE_STATUS, INTERRUPTED_STATUS = 2, 1, 130
+USAGE_STATUS, FAILURE_STATUS, CLOSED_PIPE_STATUS = 2, 1, 141
+NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad allocation", "bad_alloc")
 
 app = typer.Typer(
     name="crossalign",
@@ -38,24 +44,44 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace outp
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 2 for what the user can mend, 1 for any other failure, 130 when interrupted."""
+    """Run the command line; return its exit status.
+
+    0, 2 for what the user can mend, 1 for any other failure, 128 and the signal's number when stopped by one (130 for
+    Ctrl-C, 143 for SIGTERM), 141 where standard output was closed by its reader.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     words = [word for word in given if word != "--debug"] or ["--help"]
     try:
-        with _printed_warnings():
+        with stoppable(), _printed_warnings():
             status = app(words, prog_name="crossalign", standalone_mode=False)
-    except CrossalignError as error:
-        return _fail(str(error), USAGE_STATUS, debug)
+    except Stopped as stop:
+        return _fail(stop.text(), stop.status(), debug)
+    except (BrokenPipeError, SystemExit):  # typer exits by itself for this alone
+        close_output()
+        return CLOSED_PIPE_STATUS
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", INTERRUPTED_STATUS, debug)
+        return _fail("interrupted", 130, debug)
     except Exception as error:  # noqa: BLE001 - the last frame before the user
-        explain = getattr(error, "format_message", None)  # typer's own, about the options
-        if explain is not None:
-            return _fail(f"{explain()} (see crossalign --help)", USAGE_STATUS, debug)
-        hint = "" if debug else " (run again with --debug for the traceback)"
-        return _fail(f"unexpected {type(error).__name__}: {error}{hint}", FAILURE_STATUS, debug)
+        return _fail(*_explained(error, debug), debug)
     return status if isinstance(status, int) else 0
+
+
+def _explained(error: Exception, debug: bool) -> tuple[str, int]:
+    """Return what to say of an error, and the exit status."""
+    if isinstance(error, CrossalignError):
+        return str(error), USAGE_STATUS
+    explain = getattr(error, "format_message", None)  # typer's own, about the options
+    if explain is not None:
+        return f"{explain()} (see crossalign --help)", USAGE_STATUS
+    if isinstance(error, OSError):
+        what = "a file" if error.filename is None else os.fsdecode(error.filename)
+        return f"{what}: cannot be read or written: {reason(error)}", USAGE_STATUS
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY):
+        advice = "close other programs, crop or resample the images, or use a larger machine"
+        return f"there is not enough memory for this: {advice}", USAGE_STATUS
+    hint = "" if debug else " (run again with --debug for the traceback)"
+    return f"unexpected {type(error).__name__}: {error}{hint}", FAILURE_STATUS
 
 
 @contextmanager
@@ -71,7 +97,7 @@ def _printed_warnings() -> Iterator[None]:
                 issue(message, category, *place)
             elif str(message) not in seen:
                 seen.add(str(message))
-                typer.echo(f"crossalign: warning: {' '.join(str(message).split())}", err=True)
+                print_note("warning", str(message))
 
         warnings.showwarning = tell  # type: ignore[assignment]
         yield
@@ -80,15 +106,14 @@ def _printed_warnings() -> Iterator[None]:
 def _fail(message: str, status: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    typer.echo(f"crossalign: error: {' '.join(message.split())}", err=True)
+    print_note("error", message)
     return status
 
 
 def _say(outcome: Outcome) -> None:
-    for line in outcome.lines:
-        typer.echo(line)
+    print_lines(outcome.lines)
     for warning in outcome.warnings:
-        typer.echo(f"crossalign: warning: {warning}", err=True)
+        print_note("warning", warning)
 
 
 def _version(wanted: bool) -> bool:
@@ -169,20 +194,32 @@ def register_command(
 
 @app.command("apply")
 def apply_command(
-    transform: Annotated[Path, typer.Argument(help="Transform file, fixed points to moving points.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Moving image or label map, or points (.csv).")],
+    transform: Annotated[
+        str, typer.Argument(help="Transform file, fixed points to moving points; or 'identity': none, headers alone.")
+    ],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image or label map, or points (.csv, Slicer's).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    reference: Annotated[Path | None, typer.Option(help="Fixed image: the grid of the output (images only).")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Image whose grid the output gets: the fixed one, see --direction (images only).")
+    ] = None,
     label: Annotated[bool, typer.Option("--label", help="INPUT is a label map: take the nearest voxel.")] = False,
     direction: Annotated[
-        str | None, typer.Option(help="For points: fixed-to-moving (the default) or moving-to-fixed.")
+        str | None,
+        typer.Option(
+            help="fixed-to-moving: INPUT is of the fixed image, the output of the moving one (default for points); "
+            "moving-to-fixed: the other way round (default for images)."
+        ),
+    ] = None,
+    fill: Annotated[
+        str | None,
+        typer.Option(help="Value outside the image, or nan; by default what it means by nothing (padding, air, 0)."),
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Bring a moving image onto the fixed grid, or map points (CSV with columns x, y, z in LPS mm, and name)."""
+    """Bring an image onto the other image's grid, or map points (CSV with columns x, y, z in LPS mm, and name)."""
     from crossalign.cli.applying import ApplyRequest, run_apply
 
-    _say(run_apply(ApplyRequest(transform, source, output, reference, label, direction, overwrite)))
+    _say(run_apply(ApplyRequest(transform, source, output, reference, label, direction, fill, overwrite)))
 
 
 @app.command("demo")
@@ -235,3 +272,4 @@ add_explain_command(app, _say)
 add_fusion_commands(app, _say)
 app.command("train-fusion")(train_fusion_command)
 app.command("pretrain")(pretrain_command)
+strict_values(app)
