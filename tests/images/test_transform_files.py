@@ -1,5 +1,6 @@
 """Transform files, judged by SimpleITK and nitransforms."""
 
+import os
 from pathlib import Path
 
 import nitransforms
@@ -113,10 +114,14 @@ def test_what_is_no_transform_is_refused_in_silence(tmp_path: Path, text: str, c
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_missing_transform_and_a_folder_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "no.tfm", tmp_path):
-        with pytest.raises(TransformError, match="no such file"):
-            read_transform(path)
+def test_a_missing_transform_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tfm")
+    refused = {"no.tfm": "no such file", "pipe.tfm": "pipe, socket or device", "": "is a folder", "x" * 5000: "read"}
+    for name, message in refused.items():
+        with pytest.raises(TransformError, match=message):
+            read_transform(tmp_path / name)
+    with pytest.raises(TransformError, match="NUL"):
+        read_transform("a\0b.tfm")
 
 
 def test_only_one_finite_transform_is_written_and_only_as_text(tmp_path: Path) -> None:

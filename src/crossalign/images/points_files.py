@@ -14,7 +14,7 @@ import torch
 
 from crossalign.errors import InputError
 from crossalign.images.slicer_points import NamedPoint, is_fcsv, parse_fcsv, parse_markups
-from crossalign.input import check_regular_file, parse_number, parse_table, read_text, shown
+from crossalign.input import check_regular_file, finite_number, parse_table, read_text, shown
 from crossalign.output import whole_file
 from crossalign.types import Points
 
@@ -130,7 +130,7 @@ def _record(name: str, number: int, header: list[str], row: list[str]) -> dict[s
 
 
 def _number(name: str, number: int, column: str, text: str) -> float:
-    value = parse_number(text)
+    value = finite_number(text)
     if value is None:
         raise InputError(
             f"{name}, row {number}, column '{column}': got '{shown(text, 40)}', expected a finite number (mm)"

@@ -6,7 +6,7 @@ import warnings
 from typing import Any, NamedTuple
 
 from crossalign.errors import InputError, InputWarning
-from crossalign.input import parse_json, parse_number, shown
+from crossalign.input import finite_number, parse_json, shown
 
 FCSV_STARTS = ("# Markups fiducial file", "# Fiducial List file")
 SIGNS = {"RAS": (-1.0, -1.0, 1.0), "0": (-1.0, -1.0, 1.0), "LPS": (1.0, 1.0, 1.0), "1": (1.0, 1.0, 1.0)}
@@ -100,7 +100,7 @@ def _row_point(where: str, columns: list[str], row: list[str], signs: tuple[floa
 
 
 def _number(where: str, text: str) -> float:
-    value = parse_number(text)
+    value = finite_number(text)
     if value is None:
         raise InputError(f"{where}: got '{shown(text, 40)}', expected a finite number (mm)")
     return value

@@ -1,68 +1,89 @@
-"""Transform files: ITK's, read and written through SimpleITK; fixed points to moving points, LPS, mm."""
+"""Transform files, recognised by their content: fixed points to moving points, LPS, mm.
+
+Read are ITK's (text, `.mat`, `.h5`) and linear ones of MINC (`.xfm`); written is ITK's text.
+"""
 
 import os
 from pathlib import Path
 
 import SimpleITK as sitk
-import torch
 
-from crossalign.errors import InputError, OutputError, TransformError
+from crossalign.errors import OutputError, TransformError
 from crossalign.geometry import Rigid
-from crossalign.images.native import quiet_native
+from crossalign.images.transforms.foreign import reason_not_read
+from crossalign.images.transforms.hdf5 import SIGNATURE, parse_hdf5_transform
+from crossalign.images.transforms.itk_text import is_itk_text, parse_itk_text, types_named
+from crossalign.images.transforms.itk_types import COMPOSITE, ItkTransform, Linear, parse_type, to_linear
+from crossalign.images.transforms.matlab import is_matlab_transform, parse_matlab_transform
+from crossalign.images.transforms.minc import is_minc, parse_minc
+from crossalign.images.transforms.nearly_rigid import compose_rigid
+from crossalign.input import check_regular_file, read_bytes, shown
 from crossalign.output import check_output, whole_file
 
-PROBES = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-FAR = (137.0, -251.0, 89.0)
 WRITTEN_SUFFIXES = (".tfm", ".txt")
-TEXT_LIMIT_BYTES = 1 << 20
+START_BYTES = 1024**2
+LIMIT_BYTES = 16 * 1024**2
 
 
 def read_transform(path: str | os.PathLike[str]) -> Rigid:
-    """Read any ITK transform file that holds a rigid transform (affine, Euler, versor, composite), float64.
+    """Read a file that holds a rigid transform (affine, Euler, versor, composite, ...), float64.
 
-    Raises TransformError where the file is not one, or scales, shears, mirrors or bends.
+    A matrix that is rigid but for rounding is made so, with an InputWarning. Raises TransformError where the file is
+    not a transform, is damaged, holds several, or scales, shears, mirrors or bends.
     """
     path = Path(path)
-    _check_file(path)
+    name = shown(path.name)
+    check_regular_file(path, TransformError)
     try:
-        with quiet_native():
-            transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        raise TransformError(f"{path.name}: not a readable ITK transform file (.tfm, .txt, .mat, .h5)") from error
-    if transform.GetDimension() != 3:
-        raise TransformError(f"{path.name}: a {transform.GetDimension()}-D transform, expected 3-D")
-    if not transform.IsLinear():
-        raise TransformError(f"{path.name}: holds a deformation ({transform.GetName()}), expected a rigid transform")
-    return _linear_to_rigid(transform, path.name)
-
-
-def _check_file(path: Path) -> None:
-    try:
-        if not path.is_file():
-            raise TransformError(f"{path}: no such file")
         with path.open("rb") as file:
-            lines = file.read(TEXT_LIMIT_BYTES).splitlines()
+            start = file.read(START_BYTES)
     except OSError as error:
-        raise TransformError(f"{path}: cannot be read: {error.strerror}") from error
-    kinds = [line for line in lines if line.startswith(b"Transform:")]
-    if len(kinds) > 1 and b"Composite" not in kinds[0]:  # SimpleITK would read the first and drop the others
-        raise TransformError(f"{path.name}: holds {len(kinds)} transforms, expected one: compose them first")
+        raise TransformError(f"{name}: cannot be read: {error.strerror}") from error
+    return compose_rigid(_parts(path, name, start), name)
 
 
-def _linear_to_rigid(transform: sitk.Transform, name: str) -> Rigid:
-    origin, *ends = (torch.tensor(transform.TransformPoint(p), dtype=torch.float64) for p in PROBES)
-    matrix = torch.eye(4, dtype=torch.float64)
-    matrix[:3, :3] = torch.stack([end - origin for end in ends], dim=1)
-    matrix[:3, 3] = origin
+def _parts(path: Path, name: str, start: bytes) -> list[Linear]:
+    """Read the linear transforms of a file, those applied last first."""
+    text = _text(start)
+    if start.startswith(SIGNATURE):
+        return [parse_hdf5_transform(read_bytes(path, LIMIT_BYTES, TransformError), name)]
+    if is_matlab_transform(start):
+        return _composed(parse_matlab_transform(start, name), name)
+    if text is not None and is_itk_text(text):
+        if len(start) == START_BYTES:  # a deformation, most likely, whose type then stands at the beginning
+            for named in types_named(text):
+                parse_type(named, name)
+            raise TransformError(f"{name}: is larger than a rigid transform can be: save the rigid transform alone")
+        return _composed(parse_itk_text(text, name), name)
+    if text is not None and is_minc(text):
+        return parse_minc(text, name)
+    raise TransformError(f"{name}: {reason_not_read(start)}")
+
+
+def _text(start: bytes) -> str | None:
+    """Decode text, whose comments may be in any encoding; None where it is binary."""
+    if b"\0" in start:
+        return None
     try:
-        rigid = Rigid.from_matrix(matrix)
-    except InputError as error:
-        raise TransformError(f"{name}: {error}") from error
-    far = torch.tensor(FAR, dtype=torch.float64)
-    expected = torch.tensor(transform.TransformPoint(FAR), dtype=torch.float64)
-    if not torch.allclose(matrix[:3, :3] @ far + origin, expected, atol=1e-3):
-        raise TransformError(f"{name}: is not linear, expected a rigid transform")
-    return rigid
+        return start.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return start.decode("latin-1")
+
+
+def _composed(transforms: list[ItkTransform], name: str) -> list[Linear]:
+    """Return the parts of one transform or of one composite; in a file of ITK the last of them is applied first."""
+    composite = transforms[0].kind == COMPOSITE
+    parts = transforms[1:] if composite else transforms
+    if any(part.kind == COMPOSITE for part in parts):
+        raise TransformError(f"{name}: a composite within a list of transforms: save it alone")
+    if not parts:
+        raise TransformError(f"{name}: a composite without a part: is the file cut off? Save the transform again")
+    if len(parts) > 1 and not composite:
+        raise TransformError(
+            f"{name}: holds {len(parts)} transforms, and not in which order they apply, expected one: write them as "
+            "one CompositeTransform, in which the last is applied first"
+        )
+    return [to_linear(part, name) for part in parts]
 
 
 def write_transform(fixed_to_moving: Rigid, path: str | os.PathLike[str], overwrite: bool = False) -> None:
