@@ -40,4 +40,4 @@ def test_too_small_a_crop_is_refused(pair: Path, tmp_path: Path, capfd) -> None:
     )
     train = ["train", str(cases), "--model", "msreg", "-o", str(tmp_path / "run"), "--crop-shape", "4,16,16"]
     assert main(train) == 2
-    assert "MSReg needs 8 voxels or more" in capfd.readouterr().err
+    assert "the crop of 'msreg' needs 8 voxels or more" in capfd.readouterr().err

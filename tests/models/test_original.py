@@ -128,8 +128,8 @@ def test_not_a_state_dict(content: object, tmp_path: Path) -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    for path in (tmp_path / "nothing.pth", tmp_path):
-        with pytest.raises(WeightsError, match="no such checkpoint"):
+    for path, message in ((tmp_path / "nothing.pth", "no such checkpoint"), (tmp_path, "is a folder")):
+        with pytest.raises(WeightsError, match=message):
             load_original_checkpoint(path)
 
 

@@ -56,8 +56,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(WeightsError, match="no such weight file"):
+    for path, message in ((tmp_path / "none.safetensors", "no such weight file"), (tmp_path, "is a folder")):
+        with pytest.raises(WeightsError, match=message):
             load_stage(path)
     save_file({"a": torch.zeros(3)}, tmp_path / "foreign.safetensors")
     with pytest.raises(WeightsError, match=r"foreign\.safetensors: not a trained stage of crossalign"):

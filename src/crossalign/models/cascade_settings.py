@@ -10,10 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from crossalign.errors import InputError, WeightsError
+from crossalign.input import parse_json, shown
+from crossalign.models.saved_settings import settings_of
 from crossalign.models.stage import Stage, save_stage
 from crossalign.types import Distances, Parameters, Volume
 
 HEADER_TURNS = (0, 90, 180, 270)
+MOST_STARTS, MOST_PASSES, MOST_STAGES = 10_000, 1000, 100
+MOST_SEED = 2**63 - 1
+MOST_MM = 1e6  # of a calibration's numbers
 NOTE = "cascade"  # the note of a stage file that holds them
 
 
@@ -44,6 +49,8 @@ class Calibration:
             raise InputError(f"a calibration needs finite numbers, got {vars(self)}")
         if min(self.per_dispersion, self.per_network) < 0 or self.threshold_mm <= 0:
             raise InputError(f"a calibration's slopes must be 0 or more and its threshold over 0 mm, got {vars(self)}")
+        if max(abs(value) for value in vars(self).values()) > MOST_MM:
+            raise InputError(f"a calibration's numbers must be within {MOST_MM:g}, got {vars(self)}")
 
     def expected_sre_mm(self, dispersion_mm: float | None, network_mm: float | None) -> float | None:
         """Return the SRE to expect, mm, 0 or more; None where one of the values that it needs is missing."""
@@ -108,6 +115,13 @@ class CascadeSettings:
             raise InputError(f"'header_turns_deg' takes each of {HEADER_TURNS} at most once, got {turns}")
         if self.starts < 1 or self.max_passes < 1:
             raise InputError(f"'starts' and 'max_passes' must be 1 or more, got {self.starts} and {self.max_passes}")
+        if self.starts > MOST_STARTS or self.max_passes > MOST_PASSES:
+            raise InputError(
+                f"'starts' must be {MOST_STARTS} or less and 'max_passes' {MOST_PASSES} or less, "
+                f"got {self.starts} and {self.max_passes}"
+            )
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InputError(f"'seed' must lie in 0..{MOST_SEED}, got {self.seed}")
         if not 0 < self.spread_mm <= 100 or not 0 < self.tolerance_mm < math.inf:
             raise InputError(
                 "'spread_mm' must be over 0 and at most 100 and 'tolerance_mm' over 0, "
@@ -144,19 +158,16 @@ def settings_to_json(settings: CascadeSettings, stages: int) -> str:
 def settings_from_json(text: str) -> tuple[CascadeSettings, int]:
     """Read what `settings_to_json` wrote: the settings and the number of stages. Raises WeightsError."""
     try:
-        values = json.loads(text)
-        stages = int(values.pop("stages"))
-        search, calibration = values.pop("search", None), values.pop("calibration", None)
-        turns = tuple(values.pop("header_turns_deg", (0,)))
-        settings = CascadeSettings(
-            **values,
-            header_turns_deg=turns,
-            search=None if search is None else GridSearch(**search),
-            calibration=None if calibration is None else Calibration(**calibration),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"the cascade's settings do not fit this version: {' '.join(str(error).split())}") from error
-    return settings, stages
+        values = parse_json(text, "the cascade's settings", WeightsError)
+        stages = values.pop("stages") if isinstance(values, dict) and "stages" in values else None
+        if type(stages) is not int or not 1 <= stages <= MOST_STAGES:
+            raise InputError(f"'stages' must be a whole number in 1..{MOST_STAGES}, got {shown(repr(stages))}")
+        return settings_of(CascadeSettings, values), stages
+    except InputError as error:
+        raise WeightsError(
+            f"the cascade's settings do not fit this version: {shown(error, 300)}: "
+            "write them again with `crossalign calibrate`"
+        ) from error
 
 
 def stored_settings(stages: Sequence[Stage]) -> CascadeSettings:

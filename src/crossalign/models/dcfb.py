@@ -11,6 +11,8 @@ from crossalign.models.dcfb_block import ChannelNorm, DeformableCrossBlend
 from crossalign.types import Map, Shape, Volume
 
 PATCH = 4
+# What settings may ask for: beyond these a network takes more memory than a workstation has.
+MOST_CHANNELS, MOST_LEVELS, MOST_BLOCKS, MOST_HEADS, MOST_WINDOW = 1024, 6, 64, 1024, 16
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,14 @@ class DCFBSettings:
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.heads) or not self.depths or min(self.depths) < 1:
             raise InputError(f"each level needs a depth (1 or more) and heads, got {self.depths} and {self.heads}")
+        asked = (self.channels, len(self.depths), max(self.depths), max(self.heads), self.window)
+        most = (MOST_CHANNELS, MOST_LEVELS, MOST_BLOCKS, MOST_HEADS, MOST_WINDOW)
+        if any(one > limit for one, limit in zip(asked, most, strict=True)):
+            raise InputError(
+                f"channels, levels, blocks of a level, heads and window may be {most} at most, got {asked}"
+            )
+        if min(self.heads) < 1:
+            raise InputError(f"each level needs 1 head or more, got {self.heads}")
         if self.channels < 2 or any((self.channels << level) % heads for level, heads in enumerate(self.heads)):
             raise InputError(f"{self.channels} channels, doubled at each level, do not split into heads {self.heads}")
         if self.window < 1 or not 0 <= self.drop_path < 1:

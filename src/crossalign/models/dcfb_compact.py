@@ -29,6 +29,9 @@ WEIGHT_REACH = 1.5
 QUICK = 10.0  # step lengths and the like are kept divided by this, so that an optimiser's even steps move them so much
 
 
+# What settings may ask for: beyond these a network takes more memory than a workstation has.
+MOST = {"channels": 1024, "blocks": 64, "heads": 64, "window": 16, "kernel": 31, "context": 1024, "hidden": 1024}
+MOST |= {"climbs": 256, "steps": 256}
 Ascents = tuple[Ascent, Ascent]  # in structural similarity, and in the gradients kept
 
 
@@ -52,6 +55,9 @@ class CompactSettings:
     def __post_init__(self) -> None:
         if min(vars(self).values()) < 1 or self.channels % self.heads:
             raise InputError(f"sizes are 1 or more and the heads divide the channels, got {self}")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise InputError(f"'{name}' must be {most} or less, got {getattr(self, name)}")
         if self.kernel % 2 == 0:
             raise InputError(f"'kernel' must be odd, got {self.kernel}")
 

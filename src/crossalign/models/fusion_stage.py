@@ -4,15 +4,15 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from crossalign.errors import InputError
+from crossalign.errors import InputError, WeightsError
 from crossalign.models.dcfb import DCFB, DCFBSettings
 from crossalign.models.dcfb_compact import CompactSettings, DCFBCompact
 from crossalign.models.fusion_slabs import fuse_by_slabs
+from crossalign.models.saved_settings import settings_of
 from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
 from crossalign.types import Volume
 
@@ -98,15 +98,10 @@ def load_fusion_stage(path: str | os.PathLike[str], device: torch.device | str =
     """Read what `save_fusion_stage` wrote; raises WeightsError where the file is missing, damaged or something else."""
     file = read_weight_file(path, FORMAT, "a fusion network")
     try:
-        settings = _settings(file.settings)
-        model = build_fusion_model(settings)
-        model.load_state_dict(file.tensors)
+        settings = settings_of(FusionStageSettings, file.settings)
+        model = file.network(lambda: build_fusion_model(settings))
+    except WeightsError:
+        raise
     except UNFIT as error:
         raise unfit(path, error) from error
     return FusionStage(model.to(device).eval(), settings, file.notes)
-
-
-def _settings(values: dict[str, Any]) -> FusionStageSettings:
-    paper: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values["paper"].items()}
-    compact = CompactSettings(**values["compact"])
-    return FusionStageSettings(str(values["model"]), compact, DCFBSettings(**paper))

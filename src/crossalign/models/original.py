@@ -4,22 +4,26 @@ import os
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from crossalign.errors import WeightsError
+from crossalign.input import check_regular_file, shown
 from crossalign.models.attention_reg import PAPER_SHAPE, AttentionReg
+from crossalign.models.tensor_files import GIB, FileKind, check_finite, read_tensors
 from crossalign.types import Shape
 
+LIMIT_BYTES = 2 * GIB
+ENTRY_LIMIT = 100_000  # of a zip file: one a tensor
+KIND = FileKind("not a state dict of tensors that can be read safely")
 # What torch's two readers raise on a damaged file, besides the unpickler's refusal of code.
 UNREADABLE = (
-    SafetensorError,
     pickle.UnpicklingError,
+    zipfile.BadZipFile,
     OSError,
     RuntimeError,
     EOFError,
@@ -70,13 +74,14 @@ def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = 
     names = _names(attention)
     for name in state:
         if name.rpartition(".")[0] not in names:
-            raise WeightsError(f"{path.name}: holds '{name}', which is no layer of Attention-Reg or Feature-Reg")
+            raise WeightsError(f"{path.name}: holds '{shown(name)}', which is no layer of Attention-Reg or Feature-Reg")
     model = AttentionReg(input_shape, attention)
     try:
         model.load_state_dict({_renamed(name, names): value for name, value in state.items()})
     except RuntimeError as error:
         reason = _in_their_words(" ".join(str(error).split()), names)
         raise WeightsError(f"{path.name}: not a checkpoint of this network: {reason[:300]}") from error
+    check_finite(model.state_dict(), path, KIND)
     return model.eval()
 
 
@@ -85,17 +90,10 @@ def read_state_dict(path: Path) -> Mapping[str, Tensor]:
 
     A mapping under `state_dict` is taken out, and a `module.` prefix dropped. Raises WeightsError.
     """
-    if not path.is_file():
+    if "\0" not in str(path) and not os.path.lexists(path):
         raise WeightsError(f"{path}: no such checkpoint")
-    state: object
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about pickle protocols; what matters raises
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise WeightsError(f"{path.name}: not a state dict of tensors that can be read safely") from error
+    check_regular_file(path, WeightsError)
+    state = read_tensors(path, KIND) if path.suffix == ".safetensors" else _unpickled(path)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not state or not all(_is_entry(*item) for item in state.items()):
@@ -103,8 +101,38 @@ def read_state_dict(path: Path) -> Mapping[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
+def _unpickled(path: Path) -> object:
+    """Read a file of torch.save without running anything in it, and no more than was allowed for."""
+    try:
+        _check_size(path)
+        with warnings.catch_warnings(action="ignore"):  # about pickle protocols; what matters raises
+            state: object = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
+    except UNREADABLE as error:
+        raise WeightsError(f"{shown(path.name)}: {KIND.refusal}") from error
+    return state
+
+
+def _check_size(path: Path) -> None:
+    """Raise WeightsError where the file is too large, or its entries are once they are unpacked."""
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        size = max(size, sum(entry.file_size for entry in entries))
+        if len(entries) > ENTRY_LIMIT:
+            raise WeightsError(f"{shown(path.name)}: holds {len(entries)} entries, more than {ENTRY_LIMIT}")
+    if size > LIMIT_BYTES:
+        raise WeightsError(
+            f"{shown(path.name)}: holds {size / GIB:.1f} GiB, over the {LIMIT_BYTES / GIB:g} GiB of a state dict"
+        )
+
+
 def _is_entry(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor)
+    if not isinstance(name, str) or not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
 
 
 def _names(attention: bool) -> dict[str, str]:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from crossalign.errors import WeightsError
 from crossalign.models.dcfb import DCFB, DCFBSettings
-from crossalign.models.original import read_state_dict
+from crossalign.models.original import KIND, read_state_dict
+from crossalign.models.tensor_files import check_finite
 
 Turn = Callable[[Tensor], Tensor]
 
@@ -110,6 +111,7 @@ def load_original_fusion_checkpoint(
     if missing:
         raise WeightsError(f"{path.name}: lacks what would become {missing[0]} ({len(missing)} such): not this network")
     model.load_state_dict({**ours, **taken})
+    check_finite(taken, path, KIND)
     unused, fresh = (tuple(n for n in names if n not in known) for names, known in ((state, used), (ours, taken)))
     return OriginalFusion(model.eval(), tuple(used), unused, fresh)
 

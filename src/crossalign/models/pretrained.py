@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.errors import InputError, WeightsError
+from crossalign.models.saved_settings import settings_of
 from crossalign.models.stage import StageSettings
 from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
 from crossalign.types import Shape
@@ -121,10 +122,10 @@ def load_extractors(path: str | os.PathLike[str]) -> PretrainedExtractors:
     """Read what `save_extractors` wrote; raises WeightsError where the file is missing, damaged, or something else."""
     file = read_weight_file(path, FORMAT, "pre-trained extractors")
     try:
-        settings = StageSettings(**{**file.settings, "crop_shape": tuple(file.settings["crop_shape"])})
+        settings = settings_of(StageSettings, file.settings)
     except UNFIT as error:
         raise unfit(path, error) from error
-    return PretrainedExtractors(file.tensors, settings, file.notes)
+    return PretrainedExtractors(file.tensors(), settings, file.notes)
 
 
 def put_extractors(weights: PretrainedExtractors, model: nn.Module, settings: StageSettings) -> None:

@@ -1,6 +1,6 @@
 """Networks by name: adding one is a line here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -26,6 +26,12 @@ BUILDERS: dict[str, Builder] = {
     "msreg-published": lambda shape, _: MSReg(shape, unused_layers=True),
     "dvnet": lambda shape, _: DVNetStandIn(shape),
 }
+LEAST_VOXELS, MOST_VOXELS = 4, 2**24  # along an axis, and in all: of 256^3
+# Networks that need more than that along each axis: how many, and of what they need multiples.
+CROPS: dict[str, tuple[int, int]] = {name: (8, 4) for name in BUILDERS if name.startswith("correspondence")}
+CROPS |= {"msreg": (8, 1), "msreg-published": (8, 1), "dvnet": (8, 1)}
+# Those that match places: the guided loss is for them.
+MATCHING = tuple(name for name in BUILDERS if name.startswith("correspondence") and not name.endswith("-fc"))
 STAND_INS = ("dvnet",)  # known by name and parameter count alone: the architecture is ours
 
 
@@ -37,6 +43,20 @@ def model_names() -> tuple[str, ...]:
 def names_in_words() -> str:
     """List the networks for a reader; a stand-in is called one."""
     return ", ".join(f"{name} (a stand-in)" if name in STAND_INS else name for name in BUILDERS)
+
+
+def check_crop_shape(name: str, shape: Sequence[int]) -> None:
+    """Raise InputError where a network of this name cannot see crops (z, y, x) of this shape."""
+    least, multiple = CROPS.get(name, (LEAST_VOXELS, 1))
+    got = f"got {','.join(map(str, shape))}"
+    if len(shape) != 3 or min(shape) < least or any(size % multiple for size in shape):
+        of = "" if multiple == 1 else f", each a multiple of {multiple}"
+        raise InputError(
+            f"the crop of '{name}' needs {least} voxels or more on each of three axes{of}, {got}: "
+            f"its smallest crop is {least},{least},{least}"
+        )
+    if shape[0] * shape[1] * shape[2] > MOST_VOXELS:
+        raise InputError(f"the crop may have {MOST_VOXELS} voxels (256,256,256) at most, {got}: take a coarser spacing")
 
 
 def build_model(name: str, input_shape: Shape = PAPER_SHAPE, spacing_mm: float = 2.5) -> nn.Module:

@@ -8,13 +8,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from crossalign.errors import InputError
-from crossalign.models.registry import build_model, model_names, names_in_words
+from crossalign.errors import InputError, WeightsError
+from crossalign.models.registry import build_model, check_crop_shape, model_names, names_in_words
+from crossalign.models.saved_settings import settings_of
 from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
 from crossalign.types import Shape
 
 FORMAT = "crossalign-stage-1"
 FIXED_INPUTS = ("image", "label")
+SPACING_MM = 1e-3, 1e3  # of crops: of a micrometre to a metre
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,14 @@ class StageSettings:
     def __post_init__(self) -> None:
         if self.model not in model_names():
             raise InputError(f"no network is called '{self.model}': choose one of {names_in_words()}")
-        if len(self.crop_shape) != 3 or min(self.crop_shape) < 4:
-            raise InputError(f"the crop needs 4 voxels or more on each of three axes, got {self.crop_shape}")
+        check_crop_shape(self.model, self.crop_shape)
         spacings = (self.crop_spacing_mm, self.working_spacing_mm)
         if not all(math.isfinite(value) and value > 0 for value in spacings):
             raise InputError(f"spacings must be over 0 mm and finite, got {spacings[0]} and {spacings[1]}")
+        if not all(SPACING_MM[0] <= value <= SPACING_MM[1] for value in spacings):
+            raise InputError(
+                f"spacings must lie in {SPACING_MM[0]:g}..{SPACING_MM[1]:g} mm, got {spacings[0]} and {spacings[1]}"
+            )
         if self.fixed_input not in FIXED_INPUTS:
             raise InputError(f"the fixed input is 'image' or 'label', got '{self.fixed_input}'")
 
@@ -65,9 +70,10 @@ def load_stage(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     """Read what `save_stage` wrote; raises WeightsError where the file is missing, damaged, or of something else."""
     file = read_weight_file(path, FORMAT, "a trained stage")
     try:
-        settings = StageSettings(**{**file.settings, "crop_shape": tuple(file.settings["crop_shape"])})
-        model = build_model(settings.model, settings.crop_shape, settings.crop_spacing_mm)
-        model.load_state_dict(file.tensors)
+        settings = settings_of(StageSettings, file.settings)
+        model = file.network(lambda: build_model(settings.model, settings.crop_shape, settings.crop_spacing_mm))
+    except WeightsError:
+        raise
     except UNFIT as error:
         raise unfit(path, error) from error
     return Stage(model.to(device).eval(), settings, file.notes)

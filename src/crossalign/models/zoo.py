@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from crossalign.errors import InputError, WeightsError
+from crossalign.input import check_regular_file, read_text
 from crossalign.models.cascade_settings import Calibration, CascadeSettings
 from crossalign.models.fusion_zoo import shipped_fusion_names, shipped_fusion_path
 
@@ -92,20 +93,25 @@ def recorded_sums(folder: Path = PACKAGE / "weights") -> Mapping[str, str]:
     """Read SHA256SUMS: the file names and their SHA-256 in hexadecimal. Raises WeightsError where it is missing."""
     try:
         lines = (folder / SUMS).read_text(encoding="ascii").splitlines()
+        rows = [line.split(maxsplit=1) for line in lines if line.strip()]
+        return {name.lstrip("*"): digest for digest, name in rows}
     except OSError as error:
         raise WeightsError(f"{SUMS} of the shipped weights is missing: install crossalign again") from error
-    return {name.lstrip("*"): digest for digest, name in (line.split(maxsplit=1) for line in lines if line.strip())}
+    except ValueError as error:  # not ASCII, or a line of one word
+        raise WeightsError(f"{SUMS} of the shipped weights is damaged: install crossalign again") from error
 
 
 def sha256_of(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_shipped(path: Path) -> None:
     """Raise WeightsError where a file that came in the package is missing or is not what was packed."""
     if not path.is_file():
         raise WeightsError(f"{path.name}: the shipped weights are missing: install crossalign again")
+    check_regular_file(path, WeightsError)
     expected, got = recorded_sums(path.parent).get(path.name), sha256_of(path)
     if got != expected:
         raise WeightsError(
@@ -119,7 +125,7 @@ def model_card(name: str) -> str:
     if name not in (*shipped_names(), *shipped_fusion_names()):
         known = ", ".join((*shipped_names(), *shipped_fusion_names()))
         raise InputError(f"no shipped weights are called '{name}': there are {known}")
-    return (PACKAGE / "cards" / f"{name}.md").read_text(encoding="utf-8")
+    return read_text(PACKAGE / "cards" / f"{name}.md", WeightsError)
 
 
 def card_facts(name: str) -> Mapping[str, str]:
