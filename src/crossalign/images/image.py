@@ -57,7 +57,7 @@ class LabelMap:
     def resampled(self, grid: Grid, grid_to_map: Rigid | None = None, fill: int = 0) -> LabelMap:
         """Bring the labels onto another grid, nearest voxel; outside they are `fill`."""
         volume = self.labels[None, None].double()
-        moved = resample(volume, self.grid, grid, grid_to_map, fill=fill, nearest=True)
+        moved = resample(volume, self.grid, grid, grid_to_map, fill=float(fill), nearest=True)
         return LabelMap(moved[0, 0].to(torch.int64), grid, self.name)
 
     def foreground(self) -> Image:
