@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from crossalign.cases import surface_points
-from crossalign.cli.options import Outcome
+from crossalign.cli.options import Outcome, pick_device
 from crossalign.cli.registering import RegisterRequest, run_register
 from crossalign.cli.simulating import write_simulated_pair
 from crossalign.errors import OutputError
 from crossalign.geometry import draw_perturbation
 from crossalign.images import write_transform
+from crossalign.output import reason, whole_folder
 from crossalign.simulate import simulate_pairs
 
 # No shipped weights were trained, chosen or tuned on pairs of this seed: it is the demo's own.
@@ -23,14 +24,13 @@ START_SRE_MM = 12.0
 
 def run_demo(output: Path, device: str = "auto") -> Outcome:
     """Simulate, start at 12 mm SRE, register, and write all of it into a fresh folder. Raises CrossalignError."""
+    pick_device(device)
     folder = fresh_folder(output)
-    try:
-        _write_pair(folder)
-        outcome = run_register(_request(folder, device))
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # ours: it did not exist before
-        raise
-    return Outcome((*outcome.lines, f"report   {(folder / 'report.html').resolve()}"), outcome.warnings)
+    with whole_folder(folder, reserved=True) as partial:
+        _write_pair(partial)
+        outcome = run_register(_request(partial, device))
+    lines = (line.replace(str(partial), str(folder)) for line in outcome.lines)
+    return replace(outcome, lines=(*lines, f"report   {(folder / 'report.html').resolve()}"))
 
 
 def fresh_folder(wanted: Path) -> Path:
@@ -42,7 +42,7 @@ def fresh_folder(wanted: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+            raise OutputError(f"{folder}: cannot be made: {reason(error)}") from error
         return folder
     raise OutputError(f"{wanted}: exists, and so do 10,000 numbered ones: remove some")
 

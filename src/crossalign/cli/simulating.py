@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
-import shutil
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from crossalign.cli.options import Outcome
-from crossalign.errors import InputError, OutputError
+from crossalign.cli.progress import Progress
+from crossalign.errors import InputError
 from crossalign.geometry import Rigid
-from crossalign.images import Image, LabelMap, write_image, write_label_map, write_transform
+from crossalign.images import Image, LabelMap, whole_file, write_image, write_label_map, write_transform
+from crossalign.output import whole_folder, write_text
 from crossalign.simulate import SimulatedPairs, simulate_pairs
 
+MOST_PAIRS = 100_000
 SPLITS = ("train", "val", "test")
 FILES: Mapping[str, str] = {
     "fixed": "mr.nii.gz",
@@ -27,21 +30,12 @@ FILES: Mapping[str, str] = {
 
 def run_simulate(count: int, seed: int, output: Path, split: str) -> Outcome:
     """Write `count` pairs, each in its own folder, and `manifest.csv`, into a new folder. Raises CrossalignError."""
-    if count < 1 or not 0 <= seed < 2**31:
-        raise InputError(f"give a COUNT of 1 or more and a seed in [0, 2^31), got {count} and {seed}")
+    if not 1 <= count <= MOST_PAIRS or not 0 <= seed < 2**31:
+        raise InputError(f"give a COUNT of 1 to {MOST_PAIRS} and a seed in [0, 2^31), got {count} and {seed}")
     if split not in SPLITS:
         raise InputError(f"--split is one of {', '.join(SPLITS)}, got '{split}'")
-    try:
-        output.mkdir()
-    except OSError as error:
-        raise OutputError(
-            f"{output}: {error.strerror or 'cannot be made'}: name a folder that does not exist"
-        ) from error
-    try:
-        _write_all(count, seed, output, split)
-    except BaseException:
-        shutil.rmtree(output, ignore_errors=True)  # ours: it did not exist before
-        raise
+    with whole_folder(output) as partial:
+        _write_all(count, seed, partial, split)
     return Outcome((f"pairs    {count} (seed {seed}, split {split})", f"wrote    {output / 'manifest.csv'}"))
 
 
@@ -61,13 +55,17 @@ def write_simulated_pair(pairs: SimulatedPairs, number: int, folder: Path) -> tu
     return gland, reference
 
 
-def _write_all(count: int, seed: int, output: Path, split: str) -> None:
+def _write_all(count: int, seed: int, folder: Path, split: str) -> None:
     generator = torch.Generator().manual_seed(seed)
-    with (output / "manifest.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ("case", "split", *FILES), lineterminator="\n")
-        writer.writeheader()
+    table = io.StringIO()
+    writer = csv.DictWriter(table, ("case", "split", *FILES), lineterminator="\n")
+    writer.writeheader()
+    with Progress(count, "pair") as progress:
         for number in range(count):
             name = f"simulated{number:04d}"
-            (output / name).mkdir()
-            write_simulated_pair(simulate_pairs(1, generator), 0, output / name)
+            (folder / name).mkdir()
+            write_simulated_pair(simulate_pairs(1, generator), 0, folder / name)
             writer.writerow({"case": name, "split": split, **{key: f"{name}/{file}" for key, file in FILES.items()}})
+            progress.advance()
+    with whole_file(folder / "manifest.csv") as partial:
+        write_text(table.getvalue(), partial)
