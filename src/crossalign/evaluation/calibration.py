@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossalign.cells import plain_cell
 from crossalign.errors import InputError
 from crossalign.evaluation.statistics import Values, rank_correlation
 from crossalign.models.cascade_settings import Calibration
@@ -70,6 +71,7 @@ def read_doubts(path: str | os.PathLike[str], method: str | None = None) -> Doub
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if not row.get("error")]
+            rows = [{name: plain_cell(cell or "") for name, cell in row.items() if name} for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a table: {error}") from error
     if not rows or not {"method", "sre_mm", "dispersion_mm", "network_sre_mm"} <= set(rows[0]):

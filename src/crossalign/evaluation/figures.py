@@ -64,11 +64,17 @@ def share_within(errors_mm: list[float]) -> tuple[list[float], list[float]]:
 
 def write_figure(figure: Figure, path: Path, overwrite: bool = False) -> None:
     """Write a figure in the format of its suffix (.png or .svg), the same bytes each time. Raises OutputError."""
+    with whole_file(path, overwrite) as partial:
+        draw_figure(figure, partial)
+
+
+def draw_figure(figure: Figure, partial: Path) -> None:
+    """Draw a figure to a temporary path of `whole_file` or `whole_files`, in the format of its suffix."""
     import matplotlib as mpl  # half a second that only figures should cost
 
-    kind = path.suffix.removeprefix(".")
+    kind = partial.suffix.removeprefix(".")
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with mpl.rc_context({"svg.hashsalt": "crossalign"}), whole_file(path, overwrite) as partial:
+    with mpl.rc_context({"svg.hashsalt": "crossalign"}):
         figure.savefig(partial, format=kind, dpi=150, metadata=metadata)
 
 

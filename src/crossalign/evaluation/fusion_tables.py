@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from pathlib import Path
 
+from crossalign.cells import csv_text, markdown_cell
 from crossalign.errors import OutputError
 from crossalign.evaluation.fusion_measure import INPUT_SCORES, FusionScores
 from crossalign.evaluation.fusion_protocol import LIMIT, PUBLISHED_SLICE, WHOLE_VOLUME, FusionEvaluation, FusionRow
-from crossalign.output import check_output, whole_files
+from crossalign.output import check_output, whole_files, write_text
 
 # Printed in the paper (arXiv 2310.06291, its table of results): other data, one slice, means over both inputs.
 PUBLISHED = (
@@ -32,16 +31,14 @@ def fusion_csv(evaluation: FusionEvaluation) -> str:
     names = (*INPUT_SCORES, "qabf_share")
     header = ["case", "protocol", "method", *(f"{n}_{part}" for n in names for part in ("mri", "pet", "mean", "min"))]
     header += ["qabf", "entropy_bits", "spatial_frequency", "seconds", "warnings"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    lines: list[list[str]] = [header]
     for row in evaluation.rows:
         scores = [row.scores.inputs[name] for name in names]
         values = [value for s in scores for value in (s.mri, s.pet, s.mean(), s.smaller())]
         values += [row.scores.qabf, row.scores.entropy_bits, row.scores.spatial_frequency, row.seconds]
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
-        writer.writerow([row.case, row.protocol, row.method, *cells, " | ".join(row.warnings)])
-    return text.getvalue()
+        lines.append([row.case, row.protocol, row.method, *cells, " | ".join(row.warnings)])
+    return csv_text(lines)
 
 
 def fusion_markdown(evaluation: FusionEvaluation) -> str:
@@ -51,9 +48,9 @@ def fusion_markdown(evaluation: FusionEvaluation) -> str:
     for case in cases:
         rows = [row for row in evaluation.rows if row.case == case]
         whole = [_whole_line(row) for row in rows if row.protocol == WHOLE_VOLUME]
-        parts.append(f"### {case}: whole volume\n\n" + _table(WHOLE_TITLES, whole))
+        parts.append(f"### {markdown_cell(case)}: whole volume\n\n" + _table(WHOLE_TITLES, whole))
         planes = [_slice_line(row) for row in rows if row.protocol == PUBLISHED_SLICE]
-        parts.append(f"### {case}: published slice\n\n" + _table(SLICE_TITLES, planes))
+        parts.append(f"### {markdown_cell(case)}: published slice\n\n" + _table(SLICE_TITLES, planes))
     return "\n\n".join([*parts, _published(), _notes(evaluation)]) + "\n"
 
 
@@ -77,14 +74,14 @@ def write_fusion_evaluation(
     """Write the CSV to `path` and the Markdown beside it: both, or neither. Raises OutputError."""
     paths = fusion_paths(path)
     with whole_files(paths, overwrite) as (table, page):
-        table.write_text(fusion_csv(evaluation), encoding="utf-8")
-        page.write_text(fusion_markdown(evaluation), encoding="utf-8")
+        write_text(fusion_csv(evaluation), table)
+        write_text(fusion_markdown(evaluation), page)
     return paths
 
 
 def _whole_line(row: FusionRow) -> list[str]:
     scores, of = row.scores, row.scores.inputs
-    name = "*limit: voxels optimised for SSIM*" if row.method == LIMIT else row.method
+    name = "*limit: voxels optimised for SSIM*" if row.method == LIMIT else markdown_cell(row.method)
     return [
         *(name, _n(of["ssim"].mean()), _n(of["ssim"].smaller()), _both(scores, "ssim")),
         *(_n(scores.qabf), _both(scores, "qabf_share"), _n(of["psnr_db"].mean(), 2), _n(of["psnr_db"].smaller(), 2)),
@@ -96,7 +93,7 @@ def _whole_line(row: FusionRow) -> list[str]:
 def _slice_line(row: FusionRow) -> list[str]:
     of = row.scores.inputs
     means = (_n(of["psnr_db"].mean(), 2), *(_n(of[name].mean()) for name in ("ssim", "nmi", "fmi")))
-    return [row.method, *means, _both(row.scores, "ssim"), _n(row.scores.qabf)]
+    return [markdown_cell(row.method), *means, _both(row.scores, "ssim"), _n(row.scores.qabf)]
 
 
 def _both(scores: FusionScores, name: str) -> str:
@@ -124,7 +121,8 @@ def _published() -> str:
 
 def _notes(evaluation: FusionEvaluation) -> str:
     lines = [
-        f"- {name}: " + (", ".join(f"{key} = {value}" for key, value in used.items()) or "no settings")
+        "- "
+        + markdown_cell(f"{name}: " + (", ".join(f"{key} = {value}" for key, value in used.items()) or "no settings"))
         for name, used in evaluation.settings.items()
     ]
     return (

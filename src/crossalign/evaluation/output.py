@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crossalign.errors import OutputError
-from crossalign.evaluation.figures import box_plots, failure_curves, write_figure
+from crossalign.evaluation.figures import box_plots, draw_figure, failure_curves
 from crossalign.evaluation.protocol import Evaluation
 from crossalign.evaluation.tables import NO_COUNTS, rows_csv, summary_csv, summary_latex, summary_markdown
-from crossalign.images import check_output, whole_file
+from crossalign.output import check_output, whole_files, write_text
 
 SUMMARY_SUFFIXES = (".summary.csv", ".summary.md", ".summary.tex")
 FIGURE_SUFFIXES = (".boxes.png", ".boxes.svg", ".failures.png", ".failures.svg")
@@ -38,7 +38,7 @@ def write_evaluation(
 ) -> tuple[Path, ...]:
     """Write the row table to `path` and the summaries (and figures) beside it; return every path written.
 
-    Each file appears whole or not at all, and none is written where one of them could not be. `parameter_counts` says
+    All of them appear, whole, or none does. `parameter_counts` says
     how many trainable parameters one stage of a method has, by the method's name. Raises OutputError.
     """
     check_evaluation_output(path, overwrite, figures)
@@ -49,11 +49,10 @@ def write_evaluation(
         summary_markdown(evaluation, parameter_counts),
         summary_latex(evaluation, parameter_counts),
     )
-    for name, text in zip(paths, texts, strict=False):
-        with whole_file(name, overwrite) as partial:
-            partial.write_text(text, encoding="utf-8")
-    if figures:
-        drawn = (box_plots(evaluation), failure_curves(evaluation))
-        for index, name in enumerate(paths[len(texts) :]):
-            write_figure(drawn[index // 2], name, overwrite)
+    drawn = (box_plots(evaluation), failure_curves(evaluation)) if figures else ()
+    with whole_files(paths, overwrite) as partials:
+        for partial, text in zip(partials, texts, strict=False):
+            write_text(text, partial)
+        for index, partial in enumerate(partials[len(texts) :]):
+            draw_figure(drawn[index // 2], partial)
     return paths

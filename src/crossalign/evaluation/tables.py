@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 
+from crossalign.cells import csv_text, markdown_cell
 from crossalign.evaluation.layout import Table, comparison_table, detail_table, result_table, stage_table, trust_table
 from crossalign.evaluation.protocol import Evaluation, Row
 from crossalign.evaluation.statistics import Spread
@@ -45,7 +44,7 @@ def rows_csv(evaluation: Evaluation) -> str:
     header = ["case", "patient", "split", "start", "repeat", "method", "start_sre_mm", "sre_mm", *stages]
     header += ["start_tre_mm", "tre_mm", "start_dice", "dice", *RESIDUAL]
     header += ["expected_sre_mm", "trusted", "dispersion_mm", "network_sre_mm", "seconds", "steps", "warnings", "error"]
-    return _csv([header, *(_row_cells(row, depth) for row in evaluation.rows)])
+    return csv_text([header, *(_row_cells(row, depth) for row in evaluation.rows)])
 
 
 def summary_csv(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO_COUNTS) -> str:
@@ -58,19 +57,19 @@ def summary_csv(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO
         | _comparison_cells(comparisons.get((summary.method, summary.start)))
         for summary in summaries
     ]
-    return _csv([list(lines[0]), *(list(line.values()) for line in lines)])
+    return csv_text([list(lines[0]), *(list(line.values()) for line in lines)])
 
 
 def summary_markdown(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO_COUNTS) -> str:
     """Write the papers' Tables 1 and 2, the measures beside them and the tests, with how they were made."""
     parts = [_markdown(table) for table in _tables(evaluation, parameter_counts)]
     settings = [
-        f"- {name}: " + (", ".join(f"{key} = {value}" for key, value in used.items()) or "no settings")
+        "- "
+        + markdown_cell(f"{name}: " + (", ".join(f"{key} = {value}" for key, value in used.items()) or "no settings"))
         for name, used in evaluation.settings.items()
     ]
-    return (
-        "\n\n".join([*parts, _notes(evaluation), *(["Settings:\n\n" + "\n".join(settings)] if settings else [])]) + "\n"
-    )
+    listed = ["Settings:\n\n" + "\n".join(settings)] if settings else []
+    return "\n\n".join([*parts, _notes(evaluation), *listed]) + "\n"
 
 
 def summary_latex(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO_COUNTS) -> str:
@@ -168,16 +167,10 @@ def _number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if 0 < abs(value) < 1e-3 else f"{value:.{digits}f}"
 
 
-def _csv(lines: list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
-
-
 def _markdown(table: Table) -> str:
     lines = [table.header, tuple("---" for _ in table.header)]
     for row in table.rows:
-        texts = [cell.text.replace("|", "\\|") for cell in row]
+        texts = [markdown_cell(cell.text) for cell in row]
         lines.append(tuple(f"**{text}**" if cell.bold else text for text, cell in zip(texts, row, strict=True)))
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{table.caption}\n\n{body}"
@@ -207,4 +200,4 @@ def _latex(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.translate(LATEX)
+    return " ".join(text.split()).translate(LATEX)
