@@ -24,10 +24,13 @@ def compose_rigid(parts: Sequence[Linear], name: str) -> Rigid:
     """
     matrix = np.eye(4)
     corrected = 0.0
-    for part in parts:
-        rotation = _orthonormal(part.matrix, name, strict=len(parts) == 1)
-        corrected = max(corrected, float(np.linalg.norm(rotation - part.matrix, 2)))
-        matrix = matrix @ _homogeneous(part._replace(matrix=rotation))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in parts:
+            rotation = _orthonormal(part.matrix, name, strict=len(parts) == 1)
+            corrected = max(corrected, float(np.linalg.norm(rotation - part.matrix, 2)))
+            matrix = matrix @ _homogeneous(part._replace(matrix=rotation))
+    if not np.isfinite(matrix).all():
+        raise TransformError(f"{name}: its numbers are too large for a transform in mm: save the transform again")
     rotation = _orthonormal(matrix[:3, :3], name, strict=True)
     corrected = max(corrected, float(np.linalg.norm(rotation - matrix[:3, :3], 2)))
     if corrected > SILENT:
