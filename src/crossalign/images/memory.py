@@ -9,7 +9,6 @@ from pathlib import Path
 from crossalign.errors import ImageError
 
 BYTES_PER_VOXEL = 30  # of a registration, at its peak
-WORKING_BYTES_PER_VOXEL = 16  # of an image that is resampled: itself, smoothed, a copy and one slab of coordinates
 FLOOR_BYTES = 1024**3
 UNKNOWN_BYTES = 4 * 1024**3
 CGROUP = Path("/sys/fs/cgroup")
@@ -39,17 +38,6 @@ def check_memory(size: Sequence[int], name: str, limit_bytes: int | None = None)
         raise ImageError(
             f"{name}: {tuple(size)} voxels need {_gib(needed)} of memory, over the limit of {_gib(limit)}: crop or "
             "resample it, or use a machine with more memory free"
-        )
-
-
-def check_working_size(size: Sequence[int], spacing_mm: float, name: str, limit_bytes: int | None = None) -> None:
-    """Raise ImageError, naming the extent, where an image resampled to `spacing_mm` would take more than the limit."""
-    needed, limit = _count(size) * WORKING_BYTES_PER_VOXEL, memory_limit() if limit_bytes is None else limit_bytes
-    if needed > limit:
-        extent = " x ".join(f"{count * spacing_mm:.0f}" for count in size)
-        raise ImageError(
-            f"{name}: it spans {extent} mm, which takes {_gib(needed)} of memory at {spacing_mm:g} mm, over the limit "
-            f"of {_gib(limit)}: is the spacing in its header right? Crop it, or use a machine with more memory free"
         )
 
 

@@ -44,7 +44,8 @@ def placed(header: Header) -> Placement:
     if not abs(np.linalg.det(axes)) >= LEAST_VOLUME:
         raise ImageError(
             f"{header.name}: the axes of the voxels lie almost in one plane "
-            f"({math.degrees(math.asin(min(1, cosine))):.0f} degrees from perpendicular), which no scan has: export it again from its source"
+            f"({math.degrees(math.asin(min(1, cosine))):.0f} degrees from perpendicular), which no scan "
+            "has: export it again from its source"
         )
     if cosine > ROUNDING:
         return _straightened(header, axes, spacing, cosine)

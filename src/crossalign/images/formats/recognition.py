@@ -75,8 +75,8 @@ def _checked_name(header: Header, suffix: str, expected: tuple[str, ...], conten
 def _unreadable(first: bytes, name: str, suffix: str, analyze: bool) -> ImageError:
     if analyze:
         return ImageError(
-            f"{name}: is in the ANALYZE format, which does not say which side is left: not a readable image; convert it "
-            "to NIfTI with a tool that knows where it came from"
+            f"{name}: is in the ANALYZE format, which does not say which side is left: not a readable image; convert "
+            "it to NIfTI with a tool that knows where it came from"
         )
     for magic, place, kind, advice in OTHERS:
         if first[place : place + len(magic)] == magic:
