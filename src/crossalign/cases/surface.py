@@ -20,17 +20,22 @@ def surface_points(mask: LabelMap, count: int = SURFACE_POINTS) -> Points:
     """
     if count < 1:
         raise InputError(f"ask for 1 surface point or more, got {count}")
-    mask.points_mm()
-    inside = mask.labels != 0
-    faces = [_faces_across(inside, axis) for axis in range(3)]
-    index = torch.cat(faces)
-    if len(index) == 0:
-        index = inside.nonzero().flip(-1).double()
-    points_mm = mask.grid.to_physical(index)
+    index = _faces(mask)
+    points_mm = mask.grid.to_physical(index) if len(index) > 0 else mask.points_mm()
     points_mm = points_mm[_morton_codes(points_mm).argsort(stable=True)]
-    kept = min(count, len(index))
-    keep = (torch.arange(kept, dtype=torch.float64) + 0.5) * len(index) / kept
+    kept = min(count, len(points_mm))
+    keep = (torch.arange(kept, dtype=torch.float64) + 0.5) * len(points_mm) / kept
     return points_mm[keep.long()]
+
+
+def _faces(mask: LabelMap) -> torch.Tensor:
+    """Voxel indices (n, 3), (x, y, z), of the faces' centres; looked for in the structure's box, one voxel wider."""
+    first, size = mask.foreground_box()
+    low = [max(0, start - 1) for start in first]
+    high = [min(n, start + length + 1) for n, start, length in zip(mask.labels.shape, first, size, strict=True)]
+    inside = mask.labels[low[0] : high[0], low[1] : high[1], low[2] : high[2]] != 0
+    faces = [_faces_across(inside, axis) for axis in range(3)]
+    return torch.cat(faces) + torch.tensor(low[::-1], dtype=torch.float64)
 
 
 def _faces_across(inside: torch.Tensor, axis: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from crossalign.errors import InputError
 from crossalign.types import Matrix4, PointLattice, Points, Shape, Triple, Vector
 
+LONGEST_AXIS = 2**31  # voxels
 Direction = tuple[Triple, Triple, Triple]
 IDENTITY: Direction = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
@@ -47,15 +48,29 @@ class Grid:
         return Grid(shape, spacing_mm, (x, y, z))
 
     def covering(self, spacing_mm: Triple, margin_mm: float = 0.0) -> Grid:
-        """Make the grid with axes along L, P and S and this spacing that holds every voxel centre of this one."""
+        """Make the grid with axes along L, P and S and this spacing that holds every voxel centre of this one.
+
+        Raises InputError where that takes more than 2^31 voxels along an axis.
+        """
         corners = self.corners_mm()
         low, high = corners.amin(0) - margin_mm, corners.amax(0) + margin_mm
         steps = ((high - low) / torch.tensor(spacing_mm, dtype=torch.float64)).tolist()
+        if not all(count < LONGEST_AXIS for count in steps):  # NaN included
+            extent = " x ".join(f"{length:.4g}" for length in (high - low).tolist())
+            raise InputError(
+                f"{extent} mm at a spacing of {spacing_mm[0]:g} x {spacing_mm[1]:g} x {spacing_mm[2]:g} mm are more "
+                "voxels than can be counted: check the spacing in the header and its unit (mm)"
+            )
         width, height, depth = (
             math.ceil(count - 1e-6) + 1 for count in steps
         )  # 1e-6: an exact fit gets no spare voxel
         x, y, z = ((low + high) / 2).tolist()
         return Grid.centered((x, y, z), (depth, height, width), spacing_mm)
+
+    def part(self, first: Shape, shape: Shape) -> Grid:
+        """Return the grid of a part of this one: of `shape`, from voxel `first` on, both (z, y, x)."""
+        x, y, z = self.to_physical(torch.tensor([first[::-1]], dtype=torch.float64))[0].tolist()
+        return Grid(shape, self.spacing_mm, (x, y, z), self.direction)
 
     def voxel_to_physical(self) -> Matrix4:
         """Matrix (4, 4), float64, from voxel indices (x, y, z, 1) to points (mm)."""

@@ -1,15 +1,16 @@
 """Sampling volumes at physical points, with ITK's rules at the border."""
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from crossalign.geometry.grid import Grid
 from crossalign.geometry.rigid import Rigid
-from crossalign.types import Volume
+from crossalign.types import Labels, Volume
 
 # The axes of what is made (o: out) are not those of the volume that is read.
 Lattice: TypeAlias = Float[Tensor, "b zo yo xo 3"]
@@ -47,23 +48,50 @@ def resample(
     With fixed as target and moving as volume the transform is `fixed_to_moving` (one, not a batch). Done in slabs of
     slices, so that memory stays near that of the two volumes; coordinates are computed in float64.
     """
+    depth, height, width = target_grid.shape
+    moved = volume.new_empty((*volume.shape[:2], depth, height, width))
+    for first, points in _slabs(volume_grid, target_grid, target_to_volume, volume.device):
+        part = sample(volume, points.expand(len(volume), *points.shape), fill, nearest)
+        if len(points) == depth:
+            return part
+        moved[:, :, first : first + len(points)] = part
+    return moved
+
+
+def resample_labels(
+    labels: Labels, labels_grid: Grid, target_grid: Grid, target_to_labels: Rigid | None = None, fill: int = 0
+) -> Int[Tensor, "zo yo xo"]:
+    """Bring labels (z, y, x) onto another grid, the nearest voxel, in their own type: as `resample` does, no copy."""
+    size = torch.tensor(labels.shape[::-1], dtype=torch.float64, device=labels.device)
+    moved = labels.new_empty(target_grid.shape)
+    for first, points in _slabs(labels_grid, target_grid, target_to_labels, labels.device):
+        inside = ((points >= -0.5) & (points < size - 0.5)).all(dim=-1)
+        nearest = points.add_(0.5).floor_().masked_fill_(~inside[..., None], 0.0).long()
+        x, y, z = nearest.unbind(-1)
+        moved[first : first + len(points)] = labels[z, y, x].masked_fill_(~inside, fill)
+    return moved
+
+
+def _slabs(
+    volume_grid: Grid, target_grid: Grid, target_to_volume: Rigid | None, device: torch.device
+) -> Iterator[tuple[int, Tensor]]:
+    """Give the first slice and the voxel indices (z, y, x, 3) in the volume of a few of the target's slices at a time.
+
+    Computed in float64.
+    """
     chain = volume_grid.physical_to_voxel() @ target_grid.voxel_to_physical()
     if target_to_volume is not None:
         matrix = target_to_volume.matrix().to("cpu", torch.float64)
         chain = volume_grid.physical_to_voxel() @ matrix @ target_grid.voxel_to_physical()
-    chain = chain.to(volume.device)
+    chain = chain.to(device)
     depth, height, width = target_grid.shape
     thickness = max(1, SLAB_POINTS // (height * width))
-    slabs: list[Tensor] = []
     for first in range(0, depth, thickness):
-        slab = torch.arange(first, min(first + thickness, depth), device=volume.device)
-        points = _lattice(slab, height, width) @ chain[:3, :3].T + chain[:3, 3]
-        slabs.append(sample(volume, points.expand(len(volume), *points.shape), fill, nearest))
-    return torch.cat(slabs, dim=2)
+        slices = range(first, min(first + thickness, depth))
+        yield first, (_lattice(slices, height, width, device) @ chain[:3, :3].T).add_(chain[:3, 3])
 
 
-def _lattice(slices: Tensor, height: int, width: int) -> Tensor:
-    rows = torch.arange(height, device=slices.device)
-    columns = torch.arange(width, device=slices.device)
-    z, y, x = torch.meshgrid(slices, rows, columns, indexing="ij")
-    return torch.stack((x, y, z), dim=-1).double()
+def _lattice(slices: range, height: int, width: int, device: torch.device) -> Tensor:
+    axes = (slices, range(height), range(width))
+    z, y, x = (torch.arange(axis.start, axis.stop, dtype=torch.float64, device=device) for axis in axes)
+    return torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], dim=-1)

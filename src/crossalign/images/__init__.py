@@ -10,11 +10,12 @@ from crossalign.images.files import (
     write_label_map,
 )
 from crossalign.images.image import Image, LabelMap
-from crossalign.images.intensity import empty_value, foreground, padding_value, scale_intensity, to_working_spacing
+from crossalign.images.intensity import empty_value, foreground, padding_value, scale_intensity
 from crossalign.images.label_like import looks_like_labels
 from crossalign.images.masks import has_several_labels, on_grid_of, one_structure, read_mask
 from crossalign.images.points_files import PointsFile, is_points_file, read_points, write_points
 from crossalign.images.transform_files import check_transform_output, read_transform, write_transform
+from crossalign.images.working import to_working_spacing
 from crossalign.output import check_output, whole_file, whole_files
 
 __all__ = [

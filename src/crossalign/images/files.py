@@ -24,6 +24,7 @@ from crossalign.images.formats import (
 from crossalign.images.image import Image, LabelMap
 from crossalign.images.intensity import empty_value
 from crossalign.images.memory import check_memory
+from crossalign.images.slabs import count_where
 from crossalign.images.writing import write_sitk
 from crossalign.output import check_output, whole_file
 
@@ -47,7 +48,7 @@ def read_image(path: str | os.PathLike[str], memory_limit_bytes: int | None = No
     """Read a scan; raises ImageError where it is not a finite, varying, scalar 3-D image within the memory limit."""
     image = read_volume(path, memory_limit_bytes)
     _check_thickness(image.grid, image.name)
-    unusable = image.voxels.numel() - int(torch.isfinite(image.voxels).sum())
+    unusable = count_where(image.voxels, lambda part: ~part.isfinite())
     if unusable:
         raise ImageError(f"{image.name}: {unusable} voxels are NaN or infinite: replace them before registration")
     if float(image.voxels.min()) == float(image.voxels.max()):
@@ -79,7 +80,7 @@ def read_grid(path: str | os.PathLike[str], memory_limit_bytes: int | None = Non
 
 def write_image(image: Image, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write a scan as float32; the file appears whole or not at all. Raises OutputError."""
-    _write(to_sitk(image.voxels.cpu().numpy().astype(np.float32), image.grid), Path(path), overwrite)
+    _write(to_sitk(image.voxels.cpu().numpy().astype(np.float32, copy=False), image.grid), Path(path), overwrite)
 
 
 def write_label_map(label_map: LabelMap, path: str | os.PathLike[str], overwrite: bool = False) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from crossalign.errors import ImageError
-from crossalign.geometry import Grid, Rigid, resample
-from crossalign.types import Labels, Points, Scan, Vector
+from crossalign.geometry import Grid, Rigid, resample, resample_labels
+from crossalign.images.slabs import slabs
+from crossalign.types import Labels, Mask, Points, Scan, Shape, Vector
 
 UNKNOWN_SHARE = 1e-3  # of an interpolated value: less comes of rounding, where a sample lies on a voxel beside a NaN
 
@@ -33,14 +37,19 @@ class Image:
             from crossalign.images.intensity import empty_value  # intensity imports Image
 
             fill = empty_value(self.voxels)
-        voxels, unknown = self.voxels, ~self.voxels.isfinite()
-        if bool(unknown.any()):
-            voxels = voxels.masked_fill(unknown, 0.0)
+        unknown = self._unknown()
+        voxels = self.voxels if unknown is None else self.voxels.masked_fill(unknown, 0.0)
         moved = resample(voxels[None, None], self.grid, grid, grid_to_image, fill=fill)
-        if bool(unknown.any()):
+        if unknown is not None:
             share = resample(unknown[None, None].to(voxels), self.grid, grid, grid_to_image)
             moved = moved.masked_fill(share > UNKNOWN_SHARE, torch.nan)
         return Image(moved[0, 0], grid, self.name)
+
+    def _unknown(self) -> Mask | None:
+        """Say which voxels are NaN or infinite; None where none is."""
+        if all(bool(part.isfinite().all()) for part in slabs(self.voxels)):
+            return None
+        return ~self.voxels.isfinite()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,24 +65,80 @@ class LabelMap:
 
     def resampled(self, grid: Grid, grid_to_map: Rigid | None = None, fill: int = 0) -> LabelMap:
         """Bring the labels onto another grid, nearest voxel; outside they are `fill`."""
-        volume = self.labels[None, None].double()
-        moved = resample(volume, self.grid, grid, grid_to_map, fill=float(fill), nearest=True)
-        return LabelMap(moved[0, 0].to(torch.int64), grid, self.name)
+        return LabelMap(resample_labels(self.labels, self.grid, grid, grid_to_map, fill), grid, self.name)
 
     def foreground(self) -> Image:
         """Everything that is not background, as a scan of 0 and 1."""
         return Image((self.labels != 0).float(), self.grid, self.name)
 
-    def points_mm(self) -> Points:
-        """Centres of the foreground voxels, (n, 3), float64; raises ImageError where there are none."""
-        index = (self.labels != 0).nonzero().flip(-1).double()
-        if len(index) == 0:
+    def foreground_count(self) -> int:
+        """Number of voxels that are not background."""
+        return int(torch.count_nonzero(self.labels))
+
+    def foreground_box(self) -> tuple[Shape, Shape]:
+        """First voxel (z, y, x) and size of the box about the foreground; raises ImageError where there is none."""
+        used = [torch.zeros(size, dtype=torch.bool, device=self.labels.device) for size in self.labels.shape]
+        first = 0
+        for part in slabs(self.labels):
+            inside = part != 0
+            columns = inside.any(0)
+            used[0][first : first + len(part)] = inside.flatten(1).any(1)
+            used[1] |= columns.any(1)
+            used[2] |= columns.any(0)
+            first += len(part)
+        places = [axis.nonzero()[:, 0] for axis in used]
+        if len(places[0]) == 0:
             raise ImageError(f"{self.name}: the mask is empty: give one whose structure has values other than 0")
-        return self.grid.to_physical(index)
+        z, y, x = (int(place[0]) for place in places)
+        depth, height, width = (int(place[-1] - place[0]) + 1 for place in places)
+        return (z, y, x), (depth, height, width)
+
+    def points_mm(self, ranks: Int[Tensor, " k"] | None = None) -> Points:
+        """Centres of the foreground voxels, (n, 3), float64, in the order in which they are stored.
+
+        With `ranks`, numbers from 0 to n - 1 in any order, only those of these, (k, 3): all of them take 24 bytes each.
+        Raises ImageError where there are none.
+        """
+        if ranks is None:
+            return torch.cat(list(self._point_slabs()))
+        found = torch.empty((len(ranks), 3), dtype=torch.float64, device=self.labels.device)
+        done = 0
+        for points in self._point_slabs():
+            here = (ranks >= done) & (ranks < done + len(points))
+            found[here] = points[ranks[here] - done]
+            done += len(points)
+        return found
+
+    def spread_points_mm(self, most: int) -> Points:
+        """Centres of `most` foreground voxels or fewer, (k, 3), float64: every j-th in the order of storage.
+
+        Raises ImageError where there are none.
+        """
+        count = self.foreground_count()
+        return self.points_mm(None if count <= most else torch.arange(0, count, -(-count // most)))
+
+    def extremes_mm(self) -> Points:
+        """Lowest and highest x, y and z of the foreground voxels' centres, (2, 3), float64."""
+        ends = [torch.stack((points.amin(0), points.amax(0))) for points in self._point_slabs()]
+        low_high = torch.stack(ends)
+        return torch.stack((low_high[:, 0].amin(0), low_high[:, 1].amax(0)))
 
     def centroid_mm(self) -> Vector:
         """Centre of mass of the foreground, (3,), float64; raises ImageError where there is none."""
-        return self.points_mm().mean(0)
+        total, count = torch.zeros(3, dtype=torch.float64, device=self.labels.device), 0
+        for points in self._point_slabs():
+            total, count = total + points.sum(0), count + len(points)
+        return total / count
+
+    def _point_slabs(self) -> Iterator[Points]:
+        """Give the foreground's points (n, 3), mm, a few slices of its box at a time."""
+        (z, y, x), (depth, height, width) = self.foreground_box()
+        offset = torch.tensor([x, y, z], dtype=torch.float64, device=self.labels.device)
+        for part in slabs(self.labels[z : z + depth, y : y + height, x : x + width]):
+            index = part.nonzero().flip(-1).double().add_(offset)
+            offset[2] += len(part)
+            if len(index) > 0:
+                yield self.grid.to_physical(index)
 
 
 def _check_shape(got: torch.Size, grid: Grid, name: str) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from crossalign.geometry import Grid, Rigid
+from crossalign.geometry import Grid, Rigid, resample
 from crossalign.images import Image, LabelMap, scale_intensity
 from crossalign.types import Points, Vector
 
@@ -50,8 +50,8 @@ def _box(points_mm: Points) -> tuple[Vector, Vector]:
 def scan_grey(image: Image, grid: Grid, grid_to_image: Rigid | None = None) -> Float[Tensor, "z y x"]:
     """Intensity of a scan on the display grid, 0 to 1, and NaN beyond its border."""
     grey = _resampled(scale_intensity(image), grid, grid_to_image)
-    everywhere = Image(torch.ones_like(image.voxels), image.grid)
-    inside = everywhere.resampled(grid, grid_to_image, fill=0.0).voxels > 0.5
+    everywhere = torch.ones(1, 1, 1, 1, 1).expand(1, 1, *image.grid.shape)  # one number, whatever the size
+    inside = resample(everywhere, image.grid, grid, grid_to_image)[0, 0] > 0.5
     return torch.where(inside, grey, torch.full_like(grey, torch.nan))
 
 
@@ -77,12 +77,26 @@ def mask_bytes(label_map: LabelMap, grid: Grid, grid_to_map: Rigid | None = None
     Each voxel is first averaged with its neighbours (weights 1, 2, 1 along each axis), so that the outline shows the
     surface and not the steps of the voxels; flat surfaces stay where they are.
     """
-    share = label_map.foreground()
-    kernel = torch.tensor([0.25, 0.5, 0.25])
-    kernel = kernel[:, None, None] * kernel[:, None] * kernel
-    padded = F.pad(share.voxels[None, None], (1,) * 6, mode="replicate")
-    soft = Image(F.conv3d(padded, kernel[None, None])[0, 0], share.grid)
+    soft = _softened(label_map)
     return (_resampled(soft, grid, grid_to_map).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _softened(label_map: LabelMap) -> Image:
+    """Average each voxel of the structure's box, and two beyond, with its neighbours; further out all is 0."""
+    first, size = label_map.foreground_box()
+    low = [max(0, start - 2) for start in first]
+    high = [min(n, start + count + 2) for n, start, count in zip(label_map.grid.shape, first, size, strict=True)]
+    z, y, x = (slice(start, end) for start, end in zip(low, high, strict=True))
+    share = (label_map.labels[z, y, x] != 0).float()
+    kernel = torch.tensor([0.25, 0.5, 0.25])
+    kernel = (kernel[:, None, None] * kernel[:, None] * kernel)[None, None]
+    soft = torch.empty_like(share)
+    for start in range(len(share)):  # one slice after another: a padded copy of the whole would take as much again
+        around = share[torch.arange(start - 1, start + 2).clamp(0, len(share) - 1)]
+        padded = F.pad(around[None], (1, 1, 1, 1), mode="replicate")[None]
+        soft[start] = F.conv3d(padded, kernel)[0, 0, 0]
+    depth, height, width = share.shape
+    return Image(soft, label_map.grid.part((low[0], low[1], low[2]), (depth, height, width)), label_map.name)
 
 
 def _resampled(image: Image, grid: Grid, grid_to_image: Rigid | None) -> Tensor:
