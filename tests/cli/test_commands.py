@@ -15,7 +15,16 @@ from crossalign.cases import load_case, read_manifest, surface_points
 from crossalign.cli.main import main
 from crossalign.evaluation import StartRange, draw_starts
 from crossalign.geometry import Grid, Rigid
-from crossalign.images import Image, read_grid, read_image, read_label_map, read_transform, write_image, write_transform
+from crossalign.images import (
+    Image,
+    empty_value,
+    read_grid,
+    read_image,
+    read_label_map,
+    read_transform,
+    write_image,
+    write_transform,
+)
 from crossalign.models import Stage, StageSettings, build_model, save_stage
 
 
@@ -56,8 +65,9 @@ def test_register_writes_what_it_prints(pair: Path, tmp_path: Path, capfd) -> No
     assert "<html" in (tmp_path / "r.html").read_text()
     moving, frame = sitk.ReadImage(str(pair / "us.nii.gz")), sitk.ReadImage(str(pair / "mr.nii.gz"))
     transform = sitk.ReadTransform(str(tmp_path / "out.tfm"))
-    low = float(sitk.GetArrayViewFromImage(moving).min())
-    expected = sitk.GetArrayFromImage(sitk.Resample(moving, frame, transform, sitk.sitkLinear, low))
+    nothing = empty_value(read_image(pair / "us.nii.gz").voxels)
+    assert f"moved.nii.gz (the moving image on the fixed grid; outside it is {nothing:g})" in out
+    expected = sitk.GetArrayFromImage(sitk.Resample(moving, frame, transform, sitk.sitkLinear, nothing))
     assert np.allclose(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "moved.nii.gz"))), expected, atol=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moved.nii.gz", "out.tfm", "r.html"]
 

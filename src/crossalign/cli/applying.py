@@ -1,71 +1,122 @@
-"""`crossalign apply`: a transform file on an image, a label map or points."""
+"""`crossalign apply`: a transform file, or none, on an image, a label map or points."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from crossalign.cli.options import Outcome, check_apart
+from crossalign.cli.starting import named_transform, tell_of_namesake
 from crossalign.errors import InputError, OutputError
-from crossalign.geometry import Rigid
+from crossalign.geometry import Grid, Rigid, grid_overlap, inside_share
 from crossalign.images import (
+    Image,
+    LabelMap,
     PointsFile,
     check_image_output,
     check_output,
+    empty_value,
+    is_points_file,
+    looks_like_labels,
     read_grid,
-    read_image,
     read_label_map,
     read_points,
-    read_transform,
+    read_volume,
     write_image,
     write_label_map,
     write_points,
 )
+from crossalign.input import finite_number, shown
 
 FIXED_TO_MOVING, MOVING_TO_FIXED = "fixed-to-moving", "moving-to-fixed"
+DIRECTIONS = (FIXED_TO_MOVING, MOVING_TO_FIXED)
+NO_TRANSFORM = ("identity", "header")
+LOW_OVERLAP, HALF = 0.25, 0.5
+LARGEST_FILL, LARGEST_LABEL = 3e38, 2**31 - 1
 
 
 @dataclass(frozen=True)
 class ApplyRequest:
-    """The options of `crossalign apply`; `direction` None is fixed-to-moving, and is for points alone."""
+    """The options of `crossalign apply`.
 
-    transform: Path
+    `transform` is a file, or `identity` for none. `direction` None is fixed-to-moving for points and moving-to-fixed
+    for images. `fill` is the text of what lies outside the image; None leaves it to the image.
+    """
+
+    transform: str
     source: Path
     output: Path
     reference: Path | None = None
     label: bool = False
     direction: str | None = None
+    fill: str | None = None
     overwrite: bool = False
+
+    def has_transform(self) -> bool:
+        """Whether `transform` names a file."""
+        return self.transform not in NO_TRANSFORM
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Every file that is read."""
+        transform = Path(self.transform) if self.has_transform() else None
+        return tuple(path for path in (transform, self.source, self.reference) if path is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Placing:
+    """Where an image is brought: onto `target`, whose points `target_to_source` maps to the image's."""
+
+    target: Grid
+    target_to_source: Rigid
+    direction: str
+    named: bool  # whether there is a transform that could have been meant the other way round
+
+    @property
+    def target_part(self) -> str:
+        """Whose grid it is: fixed or moving."""
+        return self.direction.split("-to-")[1]
+
+    def opposite(self) -> str:
+        """Name the other direction."""
+        return MOVING_TO_FIXED if self.direction == FIXED_TO_MOVING else FIXED_TO_MOVING
 
 
 def run_apply(request: ApplyRequest) -> Outcome:
-    """Map points, or bring a moving image or label map onto the fixed grid. Raises CrossalignError."""
-    is_points = request.source.suffix.lower() == ".csv"
+    """Map points, or bring an image or a label map from one grid onto the other. Raises CrossalignError."""
+    is_points = is_points_file(request.source)
     _check(request, is_points)
-    fixed_to_moving = read_transform(request.transform)
+    fixed_to_moving = _transform(request)
     if is_points:
         return _map_points(request, fixed_to_moving)
     return _resample(request, fixed_to_moving)
 
 
 def _check(request: ApplyRequest, is_points: bool) -> None:
-    if is_points and (request.label or request.reference is not None):
-        raise InputError("--label and --reference are for images: leave them out for points")
-    if not is_points and request.direction is not None:
-        raise InputError("--direction is for points (.csv): an image always goes from moving onto the fixed grid")
+    if request.direction is not None and request.direction not in DIRECTIONS:
+        raise InputError(f"unknown direction '{request.direction}', expected {FIXED_TO_MOVING} or {MOVING_TO_FIXED}")
+    if is_points and (request.label or request.reference is not None or request.fill is not None):
+        raise InputError("--label, --fill and --reference are for images: leave them out for points")
     if not is_points and request.reference is None:
-        raise InputError("an image needs --reference: the fixed image, onto whose grid it is brought")
+        raise InputError(
+            "an image needs --reference: the image onto whose grid it is brought "
+            "(the fixed image, or with --direction fixed-to-moving the moving one)"
+        )
     if is_points and request.output.suffix.lower() != ".csv":
         raise OutputError(f"{request.output.name}: points are written as CSV: end the name in .csv")
     (check_output if is_points else check_image_output)(request.output, request.overwrite)
-    inputs = [path for path in (request.transform, request.source, request.reference) if path is not None]
-    check_apart((request.output,), inputs)
+    check_apart((request.output,), request.inputs())
+
+
+def _transform(request: ApplyRequest) -> Rigid:
+    tell_of_namesake(request.transform, NO_TRANSFORM)
+    if not request.has_transform():
+        return Rigid.identity()
+    return named_transform(request.transform, NO_TRANSFORM)
 
 
 def _map_points(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome:
     direction = request.direction or FIXED_TO_MOVING
-    if direction not in (FIXED_TO_MOVING, MOVING_TO_FIXED):
-        raise InputError(f"unknown direction '{direction}', expected {FIXED_TO_MOVING} or {MOVING_TO_FIXED}")
     source, target = direction.split("-to-")
     points = read_points(request.source)
     if points.frame not in ("", source):
@@ -84,18 +135,104 @@ def _map_points(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome:
 
 def _resample(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome:
     assert request.reference is not None
-    grid = read_grid(request.reference)
-    warnings: list[str] = []
-    if request.label:
-        labels = read_label_map(request.source).resampled(grid, fixed_to_moving)
-        if not bool((labels.labels != 0).any()):
-            warnings.append("no labelled voxel falls on the fixed grid: check that the transform is of this pair")
-        write_label_map(labels, request.output, request.overwrite)
+    direction = request.direction or MOVING_TO_FIXED
+    target_to_source = fixed_to_moving if direction == MOVING_TO_FIXED else fixed_to_moving.inverse()
+    placing = _Placing(read_grid(request.reference), target_to_source, direction, request.has_transform())
+    warnings, how = (_write_labels if request.label else _write_scan)(request, placing)
+    return Outcome((f"wrote    {request.output} ({_brought(request, placing)}, {how})",), warnings)
+
+
+def _brought(request: ApplyRequest, placing: _Placing) -> str:
+    way = f"brought {placing.direction} " if placing.named else ""
+    return f"{request.source.name} {way}on the grid of {_name(request)}"
+
+
+def _write_labels(request: ApplyRequest, placing: _Placing) -> tuple[tuple[str, ...], str]:
+    labels = read_label_map(request.source, allow_empty=True)
+    fill = 0.0 if request.fill is None else _number(request.fill)
+    if not fill.is_integer() or abs(fill) > LARGEST_LABEL:
+        raise InputError(f"--fill {request.fill}: a label map holds whole numbers: give one, or leave out --label")
+    moved = labels.resampled(placing.target, placing.target_to_source, int(fill))
+    warnings = _label_warnings(request, placing, labels, moved)
+    write_label_map(moved, request.output, request.overwrite)
+    return warnings, f"nearest voxel; outside it is {int(fill)}"
+
+
+def _label_warnings(request: ApplyRequest, placing: _Placing, labels: LabelMap, moved: LabelMap) -> tuple[str, ...]:
+    if not bool((labels.labels != 0).any()):
+        return (f"{request.source.name} holds no label: the result holds none",)
+    if bool((moved.labels != 0).any()):
+        return _overlap_warnings(request, placing, labels.grid)
+    other = inside_share(placing.target_to_source.apply(labels.points_mm()), placing.target)
+    grid = f"the grid of {_name(request)}"
+    return (f"no labelled voxel of {request.source.name} falls on {grid}: {_advice(placing, other)}",)
+
+
+def _write_scan(request: ApplyRequest, placing: _Placing) -> tuple[tuple[str, ...], str]:
+    scan = read_volume(request.source)
+    fill = empty_value(scan.voxels) if request.fill is None else _number(request.fill)
+    moved = scan.resampled(placing.target, placing.target_to_source, fill)
+    warnings = (*_overlap_warnings(request, placing, scan.grid), *_scan_warnings(scan))
+    write_image(moved, request.output, request.overwrite)
+    return warnings, f"trilinear; outside it is {fill:g}{_unknown(scan, moved)}"
+
+
+def _unknown(scan: Image, moved: Image) -> str:
+    """Say how many voxels are not numbers."""
+    before = int((~scan.voxels.isfinite()).sum())
+    if before == 0:
+        return ""
+    return f"; {before:,} voxels of it are NaN or infinite, and {int(moved.voxels.isnan().sum()):,} of the result NaN"
+
+
+def _scan_warnings(scan: Image) -> tuple[str, ...]:
+    if looks_like_labels(scan.voxels):
+        return (
+            f"{scan.name}: its integers look like labels, and interpolation makes values that are none of them: "
+            "pass --label",
+        )
+    return ()
+
+
+def _overlap_warnings(request: ApplyRequest, placing: _Placing, source: Grid) -> tuple[str, ...]:
+    """Warn where little or nothing of the image lands on the grid, and look whether the other direction fits."""
+    share = grid_overlap(placing.target, source, placing.target_to_source)
+    other = grid_overlap(placing.target, source, placing.target_to_source.inverse())
+    better = other >= LOW_OVERLAP and other > 2 * share
+    if share >= (HALF if better else LOW_OVERLAP):
+        return ()
+    grid = f"the grid of {_name(request)}"
+    if share == 0:
+        told = f"nothing of {request.source.name} lands on {grid}"
     else:
-        moved = read_image(request.source).resampled(grid, fixed_to_moving)
-        if float(moved.voxels.min()) == float(moved.voxels.max()):
-            warnings.append("nothing of the image falls on the fixed grid: check that the transform is of this pair")
-        write_image(moved, request.output, request.overwrite)
-    how = "nearest voxel" if request.label else "trilinear"
-    line = f"wrote    {request.output} ({request.source.name} on the grid of {request.reference.name}, {how})"
-    return Outcome((line,), tuple(warnings))
+        told = f"{request.source.name} and {grid} overlap in only {share:.0%} of the smaller one"
+    return (f"{told}: {_advice(placing, other if better else 0.0)}",)
+
+
+def _advice(placing: _Placing, other: float) -> str:
+    """Name what to try: the other direction, where it would put the share `other` on the grid."""
+    if not placing.named:
+        return "the headers put the two in different places: give the transform between them"
+    if other > 0:
+        return (
+            f"--direction {placing.opposite()} would put {other:.0%} there: "
+            "the transform seems to be meant the other way round"
+        )
+    return (
+        "check that the transform is of this pair and maps fixed points to moving points, "
+        f"and that --reference is the {placing.target_part} image"
+    )
+
+
+def _name(request: ApplyRequest) -> str:
+    return "the reference" if request.reference is None else request.reference.name
+
+
+def _number(text: str) -> float:
+    """Read --fill: a number of float32, or nan."""
+    if text.strip().lower() == "nan":
+        return math.nan
+    value = finite_number(text)
+    if value is None or abs(value) > LARGEST_FILL:
+        raise InputError(f"--fill {shown(text, 40)}: expected a number such as 0 or -1024, or nan")
+    return value

@@ -19,16 +19,22 @@ def add_explain_command(app: typer.Typer, say: Callable[[Outcome], None]) -> Non
     def explain_command(
         fixed: Annotated[Path, typer.Argument(help="Fixed image (the MR): NIfTI, NRRD or MetaImage.")],
         moving: Annotated[Path, typer.Argument(help="Moving image (the ultrasound).")],
-        initial: Annotated[
-            str,
-            typer.Option(help="Start, fixed to moving: a transform file, 'center' (of both grids) or 'mask-center'."),
-        ],
         output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the maps, tables and report.")],
+        initial: Annotated[
+            str | None,
+            typer.Option(
+                help="Start, fixed to moving: a transform file, 'header', 'center' (of both grids) or 'mask-center'; "
+                "chosen by the headers where it is left out."
+            ),
+        ] = None,
         method: Annotated[
             str | None, typer.Option(help="Shipped weights by name, or weight files joined with +.")
         ] = None,
         fixed_mask: Annotated[
-            Path | None, typer.Option(help="Structure that matters (the prostate), on the fixed grid.")
+            Path | None, typer.Option(help="Structure that matters (the prostate), in the fixed image's space.")
+        ] = None,
+        mask_label: Annotated[
+            str | None, typer.Option(help="The label of --fixed-mask that marks it, where it holds several.")
         ] = None,
         point: Annotated[
             list[str] | None, typer.Option(help="X,Y,Z of a point of the fixed image, LPS mm; may be given again.")
@@ -54,6 +60,7 @@ def add_explain_command(app: typer.Typer, say: Callable[[Outcome], None]) -> Non
             output=output,
             method=method,
             fixed_mask=fixed_mask,
+            mask_label=mask_label,
             points=tuple(point or ()),
             point_names=tuple(point_name or ()),
             landmarks=landmarks,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from crossalign.cases.case import read_landmarks
-from crossalign.cli.options import Outcome, check_apart, pick_device, read_start
+from crossalign.cli.options import Outcome, check_apart, collected, pick_device, weight_files
+from crossalign.cli.starting import read_fixed_mask, read_start, start_file
 from crossalign.errors import InputError, OutputError
 from crossalign.explanation import Explanation, explain
 from crossalign.explanation.files import (
@@ -22,9 +23,10 @@ from crossalign.explanation.files import (
     write_table,
     write_volume,
 )
-from crossalign.images import check_output, read_image, read_label_map, read_points, whole_files
-from crossalign.registration import Cascade, Problem
+from crossalign.images import check_output, read_image, read_points, whole_files
+from crossalign.registration import Cascade, Problem, Start
 from crossalign.registration.named import default_method_name, named_method
+from crossalign.registration.record import VERDICT, reasons_not_to_trust
 from crossalign.types import Vector
 
 REPORT, FIGURE = "report.html", "figure.png"
@@ -32,14 +34,18 @@ REPORT, FIGURE = "report.html", "figure.png"
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """The options of `crossalign explain`; `method` None is the default method, `points` are texts such as 1,2,3."""
+    """The options of `crossalign explain`; `method` None is the default method, `points` are texts such as 1,2,3.
+
+    `initial` is a word or a transform file; None chooses. `mask_label` picks the structure in the fixed mask.
+    """
 
     fixed: Path
     moving: Path
-    initial: str
+    initial: str | None
     output: Path
     method: str | None = None
     fixed_mask: Path | None = None
+    mask_label: str | None = None
     points: tuple[str, ...] = ()
     point_names: tuple[str, ...] = ()
     landmarks: Path | None = None
@@ -50,21 +56,24 @@ class ExplainRequest:
 
     def inputs(self) -> tuple[Path, ...]:
         """Every file that is read."""
-        start = None if self.initial in ("center", "mask-center") else Path(self.initial)
-        paths = (self.fixed, self.moving, self.fixed_mask, self.landmarks, start)
-        return tuple(path for path in paths if path is not None)
+        paths = (self.fixed, self.moving, self.fixed_mask, self.landmarks, start_file(self.initial))
+        return (*(path for path in paths if path is not None), *weight_files(self.method))
 
 
 def run_explain(request: ExplainRequest) -> Outcome:
     """Explain one pair and write all of it into the folder, or nothing. Raises CrossalignError."""
-    points = _points(request)
-    _check_folder(request)
-    cascade = _cascade(request)
-    problem = _problem(request)
-    explanation = explain(problem, cascade, points, request.steps)
+    with collected() as told:
+        points = _points(request)
+        _check_folder(request)
+        cascade = _cascade(request)
+        problem, start = _problem(request)
+        explanation = explain(problem, cascade, points, request.steps)
+    doubts = tuple(f"{VERDICT}: {reason}" for reason in reasons_not_to_trust(explanation.result))
+    others = tuple(text for text in explanation.warnings if text not in doubts)
+    explanation = replace(explanation, warnings=(*doubts, *told, *others))
     with _made(request.output):
         names = _write(request, explanation)
-    return Outcome(tuple(_lines(request, explanation, len(names))), explanation.warnings)
+    return Outcome(tuple(_lines(request, explanation, start, len(names))), explanation.warnings)
 
 
 def parse_point(text: str) -> Vector:
@@ -131,10 +140,11 @@ def _cascade(request: ExplainRequest) -> Cascade:
     return method
 
 
-def _problem(request: ExplainRequest) -> Problem:
+def _problem(request: ExplainRequest) -> tuple[Problem, Start]:
     fixed, moving = read_image(request.fixed), read_image(request.moving)
-    mask = None if request.fixed_mask is None else read_label_map(request.fixed_mask)
-    return Problem(fixed, moving, read_start(request.initial, fixed, moving, mask), mask)
+    mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
+    start = read_start(request.initial, fixed, moving, mask)
+    return Problem(fixed, moving, start.fixed_to_moving, mask), start
 
 
 @contextmanager
@@ -173,8 +183,9 @@ def _write(request: ExplainRequest, explanation: Explanation) -> tuple[str, ...]
     return names
 
 
-def _lines(request: ExplainRequest, explanation: Explanation, count: int) -> list[str]:
-    lines = [f"method   {explanation.result.method}"]
+def _lines(request: ExplainRequest, explanation: Explanation, start: Start, count: int) -> list[str]:
+    reason = f" ({start.reason})" if start.reason else ""
+    lines = [f"method   {explanation.result.method}", f"start    {start.name}{reason}"]
     for stage in explanation.stages:
         values = ", ".join(f"{one.name} {one.value:+.2f}" for one in stage.parameters)
         lines.append(f"stage {stage.view.number}  {values} (mm, degrees)")

@@ -46,7 +46,8 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace outp
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
-    0, 2 for what the user can mend, 1 for any other failure, 128 and the signal's number when stopped by one (130 for
+    0, 2 for what the user can mend, 3 for a result that is not to be trusted (`register --strict`), 1 for any other
+    failure, 128 and the signal's number when stopped by one (130 for
     Ctrl-C, 143 for SIGTERM), 141 where standard output was closed by its reader.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -139,21 +140,30 @@ def common(
 def register_command(
     fixed: Annotated[Path, typer.Argument(help="Fixed image (the MR): NIfTI, NRRD or MetaImage.")],
     moving: Annotated[Path, typer.Argument(help="Moving image (the ultrasound).")],
-    initial: Annotated[
-        str,
-        typer.Option(help="Start, fixed to moving: an ITK transform file, 'center' (of both grids) or 'mask-center'."),
-    ],
     output_transform: Annotated[
         Path, typer.Option(help="Transform to write (.tfm): fixed points to moving points, LPS mm.")
     ],
+    initial: Annotated[
+        str | None,
+        typer.Option(
+            help="Start, fixed to moving: a transform file, 'header' (both headers are believed), 'center' (of both "
+            "grids) or 'mask-center'. Left out: header where the scans overlap by it, otherwise a centre."
+        ),
+    ] = None,
     fixed_mask: Annotated[
-        Path | None, typer.Option(help="Structure that matters (the prostate), on the fixed grid.")
+        Path | None, typer.Option(help="Structure that matters (the prostate), in the fixed image's space.")
+    ] = None,
+    mask_label: Annotated[
+        str | None, typer.Option(help="The label of --fixed-mask that marks it, where it holds several.")
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="A name that `crossalign models` lists, or weight files joined with +.")
     ] = None,
     moved: Annotated[Path | None, typer.Option(help="Image to write: the moving image on the fixed grid.")] = None,
     report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
+    record: Annotated[
+        Path | None, typer.Option("--json", help="JSON file to write: the result, and whether to trust it.")
+    ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="True transform: prints the SRE before and after (needs --fixed-mask).")
     ] = None,
@@ -168,8 +178,11 @@ def register_command(
         typer.Option(help="Turn about z, degrees, that mends both headers: 0, 90, 180, 270, or auto to find out."),
     ] = None,
     device: DeviceOption = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with status 3 where the result is not to be trusted.")
+    ] = False,
     overwrite: OverwriteOption = False,
-) -> None:
+) -> int:
     """Find where the points of the FIXED image lie in the MOVING image."""
     from crossalign.cli.registering import RegisterRequest, run_register
 
@@ -179,17 +192,22 @@ def register_command(
         initial=initial,
         output_transform=output_transform,
         fixed_mask=fixed_mask,
+        mask_label=mask_label,
         method=method,
         moved=moved,
         report=report,
+        record=record,
         reference=reference,
         starts=starts,
         search=search,
         header_turn=header_turn,
         device=device,
+        strict=strict,
         overwrite=overwrite,
     )
-    _say(run_register(request))
+    outcome = run_register(request)
+    _say(outcome)
+    return outcome.status
 
 
 @app.command("apply")

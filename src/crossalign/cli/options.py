@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,19 +12,21 @@ from pathlib import Path
 import torch
 
 from crossalign.errors import InputError, InputWarning, OutputError
-from crossalign.geometry import Rigid
-from crossalign.images import Image, LabelMap, read_transform
-from crossalign.registration import center_start, mask_center_start
+from crossalign.input import shown
+from crossalign.models.fusion_zoo import shipped_fusion_names
+from crossalign.models.zoo import shipped_names, weight_paths
+from crossalign.registration.named import WEIGHT_SUFFIXES
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command has to say: lines for standard output, warnings for standard error."""
+    """What a command has to say: lines for standard output, warnings for standard error, and the exit status."""
 
     lines: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    status: int = 0
 
 
 def pick_device(name: str) -> torch.device:
@@ -37,34 +40,67 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def read_start(initial: str, fixed: Image, moving: Image, fixed_mask: LabelMap | None) -> Rigid:
-    """Make the start, fixed to moving, from `center`, `mask-center` or the name of a transform file."""
-    if initial == "center":
-        return center_start(fixed, moving)
-    if initial == "mask-center":
-        if fixed_mask is None:
-            raise InputError("--initial mask-center needs --fixed-mask: name the mask, or start from 'center'")
-        return mask_center_start(fixed_mask, moving)
-    return read_transform(initial)
-
-
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise OutputError where an output is an input of the same run, or two outputs are one file."""
-    taken = {path.resolve() for path in inputs}
-    seen: set[Path] = set()
+    """Raise OutputError where an output is an input of the same run, or two outputs are one file.
+
+    Links of both kinds are followed, and on a disk that ignores case so is the name.
+    """
+    taken = {identity for path in inputs for identity in _identities(path)}
+    seen: set[object] = set()
     for path in outputs:
-        if path.resolve() in taken:
+        identities = _identities(path)
+        if identities & taken:
             raise OutputError(f"{path}: is an input of this run: write to another file")
-        if path.resolve() in seen:
+        if identities & seen:
             raise OutputError(f"{path}: is named for two outputs: give each its own file")
-        seen.add(path.resolve())
+        seen |= identities
+
+
+def weight_files(spelled: str | None) -> tuple[Path, ...]:
+    """Name the files behind a method: weight files joined with +, those of shipped weights, or none."""
+    if not spelled:
+        return ()
+    name = spelled.partition(":")[0]
+    if name in (*shipped_names(), *shipped_fusion_names()):
+        return weight_paths(name)
+    return tuple(Path(part) for part in spelled.split("+") if part.endswith(WEIGHT_SUFFIXES))
+
+
+def split_list(text: str, option: str, separator: str = ",") -> tuple[str, ...]:
+    """Split an option's list at commas, blanks around a part aside; raises InputError where a part is empty."""
+    parts = tuple(part.strip() for part in text.split(separator))
+    if not all(parts):
+        raise InputError(
+            f"{option} '{shown(text)}': has an empty part: write one value, or several with '{separator}' between them"
+        )
+    return parts
+
+
+def _identities(path: Path) -> set[object]:
+    """Return what tells a file from others: its name without links, and its place on the disk where it exists."""
+    found = Path(os.path.realpath(path))
+    name = str(found).casefold() if _ignores_case(found.parent) else str(found)
+    try:
+        place = found.stat()
+    except OSError:
+        return {name}
+    return {name, (place.st_dev, place.st_ino)}
+
+
+def _ignores_case(folder: Path) -> bool:
+    other = folder.with_name(folder.name.swapcase()) if folder.name else folder
+    try:
+        return other.name != folder.name and other.samefile(folder)
+    except OSError:
+        return False
 
 
 @contextmanager
 def collected() -> Iterator[list[str]]:
     """Collect what the readers warn of (InputWarning) in a list, each text once, in place of issuing it.
 
-    For commands that put the warnings of their inputs into the result: reports and JSON files then carry them.
+    For commands that put the warnings of their inputs into the result: reports and JSON files then carry them. They are
+    issued after all where the block ends in an error: what was odd about an input may be its cause.
     """
     told: list[str] = []
     with warnings.catch_warnings():
@@ -78,4 +114,10 @@ def collected() -> Iterator[list[str]]:
                 told.append(str(message))
 
         warnings.showwarning = keep  # type: ignore[assignment]
-        yield told
+        try:
+            yield told
+        except BaseException:
+            warnings.showwarning = issue
+            for text in told:
+                warnings.warn(text, InputWarning, stacklevel=3)
+            raise

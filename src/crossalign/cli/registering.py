@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from crossalign.cases import surface_points
-from crossalign.cli.options import Outcome, check_apart, pick_device, read_start
+from crossalign.cli.options import Outcome, check_apart, collected, pick_device, weight_files
+from crossalign.cli.register_lines import AFTER, BEFORE, result_lines, result_warnings, verdict_lines
 from crossalign.cli.running import with_run
+from crossalign.cli.starting import read_fixed_mask, read_start, start_file
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.images import (
@@ -17,40 +19,48 @@ from crossalign.images import (
     check_image_output,
     check_output,
     check_transform_output,
+    empty_value,
+    looks_like_labels,
     read_image,
-    read_label_map,
+    read_mask,
     read_transform,
     whole_files,
     write_image,
     write_transform,
 )
-from crossalign.registration import RegistrationResult, register
+from crossalign.registration import RegistrationResult, Start, register
 from crossalign.registration.named import default_method_name, named_method
+from crossalign.registration.record import reasons_not_to_trust, registration_record, write_record
 
-BEFORE, AFTER = "SRE before", "SRE after"
+UNTRUSTED_STATUS = 3
 
 
 @dataclass(frozen=True)
 class RegisterRequest:
     """The options of `crossalign register`; `method` None is the default method.
 
-    `starts`, `search` and `header_turn` None leave it to the weights how they are run.
+    `initial` is a word or a transform file; None chooses. `mask_label` picks the structure in the fixed mask. `starts`,
+    `search` and `header_turn` None leave it to the weights how they are run. `strict` makes the exit status 3 where the
+    result is not to be trusted.
     """
 
     fixed: Path
     moving: Path
-    initial: str
+    initial: str | None
     output_transform: Path
     fixed_mask: Path | None = None
+    mask_label: str | None = None
     moving_mask: Path | None = None
     method: str | None = None
     moved: Path | None = None
     report: Path | None = None
+    record: Path | None = None
     reference: Path | None = None
     starts: int | None = None
     search: bool | None = None
     header_turn: str | None = None
     device: str = "auto"
+    strict: bool = False
     overwrite: bool = False
 
     def run_text(self) -> str:
@@ -64,13 +74,21 @@ class RegisterRequest:
 
     def inputs(self) -> tuple[Path, ...]:
         """Every file that is read."""
-        start = None if self.initial in ("center", "mask-center") else Path(self.initial)
+        start = start_file(self.initial)
         paths = (self.fixed, self.moving, self.fixed_mask, self.moving_mask, self.reference, start)
-        return tuple(path for path in paths if path is not None)
+        return (*(path for path in paths if path is not None), *weight_files(self.method))
 
     def outputs(self) -> tuple[Path, ...]:
         """Every file that is written."""
-        return tuple(path for path in (self.output_transform, self.moved, self.report) if path is not None)
+        paths = (self.output_transform, self.moved, self.report, self.record)
+        return tuple(path for path in paths if path is not None)
+
+    def file_names(self) -> dict[str, str | None]:
+        """Name the inputs by their part, without folders; the label of the mask with it."""
+        start = start_file(self.initial)
+        named = {"fixed": self.fixed, "moving": self.moving, "fixed_mask": self.fixed_mask, "initial": start}
+        names = {part: None if path is None else path.name for part, path in named.items()}
+        return names | {"mask_label": self.mask_label}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +97,7 @@ class Pair:
 
     fixed: Image
     moving: Image
-    initial: Rigid
+    start: Start
     fixed_mask: LabelMap | None
     moving_mask: LabelMap | None = None
     reference: Rigid | None = None
@@ -99,11 +117,18 @@ def run_register(request: RegisterRequest) -> Outcome:
     check_outputs(request)
     method = named_method(request.method or default_method_name(), pick_device(request.device))
     method = with_run(method, request.run_text())
-    pair = read_pair(request)
-    result = register(pair.fixed, pair.moving, method, pair.initial, pair.fixed_mask)
+    with collected() as told:
+        pair = read_pair(request)
+        result = register(pair.fixed, pair.moving, method, pair.start.fixed_to_moving, pair.fixed_mask)
+    result = replace(result, warnings=(*told, *_moved_warnings(request, pair), *result.warnings))
     registered = Registered(pair, result, _errors_mm(pair, result))
     _write(request, registered)
-    return Outcome(tuple(_lines(request, registered)), result.warnings)
+    untrusted = bool(reasons_not_to_trust(result))
+    return Outcome(
+        tuple(_lines(request, registered)),
+        result_warnings(result),
+        UNTRUSTED_STATUS if request.strict and untrusted else 0,
+    )
 
 
 def check_outputs(request: RegisterRequest) -> None:
@@ -111,8 +136,9 @@ def check_outputs(request: RegisterRequest) -> None:
     check_transform_output(request.output_transform, request.overwrite)
     if request.moved is not None:
         check_image_output(request.moved, request.overwrite)
-    if request.report is not None:
-        check_output(request.report, request.overwrite)
+    for path in (request.report, request.record):
+        if path is not None:
+            check_output(path, request.overwrite)
     check_apart(request.outputs(), request.inputs())
     if request.reference is not None and request.fixed_mask is None:
         raise InputError("--reference needs --fixed-mask: the error is measured on the surface of the fixed structure")
@@ -121,13 +147,13 @@ def check_outputs(request: RegisterRequest) -> None:
 def read_pair(request: RegisterRequest) -> Pair:
     """Read every input; raises ImageError or TransformError."""
     fixed, moving = read_image(request.fixed), read_image(request.moving)
-    mask = None if request.fixed_mask is None else read_label_map(request.fixed_mask)
+    mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
     return Pair(
         fixed=fixed,
         moving=moving,
-        initial=read_start(request.initial, fixed, moving, mask),
+        start=read_start(request.initial, fixed, moving, mask),
         fixed_mask=mask,
-        moving_mask=None if request.moving_mask is None else read_label_map(request.moving_mask),
+        moving_mask=None if request.moving_mask is None else read_mask(request.moving_mask),
         reference=None if request.reference is None else read_transform(request.reference),
     )
 
@@ -140,6 +166,15 @@ def _errors_mm(pair: Pair, result: RegistrationResult) -> dict[str, float]:
         BEFORE: float(mean_displacement_mm(result.initial, pair.reference, points)),
         AFTER: float(mean_displacement_mm(result.fixed_to_moving, pair.reference, points)),
     }
+
+
+def _moved_warnings(request: RegisterRequest, pair: Pair) -> tuple[str, ...]:
+    if request.moved is None or not looks_like_labels(pair.moving.voxels):
+        return ()
+    return (
+        f"{pair.moving.name}: its integers look like labels, and --moved interpolates them: "
+        "bring label maps with crossalign apply --label",
+    )
 
 
 def _write(request: RegisterRequest, registered: Registered) -> None:
@@ -162,31 +197,17 @@ def _write(request: RegisterRequest, registered: Registered) -> None:
                 errors_mm=registered.errors_mm,
                 overwrite=True,
             )
+        if request.record is not None:
+            record = registration_record(result, pair.start, request.file_names())
+            write_record(record, places[request.record], overwrite=True)
 
 
 def _lines(request: RegisterRequest, registered: Registered) -> list[str]:
-    result, errors = registered.result, registered.errors_mm
-    x, y, z, *_ = result.motion().tolist()
-    shift = f"{result.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
-    steps = ", ".join(f"{step.name} {step.seconds:.2f}" for step in result.steps)
-    lines = [
-        f"method   {result.method}",
-        f"motion   {shift} and {result.angle_deg():.2f} degrees",
-        f"seconds  {result.seconds:.2f}" + (f" ({steps})" if len(result.steps) > 1 else ""),
-    ]
-    if result.expected_sre_mm is not None:
-        lines.append(f"expected SRE {result.expected_sre_mm:.1f} mm{_verdict(result)}")
-    if errors:
-        lines.append(f"SRE      {errors[BEFORE]:.3f} mm before, {errors[AFTER]:.3f} mm after")
+    result, pair = registered.result, registered.pair
+    lines = [*verdict_lines(result), *result_lines(result, pair.start, registered.errors_mm)]
     lines.append(f"wrote    {request.output_transform} (fixed points to moving points, LPS mm)")
     if request.moved is not None:
-        lines.append(f"wrote    {request.moved} (the moving image on the fixed grid)")
-    if request.report is not None:
-        lines.append(f"wrote    {request.report}")
+        fill = empty_value(pair.moving.voxels)
+        lines.append(f"wrote    {request.moved} (the moving image on the fixed grid; outside it is {fill:g})")
+    lines += [f"wrote    {path}" for path in (request.report, request.record) if path is not None]
     return lines
-
-
-def _verdict(result: RegistrationResult) -> str:
-    if result.trusted is None:
-        return " (the network's own, not calibrated)"
-    return "" if result.trusted else " (do not trust this)"

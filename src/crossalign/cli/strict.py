@@ -54,7 +54,7 @@ def _kind(hint: Any) -> tuple[Any, OptionInfo | ArgumentInfo | None]:
     return held, next((extra for extra in extras if isinstance(extra, OptionInfo | ArgumentInfo)), None)
 
 
-def _parser(kind: Any, low: float | None, high: float | None) -> Callable[[Any], Any]:
+def _parser(kind: Any, low: int | float | None, high: int | float | None) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if not isinstance(value, str):  # a default
             return value

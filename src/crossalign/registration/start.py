@@ -10,14 +10,17 @@ from crossalign.geometry import Rigid, grid_overlap, inside_share
 from crossalign.images import Image, LabelMap
 from crossalign.types import Vector
 
-HEADER, CENTER, MASK_CENTER = "header", "center", "mask-center"
-START_WORDS = (HEADER, "identity", CENTER, MASK_CENTER)
+HEADER, IDENTITY, CENTER, MASK_CENTER = "header", "identity", "center", "mask-center"
+START_WORDS = (HEADER, IDENTITY, CENTER, MASK_CENTER)
 LEAST_OVERLAP = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A start, fixed to moving (mm, LPS), the word or file name that it goes by, and why it was taken."""
+    """A start, fixed to moving (mm, LPS), the word or file name that it goes by, and why it was taken.
+
+    `reason` is empty where it was asked for.
+    """
 
     fixed_to_moving: Rigid
     name: str

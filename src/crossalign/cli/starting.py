@@ -1,0 +1,91 @@
+"""Where a registration starts and which structure it is about, as the options of several commands spell it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from crossalign.errors import InputError, InputWarning, TransformError
+from crossalign.geometry import Rigid
+from crossalign.images import Image, LabelMap, on_grid_of, read_mask, read_transform
+from crossalign.input import shown
+from crossalign.registration.start import (
+    CENTER,
+    HEADER,
+    IDENTITY,
+    MASK_CENTER,
+    START_WORDS,
+    Start,
+    center_start,
+    choose_start,
+    header_start,
+    mask_center_start,
+)
+
+LABELS = re.compile(r"-?[0-9]{1,9}")
+
+
+def start_file(initial: str | None) -> Path | None:
+    """Return the transform file that `--initial` names, or None where it is a word or was not given."""
+    return None if initial is None or initial in START_WORDS else Path(initial)
+
+
+def read_start(initial: str | None, fixed: Image, moving: Image, fixed_mask: LabelMap | None) -> Start:
+    """Make the start, fixed to moving, that `--initial` names; without one `choose_start` does.
+
+    Raises InputError for a mask's centre without a mask, TransformError for a file that is missing or no transform.
+    """
+    if initial is None:
+        return choose_start(fixed, moving, fixed_mask)
+    tell_of_namesake(initial, START_WORDS)
+    if initial in (HEADER, IDENTITY):
+        return Start(header_start(), HEADER, "")
+    if initial == CENTER:
+        return Start(center_start(fixed, moving), CENTER, "")
+    if initial == MASK_CENTER:
+        if fixed_mask is None:
+            raise InputError("--initial mask-center needs --fixed-mask: name the mask, or start from 'center'")
+        return Start(mask_center_start(fixed_mask, moving), MASK_CENTER, "")
+    return Start(named_transform(initial, START_WORDS), Path(initial).name, "")
+
+
+def named_transform(name: str, words: Sequence[str]) -> Rigid:
+    """Read a transform file; where there is none of this name the error lists the words that are understood too."""
+    choices = f"a transform file or one of {', '.join(words)}"
+    if not name.strip():
+        raise TransformError(f"got an empty name, expected {choices}")
+    try:
+        return read_transform(name)
+    except TransformError as error:
+        if Path(name).exists():
+            raise
+        raise TransformError(f"{error}: expected {choices}") from error
+
+
+def tell_of_namesake(word: str, words: Sequence[str]) -> None:
+    """Warn where a word is also the name of a file: the word is what counts."""
+    if word in words and Path(word).exists():
+        text = f"'{word}' was read as the word, not as the file of that name: write ./{word} for the file"
+        warnings.warn(text, InputWarning, stacklevel=2)
+
+
+def parse_labels(text: str | None) -> tuple[int, ...]:
+    """Read `--mask-label`: a whole number, or several with commas between them; () for None. Raises InputError."""
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(LABELS.fullmatch(part) for part in parts):
+        raise InputError(f"--mask-label {shown(text)}: expected a label such as 1, or several such as 1,2")
+    return tuple(int(part) for part in parts)
+
+
+def read_fixed_mask(path: Path | None, label: str | None, fixed: Image) -> LabelMap | None:
+    """Read the structure that matters, on the fixed grid; None without a file. Raises InputError and ImageError."""
+    labels = parse_labels(label)
+    if path is None:
+        if labels:
+            raise InputError("--mask-label needs --fixed-mask: name the file that holds the label")
+        return None
+    return on_grid_of(read_mask(path, labels or None), fixed)
