@@ -1,4 +1,4 @@
-"""Damaged copies of files, for tests that a reader refuses or reads rightly whatever it is given: seeded and bounded."""
+"""Damaged copies of files, for tests that a reader refuses or reads rightly what it is given: seeded, bounded."""
 
 from collections.abc import Callable, Iterator
 

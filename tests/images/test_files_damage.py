@@ -1,4 +1,4 @@
-"""Damaged image files: each is refused by name or read rightly, and none ends the process, hangs or says anything else."""
+"""Damaged image files: each is refused by name or read rightly; none ends the process or hangs."""
 
 import bz2
 import gzip
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from tests.damage import damaged, edited_lines
 
 from crossalign.errors import ImageError, InputWarning
 from crossalign.images import read_grid, read_volume
-from tests.damage import damaged, edited_lines
 
 VALUES = np.random.default_rng(1).integers(-900, 900, (5, 6, 7), dtype=np.int16)
 

@@ -109,9 +109,10 @@ def to_sitk(array: NDArray[Any], grid: Grid) -> sitk.Image:
 
 def _opened(path: str | os.PathLike[str], memory_limit_bytes: int | None) -> tuple[Header, Placement]:
     """Read and check a header, and say what is odd about it."""
-    header = read_header(Path(path))
-    check_memory(header.size, header.name, memory_limit_bytes)
-    placement = placed(header)
+    with np.errstate(all="ignore"):  # what a damaged header makes infinite or NaN is refused by name
+        header = read_header(Path(path))
+        check_memory(header.size, header.name, memory_limit_bytes)
+        placement = placed(header)
     check_memory(placement.grid.shape[::-1], header.name, memory_limit_bytes)
     for note in (*header.notes, *placement.notes):
         warnings.warn(f"{header.name}: {note}", InputWarning, stacklevel=3)

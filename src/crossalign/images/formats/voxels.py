@@ -53,8 +53,7 @@ def read_labels(header: Header) -> NDArray[np.int64]:
         if header.slope != 1 or header.intercept != 0:
             block = block.astype(np.float64) * header.slope + header.intercept
         if block.dtype.kind == "f":
-            with np.errstate(invalid="ignore"):
-                good = np.isfinite(block) & (block == np.rint(block)) & (np.abs(block) <= LABEL_LIMIT)
+            good = np.isfinite(block) & (block == np.rint(block)) & (np.abs(block) <= LABEL_LIMIT)
         else:
             good = block <= np.iinfo(np.int64).max
         if not good.all():
@@ -64,7 +63,8 @@ def read_labels(header: Header) -> NDArray[np.int64]:
             )
         return block
 
-    return _filled(header, np.dtype(np.int64), whole)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _filled(header, np.dtype(np.int64), whole)
 
 
 def _filled(header: Header, target: np.dtype[Any], convert: Convert) -> NDArray[Any]:
