@@ -54,12 +54,15 @@ def refine_affine(fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mas
     One thread and a fixed seed: the same images give the same answer. Raises TransformError where the images share
     nothing to climb, and where the answer stretches by more than 1.5 or shrinks by as much.
     """
-    images = [to_sitk(scale_intensity(image).voxels.numpy(), image.grid) for image in (fixed, moving)]
+    # The start goes into the moving image's header: ahead of the transform that is looked for, a distant origin would
+    # make ITK's scales of its matrix grow with the distance.
+    grids = (fixed.grid, _brought(moving.grid, fixed_to_moving))
+    images = [
+        to_sitk(scale_intensity(image).voxels.numpy(), grid) for image, grid in zip((fixed, moving), grids, strict=True)
+    ]
     affine = sitk.AffineTransform(3)
     affine.SetCenter(fixed.grid.center_mm().tolist())
-    start = _itk(Affine.of(fixed_to_moving))
     registration = _registration(fixed, fixed_mask)
-    registration.SetMovingInitialTransform(start)  # ITK applies it after the one that is looked for
     registration.SetInitialTransform(affine, inPlace=True)
     threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # filters within do not heed the registration's own setting
@@ -99,6 +102,14 @@ def write_affine(affine: Affine, path: str | os.PathLike[str], overwrite: bool =
         raise InputError("expected a finite transform")
     with whole_file(path, overwrite) as partial:
         sitk.WriteTransform(_itk(affine), str(partial))
+
+
+def _brought(grid: Grid, fixed_to_moving: Rigid) -> Grid:
+    """Return a moving image's grid in the fixed image's world."""
+    back = fixed_to_moving.to("cpu", torch.float64).inverse()
+    a, b, c = (back.rotation @ torch.tensor(grid.direction, dtype=torch.float64)).tolist()
+    x, y, z = back.apply(torch.tensor([grid.origin_mm], dtype=torch.float64))[0].tolist()
+    return Grid(grid.shape, grid.spacing_mm, (x, y, z), (tuple(a), tuple(b), tuple(c)))
 
 
 def _registration(fixed: Image, fixed_mask: LabelMap | None) -> sitk.ImageRegistrationMethod:

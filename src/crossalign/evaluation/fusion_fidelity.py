@@ -5,6 +5,7 @@ import math
 import torch
 
 from crossalign.evaluation.fusion_scores import Field, filtered
+from crossalign.similarity.ranges import check_scored
 
 VIF_SCALES = 4
 VIF_NOISE_VARIANCE = 2.0  # for values in [0, 255], as published
@@ -12,13 +13,18 @@ VIF_TINY = 1e-10
 
 
 def peak_signal_noise_ratio_db(fused: Field, reference: Field) -> float:
-    """10 log10(1 / mean squared difference), dB; infinite for a copy."""
+    """10 log10(1 / mean squared difference), dB; infinite for a copy. Raises InputError for values outside [0, 1]."""
+    check_scored(fused, reference)
     squared = float(((fused.double() - reference.double()) ** 2).mean())
     return -10 * math.log10(squared) if squared > 0 else math.inf
 
 
 def spatial_frequency_score(field: Field) -> float:
-    """Root of the sum over the axes of the mean squared step between neighbours (Eskicioglu and Fisher 1995)."""
+    """Root of the sum over the axes of the mean squared step between neighbours (Eskicioglu and Fisher 1995).
+
+    Raises InputError for values outside [0, 1].
+    """
+    check_scored(field)
     steps = [float((field.double().diff(dim=axis) ** 2).mean()) for axis in range(field.ndim)]
     return math.sqrt(sum(steps))
 
@@ -28,8 +34,9 @@ def visual_information_fidelity_score(fused: Field, reference: Field) -> float:
 
     Four scales with Gaussian windows of 17, 9, 5 and 3 voxels along each axis; in the plane it is torchmetrics' number,
     in 3-D the windows and the halving take in the third axis. NaN where an axis is shorter than 41 voxels (too few for
-    the coarsest scale) or where the reference is flat.
+    the coarsest scale) or where the reference is flat. Raises InputError for values outside [0, 1].
     """
+    check_scored(fused, reference)
     if min(fused.shape) < 41:
         return math.nan
     told = heard = 0.0

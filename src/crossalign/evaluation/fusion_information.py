@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from crossalign.errors import InputError
 from crossalign.evaluation.fusion_scores import Field
+from crossalign.similarity.ranges import check_alike, check_scored
 
 BINS = 256
 NMI_BINS = 100  # scikit-image's, which the published numbers were made with
@@ -12,13 +14,15 @@ CHUNK_WINDOWS = 20_000  # seven times as quick as 100,000, whose joint distribut
 
 
 def entropy_bits(field: Field) -> float:
-    """Entropy of the grey values, bits: 256 bins over [0, 1]."""
+    """Entropy of the grey values, bits: 256 bins over [0, 1]. Raises InputError for values outside."""
+    check_scored(field)
     counts = torch.bincount(_binned(field, 0.0, 1.0, BINS), minlength=BINS)
     return float(_entropy(counts.double() / counts.sum()))
 
 
 def mutual_information_score(fused: Field, reference: Field) -> float:
-    """Mutual information, bits: 256 x 256 bins over [0, 1]."""
+    """Mutual information, bits: 256 x 256 bins over [0, 1]. Raises InputError for values outside."""
+    check_scored(fused, reference)
     joint = _joint(_binned(fused, 0.0, 1.0, BINS), _binned(reference, 0.0, 1.0, BINS), BINS)
     return float(_entropy(joint.sum(0)) + _entropy(joint.sum(1)) - _entropy(joint))
 
@@ -26,8 +30,9 @@ def mutual_information_score(fused: Field, reference: Field) -> float:
 def normalized_mutual_information_score(fused: Field, reference: Field) -> float:
     """(H(F) + H(R)) / H(F, R), 1 to 2 (Studholme et al. 1999): 100 bins over each one's own range, as scikit-image's.
 
-    NaN where both are constant.
+    NaN where both are constant. No scale of either changes it.
     """
+    check_alike(fused, reference)
     of_fused, of_reference = (_binned(f, float(f.min()), float(f.max()), NMI_BINS) for f in (fused, reference))
     joint = _joint(of_fused, of_reference, NMI_BINS)
     together = _entropy(joint)
@@ -40,8 +45,12 @@ def feature_mutual_information_score(fused: Field, reference: Field) -> float:
     Fast-FMI (Haghighat and Razian 2014) with grey values as features. In each window both are scaled to [0, 1] and
     taken as distributions over its nine places; their joint one is mixed from the independent one and the Frechet
     bound that the sign of their correlation points to. A volume counts as its axial planes: the windows stay in-plane,
-    because the definition knows an order of places only there.
+    because the definition knows an order of places only there. No scale of either changes it. Raises InputError for
+    fewer than 3 voxels on one of those axes.
     """
+    check_alike(fused, reference)
+    if min(fused.shape[-2:]) < WINDOW:
+        raise InputError(f"FMI needs {WINDOW} voxels or more on both axes of a plane, got {tuple(fused.shape)}")
     f, r = _windows(fused), _windows(reference)
     differ = (f != r).any(dim=-1)
     total = float((~differ).sum())  # windows that are equal count as 1

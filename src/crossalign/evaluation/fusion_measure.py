@@ -19,6 +19,7 @@ from crossalign.evaluation.fusion_information import (
     normalized_mutual_information_score,
 )
 from crossalign.evaluation.fusion_scores import Field, qabf_map, ssim_score
+from crossalign.similarity.ranges import check_scored
 
 # Scores of the fused image against one input, larger is better, in the order of the tables.
 INPUT_SCORES: Mapping[str, Callable[[Field, Field], float | Tensor]] = {
@@ -64,8 +65,10 @@ class FusionScores:
 def score_fusion(fused: Field, mri: Field, pet: Field) -> FusionScores:
     """Score a fused volume (z, y, x) or plane (y, x) against both inputs, all of them in [0, 1].
 
-    Where neither input has a gradient Qabf is NaN. Raises InputError for fewer than 11 voxels on an axis.
+    Where neither input has a gradient Qabf is NaN. Raises InputError for fewer than 11 voxels on an axis, for values
+    outside [0, 1], and for volumes of different shapes.
     """
+    check_scored(fused, mri, pet)
     inputs = {
         name: InputScores(float(score(fused, mri)), float(score(fused, pet))) for name, score in INPUT_SCORES.items()
     }

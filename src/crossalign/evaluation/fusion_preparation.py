@@ -10,14 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossalign.errors import OutputError
+from crossalign.errors import ImageError, OutputError
 from crossalign.evaluation.fusion_affine import Affine, refine_affine, resampled_affine, write_affine
 from crossalign.evaluation.fusion_alignment import align
-from crossalign.fusion.canvas import CANVAS_VOXELS, canvas_grid
-from crossalign.fusion.scaling import Scaling, find_scaling
+from crossalign.fusion.canvas import CANVAS_VOXELS, canvas_grid, foreground_box_mm
+from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, write_image, write_transform
+from crossalign.output import reason, whole_file, write_text
 from crossalign.registration import RegistrationResult
+
+
+SMALLEST_HEAD_MM, LARGEST_HEAD_MM = 70.0, 600.0  # the longest side of what an MRI shows: a newborn's; neck and chest
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +51,11 @@ def prepare_pair(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS, affine: bo
 
     Both registrations are rigid (mutual information): the anatomy keeps its size. With `affine` the MRI's is then
     refined to an affine one, and the head takes the template's size. Axes become L, P and S. The cube of `voxels` a
-    side is 224 mm long, or as long as the head where that is more. Raises what `register` and `refine_affine` raise.
+    side is 224 mm long, or as long as the head where that is more. Raises ImageError for an MRI that shows no human
+    head, by its size, and what `register` and `refine_affine` raise.
     """
+    _check_head(mri)
+    mri, pet = find_scaling(mri).emptied(mri), find_uptake_scaling(pet).emptied(pet)
     mri_to_pet = align(mri, pet)
     template, brain = mni_template()
     template_to_mri = align(template, mri, brain)
@@ -59,7 +66,7 @@ def prepare_pair(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS, affine: bo
     grid = canvas_grid(in_template, voxels)
     moved_mri = resampled_affine(mri, grid, to_mri)
     moved_pet = resampled_affine(pet, grid, Affine.of(mri_to_pet.fixed_to_moving).after(to_mri))
-    mri_scaling, pet_scaling = find_scaling(moved_mri), find_scaling(moved_pet)
+    mri_scaling, pet_scaling = find_scaling(moved_mri), find_uptake_scaling(moved_pet)
     return Prepared(
         mri=Image(mri_scaling.applied(moved_mri.voxels), grid, "mri"),
         pet=Image(pet_scaling.applied(moved_pet.voxels), grid, "pet"),
@@ -71,12 +78,23 @@ def prepare_pair(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS, affine: bo
     )
 
 
+def _check_head(mri: Image) -> None:
+    low, high = foreground_box_mm(mri)
+    longest = float((high - low).max())
+    if not SMALLEST_HEAD_MM <= longest <= LARGEST_HEAD_MM:
+        raise ImageError(
+            f"{mri.name}: what it shows is {longest:.3g} mm long, expected a human head "
+            f"({SMALLEST_HEAD_MM:g} to {LARGEST_HEAD_MM:g} mm): the preparation brings it to a template of one. "
+            "Check the spacing in its header, or fuse the pair as it is (crossalign fuse --register)"
+        )
+
+
 def write_prepared(prepared: Prepared, folder: Path) -> None:
     """Write a folder: both images, both transforms and `prepared.json`; whole, or not at all. Raises OutputError."""
     try:
         folder.mkdir()
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+        raise OutputError(f"{folder}: cannot be made: {reason(error)}") from error
     try:
         write_image(prepared.mri, folder / "mri.nii.gz")
         write_image(prepared.pet, folder / "pet.nii.gz")
@@ -84,7 +102,8 @@ def write_prepared(prepared: Prepared, folder: Path) -> None:
         write_affine(
             prepared.stretched or Affine.of(prepared.template_to_mri.fixed_to_moving), folder / "mni_to_mri.tfm"
         )
-        (folder / "prepared.json").write_text(json.dumps(_record(prepared), indent=2) + "\n", encoding="utf-8")
+        with whole_file(folder / "prepared.json") as partial:
+            write_text(json.dumps(_record(prepared), indent=2) + "\n", partial)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)  # ours: it did not exist before
         raise

@@ -3,6 +3,7 @@
 Both count voxels, not millimetres, as their definitions do.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossalign.errors import InputError
+from crossalign.similarity.ranges import check_alike, check_scored
 
 # A volume (z, y, x) or a plane (y, x), float, in [0, 1].
 Field: TypeAlias = Float[Tensor, "*space"]
@@ -30,14 +32,16 @@ def ssim_score(fused: Field, reference: Field) -> Tensor:
 
     Gaussian window of sd 1.5 cut at 5 voxels (11 wide), population covariance, only windows that lie inside: the same
     number as MONAI's SSIMMetric and scikit-image's structural_similarity(gaussian_weights, no sample covariance).
+    Raises InputError for values outside [0, 1].
     """
+    check_scored(fused, reference)
     return ssim_map(fused, reference, fused.ndim).mean()
 
 
 def ssim_map(x: Tensor, y: Tensor, space: int = 3) -> Tensor:
     """Structural similarity of each window, over the last `space` axes (any batch before them), 10 smaller on each.
 
-    Raises InputError where an axis is shorter than the window.
+    Values in [0, 1]. Raises InputError where an axis is shorter than the window.
     """
     if min(x.shape[-space:]) <= 2 * SSIM_RADIUS_VOXEL:
         raise InputError(f"SSIM needs {2 * SSIM_RADIUS_VOXEL + 1} voxels or more on each axis, got {tuple(x.shape)}")
@@ -57,11 +61,20 @@ def qabf_score(fused: Field, a: Field, b: Field) -> Tensor:
 
     Sobel gradients (3 x 3, or 3 x 3 x 3: smoothed over both other axes) with the border repeated. In the plane
     two orientations differ by an acute angle between lines; in 3-D the angle between the two gradients' lines takes its
-    place. NaN where neither input has a gradient.
+    place. NaN where neither input has a gradient. All three scaled alike give the same number.
     """
+    check_alike(fused, a, b)
+    fused, a, b = _near_one(fused, a, b)
     of_a, strength_a = qabf_map(fused, a)
     of_b, strength_b = qabf_map(fused, b)
     return (of_a * strength_a + of_b * strength_b).sum() / (strength_a + strength_b).sum()
+
+
+def _near_one(*fields: Field) -> tuple[Field, ...]:
+    """Multiply all by one power of two, so that squares of gradients neither overflow nor vanish."""
+    peak = max(float(field.detach().abs().max()) for field in fields)
+    factor = 2.0 ** -math.floor(math.log2(peak)) if peak > 0 else 1.0
+    return tuple(field * factor for field in fields)
 
 
 def qabf_map(fused: Field, source: Field) -> tuple[Field, Field]:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 
 from crossalign.errors import ImageError
-from crossalign.fusion.scaling import find_scaling
+from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
 from crossalign.geometry import Grid
 from crossalign.images import Image
 from crossalign.types import Vector
@@ -12,16 +12,19 @@ CANVAS_VOXELS = 128
 CANVAS_MM = 224.0  # the paper pads to 224 voxels of the 1 mm template
 FOREGROUND = 0.05
 STRAY_SHARE = 0.001
+SMALLEST_HEAD_MM = 60.0  # the paper's cube is for human heads; about anything smaller it is as much larger than that
+ROOM = 1.25
 
 
 def canvas_grid(mri: Image, voxels: int = CANVAS_VOXELS, least_mm: float = CANVAS_MM) -> Grid:
     """Choose the cube about the MRI's foreground: `voxels` a side, axes along L, P and S, its voxels cubes too.
 
-    The side is `least_mm` (the paper's), or the foreground's longest side where that is more. Raises ImageError for an
-    MRI without foreground.
+    The side is `least_mm` (the paper's), or the foreground's longest side where that is more; a foreground shorter than
+    60 mm, no human head, gets a cube a quarter longer than itself. Raises ImageError for an MRI without foreground.
     """
     low, high = foreground_box_mm(mri)
-    side = max(least_mm, float((high - low).max()))
+    longest = float((high - low).max())
+    side = max(least_mm, longest) if longest >= SMALLEST_HEAD_MM else ROOM * longest
     x, y, z = ((low + high) / 2).tolist()
     return Grid.centered((x, y, z), (voxels,) * 3, (side / voxels,) * 3)
 
@@ -43,6 +46,10 @@ def foreground_box_mm(mri: Image) -> tuple[Vector, Vector]:
 
 
 def on_canvas(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS) -> tuple[Image, Image]:
-    """Bring both onto `canvas_grid` (trilinear, as published); beyond an image lies its own minimum."""
+    """Bring both onto `canvas_grid` (trilinear, as published); padding, and what lies beyond an image, show nothing."""
     grid = canvas_grid(mri, voxels)
-    return mri.resampled(grid), pet.resampled(grid)
+    return _emptied(mri, find_scaling(mri), grid), _emptied(pet, find_uptake_scaling(pet), grid)
+
+
+def _emptied(image: Image, scaling: Scaling, grid: Grid) -> Image:
+    return scaling.emptied(image).resampled(grid, fill=scaling.low)

@@ -13,11 +13,15 @@ from crossalign.fusion.scaling import Scaling
 from crossalign.images import check_image_output, whole_files
 from crossalign.images.files import WRITTEN_SUFFIXES, to_sitk
 from crossalign.images.writing import write_sitk
+from crossalign.input import read_json, shown
 from crossalign.output import check_output, write_text
 
 FORMAT = "crossalign fusion 1"
 NOTE_LENGTH = 79  # of a NIfTI header's `descrip`
-MEANING = "an input counts as (value - low) / (high - low), clipped to 0..1; back again: low + scaled * (high - low)"
+MEANING = (
+    "an input counts as (value - low) / (high - low), clipped to 0..1, and its padding as 0; "
+    "back again: low + scaled * (high - low)"
+)
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
@@ -57,17 +61,35 @@ def read_scalings(path: str | os.PathLike[str]) -> tuple[Scaling, Scaling]:
     """
     path = Path(path)
     path = path if path.suffix == ".json" else sidecar_path(path)
-    try:
-        inputs = json.loads(path.read_text(encoding="utf-8"))["inputs"]
-        return _scaling(inputs["mri"]), _scaling(inputs["pet"])
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path.name}: not the JSON file of a fusion: {error!r}") from error
+    record = read_json(path)
+    name = shown(path.name)
+    inputs = record.get("inputs") if isinstance(record, dict) else None
+    if not isinstance(inputs, dict):
+        raise InputError(
+            f"{name}: not the JSON file of a fusion: it has no 'inputs': name the file that crossalign fuse wrote"
+        )
+    return _scaling(inputs, "mri", name), _scaling(inputs, "pet", name)
 
 
-def _scaling(record: dict[str, Any]) -> Scaling:
-    return Scaling(float(record["low"]), float(record["high"]), str(record["unit"]), float(record["clipped_share"]))
+def _scaling(inputs: dict[str, Any], which: str, name: str) -> Scaling:
+    record = inputs.get(which)
+    if not isinstance(record, dict):
+        raise InputError(f"{name}: not the JSON file of a fusion: 'inputs' has no '{which}'")
+    low, high, clipped = (_number(record, key, f"{name}: '{which}'") for key in ("low", "high", "clipped_share"))
+    padding = None if record.get("padding") is None else _number(record, "padding", f"{name}: '{which}'")
+    unit = record.get("unit")
+    if not isinstance(unit, str):
+        raise InputError(f"{name}: '{which}': 'unit' is {shown(unit, 40)}, expected a text")
+    if not high > low:
+        raise InputError(f"{name}: '{which}': 'high' is {high:g}, expected more than 'low', {low:g}")
+    return Scaling(low, high, unit, clipped, padding)
+
+
+def _number(record: dict[str, Any], key: str, where: str) -> float:
+    value = record.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{where}: '{key}' is {shown(value, 40)}, expected a number")
+    return float(value)
 
 
 def _note(result: FusionResult) -> str:
@@ -83,13 +105,28 @@ def _sidecar(result: FusionResult) -> dict[str, Any]:
             "high": scaling.high,
             "unit": scaling.unit,
             "clipped_share": scaling.clipped_share,
+            "padding": scaling.padding,
         }
 
     return {
         "format": FORMAT,
         "method": result.method,
+        "trusted": result.trusted,
+        "doubts": _nameless(result, result.doubts),
+        "warnings": _nameless(result, result.warnings),
+        "notes": _nameless(result, result.notes),
         "settings": dict(result.settings),
         "inputs": {"mri": record(result.a_scaling), "pet": record(result.b_scaling)},
         "scaling": MEANING,
         "note": "Research software, not a medical device.",
     }
+
+
+def _nameless(result: FusionResult, texts: tuple[str, ...]) -> list[str]:
+    """Put plain words in place of the names of both files."""
+    names = {shown(image.name): word for image, word in ((result.b, "the PET"), (result.a, "the MRI"))}
+    names |= {result.b.name: "the PET", result.a.name: "the MRI"}
+    for name in sorted(names, key=len, reverse=True):
+        if name:
+            texts = tuple(text.replace(name, names[name]) for text in texts)
+    return list(texts)

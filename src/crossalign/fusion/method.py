@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
-from crossalign.types import Scan
+from crossalign.types import Scan, Shape
+
+PLAIN_BYTES = 24  # the result and a few volumes in between
 
 
 class FusionMethod(ABC):
@@ -25,3 +28,7 @@ class FusionMethod(ABC):
 
         The result is of the same kind. The same pair gives the same result; nothing is kept between two calls.
         """
+
+    def needed_bytes(self, shape: Shape) -> int:
+        """Return about how much memory `fuse` takes at its peak, its result included, beside inputs of this shape."""
+        return PLAIN_BYTES * math.prod(shape)

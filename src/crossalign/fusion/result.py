@@ -15,6 +15,9 @@ class FusionResult:
 
     `a` and `b` are the two inputs as the method saw them: on one grid, in [0, 1]; `a_scaling` and `b_scaling` bring
     them back to their own units. `settings` names everything that decided the outcome; `seconds` is the method's time.
+    `notes` are worth knowing and no fault. Where b was registered first, `trusted` is what that registration thinks of
+    itself (None: it cannot tell, or there was none) and `doubts` are its reasons against, each with the next thing to
+    try.
     """
 
     fused: Image
@@ -26,3 +29,6 @@ class FusionResult:
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    trusted: bool | None = None
+    doubts: tuple[str, ...] = ()

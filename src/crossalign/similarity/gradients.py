@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from crossalign.similarity.ranges import check_unit_range
 from crossalign.types import Map, Volume
 
 # As published: strength (g) and orientation (a).
@@ -14,8 +15,9 @@ TINY = 1e-20
 def gradient_transfer_score(fused: Volume, a: Volume, b: Volume) -> Tensor:
     """Share of both inputs' gradients that the fused volume keeps, weighed by their strength; a scalar, 0 to 1.
 
-    NaN where neither input has a gradient. Volumes have one channel.
+    NaN where neither input has a gradient. Volumes have one channel. Raises InputError where `a` or `b` leaves [0, 1].
     """
+    check_unit_range(a, b)
     gradient = sobel(fused)
     kept_a, strength_a = _kept(gradient, sobel(a))
     kept_b, strength_b = _kept(gradient, sobel(b))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from crossalign.similarity.ranges import check_unit_range
 from crossalign.similarity.windows import box_means
 from crossalign.types import Volume
 
@@ -14,8 +15,9 @@ def lncc_score(x: Volume, reference: Volume, width: int = WIDTH) -> Tensor:
     """Mean squared correlation over windows of `width` voxels, a scalar from 0 to 1.
 
     Windows where the reference is flat have no correlation and are left out (NaN where there is no other); where only
-    `x` is flat it is 0.
+    `x` is flat it is 0. Raises InputError where the reference leaves [0, 1].
     """
+    check_unit_range(reference)
     parts = torch.cat((x, reference, x * x, reference * reference, x * reference), dim=1)
     mean_x, mean_y, square_x, square_y, product = box_means(parts, width).chunk(5, dim=1)
     variance_x, variance_y = square_x - mean_x**2, square_y - mean_y**2

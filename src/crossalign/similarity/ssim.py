@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from crossalign.similarity.ranges import check_unit_range
 from crossalign.similarity.windows import gaussian_means
 from crossalign.types import Map, Volume
 
@@ -12,8 +13,10 @@ C1, C2 = 0.01**2, 0.03**2  # K1, K2 of the paper at a data range of 1
 def ssim3d_score(x: Volume, y: Volume) -> Tensor:
     """Mean structural similarity over all windows, a scalar.
 
-    Gaussian windows of sd 1.5, 11 voxels wide, that lie inside; population covariance: MONAI's SSIMMetric.
+    Gaussian windows of sd 1.5, 11 voxels wide, that lie inside; population covariance: MONAI's SSIMMetric. `x` may
+    leave [0, 1], as what a network makes does while it learns; raises InputError where `y` does.
     """
+    check_unit_range(y)
     return _similarity(x, y, _Moments(x), _Moments(y)).mean()
 
 
@@ -24,6 +27,7 @@ def ssim3d_loss(x: Volume, y: Volume) -> Tensor:
 
 def ssim_pair_score(fused: Volume, a: Volume, b: Volume) -> tuple[Tensor, Tensor]:
     """`ssim3d_score` of one volume with two others, its own moments computed once."""
+    check_unit_range(a, b)
     of_fused = _Moments(fused)
     return tuple(_similarity(fused, y, of_fused, _Moments(y)).mean() for y in (a, b))  # type: ignore[return-value]
 
