@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crossalign.cli.options import Outcome
+from crossalign.cli.options import Outcome, check_apart, split_list
 from crossalign.cli.running import parse_run
 from crossalign.errors import InputError
 from crossalign.evaluation.calibration import fit_calibration, judge_calibration, read_doubts, report_lines
@@ -35,6 +35,9 @@ def run_calibrate(request: CalibrateRequest) -> Outcome:
         raise InputError("--weights and --output belong together: the stage to calibrate, and the file to write")
     if request.output is not None:
         check_output(request.output, request.overwrite)
+        stages = split_list(request.weights or "", "--weights", "+")
+        read = (request.table, *([request.judge] if request.judge else []), *map(Path, stages))
+        check_apart((request.output,), read)
     calibration = fit_calibration(read_doubts(request.table, request.method), request.threshold_mm, request.keep)
     judged = request.judge or request.table
     lines = report_lines(judge_calibration(calibration, read_doubts(judged, request.method)))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from crossalign.cases import in_split, read_manifest
-from crossalign.cli.options import Outcome, pick_device
+from crossalign.cases import Case, in_split, read_manifest
+from crossalign.cli.options import Outcome, check_apart, pick_device, split_list, weight_files
+from crossalign.cli.progress import Progress
 from crossalign.cli.running import with_run
 from crossalign.errors import InputError
 from crossalign.evaluation import (
@@ -17,10 +18,12 @@ from crossalign.evaluation import (
     Row,
     check_evaluation_output,
     evaluate,
+    evaluation_paths,
     parse_starts,
     summary_markdown,
     write_evaluation,
 )
+from crossalign.input import shown
 from crossalign.models import count_parameters
 from crossalign.registration import Cascade, Method
 from crossalign.registration.named import named_method
@@ -51,19 +54,20 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
     check_evaluation_output(request.output, request.overwrite, request.figures)
     starts = parse_starts(request.starts)
     cases = read_manifest(request.manifest)
+    spelled = _spelled(request.methods)
+    check_apart(evaluation_paths(request.output, request.figures), _inputs(request.manifest, cases, spelled))
     if request.split != "all":
         cases = in_split(cases, request.split)
     device = pick_device(request.device)
     methods = {
         name: with_run(method, request.run) if isinstance(method, Cascade) else method
-        for name, method in _methods(request.methods, device).items()
+        for name, method in _methods(spelled, device).items()
     }
     total = len(cases) * len(methods) * len(starts) * request.count
-    with tqdm(total=total, unit="registration", disable=None) as bar:
+    with Progress(total, "registration") as progress:
 
         def advance(_done: int, _total: int, row: Row) -> None:
-            bar.set_postfix_str(f"{row.case} {row.method} {row.before.sre_mm:.1f} -> {row.after.sre_mm:.1f} mm")
-            bar.update()
+            progress.advance(f"{row.case} {row.method} {row.before.sre_mm:.1f} -> {row.after.sre_mm:.1f} mm")
 
         evaluation = evaluate(cases, methods, starts, request.count, request.seed, advance)
     counts = {name: count_parameters(m.stages[0].model) for name, m in methods.items() if isinstance(m, Cascade)}
@@ -72,15 +76,31 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
     return Outcome(lines, _warnings(evaluation))
 
 
-def _methods(text: str, device: torch.device) -> dict[str, Method]:
-    """Read `mi,mine=stage1.safetensors+stage2.safetensors`: methods by the name that the table gives them."""
-    methods: dict[str, Method] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        label, _, spelled = part.rpartition("=")
-        methods[label.strip() or spelled] = named_method(spelled.strip(), device)
-    if not methods:
-        raise InputError("--method names no method: write one, or several with commas between them")
-    return methods
+def _spelled(text: str) -> dict[str, str]:
+    """Read `mi,mine=stage1.safetensors+stage2.safetensors`: how methods are spelled, by the name for the table."""
+    spelled: dict[str, str] = {}
+    for part in split_list(text, "--method"):
+        label, equals, name = (word.strip() for word in part.rpartition("="))
+        if equals and not (label and name):
+            raise InputError(f"--method '{shown(part)}': expected NAME=METHOD, or a method alone")
+        if (label or name) in spelled:
+            raise InputError(
+                f"--method: two methods are called '{shown(label or name)}', and their rows could not be told apart: "
+                "write NAME=METHOD to name each"
+            )
+        spelled[label or name] = name
+    return spelled
+
+
+def _methods(spelled: Mapping[str, str], device: torch.device) -> dict[str, Method]:
+    return {label: named_method(name, device) for label, name in spelled.items()}
+
+
+def _inputs(manifest: Path, cases: tuple[Case, ...], spelled: Mapping[str, str]) -> tuple[Path, ...]:
+    """Name every file that is read: the manifest, what it names, and weights."""
+    named = (p for c in cases for p in (c.fixed, c.moving, c.fixed_mask, c.reference, c.moving_mask, c.landmarks))
+    weights = (path for name in spelled.values() for path in weight_files(name))
+    return (manifest, *(path for path in named if path is not None), *weights)
 
 
 def _warnings(evaluation: Evaluation) -> tuple[str, ...]:

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from crossalign.cli.options import Outcome, pick_device
+from crossalign.cli.options import Outcome, check_apart, pick_device, split_list, weight_files
+from crossalign.cli.progress import Progress
 from crossalign.errors import InputError
 from crossalign.evaluation.fusion_protocol import FusionRow, LoadPair, evaluate_fusion
 from crossalign.evaluation.fusion_tables import (
     check_fusion_evaluation_output,
     fusion_markdown,
+    fusion_paths,
     write_fusion_evaluation,
 )
 from crossalign.fusion import FusionMethod
 from crossalign.fusion.named import named_fusion_method
 from crossalign.fusion.pairs import read_fusion_manifest
 from crossalign.images import Image, read_image
+from crossalign.input import shown
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,16 @@ def run_evaluate_fusion(request: EvaluateFusionRequest) -> Outcome:
     """Fuse and score, and write the tables. Raises CrossalignError, before any fusion where it can."""
     check_fusion_evaluation_output(request.output, request.overwrite)
     device = pick_device(request.device)
-    methods = {name: _method(name, request) for name in _names(request.methods)}
-    pairs = _pairs(request)
+    names = _names(request.methods)
+    pairs, files = _pairs(request)
+    weights = (path for name in names for path in weight_files(name.partition(":")[0]))
+    check_apart(fusion_paths(request.output), (request.first, *files, *weights))
+    methods = {name: _method(name, request) for name in names}
     total = len(pairs) * (2 * len(methods) + request.limit)
-    with tqdm(total=total, unit="fusion", disable=None) as bar:
+    with Progress(total, "fusion") as progress:
 
         def advance(row: FusionRow) -> None:
-            bar.set_postfix_str(f"{row.case} {row.method} {row.protocol}")
-            bar.update()
+            progress.advance(f"{row.case} {row.method} {row.protocol}")
 
         evaluation = evaluate_fusion(pairs, methods, device if request.limit else None, advance)
     written = write_fusion_evaluation(evaluation, request.output, request.overwrite)
@@ -57,9 +60,10 @@ def run_evaluate_fusion(request: EvaluateFusionRequest) -> Outcome:
 
 
 def _names(methods: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
-    if not names:
-        raise InputError("--method names no method: write one, or several with commas between them")
+    names = split_list(methods, "--method")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--method: '{shown(name)}' is given twice: give each method once")
     return names
 
 
@@ -69,16 +73,17 @@ def _method(name: str, request: EvaluateFusionRequest) -> FusionMethod:
     return named_fusion_method(base, emphasis or None, pick_device(request.device))
 
 
-def _pairs(request: EvaluateFusionRequest) -> Mapping[str, LoadPair]:
+def _pairs(request: EvaluateFusionRequest) -> tuple[Mapping[str, LoadPair], tuple[Path, ...]]:
+    """Return what loads each pair, and every file that a pair consists of."""
     if request.pet is not None:
-        return {"pair": partial(_load, request.first, request.pet)}
+        return {"pair": partial(_load, request.first, request.pet)}, (request.pet,)
     if request.first.suffix != ".csv":
         raise InputError(f"{request.first.name}: give a manifest (.csv), or an MRI and then a PET")
     pairs = read_fusion_manifest(request.first)
     chosen = {p.name: partial(_load, p.mri, p.pet) for p in pairs if request.split in ("all", p.split)}
     if not chosen:
         raise InputError(f"the manifest has no pair with split '{request.split}': name another, or 'all'")
-    return chosen
+    return chosen, tuple(path for pair in pairs for path in (pair.mri, pair.pet))
 
 
 def _load(mri: Path, pet: Path) -> tuple[Image, Image]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 DEVICES_HELP = "Where to train: auto, cpu or cuda."
 
@@ -71,15 +70,17 @@ def train_fusion_command(
         "precision": precision,
         "seed": seed,
     }
-    for line in run_train_fusion(
-        TrainFusionRequest(output, manifest, simulate, model, overrides, augment, minutes, device)
-    ):
-        typer.echo(line)
+    from crossalign.cli.terminal import print_lines
+
+    print_lines(
+        run_train_fusion(TrainFusionRequest(output, manifest, simulate, model, overrides, augment, minutes, device))
+    )
 
 
 def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
     """Train, or go on with the run that the folder holds. Raises CrossalignError."""
     from crossalign.cli.options import pick_device
+    from crossalign.cli.progress import Progress
     from crossalign.models.fusion_stage import FusionStageSettings
     from crossalign.training.fusion_loop import FusionTrainingResult, train_fusion
     from crossalign.training.fusion_prepare import fusion_banks_from_manifest, fusion_banks_from_simulation
@@ -97,11 +98,10 @@ def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
     else:
         banks = fusion_banks_from_simulation(request.simulate, settings.seed)
     train, val = (bank.to(device) for bank in banks)
-    with tqdm(total=settings.steps, unit="step", disable=None, smoothing=0.05) as bar:
+    with Progress(settings.steps, "step") as progress:
 
         def watch(row: dict[str, float]) -> None:
-            bar.set_postfix_str(f"loss {row['loss']:.3f}", refresh=False)
-            bar.update(int(row["step"]) - bar.n)
+            progress.advance(f"loss {row['loss']:.3f}", int(row["step"]))
 
         result: FusionTrainingResult = train_fusion(
             train, val, settings, request.output, request.minutes or math.inf, watch
@@ -118,27 +118,22 @@ def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
 
 def _transfer(text: str) -> tuple[float, float]:
     from crossalign.errors import InputError
+    from crossalign.input import finite_number, shown
 
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError as error:
+    low, *others = (finite_number(part) for part in text.split(","))
+    if low is None or len(others) != 1 or others[0] is None:
         raise InputError(
-            f"--transfer is two numbers with a comma between them, such as 0.015,0.25, got '{text}'"
-        ) from error
-    return low, high
+            f"--transfer is two numbers with a comma between them, such as 0.015,0.25, got '{shown(text)}'"
+        )
+    return low, others[0]
 
 
 def _check(request: TrainFusionRequest) -> None:
-    from crossalign.errors import InputError, OutputError
+    from crossalign.cli.runs import check_run_files
+    from crossalign.errors import InputError
 
     if (request.manifest is None) == (request.simulate == 0):
         raise InputError("give either a MANIFEST or --simulate COUNT: what is there to train on?")
     if request.simulate < 0 or request.minutes < 0:
         raise InputError(f"--simulate and --minutes must be 0 or more, got {request.simulate} and {request.minutes}")
-    folder = request.output
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, expected a folder for the run")
-    if not folder.absolute().parent.is_dir():
-        raise OutputError(f"{folder}: {folder.parent} is not a folder that exists: make it first")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "settings.json").is_file():
-        raise OutputError(f"{folder}: holds other files than a run: name a new folder")
+    check_run_files(request.output, (request.manifest,))

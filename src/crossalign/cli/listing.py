@@ -38,7 +38,7 @@ def _row(name: str, use: str, default: bool) -> tuple[str, ...]:
     paths, sums, facts = weight_paths(name), recorded_sums(), card_facts(name)
     megabytes = sum(path.stat().st_size for path in paths) / 1e6
     digests = " ".join(sums.get(path.name, "unknown")[:12] for path in paths)
-    network = facts.get("network", "").split(",")[0].strip("`")
+    network = facts.get("network", "").split(",")[0].replace("`", "")
     licence = facts.get("licence", "").split(",")[0]
     return (f"{name}{' *' if default else ''}", use, network, f"{megabytes:.1f}", licence, digests)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from crossalign.cells import STARTS, csv_text
 from crossalign.cli.options import Outcome
-from crossalign.errors import InputError, OutputError
+from crossalign.cli.progress import Progress
+from crossalign.errors import InputError
 from crossalign.evaluation.fusion_preparation import Prepared, prepare_pair, write_prepared
 from crossalign.fusion.pairs import FusionPair, read_fusion_manifest
-from crossalign.images import read_image, whole_file
+from crossalign.images import read_grid, read_image, whole_file
+from crossalign.output import check_new_folder, whole_folder, write_text
+
+LARGEST_SIZE = 1024
 
 
 @dataclass(frozen=True)
@@ -25,19 +29,24 @@ class PrepareRequest:
 
 
 def run_prepare_fusion(request: PrepareRequest) -> Outcome:
-    """Prepare every pair into a folder of its own, with a manifest of them all. Raises CrossalignError."""
+    """Prepare every pair into a folder of its own, with a manifest: all of it, or nothing. Raises CrossalignError."""
+    check_new_folder(request.output)
+    if request.size > LARGEST_SIZE:
+        raise InputError(f"--size is at most {LARGEST_SIZE} voxels, got {request.size}")
     pairs = _pairs(request)
-    _make_folder(request.output)
+    for pair in pairs:
+        read_grid(pair.mri), read_grid(pair.pet)  # a bad file is told of before the minutes of work
     lines: list[str] = []
     warnings: list[str] = []
-    for pair in pairs:
-        prepared = prepare_pair(read_image(pair.mri), read_image(pair.pet), request.size, request.affine)
-        write_prepared(prepared, request.output / pair.name)
-        lines.append(_line(pair.name, prepared))
-        warnings += [f"{pair.name}: {text}" for text in prepared.warnings]
-    manifest = request.output / "pairs.csv"
-    _write_manifest(manifest, pairs)
-    return Outcome((*lines, f"wrote    {manifest} ({len(pairs)} pairs)"), tuple(warnings))
+    with whole_folder(request.output) as folder, Progress(len(pairs), "pair") as progress:
+        for pair in pairs:
+            prepared = prepare_pair(read_image(pair.mri), read_image(pair.pet), request.size, request.affine)
+            write_prepared(prepared, folder / pair.name)
+            lines.append(_line(pair.name, prepared))
+            warnings += [f"{pair.name}: {text}" for text in prepared.warnings]
+            progress.advance(pair.name)
+        _write_manifest(folder / "pairs.csv", pairs)
+    return Outcome((*lines, f"wrote    {request.output / 'pairs.csv'} ({len(pairs)} pairs)"), tuple(warnings))
 
 
 def _pairs(request: PrepareRequest) -> tuple[FusionPair, ...]:
@@ -47,26 +56,16 @@ def _pairs(request: PrepareRequest) -> tuple[FusionPair, ...]:
         raise InputError(f"{request.first.name}: give a manifest (.csv), or an MRI and then a PET")
     pairs = read_fusion_manifest(request.first)
     for pair in pairs:
-        if Path(pair.name).name != pair.name or pair.name.startswith("."):
+        if Path(pair.name).name != pair.name or pair.name.startswith((".", *STARTS)):
             raise InputError(f"the case '{pair.name}' cannot be the name of a folder: rename it")
     return pairs
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir()
-    except FileExistsError as error:
-        raise OutputError(f"{folder}: exists already: name a folder that does not") from error
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
-
-
 def _write_manifest(path: Path, pairs: tuple[FusionPair, ...]) -> None:
-    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["case", "mri", "pet", "split", "patient"])
-        for pair in pairs:
-            writer.writerow([pair.name, f"{pair.name}/mri.nii.gz", f"{pair.name}/pet.nii.gz", pair.split, pair.patient])
+    rows = [["case", "mri", "pet", "split", "patient"]]
+    rows += [[p.name, f"{p.name}/mri.nii.gz", f"{p.name}/pet.nii.gz", p.split, p.patient] for p in pairs]
+    with whole_file(path) as partial:
+        write_text(csv_text(rows), partial)
 
 
 def _line(name: str, prepared: Prepared) -> str:

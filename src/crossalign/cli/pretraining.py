@@ -88,8 +88,9 @@ def pretrain_command(
     request = PretrainRequest(
         output, manifest, simulate, stage, overrides, start_sre, crop_shape, augment, mirror, minutes, device
     )
-    for line in run_pretrain(request):
-        typer.echo(line)
+    from crossalign.cli.terminal import print_lines
+
+    print_lines(run_pretrain(request))
 
 
 def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:

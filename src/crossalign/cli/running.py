@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from crossalign.cli.options import split_list
 from crossalign.errors import InputError
+from crossalign.input import number_value, shown, whole_value
 from crossalign.models.cascade_settings import HEADER_TURNS, CascadeSettings, GridSearch
 from crossalign.registration import Cascade, Method
 
-NUMBERS = {"starts": int, "spread_mm": float, "seed": int, "max_passes": int, "tolerance_mm": float}
-NUMBERS |= {"later_share": float, "later_share_z": float}
+NUMBERS: Mapping[str, Callable[[str, str], int | float]] = {
+    **dict.fromkeys(("starts", "seed", "max_passes"), whole_value),
+    **dict.fromkeys(("spread_mm", "tolerance_mm", "later_share", "later_share_z"), number_value),
+}
+MOST_STARTS = 10_000  # and passes
 SEARCH, TURN, AUTO, TOGETHER = "search", "header_turn", "auto", "together"
 
 
 def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
     """Change settings as `starts=8,max_passes=5,search=on` says; raises InputError."""
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in split_list(text, "--run") if text else ():
         name, _, value = (word.strip() for word in part.partition("="))
         if name == SEARCH and value in ("on", "off"):
             settings = replace(settings, search=(settings.search or GridSearch()) if value == "on" else None)
@@ -26,16 +32,19 @@ def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
         if name == TURN:
             settings = replace(settings, header_turns_deg=_turns(value))
             continue
-        try:
-            settings = replace(settings, **{name: NUMBERS[name](value)})
-        except (KeyError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            names = ", ".join(f"{name}=NUMBER" for name in NUMBERS)
-            raise InputError(
-                f"cannot read '{part}': expected {names}, search=on (or off), together=on (or off) or {TURN}=90"
-            ) from error
+        settings = replace(settings, **{name: _number(part, name, value)})  # type: ignore[arg-type]
     return settings
+
+
+def _number(part: str, name: str, value: str) -> int | float:
+    known = ", ".join(f"{name}=NUMBER" for name in NUMBERS)
+    expected = f"expected {known}, search=on (or off), together=on (or off) or {TURN}=90"
+    if name not in NUMBERS:
+        raise InputError(f"cannot read '{shown(part)}': {expected}")
+    number = NUMBERS[name](value, f"cannot read '{shown(part)}'")
+    if name in ("starts", "max_passes") and number > MOST_STARTS:
+        raise InputError(f"'{name}' is at most {MOST_STARTS}, got {number}")
+    return number
 
 
 def _turns(value: str) -> tuple[int, ...]:

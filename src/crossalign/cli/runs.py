@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
-from crossalign.errors import InputError, OutputError
+from crossalign.cli.options import check_apart
+from crossalign.cli.progress import Progress
+from crossalign.errors import InputError
+from crossalign.input import shown, whole_value
+from crossalign.training.run_folder import BEST, HISTORY, LAST, PREVIOUS, SETTINGS, check_run_folder
 from crossalign.types import Shape
+
+LARGEST_CROP = 512
+RUN_FILES = (SETTINGS, LAST, PREVIOUS, BEST, HISTORY)
 
 
 def check_run(folder: Path, manifest: Path | None, simulate: int, minutes: float, patients: float) -> None:
@@ -20,20 +25,23 @@ def check_run(folder: Path, manifest: Path | None, simulate: int, minutes: float
         raise InputError(f"--simulate and --minutes must be 0 or more, got {simulate} and {minutes}")
     if simulate and patients != 1:
         raise InputError("--patients picks among a manifest's patients: with --simulate give a smaller COUNT instead")
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, expected a folder for the run")
-    if not folder.absolute().parent.is_dir():
-        raise OutputError(f"{folder}: {folder.parent} is not a folder that exists: make it first")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "settings.json").is_file():
-        raise OutputError(f"{folder}: holds other files than a run: name a new folder")
+    check_run_files(folder, (manifest,))
+
+
+def check_run_files(folder: Path, inputs: Iterable[Path | None]) -> None:
+    """Raise OutputError where a run cannot be kept in a folder, or where one of its files is an input."""
+    check_run_folder(folder)
+    check_apart((folder / name for name in RUN_FILES), (path for path in inputs if path is not None))
 
 
 def parse_crop(text: str) -> Shape:
     """Read a crop's size as z,y,x; raises InputError."""
-    try:
-        z, y, x = (int(size) for size in text.split(","))
-    except ValueError as error:
-        raise InputError(f"cannot read the crop '{text}': expected voxels z,y,x as 32,32,32") from error
+    sizes = [whole_value(size, f"cannot read the crop '{shown(text)}'") for size in text.split(",")]
+    if len(sizes) != 3 or not all(1 <= size <= LARGEST_CROP for size in sizes):
+        raise InputError(
+            f"cannot read the crop '{shown(text)}': expected voxels z,y,x as 32,32,32, each from 1 to {LARGEST_CROP}"
+        )
+    z, y, x = sizes
     return (z, y, x)
 
 
@@ -41,24 +49,21 @@ class RunBar:
     """Progress with the loss, the last validation and the time left; `label` shows the measure, as in `{:.2f} mm`."""
 
     def __init__(self, steps: int, measure: str, label: str) -> None:
-        self.bar = tqdm(total=steps, unit="step", disable=None, smoothing=0.05)
+        self.progress = Progress(steps, "step")
         self.measure, self.label, self.val = measure, label, ""
 
     def __enter__(self) -> RunBar:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.bar.close()
+        self.progress.__exit__(*_error)
 
     def watch(self, row: Mapping[str, int | float]) -> None:
         """Show one step."""
         if self.measure in row:
             pace = row.get("samples_per_second", math.nan)
             self.val = f", {self.label.format(row[self.measure])}, {pace:.0f} samples/s"
-        if self.bar.n == 0:  # a run that goes on starts in the middle
-            self.bar.initial = self.bar.n = int(row["step"]) - 1
-        self.bar.set_postfix_str(f"loss {row['loss']:.3f}{self.val}", refresh=False)
-        self.bar.update(int(row["step"]) - self.bar.n)
+        self.progress.advance(f"loss {row['loss']:.3f}{self.val}", int(row["step"]))
 
 
 def run_state(steps: int, finished: bool, seconds: float, pace: float) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from crossalign.cli.options import Outcome, pick_device
-from crossalign.cli.runs import RunBar, check_run, parse_crop, run_state
+from crossalign.cli.runs import RunBar, check_run, check_run_files, parse_crop, run_state
 from crossalign.errors import InputError
 from crossalign.evaluation import StartRange
 from crossalign.models import StageSettings, load_stage
@@ -59,6 +59,7 @@ class TrainRequest:
 def run_train(request: TrainRequest) -> Outcome:
     """Train, or go on with the run that the folder holds. Raises CrossalignError."""
     check_run(request.output, request.manifest, request.simulate, request.minutes, request.patients)
+    check_run_files(request.output, (request.initial, request.pretrained))
     if request.shapes_share and not request.simulate:
         raise InputError("--shapes-share is a share of simulated pairs: give --simulate COUNT with it")
     if request.simulate and (request.recombine or request.header_turn_deg):

@@ -12,6 +12,9 @@ import torch
 from crossalign.cases import LoadedCase
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, draw_perturbation
+from crossalign.input import finite_number, shown
+
+FARTHEST_MM = 1e4
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,13 @@ class StartRange:
     @staticmethod
     def parse(text: str) -> StartRange:
         """Read `8` (exactly 8 mm) or `0-20` (uniform from 0 to 20 mm); raises InputError."""
-        ends = text.strip().split("-")
-        try:
-            values = [float(end) for end in ends]
-        except ValueError as error:
-            raise InputError(f"cannot read the start '{text}': expected mm as 8, 16 or 0-20") from error
-        if len(values) > 2:
-            raise InputError(f"cannot read the start '{text}': expected mm as 8, 16 or 0-20")
-        return StartRange(values[0], values[-1])
+        values = [finite_number(end) for end in text.split("-")]
+        low, high = values[0], values[-1]
+        if low is None or high is None or len(values) > 2:
+            raise InputError(f"cannot read the start '{shown(text)}': expected mm as 8, 16 or 0-20")
+        if high > FARTHEST_MM:
+            raise InputError(f"the start '{shown(text)}' is over {FARTHEST_MM:g} mm: expected mm as 8, 16 or 0-20")
+        return StartRange(low, high)
 
     def __str__(self) -> str:
         if self.low_mm == self.high_mm:
@@ -47,9 +49,10 @@ class StartRange:
 
 def parse_starts(text: str) -> tuple[StartRange, ...]:
     """Read a list such as `8,16,0-20`; raises InputError for an empty list and for a range given twice."""
-    starts = tuple(StartRange.parse(part) for part in text.split(",") if part.strip())
-    if not starts:
-        raise InputError(f"no start in '{text}': expected mm as 8,16,0-20")
+    parts = text.split(",")
+    if not all(part.strip() for part in parts):
+        raise InputError(f"there is no start between two commas of '{shown(text)}': expected mm as 8,16,0-20")
+    starts = tuple(StartRange.parse(part) for part in parts)
     check_distinct(starts)
     return starts
 

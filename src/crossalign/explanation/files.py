@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
+from crossalign.cells import csv_text
 from crossalign.errors import InputError
 from crossalign.explanation.explain import Explanation, StageExplanation
 from crossalign.explanation.maps import CropMap
 from crossalign.images import Image, write_image
+from crossalign.output import write_text
 from crossalign.types import Vector
 
 PARAMETER_TABLE, ATTENTION_TABLE, POINT_TABLE = "parameters.csv", "attention.csv", "points.csv"
@@ -67,8 +67,7 @@ def write_volume(image: Image, path: str | os.PathLike[str]) -> None:
 
 def write_table(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     """Write a table as CSV, replacing the file; what is not defined stays empty."""
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([[_cell(value) for value in row] for row in rows])
+    write_text(csv_text([[_cell(value) for value in row] for row in rows]), path)
 
 
 def _cell(value: str | float) -> str:
