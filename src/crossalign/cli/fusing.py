@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crossalign.cli.options import Outcome, check_apart, pick_device
+from crossalign.cli.options import Outcome, check_apart, collected, pick_device, weight_files
 from crossalign.errors import InputError, OutputError
 from crossalign.fusion import FusionResult, fuse
 from crossalign.fusion.files import check_fusion_output, sidecar_path, stage_fusion
@@ -18,6 +18,7 @@ from crossalign.images import (
     write_transform,
 )
 from crossalign.registration import RegistrationResult
+from crossalign.registration.record import VERDICT, other_warnings, reasons_not_to_trust
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,29 @@ class FuseRequest:
 def run_fuse(request: FuseRequest) -> Outcome:
     """Fuse one pair of files and write what was asked for: all of it, or nothing. Raises CrossalignError."""
     check_outputs(request)
-    name = request.method or default_fusion_method_name()
+    name = default_fusion_method_name() if request.method is None else request.method
     method = named_fusion_method(name, request.emphasis, pick_device(request.device))
-    mri, pet = read_image(request.mri), read_image(request.pet)
+    with collected() as told:
+        mri, pet = read_image(request.mri), read_image(request.pet)
     moved = None
     if request.register:
         from crossalign.evaluation.fusion_alignment import align
 
         moved = align(mri, pet)
     result = fuse(mri, pet, method, None if moved is None else moved.fixed_to_moving, request.unit)
+    result = _with_verdict(result, told, moved)
     _write(request, result, moved)
-    warnings = result.warnings if moved is None else (*moved.warnings, *result.warnings)
-    return Outcome(tuple(_lines(request, result, moved)), warnings)
+    short = (f"{VERDICT}: the PET may not lie on the MRI (reasons in the output)",) if result.doubts else ()
+    return Outcome(tuple(_lines(request, result, moved)), (*short, *result.warnings))
+
+
+def _with_verdict(result: FusionResult, told: list[str], moved: RegistrationResult | None) -> FusionResult:
+    """Add what the readers warned of, and what the registration thinks of itself."""
+    if moved is None:
+        return replace(result, warnings=(*told, *result.warnings))
+    doubts = reasons_not_to_trust(moved)
+    warnings = (*told, *other_warnings(moved), *result.warnings)
+    return replace(result, warnings=warnings, trusted=False if doubts else moved.trusted, doubts=doubts)
 
 
 def check_outputs(request: FuseRequest) -> None:
@@ -73,7 +85,7 @@ def check_outputs(request: FuseRequest) -> None:
         if request.colour.suffix != ".png":
             raise OutputError(f"{request.colour.name}: the pictures are written as PNG: end the name in .png")
         check_output(request.colour, request.overwrite)
-    check_apart(request.outputs(), (request.mri, request.pet))
+    check_apart(request.outputs(), (request.mri, request.pet, *weight_files(request.method)))
 
 
 def _write(request: FuseRequest, result: FusionResult, moved: RegistrationResult | None) -> None:
@@ -93,13 +105,15 @@ def _write(request: FuseRequest, result: FusionResult, moved: RegistrationResult
 
 
 def _lines(request: FuseRequest, result: FusionResult, moved: RegistrationResult | None) -> list[str]:
-    lines = [f"method   {result.method}"]
+    lines = [f"{VERDICT}: {doubt}" for doubt in result.doubts]
+    lines.append(f"method   {result.method}")
     if moved is not None:
         x, y, z, *_ = moved.motion().tolist()
         shift = f"{moved.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
         lines.append(f"motion   {shift} and {moved.angle_deg():.2f} degrees, MRI to PET: check the overlay")
     for name, scaling in (("MRI", result.a_scaling), ("PET", result.b_scaling)):
         lines.append(f"{name}      {scaling.low:g} to {scaling.high:g} {scaling.unit}".rstrip() + " became 0 to 1")
+    lines += [f"note     {text}" for text in result.notes]
     lines.append(f"seconds  {result.seconds:.2f}")
     lines.append(f"wrote    {request.output} (on the grid of the MRI; scaling in {sidecar_path(request.output).name})")
     return lines + [f"wrote    {path}" for path in request.outputs()[2:]]

@@ -19,6 +19,7 @@ from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, write_image, write_transform
 from crossalign.output import reason, whole_file, write_text
 from crossalign.registration import RegistrationResult
+from crossalign.registration.record import VERDICT, other_warnings, reasons_not_to_trust
 
 
 SMALLEST_HEAD_MM, LARGEST_HEAD_MM = 70.0, 600.0  # the longest side of what an MRI shows: a newborn's; neck and chest
@@ -42,8 +43,15 @@ class Prepared:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What both registrations had to say."""
-        return (*self.mri_to_pet.warnings, *self.template_to_mri.warnings)
+        """What both registrations had to say; the reasons not to trust one of them come first."""
+        doubts = tuple(f"{VERDICT}: {text}" for text in self.doubts)
+        return (*doubts, *other_warnings(self.mri_to_pet), *other_warnings(self.template_to_mri))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why one of the registrations is not to be trusted."""
+        named = (("PET to MRI", self.mri_to_pet), ("MRI to template", self.template_to_mri))
+        return tuple(f"{name}: {text}" for name, result in named for text in reasons_not_to_trust(result))
 
 
 def prepare_pair(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS, affine: bool = False) -> Prepared:
@@ -148,5 +156,6 @@ def _record(prepared: Prepared) -> dict[str, object]:
         "voxels": prepared.mri.grid.shape[0],
         "spacing_mm": prepared.mri.grid.spacing_mm[0],
         "inputs": {"mri": scaling(prepared.mri_scaling), "pet": scaling(prepared.pet_scaling)},
+        "doubts": list(prepared.doubts),
         "template": f"MNI152 T1 (nilearn), {'rigid' if prepared.stretched is None else 'affine'}",
     }

@@ -18,6 +18,7 @@ import numpy as np
 from crossalign.evaluation.fusion_scores import qabf_score, ssim_score
 from crossalign.fusion import FusionResult, Scaling
 from crossalign.output import check_output, whole_file
+from crossalign.registration.record import other_warnings, reasons_not_to_trust
 from crossalign.registration.result import RegistrationResult
 from crossalign.report.display import ViewerData, packed
 from crossalign.report.fusion_colour import COLOUR_MAP, LEVELS, colour_table
@@ -33,7 +34,10 @@ class _Told:
     """The page's text, free of file names: what the template reads."""
 
     method: str
+    trusted: bool | None
+    doubts: tuple[str, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     settings: dict[str, str]
     ssim_mean: str
     ssim_each: str
@@ -108,10 +112,13 @@ def _told(result: FusionResult, moved: RegistrationResult | None, pet: tuple[flo
     clean = Privacy(names).clean
     fused, mri, pet_voxels = result.fused.voxels, result.a.voxels, result.b.voxels
     ssim = [float(ssim_score(fused, one)) for one in (mri, pet_voxels)]
-    warnings = result.warnings if moved is None else (*moved.warnings, *result.warnings)
+    trusted, doubts, warnings = _said(result, moved)
     return _Told(
         method=clean(result.method),
+        trusted=trusted,
+        doubts=tuple(clean(text) for text in doubts),
         warnings=tuple(clean(text) for text in warnings),
+        notes=tuple(clean(text) for text in result.notes),
         settings={clean(key): clean(value) for key, value in result.settings.items()},
         ssim_mean=f"{sum(ssim) / 2:.3f}",
         ssim_each=f"{ssim[0]:.3f} / {ssim[1]:.3f}",
@@ -125,6 +132,17 @@ def _told(result: FusionResult, moved: RegistrationResult | None, pet: tuple[flo
         crossalign_version=version("crossalign"),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _said(
+    result: FusionResult, moved: RegistrationResult | None
+) -> tuple[bool | None, tuple[str, ...], tuple[str, ...]]:
+    """Return whether the registration is trusted, why not, and all other warnings, each once."""
+    if moved is None:
+        return (False if result.doubts else result.trusted), result.doubts, result.warnings
+    doubts = tuple(dict.fromkeys((*reasons_not_to_trust(moved), *result.doubts)))
+    warnings = tuple(dict.fromkeys((*other_warnings(moved), *result.warnings)))
+    return (False if doubts else moved.trusted), doubts, warnings
 
 
 def _scaling_row(name: str, scaling: Scaling) -> tuple[str, ...]:
