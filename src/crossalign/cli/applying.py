@@ -153,15 +153,16 @@ def _write_labels(request: ApplyRequest, placing: _Placing) -> tuple[tuple[str, 
     if not fill.is_integer() or abs(fill) > LARGEST_LABEL:
         raise InputError(f"--fill {request.fill}: a label map holds whole numbers: give one, or leave out --label")
     moved = labels.resampled(placing.target, placing.target_to_source, int(fill))
-    warnings = _label_warnings(request, placing, labels, moved)
+    seen = labels.resampled(placing.target, placing.target_to_source) if fill else moved
+    warnings = _label_warnings(request, placing, labels, seen)
     write_label_map(moved, request.output, request.overwrite)
     return warnings, f"nearest voxel; outside it is {int(fill)}"
 
 
-def _label_warnings(request: ApplyRequest, placing: _Placing, labels: LabelMap, moved: LabelMap) -> tuple[str, ...]:
+def _label_warnings(request: ApplyRequest, placing: _Placing, labels: LabelMap, seen: LabelMap) -> tuple[str, ...]:
     if not bool((labels.labels != 0).any()):
         return (f"{request.source.name} holds no label: the result holds none",)
-    if bool((moved.labels != 0).any()):
+    if bool((seen.labels != 0).any()):
         return _overlap_warnings(request, placing, labels.grid)
     other = inside_share(placing.target_to_source.apply(labels.points_mm()), placing.target)
     grid = f"the grid of {_name(request)}"
@@ -186,12 +187,10 @@ def _unknown(scan: Image, moved: Image) -> str:
 
 
 def _scan_warnings(scan: Image) -> tuple[str, ...]:
-    if looks_like_labels(scan.voxels):
-        return (
-            f"{scan.name}: its integers look like labels, and interpolation makes values that are none of them: "
-            "pass --label",
-        )
-    return ()
+    if not looks_like_labels(scan.voxels):
+        return ()
+    told = "its integers look like labels, and interpolation makes values that are none of them: pass --label"
+    return (f"{scan.name}: {told}",)
 
 
 def _overlap_warnings(request: ApplyRequest, placing: _Placing, source: Grid) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from crossalign.explanation.files import (
     write_volume,
 )
 from crossalign.images import check_output, read_image, read_points, whole_files
+from crossalign.input import read_text
 from crossalign.registration import Cascade, Problem, Start
 from crossalign.registration.named import default_method_name, named_method
 from crossalign.registration.record import VERDICT, reasons_not_to_trust
@@ -105,11 +106,8 @@ def _points(request: ExplainRequest) -> dict[str, Vector]:
 
 def _landmarks(path: Path) -> dict[str, Vector]:
     """Read the fixed points of a landmark file: pairs as a manifest's, or a points file of the fixed image."""
-    try:
-        header = path.read_text(encoding="utf-8-sig").partition("\n")[0]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a CSV file in UTF-8: {error}") from error
-    if header.count(",") == 6:
+    header = read_text(path).partition("\n")[0]
+    if header.count(",") == 6 and not header.lstrip().startswith(("{", "[")):  # JSON may be one line with commas
         pairs = read_landmarks(path)
         return {} if pairs is None else dict(zip(pairs.names, pairs.fixed_mm, strict=True))
     points = read_points(path)

@@ -218,7 +218,7 @@ def apply_command(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image or label map, or points (.csv, Slicer's).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     reference: Annotated[
-        Path | None, typer.Option(help="Image whose grid the output gets: the fixed one, see --direction (images only).")
+        Path | None, typer.Option(help="Image whose grid the output gets: the fixed one; see --direction. For images.")
     ] = None,
     label: Annotated[bool, typer.Option("--label", help="INPUT is a label map: take the nearest voxel.")] = False,
     direction: Annotated[

@@ -11,12 +11,12 @@ BEFORE, AFTER = "SRE before", "SRE after"
 
 
 def verdict_lines(result: RegistrationResult) -> list[str]:
-    """One line for each reason not to trust the result; none where nothing speaks against it."""
+    """Give one line for each reason not to trust the result; none where nothing speaks against it."""
     return [f"{VERDICT}: {reason}" for reason in reasons_not_to_trust(result)]
 
 
 def result_lines(result: RegistrationResult, start: Start, errors_mm: Mapping[str, float]) -> list[str]:
-    """The method, the start, the motion, the seconds, and what is known of the error."""
+    """Tell the method, the start, the motion, the seconds, and what is known of the error."""
     x, y, z, *_ = result.motion().tolist()
     shift = f"{result.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
     steps = ", ".join(f"{step.name} {step.seconds:.2f}" for step in result.steps)
@@ -34,7 +34,7 @@ def result_lines(result: RegistrationResult, start: Start, errors_mm: Mapping[st
 
 
 def result_warnings(result: RegistrationResult) -> tuple[str, ...]:
-    """What goes to standard error: a result that is not to be trusted says so there too, in short."""
+    """Return what goes to standard error: a result that is not to be trusted says so there too, in short."""
     doubts = reasons_not_to_trust(result)
     short = (f"{VERDICT} ({len(doubts)} reason{'s' if len(doubts) > 1 else ''} in the output)",) if doubts else ()
     return (*short, *other_warnings(result))

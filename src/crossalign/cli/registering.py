@@ -171,10 +171,8 @@ def _errors_mm(pair: Pair, result: RegistrationResult) -> dict[str, float]:
 def _moved_warnings(request: RegisterRequest, pair: Pair) -> tuple[str, ...]:
     if request.moved is None or not looks_like_labels(pair.moving.voxels):
         return ()
-    return (
-        f"{pair.moving.name}: its integers look like labels, and --moved interpolates them: "
-        "bring label maps with crossalign apply --label",
-    )
+    told = "its integers look like labels, and --moved interpolates them: use crossalign apply --label for label maps"
+    return (f"{pair.moving.name}: {told}",)
 
 
 def _write(request: RegisterRequest, registered: Registered) -> None:

@@ -20,9 +20,7 @@ SAME_VOXEL = 0.25  # headers of one lattice that differ by less are two rounding
 LEAST_INSIDE, WHOLE_INSIDE = 0.5, 0.99
 
 
-def read_mask(
-    path: str | os.PathLike[str], label: int | Sequence[int] | None = None, advice: str = CHOOSE
-) -> LabelMap:
+def read_mask(path: str | os.PathLike[str], label: int | Sequence[int] | None = None, advice: str = CHOOSE) -> LabelMap:
     """Read the mask of one structure: every voxel that is not 0, or those of `label` (several are taken together).
 
     Raises ImageError as `read_label_map` and `one_structure` do.
@@ -33,7 +31,8 @@ def read_mask(
 def one_structure(label_map: LabelMap, label: int | Sequence[int] | None = None, advice: str = CHOOSE) -> LabelMap:
     """Return the part of a label map with this label, all else 0; without a label the map must hold one only.
 
-    Raises ImageError that lists the labels where the one asked for is not there, or several are and none was asked for.
+    Several labels become one structure, with the first one's value. Raises ImageError that lists the labels where the
+    one asked for is not there, or several are and none was asked for.
     """
     labels = label_map.labels
     wanted = () if label is None else (label,) if isinstance(label, int) else tuple(label)
@@ -50,7 +49,7 @@ def one_structure(label_map: LabelMap, label: int | Sequence[int] | None = None,
         here = labels == one
         if not bool(here.any()):
             raise ImageError(f"{label_map.name}: holds no label {one}: {_listed(label_map)}: choose one of them")
-        chosen[here] = one
+        chosen[here] = wanted[0]
     return LabelMap(chosen, label_map.grid, label_map.name)
 
 

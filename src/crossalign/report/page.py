@@ -19,12 +19,14 @@ from torch import Tensor
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap
 from crossalign.output import check_output, whole_file
+from crossalign.registration.record import other_warnings, reasons_not_to_trust
 from crossalign.registration.result import RegistrationResult
 from crossalign.report.display import ViewerData, contrast_window, display_grid, mask_bytes, scan_bytes, scan_grey
 from crossalign.report.private import Privacy
 from crossalign.report.tables import ErrorRow, StepRow, error_rows, parameter_rows, step_rows
 from crossalign.report.words import Motion
 
+SHIFT_POINTS = 200_000  # of the gland, where its mean shift is told: of a larger one every second, third and so on
 SCRIPTS = ("volume.js", "paint.js", "planes.js", "viewer.js")
 
 
@@ -55,6 +57,7 @@ class _Told:
     """The page's text, free of file names: what the template reads."""
 
     method: str
+    doubts: tuple[str, ...]
     warnings: tuple[str, ...]
     settings: list[tuple[str, str]]
     errors: list[ErrorRow]
@@ -130,7 +133,7 @@ def _hash(text: str) -> str:
 
 def _viewer(report: ReportInput) -> ViewerData:
     result, fixed_mask, moving_mask = report.result, report.fixed_mask, report.moving_mask
-    structure = None if fixed_mask is None else fixed_mask.points_mm()
+    structure = None if fixed_mask is None else fixed_mask.extremes_mm()
     grid = display_grid(report.fixed.grid, report.moving.grid, structure)
     fixed = scan_grey(report.fixed, grid)
     before = scan_grey(report.moving, grid, result.initial)
@@ -153,10 +156,11 @@ def _viewer(report: ReportInput) -> ViewerData:
 def _told(report: ReportInput) -> _Told:
     result, clean = report.result, report.privacy().clean
     center = result.center_mm.cpu().double()
-    points = None if report.fixed_mask is None else report.fixed_mask.points_mm()
+    points = None if report.fixed_mask is None else report.fixed_mask.spread_points_mm(SHIFT_POINTS)
     return _Told(
         method=clean(result.method),
-        warnings=tuple(clean(text) for text in result.warnings),
+        doubts=tuple(clean(text) for text in reasons_not_to_trust(result)),
+        warnings=tuple(clean(text) for text in other_warnings(result)),
         settings=[(clean(str(key)), clean(str(value))) for key, value in result.settings.items()],
         errors=error_rows(report.errors_mm or {}, clean),
         steps=step_rows(result, points, clean),
