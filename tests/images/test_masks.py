@@ -58,7 +58,7 @@ def test_a_label_that_is_not_there_is_an_error_that_lists_those_that_are() -> No
 
 def test_a_probability_map_is_refused_with_advice(tmp_path: Path) -> None:
     write_image(Image(labelled(1).labels * 0.7, GRID), tmp_path / "p.nii.gz")
-    with pytest.raises(ImageError, match="threshold it"):
+    with pytest.raises(ImageError, match="probability map, threshold it"):
         read_mask(tmp_path / "p.nii.gz")
 
 

@@ -58,8 +58,8 @@ def read_labels(header: Header) -> NDArray[np.int64]:
             good = block <= np.iinfo(np.int64).max
         if not good.all():
             raise ImageError(
-                f"{header.name}: a mask must hold whole numbers (0 is background), got fractions or NaN: "
-                "is this a scan?"
+                f"{header.name}: a mask must hold whole numbers (0 is background), got fractions or NaN: is this a "
+                "scan? Where it is a probability map, threshold it first, at 0.5 say"
             )
         return block
 
