@@ -13,6 +13,7 @@ from crossalign.errors import InputError, TransformError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, check_transform_output, scale_intensity, whole_file
 from crossalign.images.files import to_sitk
+from crossalign.images.writing import write_affine_text
 from crossalign.types import Points
 
 LARGEST_STRETCH = 1.5  # beyond it, or under its inverse, no two grown-up heads differ: the optimiser has gone astray
@@ -101,7 +102,7 @@ def write_affine(affine: Affine, path: str | os.PathLike[str], overwrite: bool =
     if not bool(affine.matrix.isfinite().all() & affine.shift_mm.isfinite().all()):
         raise InputError("expected a finite transform")
     with whole_file(path, overwrite) as partial:
-        sitk.WriteTransform(_itk(affine), str(partial))
+        write_affine_text(_itk(affine), partial)
 
 
 def _brought(grid: Grid, fixed_to_moving: Rigid) -> Grid:

@@ -17,6 +17,7 @@ from crossalign.images.transforms.itk_types import COMPOSITE, ItkTransform, Line
 from crossalign.images.transforms.matlab import is_matlab_transform, parse_matlab_transform
 from crossalign.images.transforms.minc import is_minc, parse_minc
 from crossalign.images.transforms.nearly_rigid import compose_rigid
+from crossalign.images.writing import write_affine_text
 from crossalign.input import check_regular_file, read_bytes, shown
 from crossalign.output import check_output, whole_file
 
@@ -97,7 +98,7 @@ def write_transform(fixed_to_moving: Rigid, path: str | os.PathLike[str], overwr
     affine.SetMatrix(fixed_to_moving.rotation.double().flatten().tolist())
     affine.SetTranslation(fixed_to_moving.translation_mm.double().tolist())
     with whole_file(path, overwrite) as partial:
-        sitk.WriteTransform(affine, str(partial))
+        write_affine_text(affine, partial)
 
 
 def check_transform_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from crossalign.errors import OutputError
 from crossalign.images.native import quiet_native
-from crossalign.output import reason
+from crossalign.output import reason, write_text
 
 NOTES = "ITK_FileNotes"  # ITK's name of the text in a NIfTI header's `descrip`
 NOTE_LENGTH = 79
@@ -37,6 +37,19 @@ def write_sitk(image: sitk.Image, path: Path) -> None:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
     _check(image, path)
+
+
+def write_affine_text(affine: sitk.AffineTransform, path: Path) -> None:
+    """Write a transform as ITK's text, every digit kept; raises OutputError, which ITK's own writer does not.
+
+    `path` is a temporary one, as in `write_sitk`.
+    """
+    parameters, center = (
+        " ".join(repr(value).removesuffix(".0") for value in values)
+        for values in (affine.GetParameters(), affine.GetFixedParameters())
+    )
+    lines = ("#Insight Transform File V1.0", "#Transform 0", "Transform: AffineTransform_double_3_3")
+    write_text("\n".join([*lines, f"Parameters: {parameters}", f"FixedParameters: {center}", ""]), path)
 
 
 def _write_nifti(image: sitk.Image, path: Path) -> None:
