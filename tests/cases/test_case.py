@@ -53,7 +53,7 @@ def test_mask_of_another_grid(part: str, how: str, case: Case, tmp_path: Path) -
     }[how]
     write_label_map(gland(other), tmp_path / "mask.nii.gz")
     image = "mr.nii.gz" if part == "fixed_mask" else "us.nrrd"
-    with pytest.raises(ImageError, match=rf"case a: the mask mask\.nii\.gz is not on the grid of {image}"):
+    with pytest.raises(ImageError, match=rf"case a: mask\.nii\.gz: the mask does not lie on the grid of {image}"):
         load_case(replace(case, **{part: tmp_path / "mask.nii.gz"}))  # type: ignore[arg-type]
 
 
@@ -94,7 +94,7 @@ def test_unreadable_landmarks(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such file"):
         read_landmarks(tmp_path / "none.csv")
     (tmp_path / "points.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ManifestError, match="not a CSV file in UTF-8"):
+    with pytest.raises(ManifestError, match="not text in UTF-8"):
         read_landmarks(tmp_path / "points.csv")
 
 

@@ -1,10 +1,13 @@
 """The manifest: what it accepts, and that each fault is named by its row and its column."""
 
 import os
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.cases.files import HEADER, ROW, write_case, write_manifest
+from tests.damage import damaged, edited_lines
 
 from crossalign.cases import in_split, read_manifest
 from crossalign.errors import ManifestError
@@ -68,8 +71,13 @@ BAD_ROWS = {
     "unknown split": (row("b", "training"), "column 'split': got 'training', expected one of train, val, test"),
     "split in capitals": (row("b", "Train"), "column 'split': got 'Train'"),
     "missing file": (row("b").replace("gland", "nobody"), "column 'fixed_mask': no such file: nobody.nii.gz"),
-    "folder": (row("b").replace("mr.nii.gz", "."), r"column 'fixed': no such file: \."),
-    "endless name": (row("b").replace("mr.nii.gz", "m" * 5000), "column 'fixed': no such file: m"),
+    "folder": (row("b").replace("mr.nii.gz", "."), r"column 'fixed': is a folder, expected a file: \."),
+    "device": (row("b").replace("mr.nii.gz", "/dev/zero"), "column 'fixed': is a pipe, socket or device.*: /dev/zero"),
+    "endless name": (row("b").replace("mr.nii.gz", "m" * 5000), r"column 'fixed': cannot be read: .*: m+ \.\.\. m+"),
+    "endless case": (row("x" * 99_000).replace("us.nrrd", ""), "column 'moving': is empty"),
+    "endless split": (row("b", "x" * 99_000), r"column 'split': got 'x+ \.\.\. x+', expected one of"),
+    "control character": (row("b\x1b[31m"), r"column 'case': 'b\?\[31m' holds a control character: rename it"),
+    "line break": (row('"b\nc"'), "column 'case': 'b c' holds a control character"),
     "duplicate": (row("a"), "column 'case': 'a' stands in row 2 already"),
     "extra value": (row("b") + ",", "column 7: 7 values, but the header has 6 columns"),
 }
@@ -127,8 +135,8 @@ def test_odd_headers(header: str, message: str, folder: Path) -> None:
         (b"\n\n", "is empty, expected a header"),
         (HEADER.encode(), "holds no cases, only a header"),
         ((HEADER + "\n,,,,,\n").encode(), "holds no cases"),
-        (HEADER.encode("utf-16"), "not a CSV file in UTF-8"),
-        (b"case,split\n\xe9\xff", "not a CSV file in UTF-8"),
+        (HEADER.encode("utf-16"), "not text in UTF-8"),
+        (b"case,split\n\xe9\xff", "not text in UTF-8"),
         (b"a" * 200_000, "not a CSV file"),
     ],
     ids=["empty", "blank", "header", "commas", "utf-16", "latin-1", "one long cell"],
@@ -142,7 +150,7 @@ def test_not_a_manifest(content: bytes, message: str, tmp_path: Path) -> None:
 def test_unreadable(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such file"):
         read_manifest(tmp_path / "none.csv")
-    with pytest.raises(ManifestError, match="cannot be read: Is a directory"):
+    with pytest.raises(ManifestError, match="is a folder, expected a file"):
         read_manifest(tmp_path)
     locked = write_manifest(tmp_path, row())
     locked.chmod(0)
@@ -150,6 +158,41 @@ def test_unreadable(tmp_path: Path) -> None:
         pytest.skip("running as root, who may read everything")
     with pytest.raises(ManifestError, match="cannot be read"):
         read_manifest(locked)
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cases.csv")
+    with pytest.raises(ManifestError, match="pipe, socket or device"):
+        read_manifest(tmp_path / "cases.csv")
+
+
+def test_many_rows_are_checked_quickly_and_too_many_refused(folder: Path) -> None:
+    lines = [row(f"case{number}") for number in range(99_000)]
+    begin = time.process_time()
+    path = write_manifest(folder, *lines[:20_000], row("case7"))
+    with pytest.raises(ManifestError, match="row 20002, column 'case': 'case7' stands in row 9 already"):
+        read_manifest(path)
+    path = write_manifest(folder, *lines, *lines, *lines)
+    with pytest.raises(ManifestError, match="more than 100000 rows: split it"):
+        read_manifest(path)
+    assert time.process_time() - begin < 20  # each was over 12 s; here with every call's types checked
+
+
+def test_damaged_manifests_are_refused_or_read(folder: Path) -> None:
+    header = HEADER + ",patient,moving_mask,landmarks"
+    path = write_manifest(folder, *(row(name) + ",p,us_gland.nii.gz,points.csv" for name in "abc"), header=header)
+    generator = np.random.default_rng(0)
+    sound = path.read_bytes()
+    copies = [*damaged(sound, generator, 150), *(t.encode() for t in edited_lines(sound.decode(), generator, 150))]
+    messages: list[str] = []
+    for copy in copies:
+        path.write_bytes(copy)
+        try:
+            read_manifest(path)
+        except ManifestError as error:
+            messages.append(str(error))
+    assert len(copies) / 3 < len(messages) < len(copies)
+    assert max(map(len, messages)) < 600
 
 
 def test_absent_split_says_which_there_are(folder: Path) -> None:

@@ -139,7 +139,7 @@ BAD = {
         ("--method", "attention", "--landmarks", "marks.csv", "--point-name", "base"),
         "no landmark is called 'base': the file holds apex",
     ),
-    "no file": (("--method", "attention", "--landmarks", "no.csv", "--point-name", "apex"), "cannot be read"),
+    "no file": (("--method", "attention", "--landmarks", "no.csv", "--point-name", "apex"), "no such file"),
     "moving points": (
         ("--method", "attention", "--landmarks", "moving.csv", "--point-name", "apex"),
         "holds points of the moving image",

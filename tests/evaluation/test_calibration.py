@@ -1,6 +1,7 @@
 """Calibrations: planted coefficients come back, ranks agree with scipy, tables are read and refused."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_a_table_is_read_back(tmp_path: Path) -> None:
 
 def test_tables_that_cannot_be_calibrated(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file"):
         read_doubts(path)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="no registrations"):
@@ -147,6 +148,31 @@ def test_tables_that_cannot_be_calibrated(tmp_path: Path) -> None:
     path.write_text(rows_csv(evaluation()).replace("4.0000", "four"))
     with pytest.raises(InputError, match="four"):
         read_doubts(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda text: text.replace("4.0000", "inf"),
+            r"^t\.csv, row 5, column '\w+': got 'inf', expected a finite number",
+        ),
+        (lambda text: text.replace("4.0000", "1_000"), r"row 5, column '\w+': got '1_000'"),
+        (lambda text: text[:-20], r"^t\.csv, row 13: \d+ values, expected \d+"),
+        (lambda text: text + "net\n", r"row 14: 1 values, expected"),
+        (lambda text: text.replace("dispersion_mm", "sre_mm", 1), "no registrations in it: give the table"),
+        (lambda text: text.replace("expected_sre_mm", "sre_mm", 1), "row 1: a column stands there twice"),
+        (lambda text: text.splitlines()[0], "no registrations in it: give the table"),
+        (lambda _: "", "no registrations in it: give the table"),
+        (lambda text: "\0" + text, "NUL"),
+        (lambda text: text.replace("net,", "net" * 40_000 + ",", 1), "holds several methods"),
+    ],
+)
+def test_cells_that_cannot_be_read_are_named(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
+    (tmp_path / "t.csv").write_text(change(rows_csv(evaluation())))
+    with pytest.raises(InputError, match=message) as caught:
+        read_doubts(tmp_path / "t.csv")
+    assert len(str(caught.value)) < 500
 
 
 def test_a_calibration_needs_what_it_was_fitted_on() -> None:

@@ -1,6 +1,5 @@
 """A case in memory: two scans, the gland, the truth and the landmarks."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,9 @@ from crossalign.cases.manifest import Case, read_rows
 from crossalign.cases.surface import surface_points
 from crossalign.errors import ImageError, ManifestError
 from crossalign.geometry import Rigid
-from crossalign.images import Image, LabelMap, read_image, read_label_map, read_transform
+from crossalign.images import Image, LabelMap, read_image, read_mask, read_transform
+from crossalign.images.masks import bring_advice, not_on_grid
+from crossalign.input import finite_number, shown
 from crossalign.types import Points
 
 
@@ -58,9 +59,12 @@ def load_case(case: Case) -> LoadedCase:
 
 
 def _mask(case: str, path: Path, image: Image) -> LabelMap:
-    mask = read_label_map(path)
+    try:
+        mask = read_mask(path, advice="write a mask that holds the structure alone")
+    except ImageError as error:
+        raise ImageError(f"case {case}: {error}") from error
     if not mask.grid.agrees_with(image.grid):
-        raise ImageError(f"case {case}: the mask {mask.name} is not on the grid of {image.name}: resample it there")
+        raise ImageError(f"case {case}: {not_on_grid(mask, image)}: {bring_advice(mask, image)}")
     return mask
 
 
@@ -70,11 +74,13 @@ def read_landmarks(path: Path) -> Landmarks | None:
     Raises ManifestError naming the row and the column (the header is row 1).
     """
     rows = read_rows(path)
+    name = shown(path.name)
     header = [column.lower() for column in rows[0][1]] if rows else []
     if len(header) != 7 or [column[-2:] for column in header[1:]] != ["_x", "_y", "_z"] * 2:
         expected = "name,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
-        raise ManifestError(f"{path.name}, row 1: expected {expected}, got {','.join(header) or 'nothing'}")
-    numbers = [_numbers(f"{path.name}, row {number}", header, row) for number, row in rows[1:]]
+        got = shown(",".join(header)) or "nothing"
+        raise ManifestError(f"{name}, row 1: expected {expected}, got {got}")
+    numbers = [_numbers(f"{name}, row {number}", header, row) for number, row in rows[1:]]
     if not numbers:
         return None
     table = torch.tensor(numbers, dtype=torch.float64)
@@ -88,10 +94,9 @@ def _numbers(where: str, header: list[str], row: list[str]) -> list[float]:
 
 
 def _number(where: str, column: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ManifestError(f"{where}, column '{column}': got '{text}', expected a finite number (mm)")
+    value = finite_number(text)
+    if value is None:
+        raise ManifestError(
+            f"{where}, column '{shown(column)}': got '{shown(text, 40)}', expected a finite number (mm)"
+        )
     return value

@@ -14,18 +14,20 @@
 Paths are absolute or relative to the manifest's folder. Rows and columns are named in every error; the header is row 1.
 """
 
-import csv
 import os
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from crossalign.errors import ManifestError
+from crossalign.input import check_regular_file, read_table, shown
 
 NEEDED = ("case", "split", "fixed", "moving", "fixed_mask", "reference")
 OPTIONAL = ("patient", "moving_mask", "landmarks")
 FILES = ("fixed", "moving", "fixed_mask", "reference", "moving_mask", "landmarks")
 SPLITS = ("train", "val", "test")
+CONTROL = ("Cc", "Zl", "Zp")  # control characters and line breaks, which would garble tables and terminals
 
 
 @dataclass(frozen=True)
@@ -46,29 +48,26 @@ class Case:
 def read_manifest(path: str | os.PathLike[str]) -> tuple[Case, ...]:
     """Read and check a manifest, in the order of its rows; raises ManifestError naming row and column."""
     path = Path(path)
+    name = shown(path.name)
     rows = read_rows(path)
     if not rows:
-        raise ManifestError(f"{path.name}: is empty, expected a header with the columns {', '.join(NEEDED)}")
+        raise ManifestError(f"{name}: is empty, expected a header with the columns {', '.join(NEEDED)}")
     _, header = rows[0]
-    _check_columns(path.name, header)
-    cases = {number: _case(path, number, header, values) for number, values in rows[1:]}
+    _check_columns(name, header)
+    files = _Files(path.parent)
+    cases = {number: _case(files, f"{name}, row {number}", header, values) for number, values in rows[1:]}
     if not cases:
-        raise ManifestError(f"{path.name}: holds no cases, only a header")
-    _check_across_rows(path.name, cases)
+        raise ManifestError(f"{name}: holds no cases, only a header")
+    _check_across_rows(name, cases)
     return tuple(cases.values())
 
 
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Read a CSV file's rows that are not blank, each with its number (from 1, blank ones counted), cells stripped."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except FileNotFoundError as error:
-        raise ManifestError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path.name}: not a CSV file in UTF-8: {error}") from error
+    """Read a CSV file's rows that are not blank, each with its number (from 1, blank ones counted), cells stripped.
+
+    Raises ManifestError where the file is not CSV, or is too large.
+    """
+    table = [[cell.strip() for cell in row] for row in read_table(path, ManifestError)]
     return [(number, row) for number, row in enumerate(table, start=1) if any(row)]
 
 
@@ -76,7 +75,9 @@ def in_split(cases: tuple[Case, ...], split: str) -> tuple[Case, ...]:
     """Pick one split; raises ManifestError where it has no case."""
     picked = tuple(case for case in cases if case.split == split)
     if not picked:
-        raise ManifestError(f"the manifest has no case with split '{split}', only {sorted({c.split for c in cases})}")
+        raise ManifestError(
+            f"the manifest has no case with split '{shown(split)}', only {sorted({c.split for c in cases})}"
+        )
     return picked
 
 
@@ -87,13 +88,36 @@ def _check_columns(name: str, header: list[str]) -> None:
             raise ManifestError(f"{name}, row 1: column '{column}' is missing; {expected}")
     for column in header:
         if column not in NEEDED + OPTIONAL:
-            raise ManifestError(f"{name}, row 1: unknown column '{column}'; {expected}")
+            raise ManifestError(f"{name}, row 1: unknown column '{shown(column)}'; {expected}")
         if header.count(column) > 1:
             raise ManifestError(f"{name}, row 1: column '{column}' stands there twice")
 
 
-def _case(manifest: Path, number: int, header: list[str], row: list[str]) -> Case:
-    where = f"{manifest.name}, row {number}"
+class _Files:
+    """The files that the cells of a manifest name; each is looked for once, however many rows share it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, Path] = {}
+
+    def find(self, value: str, where: str) -> Path:
+        """Return the path of a regular file; raises ManifestError, whose message begins with `where`."""
+        if value not in self._known:
+            self._known[value] = self._check(value, where)
+        return self._known[value]
+
+    def _check(self, value: str, where: str) -> Path:
+        path = self._folder / value
+        try:
+            check_regular_file(path, ManifestError)
+        except ManifestError as error:
+            missing = isinstance(error.__cause__, FileNotFoundError)
+            reason = "no such file" if missing else str(error).removeprefix(f"{shown(path, 200)}: ")
+            raise ManifestError(f"{where}: {reason}: {shown(value)}") from error
+        return path
+
+
+def _case(files: _Files, where: str, header: list[str], row: list[str]) -> Case:
     if len(row) > len(header):
         raise ManifestError(
             f"{where}, column {len(header) + 1}: {len(row)} values, but the header has {len(header)} columns"
@@ -102,9 +126,10 @@ def _case(manifest: Path, number: int, header: list[str], row: list[str]) -> Cas
     for column in NEEDED:
         if not values[column]:
             raise ManifestError(f"{where}, column '{column}': is empty")
-    if values["split"] not in SPLITS:
-        raise ManifestError(f"{where}, column 'split': got '{values['split']}', expected one of {', '.join(SPLITS)}")
-    paths = {column: _file(manifest, where, column, values[column]) for column in FILES if values.get(column)}
+    _check_words(where, values)
+    paths = {
+        column: files.find(values[column], f"{where}, column '{column}'") for column in FILES if values.get(column)
+    }
     return Case(
         name=values["case"],
         patient=values.get("patient") or values["case"],
@@ -118,26 +143,27 @@ def _case(manifest: Path, number: int, header: list[str], row: list[str]) -> Cas
     )
 
 
-def _file(manifest: Path, where: str, column: str, value: str) -> Path:
-    path = manifest.parent / value
-    try:
-        found = path.is_file()
-    except OSError:  # a name that is too long
-        found = False
-    if not found:
-        raise ManifestError(f"{where}, column '{column}': no such file: {value}")
-    return path
+def _check_words(where: str, values: Mapping[str, str]) -> None:
+    if values["split"] not in SPLITS:
+        got = shown(values["split"])
+        raise ManifestError(f"{where}, column 'split': got '{got}', expected one of {', '.join(SPLITS)}")
+    for column in ("case", "patient"):
+        if any(unicodedata.category(character) in CONTROL for character in values.get(column, "")):
+            got = shown(values[column])
+            raise ManifestError(f"{where}, column '{column}': '{got}' holds a control character: rename it")
 
 
 def _check_across_rows(name: str, cases: Mapping[int, Case]) -> None:
     seen: dict[str, int] = {}
     split_of: dict[str, str] = {}
     for number, case in cases.items():
+        where = f"{name}, row {number}"
         first = seen.setdefault(case.name, number)
         if first != number:
-            raise ManifestError(f"{name}, row {number}, column 'case': '{case.name}' stands in row {first} already")
-        if split_of.setdefault(case.patient, case.split) != case.split:
+            raise ManifestError(f"{where}, column 'case': '{shown(case.name)}' stands in row {first} already")
+        before = split_of.setdefault(case.patient, case.split)
+        if before != case.split:
             raise ManifestError(
-                f"{name}, row {number}, column 'split': patient '{case.patient}' is in '{split_of[case.patient]}' and "
-                f"'{case.split}': keep each patient in one split"
+                f"{where}, column 'split': patient '{shown(case.patient)}' is in '{before}' and '{case.split}': "
+                "keep each patient in one split"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Sequence
@@ -14,9 +13,12 @@ import numpy as np
 from crossalign.cells import plain_cell
 from crossalign.errors import InputError
 from crossalign.evaluation.statistics import Values, rank_correlation
+from crossalign.input import finite_number, read_table, shown
 from crossalign.models.cascade_settings import Calibration
 
 FEWEST = 10
+COLUMNS = ("sre_mm", "dispersion_mm", "network_sre_mm")
+WRITER = "`crossalign evaluate -o`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,27 +70,20 @@ def read_doubts(path: str | os.PathLike[str], method: str | None = None) -> Doub
 
     `method` chooses one where the table has several.
     """
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if not row.get("error")]
-            rows = [{name: plain_cell(cell or "") for name, cell in row.items() if name} for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a table: {error}") from error
-    if not rows or not {"method", "sre_mm", "dispersion_mm", "network_sre_mm"} <= set(rows[0]):
-        raise InputError(f"{path}: no registrations in it: give the table that `crossalign evaluate -o` wrote")
-    names = sorted({row["method"] for row in rows})
+    name = shown(Path(path).name)
+    records = _records(path, name)
+    names = sorted({record["method"] for _, record in records})
     if method is None and len(names) > 1:
-        raise InputError(f"{path}: holds several methods, choose one with --method: {', '.join(names)}")
-    chosen = [row for row in rows if row["method"] == (method or names[0])]
+        several = shown(", ".join(names), 200)
+        raise InputError(f"{name}: holds several methods, choose one with --method: {several}")
+    chosen = [(number, record) for number, record in records if record["method"] == (method or names[0])]
     if not chosen:
-        raise InputError(f"{path}: no method is called '{method}': there are {', '.join(names)}")
-    try:
-        columns = [_column(chosen, name) for name in ("sre_mm", "dispersion_mm", "network_sre_mm")]
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-    if columns[0] is None:
-        raise InputError(f"{path}: the column sre_mm has empty cells")
-    return Doubts(columns[0], columns[1], columns[2])
+        known = shown(", ".join(names), 200)
+        raise InputError(f"{name}: no method is called '{shown(method)}': there are {known}")
+    sre, dispersion, network = (_column(chosen, column, name) for column in COLUMNS)
+    if sre is None:
+        raise InputError(f"{name}: the column sre_mm has empty cells: give the table that {WRITER} wrote")
+    return Doubts(sre, dispersion, network)
 
 
 def fit_calibration(doubts: Doubts, threshold_mm: float | None = None, keep: float = 0.8) -> Calibration:
@@ -168,13 +163,41 @@ def report_lines(report: CalibrationReport, shares: Sequence[float] = (0.25, 0.5
     return lines + [f"  {share:4.0%}  {report.risk_mm[max(0, math.ceil(share * n) - 1)]:6.2f} mm" for share in shares]
 
 
-def _column(rows: Sequence[dict[str, str]], name: str) -> Values | None:
-    cells = [row[name] or "" for row in rows]
-    if not all(cells):
-        if any(cells):
-            raise ValueError(f"the column {name} is filled in some rows and empty in others")
+def _records(path: str | os.PathLike[str], name: str) -> list[tuple[int, dict[str, str]]]:
+    """Read the registrations that did not fail, each with the number of its row (the header is row 1)."""
+    rows = [(number, row) for number, row in enumerate(read_table(path), start=1) if any(row)]
+    header = rows[0][1] if rows else []
+    if not {"method", *COLUMNS} <= set(header) or len(rows) == 1:
+        raise InputError(f"{name}: no registrations in it: give the table that {WRITER} wrote")
+    if len(set(header)) != len(header):
+        raise InputError(f"{name}, row 1: a column stands there twice: give the table that {WRITER} wrote")
+    for number, row in rows:
+        if len(row) != len(header):
+            raise InputError(
+                f"{name}, row {number}: {len(row)} values, expected {len(header)}: give the table that {WRITER} wrote"
+            )
+    cells = ((number, dict(zip(header, map(plain_cell, row), strict=True))) for number, row in rows[1:])
+    found = [(number, record) for number, record in cells if not record.get("error")]
+    if not found:
+        raise InputError(f"{name}: no registrations in it: every one failed")
+    return found
+
+
+def _column(records: Sequence[tuple[int, dict[str, str]]], column: str, name: str) -> Values | None:
+    cells = [(number, record[column]) for number, record in records]
+    filled = [bool(cell) for _, cell in cells]
+    if not all(filled):
+        if any(filled):
+            raise InputError(f"{name}: the column {column} is filled in some rows and empty in others")
         return None
-    return np.array([float(cell) for cell in cells])
+    return np.array([_number(f"{name}, row {number}, column '{column}'", cell) for number, cell in cells])
+
+
+def _number(where: str, cell: str) -> float:
+    value = finite_number(cell)
+    if value is None:
+        raise InputError(f"{where}: got '{shown(cell, 40)}', expected a finite number (mm)")
+    return value
 
 
 def _listed(values: Values | None, count: int) -> Sequence[float | None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from crossalign.cells import plain_cell, spreadsheet_cell
 from crossalign.errors import InputError
 from crossalign.images.slicer_points import NamedPoint, is_fcsv, parse_fcsv, parse_markups
 from crossalign.input import check_regular_file, finite_number, parse_table, read_text, shown
@@ -79,7 +80,7 @@ def write_points(points: PointsFile, path: str | os.PathLike[str], overwrite: bo
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for name, row in zip(points.names, points.points_mm.tolist(), strict=True):
-            writer.writerow([name, *(f"{value:.4f}" for value in row), *tail])
+            writer.writerow([spreadsheet_cell(name), *(f"{value:.4f}" for value in row), *tail])
 
 
 def _points_file(name: str, points: list[NamedPoint], frame: str = "") -> PointsFile:
@@ -97,7 +98,7 @@ def _parse_csv(text: str, name: str) -> PointsFile:
     _check_header(name, header)
     records = [_record(name, number, header, row) for number, row in enumerate(rows[1:], start=2)]
     points = [
-        NamedPoint(record.get("name", ""), tuple(_number(name, row, axis, record[axis]) for axis in AXES))
+        NamedPoint(plain_cell(record.get("name", "")), tuple(_number(name, row, axis, record[axis]) for axis in AXES))
         for row, record in enumerate(records, start=2)
     ]
     return _points_file(name, points, _frame(name, records))

@@ -61,7 +61,7 @@ def _linear(section: dict[str, str], name: str) -> Linear:
 
 def _invert(matrix: Matrix, translation: Matrix, name: str) -> tuple[Matrix, Matrix]:
     try:
-        inverse = np.linalg.inv(matrix)
+        inverse: Matrix = np.linalg.inv(matrix).astype(np.float64)
     except np.linalg.LinAlgError as error:
         raise TransformError(f"{name}: the matrix is not rigid (it has no inverse): {ADVICE}") from error
-    return inverse, -inverse @ translation
+    return inverse, -(inverse @ translation)
