@@ -77,16 +77,13 @@ class LabelMap:
 
     def foreground_box(self) -> tuple[Shape, Shape]:
         """First voxel (z, y, x) and size of the box about the foreground; raises ImageError where there is none."""
-        used = [torch.zeros(size, dtype=torch.bool, device=self.labels.device) for size in self.labels.shape]
-        first = 0
+        slices = []
+        columns = torch.zeros(self.labels.shape[1:], dtype=torch.uint8, device=self.labels.device)
         for part in slabs(self.labels):
-            inside = part != 0
-            columns = inside.any(0)
-            used[0][first : first + len(part)] = inside.flatten(1).any(1)
-            used[1] |= columns.any(1)
-            used[2] |= columns.any(0)
-            first += len(part)
-        places = [axis.nonzero()[:, 0] for axis in used]
+            inside = (part != 0).view(torch.uint8)  # `amax` of bytes takes a tenth of the time of `any`
+            slices.append(inside.amax((1, 2)))
+            columns = torch.maximum(columns, inside.amax(0))
+        places = [axis.nonzero()[:, 0] for axis in (torch.cat(slices), columns.amax(1), columns.amax(0))]
         if len(places[0]) == 0:
             raise ImageError(f"{self.name}: the mask is empty: give one whose structure has values other than 0")
         z, y, x = (int(place[0]) for place in places)

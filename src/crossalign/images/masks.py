@@ -18,6 +18,7 @@ SHOWN_LABELS = 12
 SAME_MM = 1e-2  # as Grid.agrees_with
 SAME_VOXEL = 0.25  # headers of one lattice that differ by less are two roundings of one header
 LEAST_INSIDE, WHOLE_INSIDE = 0.5, 0.99
+SEEN_POINTS = 100_000
 
 
 def read_mask(path: str | os.PathLike[str], label: int | Sequence[int] | None = None, advice: str = CHOOSE) -> LabelMap:
@@ -74,7 +75,7 @@ def on_grid_of(mask: LabelMap, image: Image) -> LabelMap:
             f"{not_on_grid(mask, image)}: both have the same number of voxels, so one header may be wrong: where the "
             f"mask was drawn on this image give it the image's header, or {bring_advice(mask, image)}"
         )
-    inside = inside_share(mask.points_mm(), image.grid)
+    inside = inside_share(mask.spread_points_mm(SEEN_POINTS), image.grid)
     if inside < LEAST_INSIDE:
         raise ImageError(
             f"{not_on_grid(mask, image)}, and only {inside:.0%} of its structure lies in it: "

@@ -54,7 +54,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
     from matplotlib.figure import Figure
 
     stage, problem = explanation.stages[-1], explanation.problem
-    structure = None if problem.fixed_mask is None else problem.fixed_mask.points_mm()
+    structure = None if problem.fixed_mask is None else problem.fixed_mask.extremes_mm()
     grid = display_grid(problem.fixed.grid, problem.moving.grid, structure)
     columns = _columns(explanation, stage, grid)
     look_at = stage.looks[0].point_mm if stage.looks else explanation.result.center_mm

@@ -60,7 +60,7 @@ class ExplanationView:
 def explanation_view(explanation: Explanation) -> ExplanationView:
     """Bring an explanation's images onto the display grid and pack its maps."""
     problem = explanation.problem
-    structure = None if problem.fixed_mask is None else problem.fixed_mask.points_mm()
+    structure = None if problem.fixed_mask is None else problem.fixed_mask.extremes_mm()
     grid = display_grid(problem.fixed.grid, problem.moving.grid, structure)
     fixed = scan_grey(problem.fixed, grid)
     scans: dict[str, Tensor] = {"fixed": scan_bytes(fixed, contrast_window(fixed))}

@@ -26,7 +26,7 @@ from crossalign.report.private import Privacy
 from crossalign.report.tables import ErrorRow, StepRow, error_rows, parameter_rows, step_rows
 from crossalign.report.words import Motion
 
-SHIFT_POINTS = 200_000  # of the gland, where its mean shift is told: of a larger one every second, third and so on
+SHIFT_POINTS = 200_000  # at most, spread over the gland, tell its mean shift
 SCRIPTS = ("volume.js", "paint.js", "planes.js", "viewer.js")
 
 
