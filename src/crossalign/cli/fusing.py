@@ -57,6 +57,7 @@ def run_fuse(request: FuseRequest) -> Outcome:
 
         moved = align(mri, pet)
     result = fuse(mri, pet, method, None if moved is None else moved.fixed_to_moving, request.unit)
+    del mri, pet  # a fifth of the memory, while the result is written
     result = _with_verdict(result, told, moved)
     _write(request, result, moved)
     short = (f"{VERDICT}: the PET may not lie on the MRI (reasons in the output)",) if result.doubts else ()

@@ -21,7 +21,6 @@ from crossalign.output import reason, whole_file, write_text
 from crossalign.registration import RegistrationResult
 from crossalign.registration.record import VERDICT, other_warnings, reasons_not_to_trust
 
-
 SMALLEST_HEAD_MM, LARGEST_HEAD_MM = 70.0, 600.0  # the longest side of what an MRI shows: a newborn's; neck and chest
 
 

@@ -142,8 +142,8 @@ def _beyond(voxels: Tensor, scaling: Scaling) -> tuple[float, float]:
     low = scaling.low - CLIPPED_NOISE * (scaling.high - scaling.low)
     below = count_where(voxels, lambda part: part < low)
     above = count_where(voxels, lambda part: part > scaling.high)
-    if scaling.padding is not None:
-        empty = count_where(voxels, lambda part: part == scaling.padding)
-        below -= empty if scaling.padding < low else 0
-        above -= empty if scaling.padding > scaling.high else 0
+    if (padding := scaling.padding) is not None and not low <= padding <= scaling.high:
+        empty = count_where(voxels, lambda part: part.eq(padding))
+        below -= empty if padding < low else 0
+        above -= empty if padding > scaling.high else 0
     return below / voxels.numel(), max(above, 0) / voxels.numel()

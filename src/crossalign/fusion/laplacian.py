@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from crossalign.fusion.axes import ALL_AXES, Axes, check_axes, name_over, settings_over
 from crossalign.fusion.method import FusionMethod
-from crossalign.types import Scan
+from crossalign.types import Scan, Shape
 
 KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 SMALLEST_AXIS = 4
+SLAB_VOXELS = 2**20
+NEEDED_BYTES = 20  # a voxel
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,33 @@ class LaplacianPyramid(FusionMethod):
             if min(a.shape[axis] for axis in self.axes) < SMALLEST_AXIS:
                 break
             small_a, small_b = _reduced(a, self.axes), _reduced(b, self.axes)
-            detail_a, detail_b = a - _expanded(small_a, a, self.axes), b - _expanded(small_b, b, self.axes)
+            detail_a = _expanded(small_a, a, self.axes).neg_().add_(a)
+            detail_b = _expanded(small_b, b, self.axes).neg_().add_(b)
             details.append(stronger(detail_a, detail_b, self.axes))
             a, b = small_a, small_b
         fused = (a + b) / 2
-        for detail in reversed(details):
-            fused = detail + _expanded(fused, detail, self.axes)
-        return fused.clamp(0, 1)
+        while details:
+            detail = details.pop()
+            fused = _expanded(fused, detail, self.axes).add_(detail)
+        return fused.clamp_(0, 1)
+
+    def needed_bytes(self, shape: Shape) -> int:
+        """Details of both, the chosen ones, and what expanding takes."""
+        return NEEDED_BYTES * math.prod(shape)
 
 
 def stronger(a: Tensor, b: Tensor, axes: Axes) -> Tensor:
     """Take from a or b, voxel by voxel, by the sum of squares over 3 voxels along each of the axes."""
-    return torch.where(_activity(a, axes) >= _activity(b, axes), a, b)
+    chosen = torch.empty_like(a)
+    depth = len(a)
+    step = max(1, SLAB_VOXELS * depth // a.numel())
+    for first in range(0, depth, step):
+        last = min(depth, first + step)
+        near = slice(max(0, first - 1), min(depth, last + 1))  # the neighbours' slices, where there are any
+        own = slice(first - near.start, last - near.start)
+        stronger_a = _activity(a[near], axes)[own] >= _activity(b[near], axes)[own]
+        torch.where(stronger_a, a[first:last], b[first:last], out=chosen[first:last])
+    return chosen
 
 
 def _activity(detail: Tensor, axes: Axes) -> Tensor:
@@ -85,13 +102,22 @@ def _expanded(small: Tensor, like: Tensor, axes: Axes) -> Tensor:
         mass[::2] = 1
         sides = [1, 1, 1]
         sides[axis] = -1
-        small = _filtered(spread, KERNEL, axis) / _filtered(mass, KERNEL, 0).reshape(sides)
+        small = _filtered(spread, KERNEL, axis).div_(_filtered(mass, KERNEL, 0).reshape(sides))
     return small
 
 
 def _filtered(volume: Tensor, kernel: tuple[float, ...], axis: int) -> Tensor:
-    """Correlate along one axis, the border repeated."""
-    moved = volume.movedim(axis, -1)
-    weights = torch.tensor(kernel, dtype=volume.dtype)[None, None]
-    rows = F.pad(moved.reshape(-1, 1, moved.shape[-1]), [len(kernel) // 2] * 2, mode="replicate")
-    return F.conv1d(rows, weights).reshape(moved.shape).movedim(-1, axis)
+    """Correlate along one axis, the border repeated: as sums of shifted volumes, which take no copy but the result."""
+    size, reach = volume.shape[axis], len(kernel) // 2
+    result = volume * kernel[reach]
+    for offset, weight in enumerate(kernel, start=-reach):
+        if offset == 0:
+            continue
+        beyond = min(abs(offset), size)
+        if size > beyond:
+            first = max(0, -offset)
+            near = volume.narrow(axis, first + offset, size - beyond)
+            result.narrow(axis, first, size - beyond).add_(near, alpha=weight)
+        edge, last = (size - 1, size - beyond) if offset > 0 else (0, 0)
+        result.narrow(axis, last, beyond).add_(volume.narrow(axis, edge, 1), alpha=weight)
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,8 @@ EMPHASES = {"balanced": 0.0, "detail": 1.0}
 LARGEST_TILE = 192
 OVERLAP = 64
 DEFAULT_NETWORK = "dcfb-compact"
+# Of memory, a voxel: of the tile that goes through the compact network, and of the whole beside it.
+RUNNING_BYTES, PAIR_BYTES, TILED_BYTES = 280, 12, 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,15 @@ class NetworkFusion(FusionMethod):
         fused = self._apply(pair.to(self.device)).cpu() if one else self._tiled(pair, tile)
         z, y, x = a.shape
         return fused[0, 0, :z, :y, :x].clamp(0, 1).contiguous()
+
+    def needed_bytes(self, shape: Shape) -> int:
+        """One tile through the network, which a GPU has memory of its own for, and the whole of what is put together."""
+        multiple = self.stage.settings.multiple
+        padded = [-(-size // multiple) * multiple for size in shape]
+        tile = _tile_shape(torch.Size(padded), self.tile, multiple)
+        whole = PAIR_BYTES if tile == tuple(padded) else TILED_BYTES
+        running = 0 if self.device.type == "cuda" else RUNNING_BYTES * math.prod(tile)
+        return whole * math.prod(padded) + running
 
     def _apply(self, pair: Tensor) -> Tensor:
         return apply_fusion_model(self.stage.model, pair[:, :1], pair[:, 1:], self.emphasis)

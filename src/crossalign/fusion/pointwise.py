@@ -25,7 +25,7 @@ class Average(FusionMethod):
 
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Return (a + b) / 2."""
-        return (a + b) / 2
+        return (a + b).div_(2)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 
 from crossalign.fusion.axes import ALL_AXES, Axes, check_axes, name_over, settings_over
 from crossalign.fusion.method import FusionMethod
-from crossalign.types import Scan
+from crossalign.types import Scan, Shape
+
+NEEDED_BYTES = 24  # a voxel
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,17 @@ class WaveletFusion(FusionMethod):
         shortest = min(a.shape[axis] for axis in self.axes)
         levels = min(self.levels, pywt.dwt_max_level(shortest, self.wavelet))
         arrays = (a.numpy(), b.numpy())
-        coarse_a, *details_a = pywt.wavedecn(arrays[0], self.wavelet, level=levels, axes=self.axes)
+        coarse, *details = pywt.wavedecn(arrays[0], self.wavelet, level=levels, axes=self.axes)
         coarse_b, *details_b = pywt.wavedecn(arrays[1], self.wavelet, level=levels, axes=self.axes)
-        chosen = [
-            {key: np.where(np.abs(of_a[key]) >= np.abs(of_b[key]), of_a[key], of_b[key]) for key in of_a}
-            for of_a, of_b in zip(details_a, details_b, strict=True)
-        ]
-        fused = pywt.waverecn([(coarse_a + coarse_b) / 2, *chosen], self.wavelet, axes=self.axes)
+        for of_a, of_b in zip(details, details_b, strict=True):
+            for key, coefficients in of_a.items():  # in place: another set would take as much memory again
+                np.copyto(coefficients, of_b[key], where=np.abs(of_b[key]) > np.abs(coefficients))
+                del of_b[key]
+        fused = pywt.waverecn([(coarse + coarse_b) / 2, *details], self.wavelet, axes=self.axes)
         depth, height, width = a.shape  # odd axes come back one voxel longer
-        return torch.from_numpy(np.ascontiguousarray(fused[:depth, :height, :width])).float().clamp(0, 1)
+        return torch.from_numpy(np.ascontiguousarray(fused[:depth, :height, :width])).float().clamp_(0, 1)
+
+    def needed_bytes(self, shape: Shape) -> int:
+        """Coefficients of both, and what transforming them takes."""
+        return NEEDED_BYTES * math.prod(shape)
+
