@@ -183,7 +183,7 @@ def _whole(suffixes: Mapping[Path, str], overwrite: bool) -> Iterator[tuple[Path
         raise OutputError(f"{_names(error, paths)}: cannot be written: {reason(error)}") from error
     finally:
         for partial in paths:
-            partial.unlink(missing_ok=True)
+            _remove(partial)
             _staged.pop(partial, None)
 
 

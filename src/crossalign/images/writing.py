@@ -6,6 +6,7 @@ which does; NRRD and MetaImage go through ITK.
 
 import gzip
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,13 @@ def write_affine_text(affine: sitk.AffineTransform, path: Path) -> None:
 
     `path` is a temporary one, as in `write_sitk`.
     """
-    parameters, center = (
-        " ".join(repr(value).removesuffix(".0") for value in values)
-        for values in (affine.GetParameters(), affine.GetFixedParameters())
-    )
+    parameters, center = (_numbers(values) for values in (affine.GetParameters(), affine.GetFixedParameters()))
     lines = ("#Insight Transform File V1.0", "#Transform 0", "Transform: AffineTransform_double_3_3")
     write_text("\n".join([*lines, f"Parameters: {parameters}", f"FixedParameters: {center}", ""]), path)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(repr(value).removesuffix(".0") for value in values)
 
 
 def _write_nifti(image: sitk.Image, path: Path) -> None:
