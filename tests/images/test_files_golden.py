@@ -14,10 +14,8 @@ from crossalign.errors import ImageError
 from crossalign.images import Image, read_grid, read_label_map, read_volume
 
 KINDS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
-META = dict(
-    zip(KINDS, ("CHAR", "UCHAR", "SHORT", "USHORT", "INT", "UINT", "LONG_LONG", "ULONG_LONG", "FLOAT", "DOUBLE"))
-)
-NRRD = dict(zip(KINDS, ("int8", "uchar", "short", "uint16", "int", "uint", "int64", "uint64", "float", "double")))
+META = ("CHAR", "UCHAR", "SHORT", "USHORT", "INT", "UINT", "LONG_LONG", "ULONG_LONG", "FLOAT", "DOUBLE")
+NRRD = ("int8", "uchar", "short", "uint16", "int", "uint", "int64", "uint64", "float", "double")
 DIRECTION = np.array([[0, 0, 1.0], [1, 0, 0], [0, 1, 0]])
 SPACING, ORIGIN = np.array([0.8, 1.2, 3.0]), np.array([-12.5, 40.25, 7.75])
 
@@ -56,7 +54,7 @@ def metaimage(kind: str, target: str, *lines: str) -> bytes:
     fields = [
         "ObjectType = Image", "NDims = 3", f"TransformMatrix = {' '.join(map(str, DIRECTION.T.ravel()))}",
         f"Offset = {' '.join(map(str, ORIGIN))}", f"ElementSpacing = {' '.join(map(str, SPACING))}", "DimSize = 6 5 4",
-        *lines, f"ElementType = MET_{META[kind]}", f"ElementDataFile = {target}",
+        *lines, f"ElementType = MET_{META[KINDS.index(kind)]}", f"ElementDataFile = {target}",
     ]  # fmt: skip
     return "\n".join(fields).encode() + b"\n"
 
@@ -64,7 +62,8 @@ def metaimage(kind: str, target: str, *lines: str) -> bytes:
 def nrrd(kind: str, encoding: str, *lines: str) -> bytes:
     columns = (DIRECTION * SPACING).T
     fields = [
-        "NRRD0004", "# a comment", f"type: {NRRD[kind]}", "dimension: 3", "space: left-posterior-superior", "sizes: 6 5 4",
+        "NRRD0004", "# a comment", f"type: {NRRD[KINDS.index(kind)]}", "dimension: 3",
+        "space: left-posterior-superior", "sizes: 6 5 4",
         "space directions: " + " ".join(f"({','.join(map(str, column))})" for column in columns),
         f"space origin: ({','.join(map(str, ORIGIN))})", f"encoding: {encoding}", "key:=value: 1", *lines, "",
     ]  # fmt: skip
