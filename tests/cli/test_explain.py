@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import torch
 
 from crossalign.cli.main import main
-from crossalign.images import read_grid
+from crossalign.images import LabelMap, read_grid, read_label_map, write_label_map
 from crossalign.models import Stage, StageSettings, build_model, save_stage
 
 
@@ -166,3 +166,14 @@ def test_a_file_in_the_folders_place(pair: Path, weights: Path, tmp_path: Path, 
     assert "is a file, expected a folder" in refused(capfd, given, tmp_path / "out")
     given = words(pair, "--method", weights / "feature.safetensors", "-o", tmp_path / "no" / "out")
     assert "is not a folder that exists" in refused(capfd, given, tmp_path / "no")
+
+
+def test_a_start_and_a_structure_are_chosen_as_in_register(pair: Path, weights: Path, tmp_path: Path, capfd) -> None:
+    gland = read_label_map(pair / "gland.nii.gz")
+    upper = torch.where(gland.labels != 0, 1 + (gland.grid.points_mm()[..., 2] > gland.centroid_mm()[2]).long(), 0)
+    write_label_map(LabelMap(upper, gland.grid), tmp_path / "zones.nii.gz")
+    method = ["--method", weights / "feature.safetensors", "--steps", 1, "--fixed-mask", tmp_path / "zones.nii.gz"]
+    given = ["explain", pair / "mr.nii.gz", pair / "us.nii.gz", *method, "-o", tmp_path / "out"]
+    assert "1 (" in refused(capfd, [str(word) for word in given], tmp_path / "out")
+    assert main([str(word) for word in (*given, "--mask-label", 2)]) == 0
+    assert "start    mask-center (the headers put the scans apart)" in capfd.readouterr().out

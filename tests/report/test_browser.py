@@ -11,6 +11,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
 from tests.report import pair
 
+from crossalign.registration.problem import Expectation
 from crossalign.report import write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -218,6 +219,21 @@ def test_a_scan_without_masks_opens(browser: Chrome, tmp_path: Path) -> None:
     open_page(browser, path)
     assert pixels(browser)[0] > 30
     assert browser.find_elements("css selector", "[name=outlines]") == []
+    assert browser.get_log("browser") == []
+
+
+def test_a_verdict_cannot_be_missed(browser: Chrome, tmp_path: Path) -> None:
+    path = tmp_path / "doubted.html"
+    doubted = pair.result(expectation=Expectation(9.3, False, doubts=("the answers scatter: try another start",)))
+    write_report(path, fixed=pair.scan(), moving=pair.scan(), result=doubted)
+    open_page(browser, path)
+    box = browser.find_element("css selector", ".verdict")
+    assert box.is_displayed()
+    assert "try another start" in box.text
+    assert box.rect["y"] < 250  # on the first screen, above all pictures
+    assert box.rect["width"] > 1000
+    red = browser.execute_script("return getComputedStyle(arguments[0]).backgroundColor", box)
+    assert red == "rgb(179, 38, 30)"
     assert browser.get_log("browser") == []
 
 

@@ -10,7 +10,7 @@ from tests.report import pair
 
 from crossalign.errors import ImageError, OutputError
 from crossalign.images import Image, LabelMap
-from crossalign.registration.problem import Step
+from crossalign.registration.problem import Expectation, Step
 from crossalign.report import ReportInput, render_report, write_report
 
 
@@ -73,12 +73,35 @@ def test_warnings_come_first() -> None:
     assert 'class="warnings"' not in page()
 
 
+def test_a_result_that_is_not_to_be_trusted_says_so_on_top() -> None:
+    doubts = ("the answers scatter: try another start", "smith_john_us.nii.gz shows nothing there: try another scan")
+    doubted = pair.result(warnings=("odd header", doubts[0]), expectation=Expectation(9.3, False, doubts=doubts))
+    html = page(result=doubted)
+    text = text_of(html)
+    assert html.index("Do not trust this result") < html.index("scatter") < html.index("1 warning")
+    assert "the moving image shows nothing there: try another scan" in text
+    assert "9.3 mm: do not trust this" in text
+    assert text.count("the answers scatter") == 1  # not among the warnings again
+    assert "no: see the top of the page" in text
+
+
+@pytest.mark.parametrize(
+    ("expectation", "told"),
+    [(Expectation(), "not judged"), (Expectation(2.0, True), "nothing speaks against it")],
+)
+def test_other_results_have_no_such_box(expectation: Expectation, told: str) -> None:
+    html = page(result=pair.result(expectation=expectation))
+    assert 'class="verdict"' not in html
+    assert f"{told}; look at the pictures all the same" in text_of(html)
+
+
 def test_text_cannot_become_markup() -> None:
     attack = "<script>document.title='owned'</script>\"'&"
     html = page(
         result=pair.result(
             method=attack,
             warnings=(attack,),
+            expectation=Expectation(doubts=(attack + "?",)),
             settings={attack: attack},
             steps=(Step(attack, pair.shift(0, 0, 0), 0.0),),
         ),
@@ -86,7 +109,7 @@ def test_text_cannot_become_markup() -> None:
     )
     assert "<script>document" not in html
     assert html.count("<script") == 2
-    assert html.count("&lt;script&gt;document") >= 7
+    assert html.count("&lt;script&gt;document") >= 8
 
 
 def test_no_name_and_no_folder_of_a_file() -> None:

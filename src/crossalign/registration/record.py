@@ -70,6 +70,7 @@ def registration_record(
         "expected_sre_mm": _finite(result.expected_sre_mm),
         "trusted": False if doubts else result.trusted,
         "doubts": list(doubts),
+        "evidence": {name: _finite(value) for name, value in _evidence(result).items()},
         "warnings": list(other_warnings(result)),
         "versions": {"crossalign": _version(), "torch": str(torch.__version__), "python": platform.python_version()},
         "note": "Research software, not a medical device.",
@@ -85,6 +86,16 @@ def write_record(record: Mapping[str, Any], path: str | os.PathLike[str], overwr
 
 def _matrix(transform: Rigid) -> list[list[float]]:
     return transform.matrix().to("cpu", torch.float64).tolist()
+
+
+def _evidence(result: RegistrationResult) -> dict[str, float | None]:
+    """Return what the verdict rests on."""
+    expectation = result.expectation
+    return {
+        "dispersion_mm": expectation.dispersion_mm,
+        "network_sre_mm": expectation.network_sre_mm,
+        **expectation.evidence,
+    }
 
 
 def _finite(value: float | None) -> float | None:

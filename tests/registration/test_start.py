@@ -1,0 +1,68 @@
+"""Where a registration starts when nobody says."""
+
+import re
+
+import pytest
+import torch
+
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import Image, LabelMap
+from crossalign.registration import choose_start, header_start
+
+FIXED = Grid.centered((10.0, 20.0, 30.0), (20, 20, 20), (4.0, 4.0, 4.0))
+
+
+def scan(grid: Grid) -> Image:
+    return Image(torch.rand(grid.shape, generator=torch.Generator().manual_seed(0)), grid)
+
+
+def at(x: float, y: float, z: float, shape: tuple[int, int, int] = (20, 20, 20)) -> Image:
+    return scan(Grid.centered((x, y, z), shape, (4.0, 4.0, 4.0)))
+
+
+def structure(*voxel: int) -> LabelMap:
+    labels = torch.zeros(FIXED.shape, dtype=torch.int64)
+    x, y, z = voxel
+    labels[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2] = 1
+    return LabelMap(labels, FIXED)
+
+
+def test_the_headers_are_believed_where_the_scans_overlap() -> None:
+    start = choose_start(scan(FIXED), at(20.0, 20.0, 30.0))
+    assert start.name == "header"
+    assert torch.equal(start.fixed_to_moving.matrix(), Rigid.identity().matrix())
+    assert "88% of the smaller field of view" in start.reason
+
+
+def test_a_slab_in_the_fixed_image_is_all_overlap() -> None:
+    start = choose_start(scan(FIXED), at(10.0, 20.0, 55.0, (3, 20, 20)))
+    assert (start.name, "100%" in start.reason) == ("header", True)
+
+
+@pytest.mark.parametrize(
+    ("moving", "why"),
+    [(at(500.0, 0.0, 0.0), "put the scans apart"), (at(80.0, 20.0, 30.0), "let only 1[0-9]% overlap")],
+    ids=["apart", "at a corner"],
+)
+def test_without_overlap_the_centres_meet(moving: Image, why: str) -> None:
+    start = choose_start(scan(FIXED), moving)
+    assert start.name == "center"
+    assert re.search(why, start.reason)
+    assert torch.allclose(start.fixed_to_moving.apply(FIXED.center_mm()[None])[0], moving.grid.center_mm())
+    marked = choose_start(scan(FIXED), moving, structure(4, 5, 6))
+    assert marked.name == "mask-center"
+    expected = structure(4, 5, 6).centroid_mm()[None]
+    assert torch.allclose(marked.fixed_to_moving.apply(expected)[0], moving.grid.center_mm())
+
+
+def test_a_structure_outside_the_moving_image_speaks_against_the_headers() -> None:
+    moving = at(40.0, 20.0, 30.0)  # sees x from 0 to 80; the structure below lies at x = -20
+    assert choose_start(scan(FIXED), moving, structure(15, 10, 10)).name == "header"
+    start = choose_start(scan(FIXED), moving, structure(2, 10, 10))
+    assert start.name == "mask-center"
+    assert "0% of the structure" in start.reason
+
+
+def test_a_header_start_moves_nothing() -> None:
+    points = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
+    assert torch.equal(header_start().apply(points), points)
