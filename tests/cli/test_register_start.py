@@ -51,7 +51,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def register(capfd: pytest.CaptureFixture[str], *words: object, status: int = 0) -> tuple[str, str]:
+def register(capfd: pytest.CaptureFixture[str], *words: object, status: int = 0) -> pytest.CaptureResult[str]:
     given = ["register", "fixed.nii.gz", "moving.nii.gz", "--output-transform", "out.tfm", "--overwrite"]
     if "--method" not in words:
         given += ["--method", "identity"]
@@ -59,7 +59,7 @@ def register(capfd: pytest.CaptureFixture[str], *words: object, status: int = 0)
     return capfd.readouterr()
 
 
-def shift_of(path: str = "out.tfm") -> list[float]:
+def shift_of(path: str | Path = "out.tfm") -> list[float]:
     return [round(value, 3) for value in read_transform(path).translation_mm.tolist()]
 
 
