@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from crossalign.errors import OutputError
-from crossalign.images.native import quiet_native
+from crossalign.images.native import native_path, quiet_native
 from crossalign.output import reason, write_text
 
 NOTES = "ITK_FileNotes"  # ITK's name of the text in a NIfTI header's `descrip`
@@ -84,8 +84,8 @@ def _affine(image: sitk.Image) -> Any:
 
 def _write_itk(image: sitk.Image, path: Path) -> None:
     try:
-        with quiet_native():
-            sitk.WriteImage(image, str(path), useCompression=True)
+        with quiet_native(), native_path(path) as name:
+            sitk.WriteImage(image, name, useCompression=True)
     except RuntimeError as error:
         _find_disk_error(path, image)
         raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
@@ -106,8 +106,8 @@ def _check(image: sitk.Image, path: Path) -> None:
     """Raise OutputError where the file does not hold the image."""
     damaged = OutputError(f"{path}: what was written does not read back as it should: is the disk full or damaged?")
     try:
-        with quiet_native():
-            found = sitk.ReadImage(str(path))
+        with quiet_native(), native_path(path) as name:
+            found = sitk.ReadImage(name)
     except RuntimeError as error:
         raise damaged from error
     if found.GetSize() != image.GetSize() or found.GetPixelID() != image.GetPixelID() or not _same_place(found, image):
