@@ -18,7 +18,7 @@ from crossalign.evaluation.fusion_information import (
     mutual_information_score,
     normalized_mutual_information_score,
 )
-from crossalign.evaluation.fusion_scores import Field, qabf_map, ssim_score
+from crossalign.evaluation.fusion_scores import Field, qabf_sums, ssim_score
 from crossalign.similarity.ranges import check_scored
 
 # Scores of the fused image against one input, larger is better, in the order of the tables.
@@ -72,9 +72,7 @@ def score_fusion(fused: Field, mri: Field, pet: Field) -> FusionScores:
     inputs = {
         name: InputScores(float(score(fused, mri)), float(score(fused, pet))) for name, score in INPUT_SCORES.items()
     }
-    (of_mri, strength_mri), (of_pet, strength_pet) = qabf_map(fused, mri), qabf_map(fused, pet)
-    kept_mri, kept_pet = (of_mri * strength_mri).sum(), (of_pet * strength_pet).sum()
-    total_mri, total_pet = strength_mri.sum(), strength_pet.sum()
+    (kept_mri, total_mri), (kept_pet, total_pet) = qabf_sums(fused, mri), qabf_sums(fused, pet)
     inputs["qabf_share"] = InputScores(float(kept_mri / total_mri), float(kept_pet / total_pet))
     return FusionScores(
         inputs=inputs,

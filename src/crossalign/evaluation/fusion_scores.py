@@ -22,6 +22,8 @@ SSIM_SIGMA_VOXEL = 1.5
 SSIM_RADIUS_VOXEL = 5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # K1, K2 of Wang et al. 2004, for values in [0, 1]
 
+SLAB_VOXELS = 2**20
+
 # Xydeas and Petrovic 2000: strength (g) and orientation (a), as published.
 GAIN_G, SLOPE_G, MIDDLE_G = 0.9994, -15.0, 0.5
 GAIN_A, SLOPE_A, MIDDLE_A = 0.9879, -22.0, 0.8
@@ -35,7 +37,14 @@ def ssim_score(fused: Field, reference: Field) -> Tensor:
     Raises InputError for values outside [0, 1].
     """
     check_scored(fused, reference)
-    return ssim_map(fused, reference, fused.ndim).mean()
+    if _whole(fused, reference):
+        return ssim_map(fused, reference, fused.ndim).mean()
+    total, count = fused.new_zeros((), dtype=torch.float64), 0
+    for first, last in _steps(fused, len(fused) - 2 * SSIM_RADIUS_VOXEL):
+        planes = slice(first, last + 2 * SSIM_RADIUS_VOXEL)
+        part = ssim_map(fused[planes], reference[planes], fused.ndim)
+        total, count = total + part.sum(dtype=torch.float64), count + part.numel()
+    return (total / count).to(fused)
 
 
 def ssim_map(x: Tensor, y: Tensor, space: int = 3) -> Tensor:
@@ -65,9 +74,37 @@ def qabf_score(fused: Field, a: Field, b: Field) -> Tensor:
     """
     check_alike(fused, a, b)
     fused, a, b = _near_one(fused, a, b)
-    of_a, strength_a = qabf_map(fused, a)
-    of_b, strength_b = qabf_map(fused, b)
-    return (of_a * strength_a + of_b * strength_b).sum() / (strength_a + strength_b).sum()
+    (kept_a, total_a), (kept_b, total_b) = qabf_sums(fused, a), qabf_sums(fused, b)
+    return (kept_a + kept_b) / (total_a + total_b)
+
+
+def qabf_sums(fused: Field, source: Field) -> tuple[Tensor, Tensor]:
+    """Return how much of the source's gradients the fused image keeps, summed over voxels, and what there is of them."""
+    if _whole(fused, source):
+        quality, strength = qabf_map(fused, source)
+        return (quality * strength).sum(), strength.sum()
+    kept = total = fused.new_zeros((), dtype=torch.float64)
+    for first, last in _steps(fused, len(fused)):
+        near = slice(max(0, first - 1), min(len(fused), last + 1))
+        own = slice(first - near.start, last - near.start)
+        quality, strength = (part[own] for part in qabf_map(fused[near], source[near]))
+        kept = kept + (quality * strength).sum(dtype=torch.float64)
+        total = total + strength.sum(dtype=torch.float64)
+    return kept.to(fused), total.to(fused)
+
+
+def _whole(*fields: Field) -> bool:
+    """Say whether to score all at once: a plane, one slab, and where gradients are asked for."""
+    first = fields[0]
+    return first.ndim != 3 or first.numel() <= SLAB_VOXELS or any(field.requires_grad for field in fields)
+
+
+def _steps(field: Field, planes: int) -> list[tuple[int, int]]:
+    """Cut so many planes into slabs of about a million voxels: (first, before which the next begins)."""
+    if planes < 1:
+        return [(0, 0)]  # too thin for a window: ssim_map says so
+    step = max(1, SLAB_VOXELS * len(field) // field.numel())
+    return [(first, min(planes, first + step)) for first in range(0, planes, step)]
 
 
 def _near_one(*fields: Field) -> tuple[Field, ...]:

@@ -20,7 +20,8 @@ FILLED_SHARE = 0.01
 # Shares of the range from the 0.1th percentile to the 99.5th.
 NEAR_ZERO = 0.05  # padding so little below the rest is the same background
 WITHIN_REACH = 0.5  # padding farther below the rest (-1024) is not part of the scale
-AIR_RANGE, AIR_SHARE = 0.10, 0.10  # an image with so many voxels so near its lowest shows air
+AIR_RANGE, AIR_SHARE = 0.10, 0.30  # an image with so many voxels so near its lowest shows air
+NOISE_SHARE = 0.10  # of voxels below the commonest level
 ADDED = 0.5  # of the 99.5th percentile: a background above it is a constant that was added to a PET
 MODE_BINS = 200
 # The mean and the standard deviation of a z-scored image are 0 and 1.
@@ -122,9 +123,8 @@ class _Levels:
             return self.padding
         if self.padding < 0 <= self.low:  # -1024 below a scan that has no negative values
             return self.low
-        if self.padding == 0 and gap <= self.span:  # cut out along a mask
-            return self.padding
-        return self.padding if gap <= WITHIN_REACH * self.span and not self.shows_air() else self.low
+        reach = self.span if self.padding == 0 else WITHIN_REACH * self.span  # 0: cut out along a mask
+        return self.padding if gap <= reach and not self.shows_air() else self.low
 
     def no_uptake(self) -> float:
         """Return the level that means no uptake."""
@@ -140,7 +140,7 @@ class _Levels:
         common = self.commonest()
         if 2 * common - self.low >= 0:  # 0 lies within the spread of the commonest level, as in noise about 0
             return 0.0
-        noisy = float(np.mean(self.values < common)) >= AIR_SHARE
+        noisy = float(np.mean(self.values < common)) >= NOISE_SHARE
         return common if noisy and self.shows_air() else self.low
 
     def shows_air(self) -> bool:
