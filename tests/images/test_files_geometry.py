@@ -9,9 +9,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.geometry.strategies import grids
 
 from crossalign.errors import ImageError, InputWarning
+from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, read_grid, read_image, read_label_map, read_volume, write_image
+from crossalign.images.formats.header import Header
+from crossalign.images.formats.placement import placed
 
 SHAPE = (6, 7, 8)  # x, y, z
 RAMP = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
@@ -289,8 +295,6 @@ def test_what_lies_outside_a_tilted_scan_is_what_the_scan_means_by_nothing(tmp_p
 
 @pytest.mark.parametrize(("digits", "told"), [(3, True), (4, True), (6, False)])
 def test_a_rounded_direction_matrix_is_made_orthonormal(tmp_path: Path, digits: int, told: bool, recwarn) -> None:
-    from crossalign.geometry import Rigid
-
     parameters = torch.tensor([0, 0, 0, 20.0, -35, 50], dtype=torch.float64)
     rotation = Rigid.from_parameters(parameters, torch.zeros(3).double()).rotation.numpy()
     rounded = np.round(rotation, digits)
@@ -413,3 +417,29 @@ def test_an_image_is_read_as_it_is(tmp_path: Path) -> None:
     assert int(read_label_map(tmp_path / "empty.nii.gz", allow_empty=True).labels.sum()) == 0
     with pytest.raises(ImageError, match="empty"):
         read_label_map(tmp_path / "empty.nii.gz")
+
+
+@given(
+    grid=grids(),
+    lean=st.tuples(*[st.floats(-0.6, 0.6)] * 3),
+    size=st.tuples(*[st.integers(2, 30)] * 3),
+)
+def test_a_straight_grid_covers_a_sheared_volume(grid: Grid, lean: tuple[float, ...], size: tuple[int, ...]) -> None:
+    shear = np.eye(4)
+    shear[0, 1], shear[0, 2], shear[1, 2] = lean
+    x, y, z = size
+    affine = grid.voxel_to_physical().numpy() @ np.diag([*(1 / np.array(grid.spacing_mm)), 1]) @ shear
+    affine[:3, :3] *= grid.spacing_mm
+    header = Header("scan", (x, y, z), np.dtype("u1"), affine, ())
+    placement = placed(header)
+    index = np.array([[a, b, c, 1] for a in (0, x - 1) for b in (0, y - 1) for c in (0, z - 1)], float)
+    corners = index @ affine.T
+    found = placement.grid.to_voxel(torch.tensor(corners[:, :3])).numpy()
+    if placement.grid_to_stored is None:
+        moved = placement.grid.to_physical(torch.tensor(index[:, :3])).numpy()
+        assert np.abs(moved - corners[:, :3]).max() < 2e-3 * 30 * np.linalg.norm(affine[:3, :3], axis=0).max() * 2
+        return
+    assert (found > -1e-4).all()
+    assert (found < np.array(placement.grid.shape[::-1]) - 1 + 1e-4).all()
+    back = np.c_[found, np.ones(8)] @ placement.grid_to_stored.T
+    assert np.allclose(back, index, atol=1e-5)
