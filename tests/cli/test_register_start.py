@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def register(capfd: pytest.CaptureFixture[str], *words: object, status: int = 0) -> pytest.CaptureResult[str]:
+def register(capfd: pytest.CaptureFixture[str], *words: object, status: int = 0) -> Any:  # out and err
     given = ["register", "fixed.nii.gz", "moving.nii.gz", "--output-transform", "out.tfm", "--overwrite"]
     if "--method" not in words:
         given += ["--method", "identity"]

@@ -1,12 +1,13 @@
 """Where a registration starts when nobody says."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from crossalign.geometry import Grid, Rigid
-from crossalign.images import Image, LabelMap
+from crossalign.images import Image, LabelMap, read_image, read_mask
 from crossalign.registration import choose_start, header_start
 
 FIXED = Grid.centered((10.0, 20.0, 30.0), (20, 20, 20), (4.0, 4.0, 4.0))
@@ -61,6 +62,41 @@ def test_a_structure_outside_the_moving_image_speaks_against_the_headers() -> No
     start = choose_start(scan(FIXED), moving, structure(2, 10, 10))
     assert start.name == "mask-center"
     assert "0% of the structure" in start.reason
+
+
+CORNER = Grid((20, 20, 20), (4.0, 4.0, 4.0), (-4.0, -4.0, 4.0), ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)))
+
+
+def test_headers_that_count_from_their_own_corner_are_no_world() -> None:
+    ultrasound = scan(Grid((12, 14, 16), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0), CORNER.direction))
+    start = choose_start(scan(CORNER), ultrasound)
+    assert start.name == "center"  # all of the smaller lies in the other, by accident
+    assert "both headers count from their own scan's corner" in start.reason
+    start = choose_start(scan(Grid.centered((0.0, 0.0, 0.0), (20, 20, 20), (4.0, 4.0, 4.0))), ultrasound)
+    assert start.name == "center"
+    assert "one header counts from its own scan's corner" in start.reason
+
+
+@pytest.mark.parametrize(
+    "moving",
+    [
+        scan(CORNER),
+        scan(Grid((40, 40, 40), (2.0, 2.0, 2.0), (-3.0, -3.0, 3.0), CORNER.direction)),
+        scan(Grid((5, 20, 20), (4.0, 4.0, 4.0), (-4.0, -4.0, 44.0), CORNER.direction)),
+    ],
+    ids=["one grid", "one field of view", "a part of the fixed image"],
+)
+def test_headers_from_one_corner_are_believed_for_one_field_of_view_and_its_parts(moving: Image) -> None:
+    assert choose_start(scan(CORNER), moving).name == "header"
+    assert choose_start(moving, scan(CORNER)).name == "header"
+
+
+def test_real_mr_and_ultrasound_of_unrelated_worlds_start_at_the_gland(shared_data: Path) -> None:
+    for case in sorted((shared_data / "mrus").glob("obs*"))[:3]:
+        fixed, moving = read_image(case / "mr.nii.gz"), read_image(case / "us.nii.gz")
+        assert choose_start(fixed, moving, read_mask(case / "mr_gland.nii.gz")).name == "mask-center"
+    for case in sorted((shared_data / "sts").glob("sts*"))[:3]:
+        assert choose_start(read_image(case / "t1.nii.gz"), read_image(case / "pet.nii.gz")).name == "header"
 
 
 def test_a_header_start_moves_nothing() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from crossalign.geometry import Rigid, grid_overlap, inside_share
+from crossalign.geometry import Grid, Rigid, grid_overlap, inside_share
 from crossalign.images import Image, LabelMap
 from crossalign.types import Vector
 
 HEADER, IDENTITY, CENTER, MASK_CENTER = "header", "identity", "center", "mask-center"
 START_WORDS = (HEADER, IDENTITY, CENTER, MASK_CENTER)
-LEAST_OVERLAP = 0.25
+LEAST_OVERLAP, ONE_VIEW = 0.25, 0.9
+NEAR_ZERO_VOXELS = 2.0
+MASK_POINTS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,23 +46,50 @@ def mask_center_start(fixed_mask: LabelMap, moving: Image) -> Rigid:
 
 
 def choose_start(fixed: Image, moving: Image, fixed_mask: LabelMap | None = None) -> Start:
-    """Start from the headers where they say that the scans overlap, otherwise from the mask's or the grid's centre.
+    """Start from the headers where they put the scans into one world, otherwise from the mask's or the grid's centre.
 
-    They overlap where a quarter of the smaller field of view lies in the other one, and a quarter of the structure,
-    where it is marked, in the moving image.
+    They do where a quarter of the smaller field of view lies in the other one, and a quarter of the structure, where it
+    is marked, in the moving image. A header whose origin is its own corner was given no place in a world: where one
+    scan has such a header nine tenths of the smaller field of view must lie in the other, and where both have, the two
+    must be one field of view.
     """
-    overlap = grid_overlap(fixed.grid, moving.grid)
-    seen = 1.0 if fixed_mask is None else inside_share(fixed_mask.points_mm(), moving.grid)
-    if overlap >= LEAST_OVERLAP and seen >= LEAST_OVERLAP:
+    against = _against_headers(fixed.grid, moving.grid)
+    if against is None and fixed_mask is not None:
+        seen = inside_share(fixed_mask.points_mm(), moving.grid)
+        if seen < LEAST_OVERLAP:
+            against = f"the headers put only {seen:.0%} of the structure into the moving image"
+    if against is None:
+        overlap = grid_overlap(fixed.grid, moving.grid)
         reason = f"by the headers {overlap:.0%} of the smaller field of view lies in the other"
         return Start(header_start(), HEADER, reason)
-    if overlap < LEAST_OVERLAP:
-        reason = "the headers put the scans apart" if overlap == 0 else f"the headers let only {overlap:.0%} overlap"
-    else:
-        reason = f"the headers put only {seen:.0%} of the structure into the moving image"
     if fixed_mask is not None:
-        return Start(mask_center_start(fixed_mask, moving), MASK_CENTER, reason)
-    return Start(center_start(fixed, moving), CENTER, reason)
+        return Start(mask_center_start(fixed_mask, moving), MASK_CENTER, against)
+    return Start(center_start(fixed, moving), CENTER, against)
+
+
+def _against_headers(fixed: Grid, moving: Grid) -> str | None:
+    """Say why the headers do not tell where one scan lies in the other; None where they do."""
+    overlap = grid_overlap(fixed, moving)
+    if overlap == 0:
+        return "the headers put the scans apart"
+    if overlap < LEAST_OVERLAP:
+        return f"the headers let only {overlap:.0%} overlap"
+    unplaced = int(_starts_at_zero(fixed)) + int(_starts_at_zero(moving))
+    small, large = sorted(math.prod(grid.extent_mm()) for grid in (fixed, moving))
+    if unplaced == 2 and overlap * small < ONE_VIEW * large:
+        return "both headers count from their own scan's corner, so neither says where one lies in the other"
+    if unplaced == 1 and overlap < ONE_VIEW:
+        return "one header counts from its own scan's corner, so it does not say where that scan lies in the other"
+    return None
+
+
+def _starts_at_zero(grid: Grid) -> bool:
+    """Whether a corner of the grid lies within two voxels of the world's origin, the axes along the world's."""
+    axes = torch.tensor(grid.direction, dtype=torch.float64).abs()
+    if not torch.allclose(axes, axes.round(), atol=1e-3):
+        return False
+    step = axes.round() @ torch.tensor(grid.spacing_mm, dtype=torch.float64)
+    return bool((grid.corners_mm().abs() / step).amax(1).min() <= NEAR_ZERO_VOXELS)
 
 
 def _shift(source_mm: Vector, target_mm: Vector) -> Rigid:
