@@ -2,6 +2,7 @@
 
 import random
 import re
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from crossalign.errors import InputWarning, TransformError
 from crossalign.images import read_transform
+from crossalign.images.transforms import hdf5
 
 HEADER = "#Insight Transform File V1.0\n"
 BLOCK = "#Transform 0\nTransform: {kind}_double_3_3\nParameters: {parameters}\nFixedParameters: {fixed}\n"
@@ -202,3 +204,26 @@ def test_damaged_hdf5_neither_crashes_nor_hangs(tmp_path: Path) -> None:
     right = result(content, tmp_path)
     assert right is not None
     assert np.allclose(right.numpy(), SOUND["composite"].TransformPoint(POINT[0].tolist()))
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["import os; os.abort()", "import time; time.sleep(60)", "print('{')", "print([])", "raise SystemExit(1)"],
+    ids=["crash", "hang", "no JSON", "other JSON", "error"],
+)
+def test_whatever_the_reader_of_hdf5_does_is_a_transform_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    (tmp_path / "child.py").write_text(program)
+    monkeypatch.setattr(hdf5, "CHILD", tmp_path / "child.py")
+    monkeypatch.setattr(hdf5, "SECONDS", 0.5 if "sleep" in program else 60.0)
+    (tmp_path / "t").write_bytes(hdf5.SIGNATURE)
+    with pytest.raises(TransformError, match="HDF5, but not a transform that ITK can read: is the file damaged"):
+        read_transform(tmp_path / "t")
+
+
+def test_hdf5_without_a_temporary_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    (tmp_path / "t").write_bytes(hdf5.SIGNATURE)
+    with pytest.raises(TransformError, match="temporary copy, which failed: No such file"):
+        read_transform(tmp_path / "t")

@@ -284,6 +284,7 @@ FOREIGN = {
     "MATLAB 5": (b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + b" " * 100, "MATLAB file that is not ITK's"),
     "image": (b"\x5c\x01\0\0" + b"\0" * 400, "is an image"),
     "gzip": (b"\x1f\x8b\x08" + b"\0" * 400, "is an image"),
+    "much of MINC": (b"MNI Transform File\n" + b"Transform_Type = Linear;" * 50_000, "not a transform file"),
     "noise": (bytes(range(256)), "not a transform file: transforms are read from"),
 }
 

@@ -15,7 +15,7 @@ Paths are absolute or relative to the manifest's folder. Rows and columns are na
 """
 
 import os
-import unicodedata
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ NEEDED = ("case", "split", "fixed", "moving", "fixed_mask", "reference")
 OPTIONAL = ("patient", "moving_mask", "landmarks")
 FILES = ("fixed", "moving", "fixed_mask", "reference", "moving_mask", "landmarks")
 SPLITS = ("train", "val", "test")
-CONTROL = ("Cc", "Zl", "Zp")  # control characters and line breaks, which would garble tables and terminals
+CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")  # they would garble tables and terminals
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,19 @@ class _Files:
         self._folder = folder
         self._known: dict[str, Path] = {}
 
-    def find(self, value: str, where: str) -> Path:
+    def find(self, value: str, where: str, column: str) -> Path:
         """Return the path of a regular file; raises ManifestError, whose message begins with `where`."""
         if value not in self._known:
-            self._known[value] = self._check(value, where)
+            self._known[value] = self._check(value, f"{where}, column '{column}'")
         return self._known[value]
 
     def _check(self, value: str, where: str) -> Path:
         path = self._folder / value
+        try:
+            if path.is_file() and os.access(path, os.R_OK):  # quicker than what words an error
+                return path
+        except OSError:  # a name that is too long
+            pass
         try:
             check_regular_file(path, ManifestError)
         except ManifestError as error:
@@ -127,9 +132,7 @@ def _case(files: _Files, where: str, header: list[str], row: list[str]) -> Case:
         if not values[column]:
             raise ManifestError(f"{where}, column '{column}': is empty")
     _check_words(where, values)
-    paths = {
-        column: files.find(values[column], f"{where}, column '{column}'") for column in FILES if values.get(column)
-    }
+    paths = {column: files.find(values[column], where, column) for column in FILES if values.get(column)}
     return Case(
         name=values["case"],
         patient=values.get("patient") or values["case"],
@@ -148,7 +151,7 @@ def _check_words(where: str, values: Mapping[str, str]) -> None:
         got = shown(values["split"])
         raise ManifestError(f"{where}, column 'split': got '{got}', expected one of {', '.join(SPLITS)}")
     for column in ("case", "patient"):
-        if any(unicodedata.category(character) in CONTROL for character in values.get(column, "")):
+        if CONTROL.search(values.get(column, "")):
             got = shown(values[column])
             raise ManifestError(f"{where}, column '{column}': '{got}' holds a control character: rename it")
 

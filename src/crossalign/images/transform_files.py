@@ -56,7 +56,7 @@ def _parts(path: Path, name: str, start: bytes) -> list[Linear]:
                 parse_type(named, name)
             raise TransformError(f"{name}: is larger than a rigid transform can be: save the rigid transform alone")
         return _composed(parse_itk_text(text, name), name)
-    if text is not None and is_minc(text):
+    if text is not None and is_minc(text) and len(start) < START_BYTES:
         return parse_minc(text, name)
     raise TransformError(f"{name}: {reason_not_read(start)}")
 

@@ -15,7 +15,8 @@ from crossalign.images.transforms.itk_types import Linear, Matrix
 from crossalign.input import shown
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-SECONDS = 60
+CHILD = Path(__file__).with_name("hdf5_child.py")
+SECONDS = 60.0
 PROBES = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (137.0, -251.0, 89.0))
 BEND_MM = 1e-3  # how far the last probe may be from where the first four say
 SEVERAL = "more than one transform"  # SimpleITK warns of it, and drops all but the first
@@ -23,10 +24,13 @@ SEVERAL = "more than one transform"  # SimpleITK warns of it, and drops all but 
 
 def parse_hdf5_transform(content: bytes, name: str) -> Linear:
     """Read the one linear 3-D transform that a file holds; raises TransformError, whatever the file does to ITK."""
-    with tempfile.TemporaryDirectory(prefix="crossalign-") as folder:
-        copy = Path(folder) / "transform.h5"  # ITK goes by the ending, and cannot open a name that is not UTF-8
-        copy.write_bytes(content)
-        found = _read_apart(copy, name)
+    try:
+        with tempfile.TemporaryDirectory(prefix="crossalign-") as folder:
+            copy = Path(folder) / "transform.h5"  # ITK goes by the ending, and cannot open a name that is not UTF-8
+            copy.write_bytes(content)
+            found = _read_apart(copy, name)
+    except OSError as error:
+        raise TransformError(f"{name}: HDF5 is read from a temporary copy, which failed: {error.strerror}") from error
     if found["dimension"] != 3:
         raise TransformError(f"{name}: a {found['dimension']}-D transform, expected 3-D")
     if not found["linear"]:
@@ -37,8 +41,7 @@ def parse_hdf5_transform(content: bytes, name: str) -> Linear:
 
 
 def _read_apart(path: Path, name: str) -> dict[str, Any]:
-    child = Path(__file__).with_name("hdf5_child.py")
-    command = [sys.executable, "-P", str(child), str(path), json.dumps(PROBES)]
+    command = [sys.executable, "-P", str(CHILD), str(path), json.dumps(PROBES)]
     environment = {**os.environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
     try:
         ended = subprocess.run(
