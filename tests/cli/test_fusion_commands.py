@@ -2,6 +2,8 @@
 
 import json
 import math
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from tests.fusion.phantom import SHAPE, grid, pair
 
 from crossalign.cli.main import main
+from crossalign.errors import InputWarning
 from crossalign.fusion.files import read_scalings
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, read_image, read_transform, write_image
@@ -65,6 +68,51 @@ def test_fuse_registers_on_request_and_says_how_far(folder, capsys):
     found, center = read_transform(transform), grid().center_mm()[None]
     assert float((found.apply(center) - truth.apply(center)).norm()) < 4.0  # a phantom that is nearly round
     assert _left(folder) == ["fused.json", "fused.nii.gz", "mri_to_pet.tfm"]
+
+
+def test_a_registration_that_doubts_itself_says_so_first(folder, capsys, monkeypatch):
+    from crossalign.evaluation import fusion_alignment
+    from crossalign.registration.problem import Expectation
+
+    trusting = fusion_alignment.align
+
+    def doubting(fixed, moving):
+        return replace(trusting(fixed, moving), expectation=Expectation(trusted=False, doubts=("pet.nii.gz: turn it",)))
+
+    monkeypatch.setattr(fusion_alignment, "align", doubting)
+    page = folder / "out" / "page.html"
+    assert _fuse(folder, "--register", "--report", str(page)) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[0] == "do not trust this result: pet.nii.gz: turn it"
+    assert "do not trust this result" in told.err
+    record = json.loads((folder / "out" / "fused.json").read_text())
+    assert (record["trusted"], record["doubts"]) == (False, ["the PET: turn it"])
+    assert "Do not trust this result" in page.read_text()
+
+
+def test_what_a_reader_warns_of_stands_in_the_results(folder, capsys, monkeypatch):
+    from crossalign.cli import fusing
+
+    def warning(path):
+        warnings.warn(f"{path.name}: two headers disagree", InputWarning, stacklevel=2)
+        return read_image(path)
+
+    monkeypatch.setattr(fusing, "read_image", warning)
+    page = folder / "out" / "page.html"
+    assert _fuse(folder, "--report", str(page)) == 0
+    assert "warning: pet.nii.gz: two headers disagree" in capsys.readouterr().err
+    assert "the PET: two headers disagree" in json.loads((folder / "out" / "fused.json").read_text())["warnings"]
+    assert "the PET: two headers disagree" in page.read_text()
+
+
+def test_a_pet_of_a_part_of_the_head_is_a_note_and_no_warning(folder, capsys):
+    pet = read_image(folder / "pet.nii.gz")
+    part = Grid((12, *SHAPE[1:]), (2.0, 2.0, 2.0), (0.0, 0.0, 32.0))
+    write_image(Image(pet.voxels[16:28].contiguous(), part), folder / "part.nii.gz")
+    assert _fuse(folder, pet="part.nii.gz") == 0
+    told = capsys.readouterr()
+    assert "note     part.nii.gz covers " in told.out
+    assert told.err == ""
 
 
 def _spoilt(folder, kind):

@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.evaluation import fusion_fidelity, fusion_information
+from crossalign.evaluation import fusion_fidelity, fusion_information, fusion_scores
+from crossalign.evaluation.fusion_measure import score_fusion
 from crossalign.evaluation.fusion_scores import qabf_score, ssim_score
 
 
@@ -216,3 +218,66 @@ def test_fmi_of_a_volume_is_the_mean_of_its_planes():
     fmi = fusion_information.feature_mutual_information_score
     assert fmi(f, r) == pytest.approx(np.mean([fmi(x, y) for x, y in zip(f, r, strict=True)]), abs=1e-6)
     assert fmi(f, f) == 1
+
+
+RANGED = [
+    ssim_score,
+    fusion_fidelity.peak_signal_noise_ratio_db,
+    fusion_fidelity.visual_information_fidelity_score,
+    fusion_information.mutual_information_score,
+    lambda f, _: fusion_information.entropy_bits(f),
+    lambda f, _: fusion_fidelity.spatial_frequency_score(f),
+    lambda f, r: score_fusion(f, r, r).qabf,
+]
+UNITLESS = [
+    lambda f, r: float(qabf_score(f, r, r)),
+    fusion_information.normalized_mutual_information_score,
+    fusion_information.feature_mutual_information_score,
+]
+
+
+@pytest.mark.parametrize("score", RANGED)
+@pytest.mark.parametrize("factor", [255.0, -1.0])
+def test_values_outside_the_range_of_a_score_are_refused(score, factor):
+    f, r = _smooth((12, 13, 14), 30) * factor, _smooth((12, 13, 14), 31) * factor
+    with pytest.raises(InputError, match=r"for values in \[0, 1\], got .* to .*: scale all images"):
+        score(f, r)
+
+
+@pytest.mark.parametrize("score", UNITLESS)
+@pytest.mark.parametrize("factor", [255.0, 1e-20, 1e20])
+def test_other_scores_know_no_unit(score, factor):
+    f, r = _smooth((12, 13, 14), 30), _smooth((12, 13, 14), 31)
+    assert score(f * factor, r * factor) == pytest.approx(score(f, r), abs=1e-3)
+
+
+@pytest.mark.parametrize("score", [*RANGED, *UNITLESS])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda v: v.index_fill(0, torch.tensor([2]), math.nan), "finite"),
+        (lambda v: (v * 255).to(torch.uint8), "floating-point"),
+    ],
+    ids=["nan", "integers"],
+)
+def test_what_cannot_be_scored_is_told(score, spoil, words):
+    f, r = spoil(_smooth((12, 13, 14), 30)), _smooth((12, 13, 14), 31)
+    with pytest.raises((InputError, TypeCheckError), match=words if words == "finite" else None):
+        score(f, r)
+
+
+def test_volumes_of_two_shapes_are_told():
+    f, r = _smooth((12, 13, 14), 30), _smooth((12, 13, 15), 31)
+    for score in (ssim_score, fusion_information.mutual_information_score, fusion_fidelity.peak_signal_noise_ratio_db):
+        with pytest.raises((InputError, TypeCheckError)):
+            score(f, r)
+
+
+def test_large_volumes_are_scored_by_slabs_and_score_the_same(monkeypatch):
+    f, a, b = (_smooth((30, 22, 21), seed) for seed in (32, 33, 34))
+    whole = float(ssim_score(f, a)), float(qabf_score(f, a, b))
+    monkeypatch.setattr(fusion_scores, "SLAB_VOXELS", 2000)
+    assert (float(ssim_score(f, a)), float(qabf_score(f, a, b))) == pytest.approx(whole, abs=1e-6)
+    f.requires_grad_()
+    (ssim_score(f, a) + qabf_score(f, a, b)).backward()
+    assert f.grad is not None

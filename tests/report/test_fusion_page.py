@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,3 +93,22 @@ def test_the_page_stands_alone_and_names_nobody(result, tmp_path):
     assert len(page) < 4_000_000
     write_fusion_report(tmp_path / "page.html", result)
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_registration_that_is_not_to_be_trusted_says_so_on_top(result):
+    told = replace(result, trusted=False, doubts=("DOE_JANE_PET.nii ended elsewhere: try another start",))
+    page = render_fusion_report(told)
+    assert "DOE_JANE" not in page
+    top = page.index("Do not trust this result")
+    assert (
+        page.index("<main>")
+        < top
+        < page.index("the PET ended elsewhere: try another start")
+        < page.index("warning</h2>")
+    )
+    assert "Do not trust" not in render_fusion_report(result)
+
+
+def test_the_page_tells_notes_that_are_no_warnings(result):
+    page = render_fusion_report(replace(result, notes=("DOE_JANE_PET.nii covers 4% of the grid",)))
+    assert '<p class="soft">the PET covers 4% of the grid.</p>' in page
