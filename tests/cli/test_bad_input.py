@@ -59,8 +59,8 @@ def leave(_path: Path) -> None:
 BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (leave, "no such file"),
     "a folder": (lambda path: path.mkdir(), "is a folder"),
-    "empty": (lambda path: path.write_bytes(b""), "not a readable image"),
-    "not an image": (lambda path: path.write_bytes(b"Dear diary"), "not a readable image"),
+    "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
+    "not an image": (lambda path: path.write_bytes(b"Dear diary"), "not an image by its content"),
     "truncated": (truncated, "truncated"),
     "cut short": (cut_short, "truncated"),
     "2-D": (lambda path: write_array(path, RAMP[0]), "2-D, expected 3-D"),
@@ -76,7 +76,7 @@ BAD_MASKS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 BAD_STARTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (leave, "no such file"),
-    "not a transform": (lambda path: path.write_text("Dear diary\n"), "not a readable ITK transform"),
+    "not a transform": (lambda path: path.write_text("Dear diary\n"), "not a transform file"),
     "no overlap": (lambda path: write_affine(path, [1, 0, 0, 0, 1, 0, 0, 0, 1], (5000, 0, 0)), "no point of"),
     "scaling": (lambda path: write_affine(path, [1.1, 0, 0, 0, 1.1, 0, 0, 0, 1.1]), "not rigid"),
     "a deformation": (lambda path: sitk.WriteTransform(sitk.BSplineTransform(3), str(path)), "deformation"),
@@ -198,10 +198,10 @@ def test_a_writer_that_fails_leaves_none_of_the_outputs(pair: Path, work: Path, 
     monkeypatch.setattr("crossalign.cli.registering.write_image", fails)
     given = [str(pair / name) for name in ("mr.nii.gz", "us.nii.gz")]
     options = ["--initial", "center", "--output-transform", "out.tfm", "--moved", "m.nii", "--method", "identity"]
-    assert main(["register", *given, *options]) == 1
+    assert main(["register", *given, *options]) == 2
     assert list(work.iterdir()) == []
-    assert "No space left on device (run again with --debug for the traceback)" in capfd.readouterr().err
-    assert main(["register", *given, *options, "--debug"]) == 1
+    assert "out.tfm (and 1 other outputs): cannot be written: no space left on the disk" in capfd.readouterr().err
+    assert main(["register", *given, *options, "--debug"]) == 2
     assert "Traceback" in capfd.readouterr().err
 
 
@@ -230,7 +230,7 @@ def test_a_manifest_with_an_error_in_row_3(pair: Path, work: Path, capfd, row: s
         ({"--starts": "soon"}, "cannot read the start 'soon'"),
         ({"--starts": "8,8"}, "given twice"),
         ({"--method": "identity,elastix"}, "unknown method 'elastix'"),
-        ({"--method": ","}, "names no method"),
+        ({"--method": ","}, "has an empty part"),
         ({"--split": "train"}, "no case with split 'train'"),
         ({"--count": "0"}, "count"),
         ({"-o": "table.xlsx"}, ".csv"),
