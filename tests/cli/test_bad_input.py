@@ -60,7 +60,7 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (leave, "no such file"),
     "a folder": (lambda path: path.mkdir(), "is a folder"),
     "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
-    "not an image": (lambda path: path.write_bytes(b"Dear diary"), "not an image by its content"),
+    "not an image": (lambda path: path.write_bytes(b"Dear diary"), "image by its content"),
     "truncated": (truncated, "truncated"),
     "cut short": (cut_short, "truncated"),
     "2-D": (lambda path: write_array(path, RAMP[0]), "2-D, expected 3-D"),
