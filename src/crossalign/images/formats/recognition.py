@@ -40,7 +40,7 @@ def read_header(path: Path) -> Header:
     name = shown(path.name, 255)
     suffix = _suffix(path)
     if not first:
-        raise ImageError(f"{name}: the file is empty: not an image, copy it again")
+        raise ImageError(f"{name}: not a readable image: the file is empty: copy it again")
     nifti = nifti_kind(first)
     if nifti is not None and (nifti[2] in NIFTI_MAGIC or len(first) < nifti[0]):
         header = read_nifti_header(first[:HEADER_BYTES], path, name, is_gzip)
@@ -80,11 +80,11 @@ def _unreadable(first: bytes, name: str, suffix: str, analyze: bool) -> ImageErr
         )
     for magic, place, kind, advice in OTHERS:
         if first[place : place + len(magic)] == magic:
-            return ImageError(f"{name}: is {kind}: not an image that is read here; {advice}")
+            return ImageError(f"{name}: is {kind}: not a readable image here; {advice}")
     if suffix in (".img", ".raw"):
         return ImageError(
             f"{name}: holds voxels without a header, not an image of its own: give the header (.hdr, .mhd, .nhdr)"
         )
     return ImageError(
-        f"{name}: not an image by its content; expected one of {', '.join(SUFFIXES)}: is the file damaged?"
+        f"{name}: not a readable image by its content, expected one of {', '.join(SUFFIXES)}: is it damaged?"
     )
