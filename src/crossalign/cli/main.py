@@ -258,7 +258,7 @@ def evaluate_command(
     starts: Annotated[str, typer.Option(help="SRE of the starts in mm, such as 8,16,0-20.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write (.csv); summaries go beside it.")],
     split: Annotated[str, typer.Option(help="Cases to use: train, val, test or all.")] = "test",
-    count: Annotated[int, typer.Option(min=1, help="Starts for each case and range.")] = 40,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="Starts for each case and range.")] = 40,
     seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
     figures: Annotated[bool, typer.Option("--figures", help="Also draw box plots and failure curves.")] = False,
     run: RunOption = "",
