@@ -22,6 +22,7 @@ from tests.training.trained import SETTINGS, left_by, rows_of
 
 from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.models import StageSettings, load_stage
+from crossalign.models.tensor_files import save_tensors
 from crossalign.training import Augmentation, TrainingResult, TrainingSettings, engine, loop, train_stage
 from crossalign.training.checkpoint import read_progress
 from crossalign.training.engine import pick_cases, step_seed
@@ -69,9 +70,8 @@ def stop_at(step: int) -> Watch:
 
 
 def test_what_a_run_leaves(whole: Path) -> None:
-    assert {"settings.json", "last.safetensors", "best.safetensors", "history.csv", "tensorboard"} == {
-        path.name for path in whole.iterdir()
-    }
+    names = {"settings.json", "last.safetensors", "previous.safetensors", "best.safetensors", "history.csv"}
+    assert {path.name for path in whole.iterdir()} == names | {"tensorboard"}
     assert json.loads((whole / "settings.json").read_text())["stage"]["model"] == "attention-reg"
     assert [row["step"] for row in read_history(whole / "history.csv")] == [4, 8, 12, 15]
     best = load_stage(whole / "best.safetensors")
@@ -175,7 +175,8 @@ def test_resumed_after_a_kill(whole: Path, tmp_path: Path) -> None:
 
 
 def test_resumed_in_bfloat16(tmp_path: Path) -> None:
-    coarse = replace(SETTINGS, precision="bfloat16", steps=6, val_every=2)
+    stage = replace(TINY, crop_shape=(12, 12, 12))
+    coarse = replace(SETTINGS, stage=stage, precision="bfloat16", steps=6, val_every=2)
     train(tmp_path / "whole", coarse)
     with pytest.raises(StopError):
         train(tmp_path / "run", coarse, stop_at(3))
@@ -213,7 +214,8 @@ def test_whole_numbers_are_the_same_settings(whole: Path, tmp_path: Path) -> Non
     progress["settings"] = progress["settings"].replace("10.0", "10")
     assert progress["settings"] != read_progress(whole / "last.safetensors").settings
     tensors = load_file(whole / "last.safetensors")
-    save_file(tensors, tmp_path / "last.safetensors", {"progress": json.dumps(progress)})
+    save_tensors(tensors, {"progress": json.dumps(progress)}, tmp_path / "last.safetensors")
+    (tmp_path / "best.safetensors").write_bytes((whole / "best.safetensors").read_bytes())
     assert train(tmp_path, watch=stop_at(1)).finished
 
 
@@ -234,7 +236,7 @@ def test_damaged_checkpoints_are_refused(how: str, whole: Path, tmp_path: Path) 
             tensors = {name: value for name, value in tensors.items() if not name.startswith("optimizer/0/")}
         else:
             tensors["optimizer/0/exp_avg"] = torch.zeros(5)
-        save_file(tensors, path, progress)
+        save_tensors(tensors, progress, path)
     damaged = path.read_bytes()
     with pytest.raises(WeightsError, match=r"last\.safetensors: not a checkpoint of this run"):
         train(tmp_path)
@@ -244,9 +246,12 @@ def test_damaged_checkpoints_are_refused(how: str, whole: Path, tmp_path: Path) 
 def test_divergence_is_an_error_and_no_best_file_is_left(tmp_path: Path) -> None:
     bad = make_bank(6, 1)
     bad.moving.fill_(math.nan)
-    with pytest.raises(InputError, match="diverged at step 4"):
+    with pytest.raises(InputError, match="diverged at step 1: the loss is nan"):
         train_stage(bad, VAL, SETTINGS, tmp_path)
     assert not (tmp_path / "best.safetensors").exists()
+    with pytest.raises(InputError, match="diverged"):
+        train_stage(bad, VAL, SETTINGS, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_initial_weights_are_where_it_starts(whole: Path, tmp_path: Path) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from crossalign.errors import InputWarning
+
+if TYPE_CHECKING:
+    from crossalign.training.fusion_loop import FusionTrainingResult
 
 DEVICES_HELP = "Where to train: auto, cpu or cuda."
 
@@ -82,8 +88,13 @@ def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
     from crossalign.cli.options import pick_device
     from crossalign.cli.progress import Progress
     from crossalign.models.fusion_stage import FusionStageSettings
-    from crossalign.training.fusion_loop import FusionTrainingResult, train_fusion
-    from crossalign.training.fusion_prepare import fusion_banks_from_manifest, fusion_banks_from_simulation
+    from crossalign.training.fusion_loop import train_fusion
+    from crossalign.training.fusion_prepare import (
+        fusion_banks_from_manifest,
+        fusion_banks_from_simulation,
+        fusion_manifest_record,
+        fusion_simulation_record,
+    )
     from crossalign.training.fusion_settings import NO_FUSION_AUGMENTATION, FusionAugmentation, FusionTrainingSettings
 
     _check(request)
@@ -94,8 +105,10 @@ def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
     )
     device = pick_device(request.device)
     if request.manifest is not None:
+        data = fusion_manifest_record(request.manifest)
         banks = fusion_banks_from_manifest(request.manifest)
     else:
+        data = fusion_simulation_record(request.simulate)
         banks = fusion_banks_from_simulation(request.simulate, settings.seed)
     train, val = (bank.to(device) for bank in banks)
     with Progress(settings.steps, "step") as progress:
@@ -103,15 +116,22 @@ def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
         def watch(row: dict[str, float]) -> None:
             progress.advance(f"loss {row['loss']:.3f}", int(row["step"]))
 
-        result: FusionTrainingResult = train_fusion(
-            train, val, settings, request.output, request.minutes or math.inf, watch
-        )
+        result = train_fusion(train, val, settings, request.output, request.minutes or math.inf, watch, data)
+    return _lines(request, result)
+
+
+def _lines(request: TrainFusionRequest, result: FusionTrainingResult) -> tuple[str, ...]:
+    if result.is_worse_than_average():
+        told = "the best weights are worse than the plain average of both scans: do not use them; train longer"
+        warnings.warn(told, InputWarning, stacklevel=2)
+    measured = math.isfinite(result.val_loss)
+    best = f"{result.val_loss:.4f} of the best weights" if measured else "not measured yet: no weights to use so far"
     state = "finished" if result.finished else "stopped; the same command goes on from here"
     return (
         f"steps    {result.steps} ({state})",
         f"seconds  {result.seconds:.0f} ({result.samples_per_second:.1f} patches/s)",
-        f"val loss {result.average_loss:.4f} of the plain average, {result.val_loss:.4f} of the best weights",
-        f"wrote    {result.best}",
+        f"val loss {result.average_loss:.4f} of the plain average, {best}",
+        *((f"wrote    {result.best}",) if measured else ()),
         f"wrote    {request.output} (settings, checkpoint, history.csv, TensorBoard log)",
     )
 

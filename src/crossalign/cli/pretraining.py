@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from crossalign.errors import InputWarning
 
 if TYPE_CHECKING:
     from crossalign.training.contrastive_retrieval import Retrieval
@@ -99,21 +102,26 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
     from crossalign.cli.runs import RunBar, check_run
     from crossalign.models import build_model
     from crossalign.models.pretrained import feature_map
-    from crossalign.training.prepare import banks_from_manifest
+    from crossalign.training.prepare import banks_from_manifest, manifest_record
     from crossalign.training.pretrain import MEASURE, pretrain
-    from crossalign.training.simulated import banks_from_simulation
+    from crossalign.training.simulated import banks_from_simulation, simulation_record
 
     settings = _settings(request)
     check_run(request.output, request.manifest, request.simulate, request.minutes, settings.patients)
     device, stage = pick_device(request.device), settings.stage
     feature_map(build_model(stage.model, stage.crop_shape, stage.crop_spacing_mm), stage.crop_shape)  # ahead of scans
     if request.manifest is not None:
+        data = manifest_record(request.manifest)
         banks = banks_from_manifest(request.manifest, stage, settings.patients, settings.seed)
     else:
+        data = simulation_record(request.simulate)
         banks = banks_from_simulation(request.simulate, settings.seed, stage)
     train, val = (bank.to(device) for bank in banks)
     with RunBar(settings.steps, MEASURE, "val top-1 missed {:.3f}") as bar:
-        result = pretrain(train, val, settings, request.output, request.minutes or math.inf, bar.watch)
+        result = pretrain(train, val, settings, request.output, request.minutes or math.inf, bar.watch, data)
+    if result.is_no_better_than_chance():
+        told = "the best extractors find no more places than chance: train longer, or on pairs that are aligned"
+        warnings.warn(told, InputWarning, stacklevel=2)
     return tuple(_lines(request, result))
 
 

@@ -18,11 +18,11 @@ from crossalign.models.pretrained import load_extractors
 from crossalign.training import Bank, TrainingResult, TrainingSettings, train_stage
 from crossalign.training.loop import MEASURE
 from crossalign.training.mixing import joined, turned
-from crossalign.training.prepare import banks_from_manifest
+from crossalign.training.prepare import banks_from_manifest, manifest_record
 from crossalign.training.pretrain import pretrained_model
 from crossalign.training.recombine import Recombiner
 from crossalign.training.settings import named_augmentation
-from crossalign.training.simulated import banks_from_simulation
+from crossalign.training.simulated import banks_from_simulation, simulation_record
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,12 @@ def run_train(request: TrainRequest) -> Outcome:
         raise InputError("--recombine and --header-turn are for the cases of a manifest, not for simulated pairs")
     device = pick_device(request.device)
     settings, initial = _beginning(request, _settings(request))
+    data = _record(request)
     train, val = (bank.to(device) for bank in _banks(request, settings))
     minutes = request.minutes or math.inf
     with RunBar(settings.steps, MEASURE, "val SRE {:.2f} mm") as bar:
-        result = train_stage(train, val, settings, request.output, minutes, initial, bar.watch)
-    return Outcome(tuple(_lines(request, result)))
+        result = train_stage(train, val, settings, request.output, minutes, initial, bar.watch, data)
+    return Outcome(tuple(_lines(request, result)), tuple(_warnings(result)))
 
 
 def _settings(request: TrainRequest) -> TrainingSettings:
@@ -109,10 +110,34 @@ def _banks(request: TrainRequest, settings: TrainingSettings) -> tuple[Bank, Ban
     return train, val
 
 
+def _record(request: TrainRequest) -> dict[str, object]:
+    """Record what the banks come from, so that the run goes on with nothing else."""
+    return simulation_record(request.simulate) if request.manifest is None else manifest_record(request.manifest)
+
+
 def _lines(request: TrainRequest, result: TrainingResult) -> list[str]:
-    return [
-        *run_state(result.steps, result.finished, result.seconds, result.samples_per_second),
-        f"val SRE  {result.start_sre_mm:.2f} mm at the starts, {result.best_sre_mm:.2f} mm after the best stage",
-        f"wrote    {result.best} (use it: crossalign register --method {result.best})",
-        f"wrote    {request.output} (settings, checkpoint, history.csv, TensorBoard log)",
-    ]
+    lines = run_state(result.steps, result.finished, result.seconds, result.samples_per_second)
+    found = f"val SRE  {result.start_sre_mm:.2f} mm at the starts, "
+    if math.isinf(result.best_sre_mm):
+        lines.append(f"{found}not measured yet after a stage: no weights to use so far")
+    else:
+        lines += [
+            f"{found}{result.best_sre_mm:.2f} mm after the best stage (step {result.best_step})",
+            f"wrote    {result.best} (use it: crossalign register --method {result.best})",
+        ]
+    return [*lines, f"wrote    {request.output} (settings, checkpoint, history.csv, TensorBoard log)"]
+
+
+def _warnings(result: TrainingResult) -> list[str]:
+    told = []
+    if result.best_step == 0 and result.steps and math.isfinite(result.best_sre_mm):
+        told.append(
+            "no step was better than the weights that the run began with: best.safetensors holds those; "
+            "try a lower rate, or more steps"
+        )
+    if result.is_worse_than_start():
+        told.append(
+            f"the best stage leaves {result.best_sre_mm:.2f} mm of starts of {result.start_sre_mm:.2f} mm, "
+            "worse than no registration: do not use it; train longer, on more pairs, or try another rate"
+        )
+    return told

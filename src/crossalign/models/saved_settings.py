@@ -46,7 +46,7 @@ def _value(hint: Any, value: object, where: str) -> Any:
         return _tuple(typing.get_args(hint), value, where)
     if not _is(hint, value):
         raise InputError(f"'{where}' must be {WORDS[hint]}, got {shown(repr(value))}")
-    return value
+    return float(value) if hint is float else value  # type: ignore[arg-type]
 
 
 def _tuple(parts: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:

@@ -6,14 +6,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, sample
-from crossalign.output import whole_file
+from crossalign.models.tensor_files import GIB, FileKind, TensorHeader, read_header, read_tensors, refused, save_tensors
 from crossalign.types import PointLattice, Volume
+
+KIND = FileKind("not a bank of cases", InputError, 1024 * GIB)
+# Axes after the cases' of each tensor; volumes may have any size, the rest has three numbers or three times three.
+AXES = {"fixed": 4, "fixed_mask": 4, "moving": 4, "moving_mask": 4, "surface_mm": 2, "rotation": 2}
+AXES |= {"fixed_origin_mm": 1, "moving_origin_mm": 1, "center_mm": 1, "translation_mm": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,26 +67,43 @@ class Bank:
 
     def to(self, device: torch.device | str) -> Bank:
         """Return the bank on another device."""
-        return Bank(**{name: value.to(device) for name, value in self._tensors().items()})
+        return Bank(**{name: value.to(device) for name, value in self.tensors().items()})
 
     def take(self, index: Tensor) -> Bank:
         """Return the bank of these cases alone."""
-        picked = {name: value[index] for name, value in self._tensors().items() if name != "spacing_mm"}
+        picked = {name: value[index] for name, value in self.tensors().items() if name != "spacing_mm"}
         return Bank(**picked, spacing_mm=self.spacing_mm)
 
     def save(self, path: Path, overwrite: bool = False) -> None:
         """Write the tensors to a safetensors file, to train where no image reader is. Raises OutputError."""
-        with whole_file(path, overwrite) as partial:
-            save_file({name: value.contiguous() for name, value in self._tensors().items()}, partial)
+        save_tensors(self.tensors(), {}, path, overwrite)
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what it holds by name."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     @staticmethod
     def load(path: Path) -> Bank:
-        """Read what `save` wrote; raises InputError."""
-        try:
-            return Bank(**load_file(path))
-        except (SafetensorError, OSError, TypeError) as error:
-            raise InputError(f"{path}: not a bank of cases: {error}") from error
+        """Read what `save` wrote; raises InputError where it is missing, damaged, or of something else."""
+        header = read_header(path, KIND)
+        if fault := _fault(header):
+            raise refused(path, KIND, fault)
+        return Bank(**read_tensors(path, KIND, header))
+
+
+def _fault(header: TensorHeader) -> str | None:
+    """Say what keeps tensors of these shapes from being a bank."""
+    known = {item.name for item in fields(Bank)}
+    missing, odd = sorted(known - {"moving_mask"} - set(header.shapes)), sorted(set(header.shapes) - known)
+    if missing or odd:
+        return f"'{missing[0]}' is missing" if missing else f"it holds '{odd[0]}'"
+    count = header.shapes["fixed"][:1]
+    for name, shape in header.shapes.items():
+        points = 1 if name in ("fixed", "fixed_mask", "moving", "moving_mask") else 3
+        right = shape == () if name == "spacing_mm" else len(shape) == AXES[name] + 1 and shape[:1] == count
+        if name != "spacing_mm" and right:
+            right = min(shape) > 0 and (shape[1] == 1 if points == 1 else shape[-1] == points)
+        if not right or not header.types[name].endswith(("F16", "F32", "F64")):
+            return f"'{name}' has the shape {shape} of type {header.types[name]}"
+    return None

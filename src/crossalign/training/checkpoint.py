@@ -1,63 +1,166 @@
 """Checkpoints: one safetensors file with all that a run needs to go on as if it had never stopped."""
 
 import json
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from crossalign.errors import WeightsError
+from crossalign.errors import InputError, InputWarning, WeightsError
+from crossalign.input import parse_json, shown
+from crossalign.models.tensor_files import GIB, SEAL, FileKind, read_header, read_tensors, refused, save_tensors
 from crossalign.output import whole_file
+from crossalign.training.run_folder import LAST, PREVIOUS
 
-UNUSABLE = (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError)
+UNUSABLE = (LookupError, TypeError, ValueError, RuntimeError)
+KIND = FileKind("not a checkpoint of this run", WeightsError, 16 * GIB)
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
+FIELDS = {"step", "best_sre_mm", "seconds", "settings"}
+LATER = {"best_step", "data"}  # which earlier versions did not write
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: steps done, the best validation SRE so far (mm), seconds trained, the settings' text."""
+    """Where a run stands: steps done, the best measure so far and its step, seconds trained, settings and data.
+
+    `best_sre_mm` is infinite ahead of the first validation. Settings and data are JSON; no data: of an earlier version.
+    """
 
     step: int
     best_sre_mm: float
     seconds: float
     settings: str
+    best_step: int = 0
+    data: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint as it was read: whole, its digest right."""
+
+    path: Path
+    progress: Progress
+    tensors: dict[str, Tensor]
+
+    def settings(self) -> Mapping[str, object]:
+        """Return the settings that the run was begun with."""
+        return self._values(self.progress.settings)
+
+    def data(self) -> Mapping[str, object] | None:
+        """Return the record of the data that it was begun with; None for a run of an earlier version."""
+        return self._values(self.progress.data) if self.progress.data else None
+
+    def _values(self, text: str) -> Mapping[str, object]:
+        try:
+            values = parse_json(text, "what it was begun with")
+        except InputError as error:
+            raise _refusal(self.path, error) from error
+        if not isinstance(values, dict):
+            raise _refusal(self.path, ValueError("it does not say what the run was begun with"))
+        return values
+
+    def restore(self, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put it into the three; raises WeightsError where it is of another network."""
+        try:
+            model.load_state_dict(_under("model/", self.tensors))
+            average.load_state_dict(_under("average/", self.tensors))
+            _load_optimizer(_under("optimizer/", self.tensors), optimizer)
+        except UNUSABLE as error:
+            raise _refusal(self.path, error) from error
 
 
 def save_checkpoint(
     path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
 ) -> None:
-    """Write model, running mean, optimizer state and progress; each step has its own seed, so no random state."""
+    """Write model, running mean, optimizer state and progress; each step has its own seed, so no random state.
+
+    The one before it is kept as PREVIOUS beside it.
+    """
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("model", model), ("average", average)):
         tensors |= {f"{prefix}/{name}": value for name, value in module.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    with whole_file(path, overwrite=True) as partial:
-        save_file(tensors, partial, {"progress": json.dumps(vars(progress))})
+    if path.is_file():
+        with whole_file(path.with_name(PREVIOUS), overwrite=True) as partial:
+            shutil.copyfile(path, partial)
+    save_tensors(tensors, {"progress": _text(progress)}, path, overwrite=True)
+
+
+def find_checkpoint(folder: Path, steps: int) -> Checkpoint | None:
+    """Read the last checkpoint of a run of so many steps, or the one before it where that is gone; None: there is none.
+
+    Raises WeightsError where it is damaged.
+    """
+    for name in (LAST, PREVIOUS):
+        if os.path.lexists(folder / name):
+            return read_checkpoint(folder / name, steps)
+    return None
+
+
+def read_checkpoint(path: Path, steps: int | None = None) -> Checkpoint:
+    """Read a checkpoint of a run of so many steps (None: of any).
+
+    Raises WeightsError where anything in it is not as it was written. One of an earlier version has no digest: it is read with an InputWarning.
+    """
+    try:
+        header = read_header(path, KIND)
+        if odd := sorted(set(header.metadata) - {"progress", SEAL}):
+            raise refused(path, KIND, f"its metadata holds '{shown(odd[0])}'")
+        progress = _progress(header.metadata["progress"], SEAL in header.metadata)
+        if steps is not None and progress.step > steps:
+            raise ValueError(f"'step' is {progress.step}, the run has {steps}")
+        tensors = read_tensors(path, KIND, header)
+    except UNUSABLE as error:
+        raise _refusal(path, error) from error
+    if SEAL not in header.metadata:
+        warnings.warn(
+            f"{path}: was written by an earlier version, without a digest: damage to it would not be found",
+            InputWarning,
+            stacklevel=2,
+        )
+    return Checkpoint(path, progress, tensors)
 
 
 def read_progress(path: Path) -> Progress:
-    """Read where a run stands without its tensors; raises WeightsError."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return Progress(**json.loads((file.metadata() or {})["progress"]))
-    except UNUSABLE as error:
-        raise _refusal(path, error) from error
+    """Read where a run stands; raises WeightsError."""
+    return read_checkpoint(path).progress
 
 
-def load_checkpoint(path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Restore what `save_checkpoint` wrote into the three; raises WeightsError."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        model.load_state_dict(_under("model/", tensors))
-        average.load_state_dict(_under("average/", tensors))
-        _load_optimizer(_under("optimizer/", tensors), optimizer)
-    except UNUSABLE as error:
-        raise _refusal(path, error) from error
+def _text(progress: Progress) -> str:
+    best = progress.best_sre_mm
+    return json.dumps({**vars(progress), "best_sre_mm": best if math.isfinite(best) else None})
+
+
+def _progress(text: str, sealed: bool) -> Progress:
+    """Read what `_text` wrote, each value of its type and within its range; raises ValueError."""
+    if not sealed:  # earlier versions wrote what is no number of JSON
+        text = text.replace('"best_sre_mm": Infinity', '"best_sre_mm": null')
+    values = parse_json(text, "'progress'")
+    names = set(values) if isinstance(values, dict) else set()
+    if not FIELDS <= names <= FIELDS | LATER:
+        raise ValueError(f"its progress has {shown(sorted(names))}, expected {sorted(FIELDS | LATER)}")
+    for name in ("step", "best_step"):
+        if type(values.get(name, 0)) is not int or values.get(name, 0) < 0:
+            raise ValueError(f"'{name}' must be a whole number, 0 or more, got {shown(values[name])}")
+    best = math.inf if values["best_sre_mm"] is None else values["best_sre_mm"]
+    for name, value in (("best_sre_mm", best), ("seconds", values["seconds"])):
+        if type(value) not in (int, float) or not value >= 0:
+            raise ValueError(f"'{name}' must be a number, 0 or more, got {shown(value)}")
+    for name in ("settings", "data"):
+        if not isinstance(values.get(name, ""), str):
+            raise ValueError(f"'{name}' must be text, got {shown(values[name])}")
+    if values.get("best_step", 0) > values["step"]:
+        raise ValueError(f"'best_step' is {values['best_step']}, after 'step' {values['step']}")
+    return Progress(**{**values, "best_sre_mm": float(best)})
 
 
 def _load_optimizer(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
@@ -65,19 +168,29 @@ def _load_optimizer(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, _, leaf = name.partition("/")
+        if not number.isdecimal() or int(number) >= len(parameters) or leaf not in MOMENTS:
+            raise ValueError(f"optimizer state '{shown(name)}' is none of this network's")
         like = parameters[int(number)]
-        if value.dim() and value.shape != like.shape:
+        if value.shape != (() if leaf == "step" else like.shape):
             raise ValueError(f"optimizer state {name} is {tuple(value.shape)}, expected {tuple(like.shape)}")
         # Moments take their parameter's layout in memory, as they had it: kernels may round by layout.
         state.setdefault(int(number), {})[leaf] = torch.empty_like(like).copy_(value) if value.dim() else value
-    if len(state) != len(parameters):
+    if len(state) != len(parameters) or any(set(one) != MOMENTS for one in state.values()):
         raise ValueError(f"it holds the optimizer's state of {len(state)} tensors, expected {len(parameters)}")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _refusal(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{path}: not a checkpoint of this run: {' '.join(str(error).split())[:300]}")
+    """Say what is wrong with a checkpoint, and what to do."""
+    said = str(error) if isinstance(error, InputError) and KIND.refusal in str(error) else ""
+    fault = said or f"{path.name}: {KIND.refusal}: {shown(error, 300)}"
+    other = path.with_name(PREVIOUS)
+    if path.name == LAST and other.is_file():
+        return WeightsError(
+            f"{path.parent}: {fault}: delete it, and the run goes on from {PREVIOUS}, the one before it"
+        )
+    return WeightsError(f"{path.parent}: {fault}: delete it, and the run begins again, or name another folder")
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.geometry import euler_to_rotation, sample
-from crossalign.output import whole_file
+from crossalign.input import shown
+from crossalign.models.tensor_files import GIB, FileKind, read_header, read_tensors, refused, save_tensors
 from crossalign.training.fusion_settings import FusionAugmentation
 from crossalign.types import Volume
 
+KIND = FileKind("not a bank of fusion pairs", InputError, 1024 * GIB)
+NAME = re.compile(r"(mri|pet)/[0-9]{5,9}")
 TISSUE = 0.15  # a voxel brighter than this in both shows tissue
 SMALL_VOXEL, LARGE_VOXEL = (1.5, 4.0, 0.3), (2.5, 7.0, 0.8)  # lesions in MRI and PET: radius from, to; edge's width
 
@@ -42,17 +45,20 @@ class FusionBank:
 
     def save(self, path: Path, overwrite: bool = False) -> None:
         """Write all volumes to one safetensors file. Raises OutputError."""
-        tensors = {f"{kind}/{n:05d}": v for kind in ("mri", "pet") for n, v in enumerate(getattr(self, kind))}
-        with whole_file(path, overwrite) as partial:
-            save_file(tensors, partial)
+        save_tensors(self.tensors(), {}, path, overwrite)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return what it holds by name."""
+        return {f"{kind}/{n:05d}": v for kind in ("mri", "pet") for n, v in enumerate(getattr(self, kind))}
 
     @staticmethod
     def load(path: Path) -> FusionBank:
-        """Read what `save` wrote; raises InputError."""
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: not a bank of fusion pairs: {error}") from error
+        """Read what `save` wrote; raises InputError where it is missing, damaged, or of something else."""
+        header = read_header(path, KIND)
+        for name, shape in header.shapes.items():
+            if NAME.fullmatch(name) is None or len(shape) != 3 or not header.types[name].endswith(("F16", "F32")):
+                raise refused(path, KIND, f"it holds '{shown(name)}', {shape} of type {header.types[name]}")
+        tensors = read_tensors(path, KIND, header)
         mri, pet = (tuple(tensors[k] for k in sorted(tensors) if k.startswith(f"{kind}/")) for kind in ("mri", "pet"))
         return FusionBank(mri, pet)
 

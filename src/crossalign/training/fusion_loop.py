@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.models.fusion_stage import FusionStage, build_fusion_model, fusion_progress, save_fusion_stage
+from crossalign.training.data_record import tensors_record
 from crossalign.training.engine import Plan, RunResult, Task, cosine_rate, pick_cases, run_task, step_seed
 from crossalign.training.fusion_bank import FusionBank, FusionPatches, draw_patches, plant_lesions
 from crossalign.training.fusion_losses import keeping_loss, lesion_loss, paper_fusion_loss
 from crossalign.training.fusion_settings import FusionTrainingSettings
-from crossalign.training.processor import choose_precision
+from crossalign.training.processor import choose_precision, settled_precision
 
 VAL_PATCHES = 16  # for each emphasis
 FIRST_SHARE = 1e-3  # of the way, where the warm-up's rate begins
@@ -33,20 +34,26 @@ class FusionTrainingResult:
     samples_per_second: float
     finished: bool
 
+    def is_worse_than_average(self) -> bool:
+        """Tell whether the plain average of both scans would be better than the best weights."""
+        return self.average_loss <= self.val_loss < math.inf
 
-def train_fusion(
+
+def train_fusion(  # noqa: PLR0913 (a run is two banks, settings and a folder; the rest is for its caller's comfort)
     train: FusionBank,
     val: FusionBank,
     settings: FusionTrainingSettings,
     folder: Path,
     minutes: float = math.inf,
     watch: Callable[[dict[str, float]], None] | None = None,
+    data: Mapping[str, object] | None = None,
 ) -> FusionTrainingResult:
     """Train one network in `folder`, or go on from the checkpoint there; see `run_task`.
 
-    The measure is the loss on fixed patches of `val`, half of them balanced, half with emphasis on detail.
+    The measure is the loss on fixed patches of `val`, half of them balanced, half with emphasis on detail. `data`
+    records where the banks come from; without it their own content is recorded.
     """
-    task = FusionTask(train, val, settings)
+    task = FusionTask(train, val, settings, data)
     result: RunResult = run_task(task, folder, minutes, watch)
     return FusionTrainingResult(
         best=result.best,
@@ -62,8 +69,15 @@ def train_fusion(
 class FusionTask(Task):
     """A fusion network on patches of a bank."""
 
-    def __init__(self, train: FusionBank, val: FusionBank, settings: FusionTrainingSettings) -> None:
+    def __init__(
+        self,
+        train: FusionBank,
+        val: FusionBank,
+        settings: FusionTrainingSettings,
+        data: Mapping[str, object] | None = None,
+    ) -> None:
         self._train, self._settings = train, settings
+        self._data = tensors_record(train=train.tensors(), val=val.tensors()) if data is None else data
         self._device = train.mri[0].device
         self._precision = choose_precision(settings.precision, self._device)
         self._val = tuple(self._val_patches(val))
@@ -78,12 +92,21 @@ class FusionTask(Task):
         """Return what is saved beside the weights."""
         return asdict(self._settings)
 
+    def data(self) -> Mapping[str, object]:
+        """Return a record of the pairs."""
+        return self._data
+
     def fresh_model(self) -> nn.Module:
         """Draw the network from the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._settings.seed)
             model = build_fusion_model(self._settings.stage).to(self._device)
-        return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
+        model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
+        one = self._val[0]
+        self._precision = settled_precision(
+            self._settings.precision, self._device, model, lambda: fusion_progress(model, one.a, one.b, one.emphasis)
+        )
+        return model
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Return the loss of a step, a mean over the guesses of a network that makes several."""

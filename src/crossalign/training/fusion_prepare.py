@@ -1,21 +1,24 @@
 """Fusion banks from files or from the simulator: the only part of fusion training that reads images."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from crossalign.errors import InputError, ManifestError
 from crossalign.fusion.pairs import FusionPair, read_fusion_manifest
-from crossalign.fusion.scaling import find_scaling
+from crossalign.fusion.scaling import find_scaling, find_uptake_scaling
 from crossalign.geometry import Grid
 from crossalign.images import Image, read_image
 from crossalign.simulate.brain import make_heads, simulate_brain
 from crossalign.simulate.brain_head import BrainMaps
 from crossalign.simulate.brain_settings import BrainSettings
+from crossalign.training.data_record import cases_record
 from crossalign.training.fusion_bank import FusionBank
 from crossalign.types import Scan, Shape
 
+MOST_SIMULATED = 10_000  # their volumes are held in memory
 SIMULATED_SHAPE: Shape = (112, 112, 112)
 
 
@@ -31,13 +34,25 @@ def fusion_banks_from_manifest(manifest: str | os.PathLike[str]) -> tuple[Fusion
     return banks[0], banks[1]
 
 
+def fusion_manifest_record(manifest: str | os.PathLike[str]) -> dict[str, object]:
+    """Record a fusion manifest's train and val pairs: what a row says, and the content of its files."""
+    columns = ("split", "patient", "mri", "pet")
+    chosen = [pair for pair in read_fusion_manifest(manifest) if pair.split in ("train", "val")]
+    return cases_record((pair.name, {column: getattr(pair, column) for column in columns}) for pair in chosen)
+
+
+def fusion_simulation_record(count: int) -> dict[str, object]:
+    """Record what simulated heads follow from, beside the seed, which is among the settings."""
+    return {"simulated": {"pairs": count, "shape": SIMULATED_SHAPE, "simulator": asdict(BrainSettings())}}
+
+
 def fusion_banks_from_simulation(count: int, seed: int, maps: BrainMaps | None = None) -> tuple[FusionBank, FusionBank]:
     """Simulate `count` training pairs and a fifth as many (4 at least) to validate on, from unrelated seeds.
 
     The template is nilearn's MNI152, unless `maps` gives another.
     """
-    if count < 1:
-        raise InputError(f"there must be 1 simulated pair or more to train on, got {count}")
+    if not 1 <= count <= MOST_SIMULATED:
+        raise InputError(f"there must be 1 to {MOST_SIMULATED} simulated pairs to train on, got {count}")
     maps = maps or mni_maps()
     train = fusion_bank_from_simulation(count, 2 * seed, maps)
     return train, fusion_bank_from_simulation(max(4, count // 5), 2 * seed + 1, maps)
@@ -69,7 +84,7 @@ def mni_maps() -> BrainMaps:
 
 def _read(pair: FusionPair) -> tuple[Scan, Scan]:
     mri, pet = read_image(pair.mri), read_image(pair.pet)
-    scaled = Image(find_scaling(pet).applied(pet.voxels), pet.grid, pet.name)
+    scaled = Image(find_uptake_scaling(pet).applied(pet.voxels), pet.grid, pet.name)
     if not pet.grid.agrees_with(mri.grid):
         scaled = scaled.resampled(mri.grid, fill=0.0)
     return find_scaling(mri).applied(mri.voxels), scaled.voxels

@@ -1,13 +1,15 @@
 """Settings of a fusion network's training; they validate themselves and are saved beside the weights."""
 
+import math
 from dataclasses import dataclass, field
 
 from crossalign.errors import InputError
 from crossalign.models.fusion_stage import FusionStageSettings
-from crossalign.training.settings import PRECISIONS
+from crossalign.training.settings import PRECISIONS, check_most
 
 FUSION_LOSSES = ("keeping", "paper")
 FUSION_SCHEDULES = ("cosine", "power")
+MOST = {"steps": 10**8, "batch": 4096, "val_every": 10**8, "patch": 512}
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class FusionAugmentation:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 0:
-                raise InputError(f"augmentation '{name}' must be 0 or more, got {value}")
+            if not 0 <= value < math.inf:
+                raise InputError(f"augmentation '{name}' must be 0 or more and finite, got {value}")
         if self.turned_share > 1 or self.gain >= 1:
             raise InputError(f"'turned_share' is 1 at most and 'gain' under 1, got {self.turned_share} and {self.gain}")
 
@@ -70,11 +72,16 @@ class FusionTrainingSettings:
                 raise InputError(f"'{name}' must be 1 or more, got {getattr(self, name)}")
         if self.patch < 16:
             raise InputError(f"'patch' must be 16 voxels or more, got {self.patch}")
-        if not self.rate > 0 or not 0 <= self.average < 1:
+        check_most(self, MOST)
+        if not 0 <= self.weight_decay < math.inf or not 0 <= self.seed < 2**31:
+            raise InputError(
+                f"'weight_decay' must be 0 or more and 'seed' in [0, 2^31), got {self.weight_decay} and {self.seed}"
+            )
+        if not 0 < self.rate < math.inf or not 0 <= self.average < 1:
             raise InputError(f"'rate' must be over 0 and 'average' in [0, 1), got {self.rate} and {self.average}")
-        if len(self.transfer) != 2 or not 0 < self.transfer[0] <= self.transfer[1]:
+        if len(self.transfer) != 2 or not 0 < self.transfer[0] <= self.transfer[1] < math.inf:
             raise InputError(f"'transfer' runs from over 0 upwards, got {self.transfer}")
-        if self.lesions < 0 or not 0 <= self.planted_share <= 1:
+        if not 0 <= self.lesions < math.inf or not 0 <= self.planted_share <= 1:
             raise InputError(
                 f"'lesions' is 0 or more and 'planted_share' in [0, 1], got {self.lesions} and {self.planted_share}"
             )

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from crossalign.errors import InputError
 from crossalign.models import Stage, StageSettings, build_model, save_stage
 from crossalign.models.correspondence import CorrespondenceReg
+from crossalign.models.tensor_files import digest_of
 from crossalign.training.bank import Bank
+from crossalign.training.data_record import BEGINS_WITH, tensors_record
 from crossalign.training.engine import Plan, Task, cosine_rate, pick_cases, run_task, step_seed
 from crossalign.training.losses import correction_error_mm, guided_loss, parameters_loss, sre_loss
-from crossalign.training.processor import choose_precision
+from crossalign.training.processor import choose_precision, settled_precision
 from crossalign.training.sampler import Batch, draw_batch, validation_batches
 from crossalign.training.settings import TrainingSettings
 
@@ -26,15 +28,23 @@ MEASURE = "val_sre_mm"
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run left: the best weights' file, its validation SRE (mm) beside that of the starts, and the pace."""
+    """What a run left: the best weights' file, its validation SRE (mm) beside that of the starts, and the pace.
+
+    `best_step` is the step of the best weights; 0 where nothing was better than the weights that the run began with.
+    """
 
     best: Path
     best_sre_mm: float
+    best_step: int
     start_sre_mm: float
     steps: int
     seconds: float
     samples_per_second: float
     finished: bool
+
+    def is_worse_than_start(self) -> bool:
+        """Tell whether the best weights leave more than they were given: no registration at all would be better."""
+        return self.start_sre_mm <= self.best_sre_mm < math.inf
 
 
 def train_stage(  # noqa: PLR0913 (a run is two banks, settings and a folder; the rest is for its caller's comfort)
@@ -45,18 +55,22 @@ def train_stage(  # noqa: PLR0913 (a run is two banks, settings and a folder; th
     minutes: float = math.inf,
     initial: nn.Module | None = None,
     watch: Callable[[dict[str, float]], None] | None = None,
+    data: Mapping[str, object] | None = None,
 ) -> TrainingResult:
     """Train one stage in `folder`, or go on from the checkpoint there, for at most `minutes` of this call.
 
     See `run_task` for what it writes and when it raises; the measure is the validation SRE, mm. Both banks lie on the
-    training device. `initial` is a network to start from. `watch` is told of every step. Where `minutes` are over
-    before the first validation there is no best file yet, and its SRE is infinite.
+    training device. `initial` is a network to start from; unless it only brings pre-trained extractors it is kept as
+    the best until something is better. `watch` is told of every step. `data` records where the banks come from; without
+    it their own content is recorded. Where `minutes` are over before the first validation there is no best file yet,
+    and its SRE is infinite.
     """
-    task = RegistrationTask(train, val, settings, initial)
+    task = RegistrationTask(train, val, settings, initial, data)
     result = run_task(task, folder, minutes, watch)
     return TrainingResult(
         best=result.best,
         best_sre_mm=result.measure,
+        best_step=result.best_step,
         start_sre_mm=task.start_sre_mm(),
         steps=result.steps,
         seconds=result.seconds,
@@ -68,8 +82,16 @@ def train_stage(  # noqa: PLR0913 (a run is two banks, settings and a folder; th
 class RegistrationTask(Task):
     """A registration network on perturbed crop pairs of a bank."""
 
-    def __init__(self, train: Bank, val: Bank, settings: TrainingSettings, initial: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        train: Bank,
+        val: Bank,
+        settings: TrainingSettings,
+        initial: nn.Module | None = None,
+        data: Mapping[str, object] | None = None,
+    ) -> None:
         self._train, self._settings, self._initial = train, settings, initial
+        self._data = tensors_record(train=train.tensors(), val=val.tensors()) if data is None else data
         self._device = train.fixed.device
         self._precision = choose_precision(settings.precision, self._device)
         seed = step_seed(settings.seed)
@@ -87,13 +109,26 @@ class RegistrationTask(Task):
         # left out where not used: runs from before they existed go on
         return {name: value for name, value in asdict(self._settings).items() if value != later.get(name, math.nan)}
 
+    def data(self) -> Mapping[str, object]:
+        """Return a record of the pairs, and of the weights that it begins with."""
+        if self._initial is None:
+            return self._data
+        return {**self._data, BEGINS_WITH: digest_of(self._initial.state_dict(), {})}
+
+    def has_begun(self) -> bool:
+        """Tell whether it begins with a whole network; pre-trained extractors alone register nothing."""
+        return self._initial is not None and not self._settings.pretrained
+
     def fresh_model(self) -> nn.Module:
         """Draw the network from the seed, or take over the initial weights."""
         model = seeded_model(self._settings.stage, self._settings.seed)
         if self._initial is not None:
             model.load_state_dict(self._initial.state_dict())
         model.to(self._device)
-        return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
+        model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
+        pair = [volume[:1] for volume in _channels_last(self._val[0])]
+        self._precision = settled_precision(self._settings.precision, self._device, model, lambda: model(*pair))
+        return model
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Return the loss of a step."""

@@ -13,6 +13,7 @@ from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, scale_intensity, to_working_spacing
 from crossalign.models import StageSettings
 from crossalign.training.bank import Bank
+from crossalign.training.data_record import cases_record
 from crossalign.types import Points, Triple
 
 BANK_POINTS = 256
@@ -45,6 +46,13 @@ def banks_from_manifest(
         bank_from_cases((load_case(case) for case in kept), stage),
         bank_from_cases((load_case(case) for case in val), stage),
     )
+
+
+def manifest_record(manifest: str | os.PathLike[str]) -> dict[str, object]:
+    """Record a manifest's train and val cases: what a row says, and the content of each file that training reads."""
+    columns = ("split", "patient", "fixed", "moving", "fixed_mask", "reference", "moving_mask")
+    chosen = [case for case in read_manifest(manifest) if case.split in ("train", "val")]
+    return cases_record((case.name, {column: getattr(case, column) for column in columns}) for case in chosen)
 
 
 def pick_patients(patients: Sequence[str], share: float, seed: int) -> list[int]:

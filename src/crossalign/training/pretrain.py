@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crossalign.input import parse_json
 from crossalign.models import StageSettings
 from crossalign.models.pretrained import (
     PretrainedExtractors,
@@ -20,13 +21,15 @@ from crossalign.models.pretrained import (
     put_extractors,
     save_extractors,
 )
+from crossalign.models.saved_settings import settings_of
 from crossalign.training.bank import Bank
 from crossalign.training.contrastive import Matches, draw_places, find_matches, info_nce_loss
 from crossalign.training.contrastive_retrieval import Retrieval, measure_retrieval
+from crossalign.training.data_record import tensors_record
 from crossalign.training.engine import Plan, Task, cosine_rate, pick_cases, run_task, step_seed
 from crossalign.training.loop import seeded_model
 from crossalign.training.pretrain_settings import PretrainSettings
-from crossalign.training.processor import choose_precision
+from crossalign.training.processor import choose_precision, settled_precision
 from crossalign.training.sampler import Batch, draw_batch, validation_batches
 
 MEASURE = "val_top1_miss"
@@ -47,26 +50,32 @@ class PretrainResult:
     samples_per_second: float
     finished: bool
 
+    def is_no_better_than_chance(self) -> bool:
+        """Tell whether the best extractors find no more places than blind draws do."""
+        return self.after is not None and self.after.top1 <= self.after.chance1
 
-def pretrain(
+
+def pretrain(  # noqa: PLR0913 (a run is two banks, settings and a folder; the rest is for its caller's comfort)
     train: Bank,
     val: Bank,
     settings: PretrainSettings,
     folder: Path,
     minutes: float = math.inf,
     watch: Callable[[dict[str, float]], None] | None = None,
+    data: Mapping[str, object] | None = None,
 ) -> PretrainResult:
     """Pre-train in `folder`, or go on from the checkpoint there, for at most `minutes` of this call.
 
     See `run_task` for what it writes and when it raises; `best.safetensors` holds the extractors alone. The measure is
     the share of validation places whose most similar place is a wrong one. Raises InputError for a network without two
-    extractors.
+    extractors. `data` records where the banks come from; without it their own content is recorded.
     """
-    task = PretrainTask(train, val, settings)
+    task = PretrainTask(train, val, settings, data)
     result = run_task(task, folder, minutes, watch)
     after = None
-    if result.best.is_file():
-        after = Retrieval(**json.loads(load_extractors(result.best).notes["retrieval"]))
+    if math.isfinite(result.measure):
+        text = load_extractors(result.best).notes.get("retrieval", "{}")
+        after = settings_of(Retrieval, parse_json(text, f"{result.best}: its retrieval"))
     return PretrainResult(
         best=result.best,
         before=task.before(),
@@ -105,8 +114,11 @@ class ContrastiveNetwork(nn.Module):
 class PretrainTask(Task):
     """The extractors of a registration network on crop pairs of a bank whose alignment is known."""
 
-    def __init__(self, train: Bank, val: Bank, settings: PretrainSettings) -> None:
+    def __init__(
+        self, train: Bank, val: Bank, settings: PretrainSettings, data: Mapping[str, object] | None = None
+    ) -> None:
         self._train, self._settings = train, settings
+        self._data = tensors_record(train=train.tensors(), val=val.tensors()) if data is None else data
         self._device = train.fixed.device
         self._precision = choose_precision(settings.precision, self._device)
         stage = settings.stage
@@ -123,6 +135,10 @@ class PretrainTask(Task):
         """Return what is saved beside the weights."""
         return asdict(self._settings)
 
+    def data(self) -> Mapping[str, object]:
+        """Return a record of the pairs."""
+        return self._data
+
     def fresh_model(self) -> ContrastiveNetwork:
         """Take the extractors that the stage's network draws from the seed, and heads drawn from it too."""
         s = self._settings
@@ -131,7 +147,10 @@ class PretrainTask(Task):
             torch.manual_seed(s.seed)
             model = ContrastiveNetwork(network, self._map.channels, s.head, s.width)
         model.to(self._device)
-        return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
+        model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
+        pair = self._val.fixed[:1], self._val.moving[:1]
+        self._precision = settled_precision(s.precision, self._device, model, lambda: model(*pair))
+        return model
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Return the loss of a step."""

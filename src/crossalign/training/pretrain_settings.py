@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from crossalign.errors import InputError
 from crossalign.models import StageSettings
-from crossalign.training.settings import PRECISIONS, Augmentation
+from crossalign.training.settings import PRECISIONS, Augmentation, check_most
 
 HEADS = ("linear", "mlp", "none")
+MOST = {"steps": 10**8, "width": 65_536, "val_every": 10**8, "batch": 65_536, "places": 10**6}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class PretrainSettings:
         for name, least in (("steps", 1), ("width", 1), ("val_every", 1), ("batch", 2), ("places", 2)):
             if getattr(self, name) < least:
                 raise InputError(f"'{name}' must be {least} or more, got {getattr(self, name)}")
+        check_most(self, MOST)
         for name in ("rate", "temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"'{name}' must be over 0 and finite, got {getattr(self, name)}")

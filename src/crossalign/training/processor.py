@@ -2,10 +2,14 @@
 
 import ctypes
 import platform
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import nn
 
-from crossalign.errors import InputError
+from crossalign.errors import InputError, InputWarning
 
 # glibc's mallopt: keep freed memory instead of returning every large tensor's pages to the kernel. On two CPU cores
 # this alone made a training step 2 to 4 times faster (docs/experiments.md).
@@ -30,6 +34,62 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16", False) else torch.float32
+
+
+def settled_precision(name: str, device: torch.device, model: nn.Module, run: Callable[[], object]) -> torch.dtype:
+    """`choose_precision`, but float32 where bfloat16 would train a network on wrong gradients.
+
+    On the CPU oneDNN's bfloat16 gradient of a 3-D convolution's weights is wrong, or NaN, where the map is narrower
+    than the kernel; `run` runs the model once, for the sizes of its maps. Warns where bfloat16 was asked for by name.
+    """
+    chosen = choose_precision(name, device)
+    if device.type != "cpu" or chosen == torch.float32:
+        return chosen
+    layer = narrow_map(model, run)
+    if layer is None:
+        return chosen
+    if name != "auto":
+        warnings.warn(
+            f"bfloat16 has no right gradients on this processor for {layer}: training in float32 instead; "
+            "take a larger crop for bfloat16",
+            InputWarning,
+            stacklevel=2,
+        )
+    return torch.float32
+
+
+@torch.no_grad()
+def narrow_map(model: nn.Module, run: Callable[[], object]) -> str | None:
+    """Name the first 3-D convolution whose kernel is wider than the map that it gets when `run` runs the model."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            if isinstance(layer, nn.Conv3d) and not found:
+                size = tuple(inputs[0].shape[2:])
+                if _is_narrow(size, layer.kernel_size, layer.stride):
+                    found.append(f"the layer '{name}' (kernel {layer.kernel_size} on a map of {size})")
+
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(look(name)) for name, layer in model.named_modules()]
+    was_training = model.training
+    try:
+        model.eval()
+        run()
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
+
+
+def _is_narrow(size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Measured: kernels in a plane are wrong only where a stride skips over an axis of one voxel."""
+    axes = zip(size, kernel, stride, strict=True)
+    if min(kernel) == 1:
+        return any(width > 1 and step > 1 and length == 1 for length, width, step in axes)
+    return any(length < width for length, width, _ in axes)
 
 
 def keep_memory() -> None:

@@ -1,16 +1,20 @@
 """Settings of a training run; they validate themselves and are saved beside the weights."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from crossalign.errors import InputError
 from crossalign.models import StageSettings
 from crossalign.models.cascade_settings import HEADER_TURNS
+from crossalign.models.registry import MATCHING
 
 LOSSES = ("auto", "sre", "parameters", "guided")
 SCHEDULES = ("cosine", "paper")
 LARGEST_SCALE = 0.6  # an axis is stretched by 1 +- 4/3 of it, and must not vanish
 PRECISIONS = ("auto", "float32", "bfloat16")
+# What settings may ask for: beyond these a run takes more memory or time than anyone has.
+MOST = {"steps": 10**8, "batch": 65_536, "val_starts": 10_000, "val_every": 10**8, "recombined": 100_000}
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class TrainingSettings:
         for name in ("steps", "batch", "val_starts", "val_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"'{name}' must be 1 or more, got {getattr(self, name)}")
+        check_most(self, MOST)
         if self.batch < 2:
             raise InputError("'batch' must be 2 or more: batch normalisation needs it")
         if not 0 < self.rate < math.inf or not 0 <= self.average < 1:
@@ -129,3 +134,15 @@ class TrainingSettings:
             if getattr(self, name) not in allowed:
                 listed = ", ".join(map(str, allowed))
                 raise InputError(f"'{name}' must be one of {listed}, got '{getattr(self, name)}'")
+        if self.loss == "guided" and self.stage.model not in MATCHING:
+            raise InputError(
+                f"the loss 'guided' needs matches, which '{self.stage.model}' has not: take another loss (auto, sre or "
+                f"parameters), or one of {', '.join(MATCHING)}"
+            )
+
+
+def check_most(settings: object, most: Mapping[str, int]) -> None:
+    """Raise InputError where one of the settings is over what it may be at most."""
+    for name, limit in most.items():
+        if getattr(settings, name) > limit:
+            raise InputError(f"'{name}' must be {limit} or less, got {getattr(settings, name)}")

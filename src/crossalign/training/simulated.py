@@ -1,6 +1,7 @@
 """Banks of simulated pairs: made on the very canvases that crops are cut from."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from crossalign.training.bank import Bank
 from crossalign.training.mixing import joined
 from crossalign.types import Shape
 
+MOST_SIMULATED = 100_000  # their volumes are held in memory
 CANVAS_SPACING = 0.76  # of a crop's voxel: finer costs time and shows no more after cutting
 CANVAS_REACH = 1.52  # of a crop: room for turning, stretching and shifting it
 LEAST_REACH_MM = 66.0  # pelves need some room
@@ -30,6 +32,11 @@ def banks_from_simulation(
     train = bank_from_simulation(count, 2 * seed, stage, shapes_share=shapes_share, settings=settings)
     val = bank_from_simulation(max(8, count // 10), 2 * seed + 1, stage, shapes_share=shapes_share, settings=settings)
     return train, val
+
+
+def simulation_record(count: int) -> dict[str, object]:
+    """Record what simulated pairs follow from, beside what is among the settings: seed and share of shapes."""
+    return {"simulated": {"pairs": count, "simulator": asdict(SimulationSettings())}}
 
 
 def canvas_lattice(stage: StageSettings) -> tuple[int, float]:
@@ -55,6 +62,8 @@ def bank_from_simulation(
         raise InputError(f"the share of shapes among simulated pairs must lie in 0..1, got {shapes_share}")
     if count < 1:
         raise InputError("there are no cases to train on")
+    if count > MOST_SIMULATED:
+        raise InputError(f"at most {MOST_SIMULATED} pairs can be simulated to train on, got {count}")
     chosen = SimulationSettings() if settings is None else settings
     generator = torch.Generator().manual_seed(seed)
     shapes = round(count * shapes_share)

@@ -1,0 +1,108 @@
+"""A fingerprint of what a run trains on, so that it does not go on with other images, splits or transforms."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from crossalign.input import check_regular_file, shown
+from crossalign.models.tensor_files import digest_of
+
+BEGINS_WITH = "begins with"  # the entry of the weights that a run begins with
+DIGITS = 12  # of a file's SHA-256 that are kept, to name what changed; the whole record has a full one
+DETAIL_LIMIT = 20_000  # cases up to which each is recorded by itself
+SHOWN = 6  # changes that an error lists
+# Headers whose voxels lie in another file, and where they say so.
+DETACHED = {".mhd": rb"ElementDataFile\s*=\s*([^\r\n]+)", ".nhdr": rb"data ?file:\s*([^\r\n]+)"}
+WORDS = {"sha256": "the cases", BEGINS_WITH: "the weights that it begins with"}
+WORDS |= {f"tensors.{name}": f"the bank of {name} pairs" for name in ("train", "val")}
+TWINS = {".hdr": ".img", ".img": ".hdr"}
+HEADER_BYTES = 65536
+
+
+def cases_record(rows: Iterable[tuple[str, Mapping[str, str | Path | None]]]) -> dict[str, object]:
+    """Record cases by name: text as it stands (split, patient), files by their content, in this order."""
+    summed, cases = hashlib.sha256(), dict[str, dict[str, str]]()
+    for name, row in rows:
+        summed.update(json.dumps(name).encode())
+        cases[name] = {}
+        for column, value in row.items():
+            text = file_digest(value) if isinstance(value, Path) else value or ""
+            summed.update(json.dumps([column, text]).encode())
+            if value:
+                cases[name][column] = text[:DIGITS] if isinstance(value, Path) else text
+    record: dict[str, object] = {"sha256": summed.hexdigest()}
+    return record | ({"cases": cases} if len(cases) <= DETAIL_LIMIT else {})
+
+
+def tensors_record(**banks: Mapping[str, Tensor]) -> dict[str, object]:
+    """Record banks, each by the SHA-256 of its tensors."""
+    return {"tensors": {name: digest_of(tensors, {}) for name, tensors in banks.items()}}
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 (hexadecimal) of a file's content, with that of a file of voxels that it names."""
+    digests = []
+    for part in (path, *_detached(path)):
+        check_regular_file(part)
+        with part.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _detached(path: Path) -> Iterator[Path]:
+    """Find the files of voxels beside a header: those that exist; a reader complains of the others."""
+    suffix = path.suffix.lower()
+    names: list[str] = []
+    if suffix in TWINS:
+        names.append(path.with_suffix(TWINS[suffix]).name)
+    elif suffix in DETACHED:
+        with path.open("rb") as file:
+            found = re.search(DETACHED[suffix], file.read(HEADER_BYTES), re.IGNORECASE)
+        names += [] if found is None else [found.group(1).decode("utf-8", "replace").strip()]
+    for name in names:
+        other = path.parent / name
+        if "\0" not in name and other.is_file():
+            yield other
+
+
+def changes(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """List what differs between two records or settings, as 'name: was X, now Y'; whole numbers equal themselves.
+
+    At most SHOWN are listed, and how many more there are. A digest that changed is listed where nothing else tells why.
+    """
+    before, after = (dict(_flat(json.loads(json.dumps(values)))) for values in (was, now))
+    names = [name for name in (*before, *(n for n in after if n not in before)) if before.get(name) != after.get(name)]
+    names = [name for name in names if name != "sha256"] or names
+    told = [_told(name, before.get(name), after.get(name)) for name in names]
+    if not told and list(before) != list(after) and "cases" in was:
+        told = ["the order of the cases"]
+    more = len(told) - SHOWN
+    return told if more <= 0 else [*told[:SHOWN], f"and {more} more"]
+
+
+def _flat(values: object, where: str = "") -> Iterator[tuple[str, object]]:
+    if not isinstance(values, dict) or not values:
+        yield where, values
+        return
+    for name, value in values.items():
+        yield from _flat(value, f"{where}.{name}" if where else str(name))
+
+
+def _told(name: str, was: object, now: object) -> str:
+    case, _, column = name.removeprefix("cases.").rpartition(".")
+    if name.startswith("cases."):
+        place = f"case '{shown(case)}', {column}"
+        if column not in ("split", "patient") and None not in (was, now):
+            return f"{place}: another file"
+        return f"{place}: was {_word(was)}, now {_word(now)}"
+    if name in WORDS:
+        return WORDS[name]
+    return f"{shown(name)}: was {_word(was)}, now {_word(now)}"
+
+
+def _word(value: object) -> str:
+    return "not there" if value is None else shown(json.dumps(value))
