@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 
 from crossalign.errors import ImageError
-from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
+from crossalign.fusion.scaling import find_scaling, find_uptake_scaling
 from crossalign.geometry import Grid
 from crossalign.images import Image
 from crossalign.types import Vector
@@ -47,9 +47,7 @@ def foreground_box_mm(mri: Image) -> tuple[Vector, Vector]:
 
 def on_canvas(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS) -> tuple[Image, Image]:
     """Bring both onto `canvas_grid` (trilinear, as published); padding, and what lies beyond an image, show nothing."""
-    grid = canvas_grid(mri, voxels)
-    return _emptied(mri, find_scaling(mri), grid), _emptied(pet, find_uptake_scaling(pet), grid)
-
-
-def _emptied(image: Image, scaling: Scaling, grid: Grid) -> Image:
-    return scaling.emptied(image).resampled(grid, fill=scaling.low)
+    grid, no_uptake = canvas_grid(mri, voxels), find_uptake_scaling(pet)
+    structure = find_scaling(mri).emptied(mri)
+    darkest = float(structure.voxels.min())
+    return structure.resampled(grid, fill=darkest), no_uptake.emptied(pet).resampled(grid, fill=no_uptake.low)
