@@ -1,11 +1,14 @@
 """Outputs appear whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from crossalign.errors import OutputError
 from crossalign.images import whole_file, whole_files
+from crossalign.output import check_output, reason
 
 
 def names(folder: Path) -> list[str]:
@@ -55,3 +58,72 @@ def test_files_get_the_users_permissions(tmp_path: Path) -> None:
     with whole_file(tmp_path / "ours") as partial:
         partial.write_text("ours")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("data")
+    (tmp_path / "data").chmod(0o440)
+    (tmp_path / "link").symlink_to("data")
+    (tmp_path / "dangling").symlink_to("nothing")
+    for name in ("link", "dangling"):
+        with pytest.raises(OutputError, match="exists already"), whole_file(tmp_path / name):
+            pass
+        with whole_file(tmp_path / name, overwrite=True) as partial:
+            partial.write_text("new")
+        assert not (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_text() == "new"
+    assert (tmp_path / "data").read_text() == "data"
+    assert (tmp_path / "link").stat().st_mode & 0o777 == 0o640  # as private as what it pointed to
+    assert names(tmp_path) == ["dangling", "data", "link"]
+
+
+def test_another_name_of_a_replaced_file_keeps_its_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    with whole_file(tmp_path / "a", overwrite=True) as partial:
+        partial.write_text("new")
+    assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("new", "old")
+
+
+def test_devices_and_odd_names_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in (
+        (tmp_path / "pipe", "is a pipe, socket or device"),
+        (Path("/dev/null"), "is a pipe, socket or device"),
+        (tmp_path / ("n" * 300), "the name is too long"),
+        (Path(str(tmp_path / "a\0b")), "cannot be written"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            check_output(path, overwrite=True)
+
+
+def test_nothing_written_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OutputError, match="/a: nothing was written"), whole_file(tmp_path / "a", overwrite=True):
+        pass
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_file_that_replaces_a_private_one_is_private_from_the_start(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "a").chmod(0o604)
+    with whole_file(tmp_path / "a", overwrite=True) as partial:
+        assert partial.stat().st_mode & 0o777 == 0o600
+        partial.write_text("new")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o604
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "no space left on the disk"),
+        (OSError(122, "Disk quota exceeded"), "no space left within your quota"),
+        (OSError(30, "Read-only file system"), "the disk can only be read"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "no space left on the disk"),
+        (RuntimeError("a library's own\n words"), "a library's own words"),
+    ],
+)
+def test_reasons_say_what_to_do(error: Exception, words: str, tmp_path: Path) -> None:
+    assert reason(error).startswith(words)
+    with pytest.raises(OutputError, match=f"/a: cannot be written: {words}"), whole_file(tmp_path / "a"):
+        raise error
