@@ -6,12 +6,14 @@ which does; NRRD and MetaImage go through ITK.
 
 import gzip
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from crossalign.errors import OutputError
 from crossalign.images.native import native_path, quiet_native
@@ -19,6 +21,7 @@ from crossalign.output import reason, write_text
 
 NOTES = "ITK_FileNotes"  # ITK's name of the text in a NIfTI header's `descrip`
 NOTE_LENGTH = 79
+NIFTI_HEADER_BYTES = 352  # as nibabel writes it, without extensions
 SCANNER = 1  # the NIfTI code of coordinates in the scanner's frame, as ITK writes it
 COMPRESSION = 6
 RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -31,7 +34,7 @@ def write_sitk(image: sitk.Image, path: Path) -> None:
     `path` is a temporary one of `whole_file` or `whole_files`, which moves it into place afterwards.
     """
     try:
-        if path.name.endswith((".nii", ".nii.gz")):
+        if _is_nifti(path):
             _write_nifti(image, path)
         else:
             _write_itk(image, path)
@@ -106,23 +109,52 @@ def _check(image: sitk.Image, path: Path) -> None:
     """Raise OutputError where the file does not hold the image."""
     damaged = OutputError(f"{path}: what was written does not read back as it should: is the disk full or damaged?")
     try:
-        with quiet_native(), native_path(path) as name:
-            found = sitk.ReadImage(name)
-    except RuntimeError as error:
+        found: Any = _header(path) if _is_nifti(path) else _whole(path)
+        if found.GetSize() != image.GetSize() or found.GetPixelID() != image.GetPixelID():
+            raise damaged
+        if not _same_place(found, image):
+            raise damaged
+        slices = iter(_voxels(image))
+        if _is_nifti(path):
+            same = _holds_slices(path, slices)
+        else:
+            same = all(one.tobytes() == other.tobytes() for one, other in zip(_voxels(found), slices, strict=True))
+    except (RuntimeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise damaged from error
-    if found.GetSize() != image.GetSize() or found.GetPixelID() != image.GetPixelID() or not _same_place(found, image):
-        raise damaged
-    slices = zip(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(image), strict=True)
-    if not all(np.array_equal(_as_read(one), _as_read(other)) for one, other in slices):
+    if not same:
         raise damaged
 
 
-def _as_read(voxels: Any) -> Any:
-    """Put 0 for NaN and infinity, as ITK's reader of NIfTI does."""
-    return np.nan_to_num(voxels, nan=0, posinf=0, neginf=0)
+def _voxels(image: sitk.Image) -> NDArray[Any]:
+    return sitk.GetArrayViewFromImage(image)
 
 
-def _same_place(found: sitk.Image, image: sitk.Image) -> bool:
+def _is_nifti(path: Path) -> bool:
+    return path.name.endswith((".nii", ".nii.gz"))
+
+
+def _header(path: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    with quiet_native(), native_path(path) as name:
+        reader.SetFileName(name)
+        reader.ReadImageInformation()
+    return reader
+
+
+def _whole(path: Path) -> sitk.Image:
+    with quiet_native(), native_path(path) as name:
+        return sitk.ReadImage(name)
+
+
+def _holds_slices(path: Path, slices: Iterator[NDArray[Any]]) -> bool:
+    """Say whether a NIfTI file holds these slices and nothing else; read slice by slice, ITK takes 8 bytes a voxel."""
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as stream:
+        stream.read(NIFTI_HEADER_BYTES)
+        same = all(stream.read(one.nbytes) == one.tobytes() for one in slices)
+        return same and not stream.read(1)  # at the end gzip compares its checksum
+
+
+def _same_place(found: sitk.Image | sitk.ImageFileReader, image: sitk.Image) -> bool:
     return (
         np.allclose(found.GetSpacing(), image.GetSpacing(), rtol=ROUNDING)
         and np.allclose(found.GetOrigin(), image.GetOrigin(), rtol=ROUNDING, atol=1e-3)
