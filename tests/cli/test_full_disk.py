@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -204,7 +205,7 @@ def test_an_image_is_whole_or_the_old_one_stays(suffix: str, size: int, pair: Pa
 def test_a_full_standard_output_is_told_of(capfd) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    done = subprocess.run(["sh", "-c", '"$0" -m crossalign models > /dev/full', os.sys.executable], check=False,
+    done = subprocess.run(["sh", "-c", '"$0" -m crossalign models > /dev/full', sys.executable], check=False,
                           capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "standard output: cannot be written: no space left" in done.stderr

@@ -26,7 +26,7 @@ def test_pairs_load_and_are_those_of_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("0",), "COUNT of 1 or more"),
+        (("0",), "COUNT of 1 to 100000"),
         (("1", "--split", "training"), "--split is one of train, val, test"),
         (("1", "--seed", "-1"), "seed in"),
     ],

@@ -35,15 +35,15 @@ def run_calibrate(request: CalibrateRequest) -> Outcome:
         raise InputError("--weights and --output belong together: the stage to calibrate, and the file to write")
     if request.output is not None:
         check_output(request.output, request.overwrite)
-        stages = split_list(request.weights or "", "--weights", "+")
-        read = (request.table, *([request.judge] if request.judge else []), *map(Path, stages))
+        weights = split_list(request.weights or "", "--weights", "+")
+        read = (request.table, *([request.judge] if request.judge else []), *map(Path, weights))
         check_apart((request.output,), read)
     calibration = fit_calibration(read_doubts(request.table, request.method), request.threshold_mm, request.keep)
     judged = request.judge or request.table
     lines = report_lines(judge_calibration(calibration, read_doubts(judged, request.method)))
     lines.insert(0, f"fitted on {request.table}, judged on {judged}")
     if request.weights is not None and request.output is not None:
-        stages = [load_stage(Path(part)) for part in request.weights.split("+")]
+        stages = [load_stage(Path(part)) for part in split_list(request.weights, "--weights", "+")]
         settings = replace(parse_run(request.run, stored_settings(stages)), calibration=calibration)
         store_settings(stages[-1], settings, len(stages), request.output, request.overwrite)
         lines.append(f"wrote    {request.output} (the last stage, with: {settings.text()})")
