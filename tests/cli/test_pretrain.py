@@ -41,7 +41,11 @@ def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["pretrained"] == f"best.safetensors, SHA-256 {load_extractors(best).digest()}"
     assert settings["patients"] == 0.5
-    assert json.loads(load_stage(tmp_path / "run" / "best.safetensors").notes["training"]) == settings
+    data = settings.pop("data")
+    assert list(data["cases"]) == [f"{split}{n}" for split in ("train", "val") for n in "1234"]
+    notes = load_stage(tmp_path / "run" / "best.safetensors").notes
+    assert json.loads(notes["training"]) == settings
+    assert "train1" not in str(notes)  # weights are passed on: they name no case
     assert main([*train, "-o", str(tmp_path / "other"), "--crop-spacing", "5"]) == 2
     assert "pre-trained with crop_spacing_mm 4.0, this stage has 5.0" in capfd.readouterr().err
     assert main([*train, "-o", str(tmp_path / "run"), "--pretrained", str(tmp_path / "run" / "best.safetensors")]) == 2

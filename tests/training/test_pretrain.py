@@ -238,7 +238,9 @@ def test_what_a_run_leaves(whole: Path) -> None:
     weights = load_extractors(whole / "best.safetensors")
     assert weights.settings == TINY
     notes = {name: json.loads(weights.notes[name]) for name in ("retrieval", "retrieval_of_features", "training")}
-    assert notes["training"] == json.loads((whole / "settings.json").read_text())
+    saved = json.loads((whole / "settings.json").read_text())
+    assert set(saved.pop("data")["tensors"]) == {"train", "val"}
+    assert notes["training"] == saved
     rows = read_history(whole / "history.csv")
     assert [row["step"] for row in rows] == [3, 6]
     assert min(row["val_top1_miss"] for row in rows) == pytest.approx(1 - notes["retrieval"]["top1"], abs=1e-5)

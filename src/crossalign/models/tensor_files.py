@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.input import JSON_LIMIT_BYTES, check_regular_file, parse_json, shown
+from crossalign.input import check_regular_file, parse_json, shown
 from crossalign.output import whole_file
 
 SEAL = "sha256"  # the metadata's entry that holds the digest of everything else in the file
-TENSOR_LIMIT = 100_000
+TENSOR_LIMIT, HEADER_LIMIT_BYTES = 100_000, 8 * 1024**2
 AXIS_LIMIT = 8
 ITEM_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2}
 ITEM_BYTES |= {"I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}
@@ -121,8 +121,8 @@ def _check_sizes(path: Path, kind: FileKind, size: int, length: int) -> None:
         raise kind.error(f"{shown(path.name)}: is {size / GIB:.1f} GiB, over the {limit:g} GiB of a file of its kind")
     if size < 10 or length > size - 8:
         raise refused(path, kind, f"its {size} bytes do not hold the header that they announce")
-    if length > JSON_LIMIT_BYTES:
-        raise refused(path, kind, f"its header of {length} bytes is over {JSON_LIMIT_BYTES}")
+    if length > HEADER_LIMIT_BYTES:
+        raise refused(path, kind, f"its header of {length} bytes is over {HEADER_LIMIT_BYTES}")
 
 
 def _header(values: Any, data_bytes: int) -> TensorHeader:

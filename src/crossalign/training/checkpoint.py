@@ -109,7 +109,8 @@ def find_checkpoint(folder: Path, steps: int) -> Checkpoint | None:
 def read_checkpoint(path: Path, steps: int | None = None) -> Checkpoint:
     """Read a checkpoint of a run of so many steps (None: of any).
 
-    Raises WeightsError where anything in it is not as it was written. One of an earlier version has no digest: it is read with an InputWarning.
+    Raises WeightsError where anything in it is not as it was written. One of an earlier version has no digest: it is
+    read with an InputWarning.
     """
     try:
         header = read_header(path, KIND)

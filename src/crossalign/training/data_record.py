@@ -77,9 +77,9 @@ def changes(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     before, after = (dict(_flat(json.loads(json.dumps(values)))) for values in (was, now))
     names = [name for name in (*before, *(n for n in after if n not in before)) if before.get(name) != after.get(name)]
     names = [name for name in names if name != "sha256"] or names
+    if names == ["sha256"] and list(before) != list(after):
+        return ["the order of the cases"]
     told = [_told(name, before.get(name), after.get(name)) for name in names]
-    if not told and list(before) != list(after) and "cases" in was:
-        told = ["the order of the cases"]
     more = len(told) - SHOWN
     return told if more <= 0 else [*told[:SHOWN], f"and {more} more"]
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crossalign.errors import WeightsError
 from crossalign.input import parse_json
 from crossalign.models import StageSettings
 from crossalign.models.pretrained import (
@@ -21,7 +22,6 @@ from crossalign.models.pretrained import (
     put_extractors,
     save_extractors,
 )
-from crossalign.models.saved_settings import settings_of
 from crossalign.training.bank import Bank
 from crossalign.training.contrastive import Matches, draw_places, find_matches, info_nce_loss
 from crossalign.training.contrastive_retrieval import Retrieval, measure_retrieval
@@ -74,8 +74,7 @@ def pretrain(  # noqa: PLR0913 (a run is two banks, settings and a folder; the r
     result = run_task(task, folder, minutes, watch)
     after = None
     if math.isfinite(result.measure):
-        text = load_extractors(result.best).notes.get("retrieval", "{}")
-        after = settings_of(Retrieval, parse_json(text, f"{result.best}: its retrieval"))
+        after = _noted(load_extractors(result.best).notes, result.best)
     return PretrainResult(
         best=result.best,
         before=task.before(),
@@ -168,7 +167,7 @@ class PretrainTask(Task):
 
     def save_best(self, model: nn.Module, path: Path, notes: dict[str, str]) -> None:
         """Write the extractors, with retrieval through the heads and of the features themselves in the notes."""
-        found = {name: json.dumps(asdict(self.retrieval(model, raw))) for name, raw in _WAYS.items()}
+        found = {name: _text(self.retrieval(model, raw)) for name, raw in _WAYS.items()}
         save_extractors(model, self._settings.stage, notes | found, path, overwrite=True)
 
     def before(self) -> Retrieval:
@@ -196,6 +195,20 @@ class PretrainTask(Task):
 
 
 _WAYS = {"retrieval": False, "retrieval_of_features": True}
+
+
+def _text(found: Retrieval) -> str:
+    """Write what was measured; a share that there is not, such as another case's of one case, is null."""
+    return json.dumps({name: None if math.isnan(value) else value for name, value in asdict(found).items()})
+
+
+def _noted(notes: Mapping[str, str], path: Path) -> Retrieval:
+    """Read what `_text` wrote (earlier versions wrote NaN for null); raises WeightsError."""
+    values = parse_json(notes.get("retrieval", "{}").replace("NaN", "null"), f"{path}: its retrieval", WeightsError)
+    try:
+        return Retrieval(**{name: math.nan if value is None else float(value) for name, value in values.items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: its notes do not hold the retrieval that was measured: train it again") from error
 
 
 def _contrastive(model: nn.Module) -> ContrastiveNetwork:

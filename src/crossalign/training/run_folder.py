@@ -23,6 +23,8 @@ def check_run_folder(folder: Path) -> None:
     A folder is fit that does not exist yet, is empty, holds a run, or holds no more than what a run leaves that was
     killed before its first file was whole.
     """
+    if "\0" in str(folder):
+        raise OutputError(f"{shown(folder, 200)}: the name holds a NUL character: name another folder")
     try:
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder}: is a file, expected a folder for the run")

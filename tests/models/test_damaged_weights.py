@@ -1,0 +1,263 @@
+"""Weight files that are damaged, foreign or ask for too much are refused quickly, by an error that says what to do."""
+
+import json
+import os
+import struct
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tests.damage import damaged
+
+from crossalign.errors import CrossalignError, InputError, WeightsError
+from crossalign.models import (
+    Stage,
+    StageSettings,
+    build_model,
+    load_original_checkpoint,
+    load_stage,
+    model_names,
+    original,
+    save_stage,
+)
+from crossalign.models.cascade_settings import Calibration, CascadeSettings, settings_from_json
+from crossalign.models.dcfb import DCFBSettings
+from crossalign.models.dcfb_compact import CompactSettings
+from crossalign.models.fusion_stage import (
+    FusionStage,
+    FusionStageSettings,
+    build_fusion_model,
+    load_fusion_stage,
+    save_fusion_stage,
+)
+from crossalign.models.pretrained import load_extractors, save_extractors
+from crossalign.models.registry import check_crop_shape
+from crossalign.models.saved_settings import settings_of
+from crossalign.models.tensor_files import SEAL
+
+SMALL = StageSettings("feature-reg", (8, 8, 8), 2.0, 1.5)
+FUSION = FusionStageSettings("dcfb-compact", CompactSettings(8, 1, 2, 2, 3, 4, 6, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with one file of each kind."""
+    place = tmp_path_factory.mktemp("weights")
+    network = build_model(SMALL.model, SMALL.crop_shape)
+    save_stage(Stage(network, SMALL, {"steps": "7"}), place / "stage.safetensors")
+    save_fusion_stage(FusionStage(build_fusion_model(FUSION), FUSION, {}), place / "fusion.safetensors")
+    save_extractors(network, SMALL, {}, place / "extractors.safetensors")
+    return place
+
+
+LOADERS = {"stage": load_stage, "fusion": load_fusion_stage, "extractors": load_extractors}
+
+
+def with_header(path: Path, header: object, data: bytes = b"") -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_every_damage_is_found(kind: str, folder: Path, tmp_path: Path) -> None:
+    whole = (folder / f"{kind}.safetensors").read_bytes()
+    path = tmp_path / "damaged.safetensors"
+    for copy in damaged(whole, np.random.default_rng(3), 120):
+        path.write_bytes(copy)
+        if copy != whole:
+            with pytest.raises(WeightsError, match=r"damaged\.safetensors: "):
+                LOADERS[kind](path)
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_files_without_a_digest_are_refused_or_hold_numbers(kind: str, folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    source = folder / f"{kind}.safetensors"
+    with safe_open(source, "pt") as file:
+        metadata = {name: text for name, text in file.metadata().items() if name != SEAL}
+    save_file(load_file(source), path, metadata)
+    whole = path.read_bytes()
+    LOADERS[kind](path)
+    for copy in damaged(whole, np.random.default_rng(4), 120):
+        path.write_bytes(copy)
+        try:
+            LOADERS[kind](path)
+        except CrossalignError as error:
+            assert "old.safetensors" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"[1]", "no list of tensors"),
+        (b"[" * 5000, "nested"),
+        (b'{"a": 1}', "not described as a tensor"),
+        ({"__metadata__": {"a": 1}}, "no text by name"),
+        ({"a": {"dtype": "F32", "shape": [10**18, 10**18], "data_offsets": [0, 8]}}, "which are not at"),
+        ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 8]}}, "has the shape"),
+        ({"a": {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]}}, "has the shape"),
+        ({"a": {"dtype": "C128", "shape": [1], "data_offsets": [0, 8]}}, "is of type C128"),
+        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}}, "which are not at"),
+    ],
+)
+def test_headers_that_lie(header: object, message: str, tmp_path: Path) -> None:
+    path = with_header(tmp_path / "odd.safetensors", header, bytes(8))
+    with pytest.raises(WeightsError, match=r"odd\.safetensors: not a safetensors file, or damaged") as error:
+        load_stage(path)
+    assert message in str(error.value)
+
+
+def test_files_that_ask_for_much_are_refused_at_once(tmp_path: Path) -> None:
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    many = with_header(tmp_path / "many.safetensors", {f"t{n}": empty for n in range(100_001)})
+    sparse = with_header(tmp_path / "sparse.safetensors", {})
+    os.truncate(sparse, 8 * 1024**3)
+    huge = tmp_path / "huge.safetensors"
+    huge.write_bytes(struct.pack("<Q", 2**62) + b"{}" * 20)
+    began = time.monotonic()
+    for path in (many, sparse, huge):
+        with pytest.raises(WeightsError, match=path.stem):
+            load_stage(path)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("stage", {"crop_shape": [10**6, 10**6, 10**6]}, "16777216 voxels"),
+        ("stage", {"crop_shape": [8, 8, True]}, "'crop_shape' must be a whole number"),
+        ("stage", {"crop_shape": [8, 8.0, 8]}, "'crop_shape' must be a whole number"),
+        ("stage", {"crop_spacing_mm": "2"}, "'crop_spacing_mm' must be a finite number"),
+        ("stage", {"crop_spacing_mm": 1e9}, "spacings must lie in"),
+        ("stage", {"luck": 1}, "'luck' is no setting"),
+        ("stage", {"model": "msreg"}, "which the network has not"),
+        ("fusion", {"compact": {"blocks": 10**21}}, "is too large"),
+        ("fusion", {"compact": {"blocks": 10**9}}, "'blocks' must be 64 or less"),
+        ("fusion", {"compact": {"channels": 1024}}, "has the shape"),
+        ("fusion", {"paper": {"depths": [10**9], "heads": [2]}}, "at most"),
+        ("fusion", {"paper": 3}, "expected entries by name"),
+    ],
+)
+def test_settings_that_ask_for_what_the_file_has_not(
+    kind: str, change: dict[str, object], message: str, folder: Path, tmp_path: Path
+) -> None:
+    source, path = folder / f"{kind}.safetensors", tmp_path / "odd.safetensors"
+    with safe_open(source, "pt") as file:
+        metadata = {name: text for name, text in file.metadata().items() if name != SEAL}
+    metadata["settings"] = json.dumps(json.loads(metadata["settings"]) | change)
+    save_file(load_file(source), path, metadata)
+    began = time.monotonic()
+    with pytest.raises(WeightsError, match=r"odd\.safetensors: settings and weights do not fit") as error:
+        LOADERS[kind](path)
+    assert message in str(error.value)
+    assert time.monotonic() - began < 5
+
+
+def test_weights_of_another_kind_say_which(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="it holds a fusion network: for `fuse --method`"):
+        load_stage(folder / "fusion.safetensors")
+    with pytest.raises(WeightsError, match="it holds a registration network"):
+        load_extractors(folder / "stage.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "last.safetensors", {"progress": "{}"})
+    with pytest.raises(WeightsError, match=r"checkpoint of a training run: take best\.safetensors"):
+        load_stage(tmp_path / "last.safetensors")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(value: float, tmp_path: Path) -> None:
+    network = build_model(SMALL.model, SMALL.crop_shape)
+    with torch.no_grad():
+        network.get_parameter("head.linear3.bias")[2] = value
+    save_stage(Stage(network, SMALL, {}), tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"'head\.linear3\.bias' holds numbers that are not finite"):
+        load_stage(tmp_path / "a.safetensors")
+
+
+def test_pipes_are_not_opened(tmp_path: Path) -> None:
+    for name, load in (("w.safetensors", load_stage), ("w.pth", load_original_checkpoint)):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(WeightsError, match="is a pipe, socket or device"):
+            load(tmp_path / name)
+        with pytest.raises(WeightsError, match="NUL"):
+            load(tmp_path / f"a\0{name}")
+
+
+def test_state_dicts_that_unpack_to_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(original, "LIMIT_BYTES", 2 * 1024**2)
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data/0", bytes(3 * 1024**2))
+    assert (tmp_path / "bomb.pth").stat().st_size < 10_000
+    with pytest.raises(WeightsError, match=r"bomb\.pth: holds 0\.0 GiB, over"):
+        load_original_checkpoint(tmp_path / "bomb.pth")
+
+
+def test_a_damaged_state_dict_is_refused_or_read(tmp_path: Path) -> None:
+    """Seeded: pickles are read with weights_only, so that damage ends in an error or in numbers."""
+    shape = (4, 4, 4)
+    state = {"fc3.bias": torch.zeros(6), "fc3.weight": torch.zeros(6, 32)}
+    path = tmp_path / "a.pth"
+    for new in (True, False):
+        torch.save(state, path, _use_new_zipfile_serialization=new)
+        for copy in damaged(path.read_bytes(), np.random.default_rng(6), 60):
+            path.write_bytes(copy)
+            with pytest.raises(WeightsError, match=r"a\.pth"):
+                load_original_checkpoint(path, shape)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ({"stages": 2.0}, "'stages' must be a whole number"),
+        ({"stages": 10**6}, "'stages' must be a whole number in 1..100"),
+        ({"stages": 1, "starts": "many"}, "'starts' must be a whole number"),
+        ({"stages": 1, "starts": 10**9}, "'starts' must be 10000 or less"),
+        ({"stages": 1, "seed": -1}, "'seed' must lie in"),
+        ({"stages": 1, "together": 1}, "'together' must be true or false"),
+        (
+            {"stages": 1, "calibration": {"base_mm": 1, "per_dispersion": 0, "per_network": 0, "threshold_mm": "5"}},
+            "'cal",
+        ),
+        ({"stages": 1, "calibration": {"base_mm": 1}}, "'calibration.per_dispersion' is missing"),
+        ({"stages": 1, "header_turns_deg": 90}, "'header_turns_deg' must be a list"),
+    ],
+)
+def test_settings_of_cascades_name_what_is_wrong(text: dict[str, object], message: str) -> None:
+    with pytest.raises(WeightsError, match="crossalign calibrate") as error:
+        settings_from_json(json.dumps(text))
+    assert message in str(error.value)
+
+
+def test_settings_of_cascades_have_bounds() -> None:
+    for change in ({"starts": 10**11}, {"max_passes": 10**9}, {"seed": 2**63}):
+        with pytest.raises(InputError, match=next(iter(change))):
+            CascadeSettings(**change)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="within 1e"):
+        Calibration(1e300, 0.0, 0.0, 5.0)
+    for change in ({"heads": (0,), "depths": (1,)}, {"window": 99}):
+        with pytest.raises(InputError):
+            DCFBSettings(**change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_the_smallest_crop_that_an_error_names_is_one_that_works(name: str) -> None:
+    with pytest.raises(InputError, match="its smallest crop is") as error:
+        StageSettings(name, (2, 32, 32))
+    z, y, x = (int(size) for size in str(error.value).rpartition(" ")[2].split(","))
+    network = build_model(StageSettings(name, (z, y, x)).model, (z, y, x), 4.0).eval()
+    with torch.no_grad():
+        assert bool(network(torch.rand(1, 1, z, y, x), torch.rand(1, 1, z, y, x)).isfinite().all())
+    for wrong in ((), (8, 8), (8, 8, 8, 8)):
+        with pytest.raises(InputError, match="three axes"):
+            check_crop_shape(name, wrong)
+
+
+def test_saved_settings_take_what_is_not_named_from_the_defaults() -> None:
+    assert settings_of(StageSettings, {"crop_shape": [16, 8, 8]}) == StageSettings(crop_shape=(16, 8, 8))
+    with pytest.raises(InputError, match="expected entries by name"):
+        settings_of(StageSettings, [1])
