@@ -35,7 +35,53 @@ def test_a_run_stops_goes_on_and_its_weights_register(manifest: Path, tmp_path: 
     assert main([*register, "--method", f"{weights}+{weights}"]) == 0
     assert (tmp_path / "out.tfm").is_file()
     assert main([*train, "--seed", "1"]) == 2
-    assert "other settings" in capfd.readouterr().err
+    assert "seed: was 0, now 1" in capfd.readouterr().err
+
+
+def test_a_run_does_not_go_on_with_other_data(manifest: Path, tmp_path: Path, capfd) -> None:
+    train = ["train", str(manifest), "-o", str(tmp_path / "run"), "--steps", "2", *QUICK]
+    assert main(train) == 0
+    text = manifest.read_text()
+    swapped = text.replace(",train,", ",x,").replace(",val,", ",train,").replace(",x,", ",val,")
+    for change, message in (
+        (swapped, "case 'train1', split: was \"train\", now \"val\""),
+        (text.replace("val2,val,mr.nii.gz,us.nii.gz", "val2,val,mr.nii.gz,mr.nii.gz"), "case 'val2', moving: another"),
+        (text.replace("train1,train,mr.nii.gz,us.nii.gz,gland.nii.gz,reference.tfm",
+                      "train1,train,mr.nii.gz,us.nii.gz,gland.nii.gz,start.tfm"), "case 'train1', reference: another"),
+    ):  # fmt: skip
+        manifest.write_text(change)
+        capfd.readouterr()
+        assert main(train) == 2
+        err = capfd.readouterr().err
+        assert message in err
+        assert "name another folder" in err
+    manifest.write_text(text + "more,test,mr.nii.gz,us.nii.gz,gland.nii.gz,reference.tfm\n")
+    assert main(train) == 0  # of no matter for training
+    simulated = ["train", "--simulate", "2", "-o", str(tmp_path / "sim"), "--steps", "1", *QUICK]
+    assert main(simulated) == 0
+    capfd.readouterr()
+    assert main([*simulated[:2], "3", *simulated[3:]]) == 2
+    assert "simulated.pairs: was 2, now 3" in capfd.readouterr().err
+
+
+def test_a_stage_worse_than_no_registration_is_called_so(manifest: Path, tmp_path: Path, capfd) -> None:
+    train = ["train", str(manifest), "--steps", "2", *QUICK, "--start-sre", "0.1-0.2"]
+    assert main([*train, "-o", str(tmp_path / "run"), "--rate", "1"]) == 0
+    out, err = capfd.readouterr()
+    assert "worse than no registration: do not use it" in err
+    begun = ["--from", str(tmp_path / "run" / "best.safetensors"), "--rate", "30"]
+    assert main([*train, "-o", str(tmp_path / "tuned"), *begun]) == 0
+    out, err = capfd.readouterr()
+    assert "no step was better than the weights that the run began with" in err
+    assert "(step 0)" in out
+
+
+def test_minutes_that_are_over_before_a_validation_promise_no_weights(manifest: Path, tmp_path: Path, capfd) -> None:
+    train = ["train", str(manifest), "-o", str(tmp_path / "run"), "--steps", "4", *QUICK]
+    assert main([*train, "--minutes", "0.0000001"]) == 0
+    out = capfd.readouterr().out
+    assert "no weights to use so far" in out
+    assert "best.safetensors" not in out
 
 
 def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Path, capfd) -> None:
@@ -60,6 +106,10 @@ def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Pat
         (["--simulate", "-1"], "0 or more"),
         (["--simulate", "4", "--model", "oracle"], "oracle"),
         (["--simulate", "4", "--loss", "luck"], "luck"),
+        (["--simulate", "4", "--loss", "guided"], "'guided' needs matches, which 'attention-reg' has not"),
+        (["--simulate", "4", "--model", "correspondence", "--crop-shape", "4,32,32"], "its smallest crop is 8,8,8"),
+        (["--simulate", "4", "--model", "correspondence", "--crop-shape", "9,32,32"], "each a multiple of 4"),
+        (["--simulate", "99999999", "--steps", "1"], "at most 100000 pairs"),
         (["--simulate", "4", "--steps", "0"], "steps"),
         (["--simulate", "4", "--crop-shape", "big"], "cannot read the crop 'big'"),
         (["--simulate", "4", "--shapes-share", "1.5"], "must lie in 0..1"),

@@ -3,10 +3,12 @@
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from tests.cases.files import ROW, write_case, write_manifest
+from tests.damage import damaged
 from tests.training.toys import Anatomy, make_bank
 from torch import nn
 
@@ -64,6 +66,30 @@ def test_not_a_bank(tmp_path: Path) -> None:
             Bank.load(path)
     with pytest.raises(InputError, match="no such file"):
         Bank.load(tmp_path / "none.safetensors")
+
+
+def test_banks_that_lack_something_or_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "bank.safetensors"
+    bank = make_bank(2)
+    for change, message in (
+        ({"fixed": bank.fixed[:1]}, "'"),
+        ({"rotation": torch.zeros(2, 3)}, "'rotation' has the shape"),
+        ({"spacing_mm": torch.zeros(2)}, "'spacing_mm' has the shape"),
+        ({"surface_mm": torch.zeros(2, 5, 3, dtype=torch.int32)}, "of type I32"),
+        ({"luck": torch.zeros(2)}, "it holds 'luck'"),
+        ({"center_mm": torch.full((2, 3), float("nan"))}, "'center_mm' holds numbers that are not finite"),
+    ):
+        save_file({**bank.tensors(), **change}, path)
+        with pytest.raises(InputError, match="not a bank of cases") as error:
+            Bank.load(path)
+        assert message in str(error.value)
+    bank.save(path, overwrite=True)
+    whole = path.read_bytes()
+    for copy in damaged(whole, np.random.default_rng(7), 40):
+        path.write_bytes(copy)
+        if copy != whole:
+            with pytest.raises(InputError, match=r"bank\.safetensors: not a bank of cases"):
+                Bank.load(path)
 
 
 def test_no_cases() -> None:

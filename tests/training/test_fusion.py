@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.simulate.test_brain import template
 
 from crossalign.cli.main import main
@@ -196,6 +196,10 @@ def test_a_bank_survives_its_file(tmp_path: Path) -> None:
     (tmp_path / "no.safetensors").write_text("x")
     with pytest.raises(InputError, match="not a bank"):
         FusionBank.load(tmp_path / "no.safetensors")
+    for odd in ({"mri/x": torch.zeros(2, 2, 2)}, {"mri/00000": torch.zeros(2)}, {"luck": torch.zeros(2, 2, 2)}):
+        save_file(odd, tmp_path / "odd.safetensors")
+        with pytest.raises(InputError, match="not a bank of fusion pairs: it holds"):
+            FusionBank.load(tmp_path / "odd.safetensors")
 
 
 def test_every_epoch_visits_all() -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ DATA = {"sha256": "a", "cases": {"a": {"split": "train", "fixed": "1"}, "b": {"s
 
 
 def train(
-    folder: Path, settings: TrainingSettings = SHORT, data: dict[str, object] | None = None, **more: object
+    folder: Path, settings: TrainingSettings = SHORT, data: Mapping[str, object] | None = None, **more: object
 ) -> TrainingResult:
     return train_stage(TRAIN, VAL, settings, folder, data=data, **more)  # type: ignore[arg-type]
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
-from crossalign.errors import InputError
+from crossalign.errors import InputError, InputWarning
+from crossalign.models import StageSettings
 from crossalign.training import NO_AUGMENTATION, STRONG_AUGMENTATION, Augmentation, TrainingSettings
-from crossalign.training.processor import choose_device, choose_precision
+from crossalign.training.processor import choose_device, choose_precision, narrow_map, settled_precision
 from crossalign.training.settings import named_augmentation
 
 
@@ -76,6 +78,53 @@ def test_devices() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA device"):
             choose_device("cuda")
+
+
+def test_the_guided_loss_is_for_networks_that_match() -> None:
+    stage = StageSettings("correspondence-plain")
+    assert TrainingSettings(stage, loss="guided").loss == "guided"
+    for model in ("attention-reg", "correspondence-fc", "msreg"):
+        with pytest.raises(InputError, match=f"needs matches, which '{model}' has not"):
+            TrainingSettings(StageSettings(model), loss="guided")
+
+
+@pytest.mark.parametrize("name", ["steps", "batch", "val_starts", "val_every", "recombined"])
+def test_settings_have_ends(name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}' must be .* or less"):
+        TrainingSettings(**{name: 10**12})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size", "narrow"),
+    [
+        (3, 1, (2, 8, 8), True),
+        (3, 1, (3, 3, 3), False),
+        (5, 1, (4, 4, 4), True),
+        ((1, 3, 3), 1, (1, 2, 2), False),
+        ((1, 3, 3), (1, 2, 2), (1, 1, 1), True),
+        (1, 1, (1, 1, 1), False),
+    ],
+)
+def test_maps_that_are_narrower_than_a_kernel_are_found(
+    kernel: int | tuple[int, int, int], stride: int | tuple[int, int, int], size: tuple[int, int, int], narrow: bool
+) -> None:
+    layer = nn.Sequential(nn.Conv3d(1, 2, kernel, stride, padding=2)).train()
+    assert (narrow_map(layer, lambda: layer(torch.zeros(1, 1, *size))) is not None) == narrow
+    assert layer.training
+
+
+def test_bfloat16_gives_way_where_its_gradients_are_wrong() -> None:
+    """The mended kind: at 8 x 8 x 8 voxels the weights of 'correspondence' became NaN in the first steps."""
+    cpu, layer = torch.device("cpu"), nn.Conv3d(1, 2, 3, padding=1)
+
+    def settled(name: str, size: int) -> torch.dtype:
+        return settled_precision(name, cpu, layer, lambda: layer(torch.zeros(1, 1, size, size, size)))
+
+    assert settled("bfloat16", 4) == torch.bfloat16
+    with pytest.warns(InputWarning, match="training in float32 instead"):
+        assert settled("bfloat16", 2) == torch.float32
+    assert settled("auto", 2) == torch.float32
+    assert settled("float32", 2) == torch.float32
 
 
 def test_precision() -> None:

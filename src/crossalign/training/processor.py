@@ -63,16 +63,17 @@ def narrow_map(model: nn.Module, run: Callable[[], object]) -> str | None:
     """Name the first 3-D convolution whose kernel is wider than the map that it gets when `run` runs the model."""
     found: list[str] = []
 
-    def look(name: str) -> Callable[[nn.Module, Any], None]:
-        def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            if isinstance(layer, nn.Conv3d) and not found:
+    def look(name: str, layer: nn.Conv3d) -> Callable[[nn.Module, Any], None]:
+        def hook(_layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            if not found:
                 size = tuple(inputs[0].shape[2:])
                 if _is_narrow(size, layer.kernel_size, layer.stride):
                     found.append(f"the layer '{name}' (kernel {layer.kernel_size} on a map of {size})")
 
         return hook
 
-    hooks = [layer.register_forward_pre_hook(look(name)) for name, layer in model.named_modules()]
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Conv3d)]
+    hooks = [layer.register_forward_pre_hook(look(name, layer)) for name, layer in layers]
     was_training = model.training
     try:
         model.eval()
