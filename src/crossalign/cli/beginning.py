@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from crossalign.cli.runs import parse_crop
 from crossalign.errors import InputError, WeightsError
+from crossalign.input import shown
 from crossalign.models import StageSettings, build_model, load_stage
 from crossalign.models.zoo import check_shipped, shipped_names, stage_path
 
@@ -49,6 +51,8 @@ def _found(initial: str) -> Path:
     path = stage_path(initial)
     if initial.partition(":")[0] in shipped_names():
         check_shipped(path)
-    elif not path.is_file():
-        raise WeightsError(f"{initial}: no such weight file, and shipped weights are {', '.join(shipped_names())}")
+    elif "\0" not in initial and not os.path.lexists(path):
+        raise WeightsError(
+            f"{shown(initial, 200)}: no such weight file, and shipped weights are {', '.join(shipped_names())}"
+        )
     return path

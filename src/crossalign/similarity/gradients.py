@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from crossalign.errors import InputError
 from crossalign.similarity.ranges import check_unit_range
 from crossalign.types import Map, Volume
 
@@ -31,6 +32,8 @@ def gradient_transfer_loss(fused: Volume, a: Volume, b: Volume) -> Tensor:
 
 def sobel(volume: Volume) -> Map:
     """Gradient (b, 3, z, y, x), along z, y, x, of a volume of one channel: 3^3 Sobel, the border repeated."""
+    if 0 in volume.shape:
+        raise InputError(f"gradients need volumes of 1 voxel or more on each axis, got {tuple(volume.shape)}")
     padded = volume
     for axis in (2, 3, 4):  # by far faster than torch's own padding of one channel
         first, last = padded.narrow(axis, 0, 1), padded.narrow(axis, padded.shape[axis] - 1, 1)

@@ -58,6 +58,8 @@ def _descriptor(volume: Volume, pairs: Sequence[tuple[Offset, Offset]], sigma_vo
         raise InputError(f"MIND describes volumes of one channel, got {volume.shape[1]}: describe each by itself")
     if not sigma_voxel > 0 or distance < 1:
         raise InputError(f"MIND needs sigma_voxel > 0 and distance_voxel >= 1, got {sigma_voxel} and {distance}")
+    if 0 in volume.shape:
+        raise InputError(f"MIND describes volumes of 1 voxel or more on each axis, got {tuple(volume.shape)}")
     weights = _gaussian(sigma_voxel).to(volume)
     radius = len(weights) // 2
     padded = F.pad(volume, [distance + radius] * 6, mode="replicate")

@@ -30,11 +30,13 @@ def gaussian_means(volume: Volume) -> Map:
 
 def box_means(volume: Volume, width: int) -> Map:
     """Plain mean of each window of `width` voxels that lies inside. Raises InputError where none fits."""
-    return window_means(volume, (1 / width,) * width)
+    return window_means(volume, (1 / max(width, 1),) * width)
 
 
 def window_means(volume: Volume, weights: tuple[float, ...]) -> Map:
     """Weighted mean of each window that lies inside, with the same weights along each axis."""
+    if not weights or 0 in volume.shape:
+        raise InputError(f"windows need 1 voxel or more, and volumes too, got {len(weights)} and {tuple(volume.shape)}")
     for size in volume.shape[2:]:
         if size < len(weights):
             shape = tuple(volume.shape[2:])

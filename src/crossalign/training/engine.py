@@ -214,9 +214,9 @@ class _Run:
         self.step += 1
         return value
 
-    def _diverged(self, what: str, value: float) -> InputError:
+    def _diverged(self, what: str, value: float, done: int = 1) -> InputError:
         return InputError(
-            f"training diverged at step {self.step + 1}: the {what} is {value}: lower the rate "
+            f"training diverged at step {self.step + done}: the {what} is {value}: lower the rate "
             f"({self.rate():.3g} there), or look for images that are not finite"
         )
 
@@ -228,7 +228,7 @@ class _Run:
         except LinAlgError:
             measure = math.nan
         if not math.isfinite(measure):
-            raise self._diverged("measure", measure)
+            raise self._diverged("measure", measure, 0)
         if measure < self.best:
             self.best, self.best_step = measure, self.step
             notes = {self.plan.measure: f"{measure:.5g}", "step": str(self.step), "training": self.text}
