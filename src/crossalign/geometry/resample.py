@@ -16,7 +16,7 @@ from crossalign.types import Labels, Volume
 Lattice: TypeAlias = Float[Tensor, "b zo yo xo 3"]
 Sampled: TypeAlias = Float[Tensor, "b c zo yo xo"]
 
-SLAB_POINTS = 500_000  # 12 MB of coordinates at a time
+SLAB_POINTS = 2**18  # 6 MB of coordinates at a time, and some 30 MB in all
 
 
 def sample(volume: Volume, points_voxel: Lattice, fill: float = 0.0, nearest: bool = False) -> Sampled:

@@ -14,6 +14,7 @@ from crossalign.geometry import Grid, Rigid, resample, resample_labels
 from crossalign.images.slabs import slabs
 from crossalign.types import Labels, Mask, Points, Scan, Shape, Vector
 
+POINT_SLAB_VOXELS = 2**18  # of a mask: points take up to 100 bytes each on the way
 UNKNOWN_SHARE = 1e-3  # of an interpolated value: less comes of rounding, where a sample lies on a voxel beside a NaN
 
 
@@ -131,7 +132,7 @@ class LabelMap:
         """Give the foreground's points (n, 3), mm, a few slices of its box at a time."""
         (z, y, x), (depth, height, width) = self.foreground_box()
         offset = torch.tensor([x, y, z], dtype=torch.float64, device=self.labels.device)
-        for part in slabs(self.labels[z : z + depth, y : y + height, x : x + width]):
+        for part in slabs(self.labels[z : z + depth, y : y + height, x : x + width], voxels=POINT_SLAB_VOXELS):
             index = part.nonzero().flip(-1).double().add_(offset)
             offset[2] += len(part)
             if len(index) > 0:

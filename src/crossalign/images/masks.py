@@ -12,6 +12,7 @@ from crossalign.errors import ImageError, InputWarning
 from crossalign.geometry import Grid, inside_share
 from crossalign.images.files import read_label_map
 from crossalign.images.image import Image, LabelMap
+from crossalign.images.slabs import count_where
 
 CHOOSE = "choose the structure with --mask-label N (label=N in Python)"
 SHOWN_LABELS = 12
@@ -56,8 +57,9 @@ def one_structure(label_map: LabelMap, label: int | Sequence[int] | None = None,
 
 def has_several_labels(label_map: LabelMap) -> bool:
     """Say whether a label map holds more than one value besides 0."""
-    values = label_map.labels[label_map.labels != 0]
-    return len(values) > 0 and bool(values.min() != values.max())
+    labels = label_map.labels
+    value = labels.max() if bool(labels.max() != 0) else labels.min()
+    return bool(value != 0) and count_where(labels, lambda part: part == value) < label_map.foreground_count()
 
 
 def on_grid_of(mask: LabelMap, image: Image) -> LabelMap:
