@@ -14,8 +14,8 @@ from crossalign.images.intensity import empty_value, foreground, padding_value, 
 from crossalign.images.label_like import looks_like_labels
 from crossalign.images.masks import has_several_labels, on_grid_of, one_structure, read_mask
 from crossalign.images.points_files import PointsFile, is_points_file, read_points, write_points
-from crossalign.images.transform_files import check_transform_output, read_transform, write_transform
 from crossalign.images.slabs import places_of
+from crossalign.images.transform_files import check_transform_output, read_transform, write_transform
 from crossalign.images.working import to_working_spacing
 from crossalign.output import check_output, whole_file, whole_files
 

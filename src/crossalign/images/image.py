@@ -73,7 +73,7 @@ class LabelMap:
         return Image((self.labels != 0).float(), self.grid, self.name)
 
     def foreground_count(self) -> int:
-        """Number of voxels that are not background."""
+        """Count the voxels that are not background."""
         return int(torch.count_nonzero(self.labels))
 
     def foreground_box(self) -> tuple[Shape, Shape]:

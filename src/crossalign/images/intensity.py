@@ -52,7 +52,7 @@ def foreground(voxels: Scan) -> Mask:
     inside = torch.ones_like(voxels, dtype=torch.bool)
     for part, kept in zip(slabs(voxels), slabs(inside), strict=True):
         for value in empty:
-            kept &= part != value
+            kept.logical_and_(part != value)
     return inside if bool(inside.any()) else torch.ones_like(inside)
 
 
@@ -60,8 +60,8 @@ def empty_value(voxels: Scan) -> float:
     """Return what a scan means by nothing: what lies outside it when it is brought onto another grid.
 
     The padding value where there is one; otherwise the minimum of a scan without negative values, and of one that shows
-    air (a CT); otherwise 0: a statistical map, a PET with negative noise, a z-scored scan. NaN where the scan holds NaN,
-    and 0 where it holds one value alone.
+    air (a CT); otherwise 0: a statistical map, a PET with negative noise, a z-scored scan. NaN where the scan holds
+    NaN, and 0 where it holds one value alone.
     """
     if any(bool(part.isnan().any()) for part in slabs(voxels)):
         return float("nan")
