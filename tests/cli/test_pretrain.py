@@ -48,7 +48,8 @@ def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
     assert "train1" not in str(notes)  # weights are passed on: they name no case
     assert main([*train, "-o", str(tmp_path / "other"), "--crop-spacing", "5"]) == 2
     assert "pre-trained with crop_spacing_mm 4.0, this stage has 5.0" in capfd.readouterr().err
-    assert main([*train, "-o", str(tmp_path / "run"), "--pretrained", str(tmp_path / "run" / "best.safetensors")]) == 2
+    stage = (tmp_path / "run" / "best.safetensors").rename(tmp_path / "stage.safetensors")
+    assert main([*train, "-o", str(tmp_path / "run"), "--pretrained", str(stage)]) == 2
     assert "not pre-trained extractors" in capfd.readouterr().err
 
 

@@ -164,6 +164,15 @@ def test_settings_that_ask_for_what_the_file_has_not(
     assert time.monotonic() - began < 5
 
 
+def test_weights_may_be_read_by_whom_the_umask_allows(folder: Path, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_stage(load_stage(folder / "stage.safetensors"), tmp_path / "a.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
+
+
 def test_weights_of_another_kind_say_which(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="it holds a fusion network: for `fuse --method`"):
         load_stage(folder / "fusion.safetensors")

@@ -118,8 +118,9 @@ def test_without_glands_or_matches() -> None:
     bare = dataclasses.replace(batch, fixed_gland=None, moving_gland=None)
     with pytest.raises(InputError, match="drawn with glands"):
         guided_loss(model, model.match(batch.fixed, batch.moving), bare)
-    settings = TrainingSettings(stage=dataclasses.replace(STAGE, model="feature-reg"), loss="guided", batch=2)
+    with pytest.raises(InputError, match="needs matches, which 'feature-reg' has not"):
+        TrainingSettings(stage=dataclasses.replace(STAGE, model="feature-reg"), loss="guided", batch=2)
     bank = make_bank(2)
-    task = RegistrationTask(bank, bank, settings)
-    with pytest.raises(InputError, match="only the network 'correspondence' has"):
-        task.loss(task.fresh_model(), 0)
+    task = RegistrationTask(bank, bank, TrainingSettings(stage=STAGE, loss="guided", batch=2))
+    with pytest.raises(InputError, match="only the network 'correspondence' has"):  # a network of one's own
+        task.loss(build_model("feature-reg", STAGE.crop_shape), 0)

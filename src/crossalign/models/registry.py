@@ -30,8 +30,8 @@ LEAST_VOXELS, MOST_VOXELS = 4, 2**24  # along an axis, and in all: of 256^3
 # Networks that need more than that along each axis: how many, and of what they need multiples.
 CROPS: dict[str, tuple[int, int]] = {name: (8, 4) for name in BUILDERS if name.startswith("correspondence")}
 CROPS |= {"msreg": (8, 1), "msreg-published": (8, 1), "dvnet": (8, 1)}
-# Those that match places: the guided loss is for them.
-MATCHING = tuple(name for name in BUILDERS if name.startswith("correspondence") and not name.endswith("-fc"))
+# Those that match no places: the guided loss is not for them.
+WITHOUT_MATCHES = ("attention-reg", "feature-reg", "correspondence-fc", "msreg", "msreg-published", "dvnet")
 STAND_INS = ("dvnet",)  # known by name and parameter count alone: the architecture is ours
 
 

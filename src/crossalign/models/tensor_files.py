@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,9 @@ def save_tensors(
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     sealed = {**metadata, SEAL: digest_of(kept, metadata)}
     with whole_file(path, overwrite) as partial:
+        mode = partial.stat().st_mode
         save_file(kept, partial, sealed)
+        partial.chmod(stat.S_IMODE(mode))  # safetensors puts a file of its own there, which only its owner may read
 
 
 def read_header(path: Path, kind: FileKind = FileKind()) -> TensorHeader:

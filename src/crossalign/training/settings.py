@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from crossalign.errors import InputError
 from crossalign.models import StageSettings
 from crossalign.models.cascade_settings import HEADER_TURNS
-from crossalign.models.registry import MATCHING
+from crossalign.models.registry import BUILDERS, WITHOUT_MATCHES
 
 LOSSES = ("auto", "sre", "parameters", "guided")
 SCHEDULES = ("cosine", "paper")
@@ -134,10 +134,11 @@ class TrainingSettings:
             if getattr(self, name) not in allowed:
                 listed = ", ".join(map(str, allowed))
                 raise InputError(f"'{name}' must be one of {listed}, got '{getattr(self, name)}'")
-        if self.loss == "guided" and self.stage.model not in MATCHING:
+        if self.loss == "guided" and self.stage.model in WITHOUT_MATCHES:
+            matching = ", ".join(name for name in BUILDERS if name not in WITHOUT_MATCHES)
             raise InputError(
                 f"the loss 'guided' needs matches, which '{self.stage.model}' has not: take another loss (auto, sre or "
-                f"parameters), or one of {', '.join(MATCHING)}"
+                f"parameters), or one of {matching}"
             )
 
 
