@@ -9,11 +9,12 @@ from torch import Tensor
 from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Grid
 from crossalign.images.image import Image
-from crossalign.images.slabs import SLAB_VOXELS, slabs
+from crossalign.images.slabs import slabs
 from crossalign.types import Points, Scan
 
 WHOLE_VOXELS = 2**24  # 64 MiB: working images up to this are made whole, larger ones only where they are looked at
 LARGEST_VOXELS = 2**28  # 1 GiB
+SLAB_VOXELS = 2**16  # at which smoothing is fastest: slabs of 2^20 take ten times as long
 FINEST_SHARE = 1 / 300  # of the working spacing: no scan that is to be seen at it has voxels so small
 
 
