@@ -13,11 +13,13 @@ from crossalign.geometry import Rigid, quarter_turn
 from crossalign.models import Stage, crop_lattice, load_stage
 from crossalign.models.cascade_settings import CascadeSettings, ExpectsError, stored_settings
 from crossalign.registration.crops import Canvases, mask_warnings
+from crossalign.registration.frame import along_fixed_axes
 from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
 from crossalign.registration.search import search_start
 from crossalign.registration.stage_run import Scene, StageRun, answers_together, run_stages
 from crossalign.types import Points
 
+NEXT = "start closer (--initial), look for a start (--search) or check the headers (--header-turn)"
 CROP_POINTS = 6  # a side: where there is no mask, distances are told over the crop
 
 
@@ -64,7 +66,17 @@ class Cascade(Method):
 
     @torch.no_grad()
     def solve(self, problem: Problem) -> Solution:
-        """Run the stages; raises InputError where a stage needs the fixed mask and there is none."""
+        """Run the stages; raises InputError where a stage needs the fixed mask and there is none.
+
+        Crops run along the fixed image's axes, each taken for the one of L, P and S that it is nearest to: so the
+        answer does not depend on how the two worlds are turned together.
+        """
+        working, frame = along_fixed_axes(problem)
+        solution = self._solved(working)
+        steps = tuple(replace(step, fixed_to_moving=frame.back(step.fixed_to_moving)) for step in solution.steps)
+        return replace(solution, steps=steps)
+
+    def _solved(self, problem: Problem) -> Solution:
         warnings = list(mask_warnings(self.stages, problem))
         scene = Scene(problem, Canvases(problem, self.device), problem.center_mm(), _points_mm(problem, self.stages[0]))
         current = problem.initial
@@ -130,8 +142,10 @@ def _expectation(done: StageRun, run: CascadeSettings) -> tuple[Expectation, tup
         return Expectation(None, None, dispersion, network), (warning,)
     trusted = expected <= calibration.threshold_mm
     limit = f"over the limit of {calibration.threshold_mm:.1f} mm"
-    doubts = () if trusted else (f"do not trust this result: its expected SRE is {expected:.1f} mm, {limit}",)
-    return Expectation(expected, trusted, dispersion, network), doubts
+    if trusted:
+        return Expectation(expected, True, dispersion, network), ()
+    doubts = (f"do not trust this result: its expected SRE is {expected:.1f} mm, {limit}; {NEXT}",)
+    return Expectation(expected, False, dispersion, network, doubts), doubts
 
 
 def _points_mm(problem: Problem, stage: Stage) -> Points:

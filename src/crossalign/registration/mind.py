@@ -12,15 +12,18 @@ from crossalign.errors import InputError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, scale_intensity, to_working_spacing
 from crossalign.images.intensity import foreground
-from crossalign.registration.margin import distance_image
+from crossalign.registration.frame import normalised, structure_extent_mm
+from crossalign.registration.margin import box_of, sampled_region
 from crossalign.registration.mind_solver import Descent, Level, descend
-from crossalign.registration.motions import draw_motions, region_points
-from crossalign.registration.problem import Method, Problem, Solution, Step
+from crossalign.registration.motions import draw_motions, structure_points
+from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
+from crossalign.registration.verdict import OF_SHORT_STEPS, TRY_ANOTHER, gather_evidence, judged
 from crossalign.similarity import mind_ssc
-from crossalign.types import Distances, Mask, Points
+from crossalign.types import Distances, Mask
 
 REACH_MM = 20.0  # how far beyond the fixed points the moving image is looked at
 LOW_OVERLAP = 0.5
+LARGE_MM = 100.0  # descriptors of 4 and 2 mm are too fine for larger structures, which are scaled to this size
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ class MindSSD(Method):
 
         Where none is seen at all, the start is the answer, with a warning.
         """
-        views = _Views(problem, self)
-        motion = draw_motions(problem, region_points(problem), self.starts, self.range_mm, self.seed)
+        working, frame = normalised(problem, structure_points(problem), LARGE_MM)
+        points = structure_points(working)
+        views = _Views(working, self)
+        motion = draw_motions(working, points, self.starts, self.range_mm, self.seed)
         best, steps, warnings = 0, list[Step](), list[str]()
         for number, spacing in enumerate(self.spacing_mm, start=1):
             began = time.perf_counter()
@@ -84,21 +89,31 @@ class MindSSD(Method):
             level = views.level(spacing, base)
             overlap = level.overlap()
             if overlap == 0:
-                warning = "MIND could not be compared: the start brings none of the moving image near the structure"
-                return Solution((Step(self.name, problem.initial, 0.0),), (f"{warning}; the start is returned",))
+                return _nothing_seen(self.name, problem)
             if overlap < LOW_OVERLAP and number == 1:
                 warnings.append(f"MIND sees the moving image at only {overlap:.0%} of its points at the start")
             found = descend(level.priced(), base.inverse() @ motion, self.iterations)
             best = int(found.cost.argmin())
             if not bool(found.converged[best]):
-                warnings.append(f"MIND had not settled after {self.iterations} iterations at {spacing:g} mm")
-            seconds = time.perf_counter() - began
-            steps.append(
-                Step(_told(number, spacing, found, best), problem.initial @ base @ found.motion[best], seconds)
-            )
+                warnings.append(f"MIND had not settled after {self.iterations} iterations at level {number}")
+            ends, told = base @ found.motion, _told(number, spacing / frame.scale, found, best)
+            steps.append(Step(told, frame.back(ends[best]), time.perf_counter() - began))
             kept = _kept(found.cost)
-            motion, best = (base @ found.motion)[kept], int(found.cost[kept].argmin())
-        return Solution(tuple(steps), tuple(warnings))
+            motion, best = ends[kept], int(found.cost[kept].argmin())
+        rivals = [motion[index] for index in range(len(kept)) if index != best]
+        expectation = Expectation()
+        if rivals:
+            evidence = gather_evidence(working, motion[best], rivals, points)
+            expectation = judged(evidence, structure_extent_mm(points) / frame.scale, OF_SHORT_STEPS)
+        return Solution(tuple(steps), (*warnings, *expectation.doubts), expectation)
+
+
+def _nothing_seen(name: str, problem: Problem) -> Solution:
+    doubt = (
+        "MIND could not be compared: the start brings none of the moving image near the structure; the start is "
+        f"returned; {TRY_ANOTHER}"
+    )
+    return Solution((Step(name, problem.initial, 0.0),), (doubt,), Expectation(trusted=False, doubts=(doubt,)))
 
 
 def _kept(cost: Distances) -> torch.Tensor:
@@ -119,10 +134,9 @@ class _Views:
 
     def __init__(self, problem: Problem, settings: MindSSD) -> None:
         self._problem, self._settings = problem, settings
-        self._fixed, self._moving = scale_intensity(problem.fixed), scale_intensity(problem.moving)
-        self._content = Image(foreground(problem.moving.voxels).float(), problem.moving.grid, problem.moving.name)
-        self._distance = None if problem.fixed_mask is None else distance_image(problem.fixed_mask)
-        self.region_mm = self._region()
+        self._shown = foreground(problem.moving.voxels)
+        self._region = sampled_region(problem, settings.margin_mm, settings.range_mm)
+        self.region_mm = box_of(self._region, problem.fixed.grid, 0.0).of_grid(problem.fixed.grid).corners_mm()
 
     def level(self, spacing_mm: float, base: Rigid) -> Level:
         """Describe both images at a spacing, the moving one as seen through the start after the motion `base`.
@@ -135,9 +149,14 @@ class _Views:
         middle, extent = tuple(((low + high) / 2).tolist()), (high - low).tolist()[::-1]
         near, wide = (_shape(extent, spacing_mm, reach) for reach in (3 * spacing_mm, REACH_MM))
         fixed_grid, moving_grid = (Grid.centered(middle, shape, spacing) for shape in (near, wide))
-        fixed = to_working_spacing(self._fixed, spacing_mm).resampled(fixed_grid, fill=0.0)
-        moving = to_working_spacing(self._moving, spacing_mm).resampled(moving_grid, seen_through, fill=0.0)
-        known = self._content.resampled(moving_grid, seen_through, fill=0.0)
+        scans = self._problem.fixed, self._problem.moving
+        near_fixed, near_moving = fixed_grid.corners_mm(), seen_through.apply(moving_grid.corners_mm())
+        # Scaled anew for each level: kept, the scaled scans would take as much memory as the scans.
+        fixed = to_working_spacing(scale_intensity(scans[0]), spacing_mm, near_mm=near_fixed, overwrite=True)
+        fixed = fixed.resampled(fixed_grid, fill=0.0)
+        moving = to_working_spacing(scale_intensity(scans[1]), spacing_mm, near_mm=near_moving, overwrite=True)
+        moving = moving.resampled(moving_grid, seen_through, fill=0.0)
+        known = Image(self._shown.float(), scans[1].grid).resampled(moving_grid, seen_through, fill=0.0)
         points = self._points(fixed_grid)
         described = mind_ssc(fixed.voxels[None, None], settings.sigma_voxel, settings.distance_voxel)
         seen = mind_ssc(moving.voxels[None, None], settings.sigma_voxel, settings.distance_voxel)
@@ -154,19 +173,12 @@ class _Views:
             prior=settings.prior,
         )
 
-    def _region(self) -> Points:
-        """Points (n, 3), mm, of the fixed grid that span where the comparison takes place."""
-        if self._distance is None:
-            return self._problem.fixed.grid.corners_mm()
-        index = (self._distance.voxels <= self._settings.margin_mm).nonzero().flip(-1).double()
-        return self._distance.grid.to_physical(index)
-
     def _points(self, grid: Grid) -> torch.Tensor:
-        """Voxels (n, 3), (z, y, x), to compare."""
-        if self._distance is None:
-            inside = _eroded(self._fixed.resampled(grid, fill=-1.0).voxels >= 0, self._settings.distance_voxel)
-        else:
-            inside = self._distance.resampled(grid, fill=float("inf")).voxels <= self._settings.margin_mm
+        """Voxels (n, 3), (z, y, x), to compare: a fixed descriptor near the edge of the image describes the edge."""
+        region = Image(self._region.float(), self._problem.fixed.grid)
+        inside = region.resampled(grid, fill=0.0).voxels > 0.5
+        if self._problem.fixed_mask is None:
+            inside = _eroded(inside, self._settings.distance_voxel)
         index = inside.nonzero()
         drawn = torch.randperm(len(index), generator=torch.Generator().manual_seed(self._settings.seed))
         return index[drawn[: self._settings.points]]

@@ -49,7 +49,9 @@ class Level:
         return replace(self, price=float((costs * known).sum() / known.sum()))
 
     def overlap(self) -> float:
-        """Share of the points, 0 to 1, that are known where nothing has moved."""
+        """Share of the points, 0 to 1, that are known where nothing has moved; 0 where there are no points."""
+        if len(self.points_mm) == 0:
+            return 0.0
         return float(self.residuals(_batched(Rigid.identity(self.points_mm.dtype), 1))[2].double().mean())
 
 

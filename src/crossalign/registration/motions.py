@@ -3,18 +3,22 @@
 import torch
 
 from crossalign.geometry import Rigid, draw_perturbation
+from crossalign.images import foreground, places_of
 from crossalign.registration.problem import Problem
 from crossalign.types import Points
 
-REGION_POINTS = 500
+STRUCTURE_POINTS = 500
 
 
-def region_points(problem: Problem) -> Points:
-    """Return about 500 points (n, 3), mm, spread over the structure, or the fixed grid's corners without a mask."""
-    if problem.fixed_mask is None:
-        return problem.fixed.grid.corners_mm()
-    points = problem.fixed_mask.points_mm()
-    return points[:: max(1, len(points) // REGION_POINTS)]
+def structure_points(problem: Problem) -> Points:
+    """Return about 500 points (n, 3), mm, spread over the structure, or over what the fixed image shows without one."""
+    if problem.fixed_mask is not None:
+        count = problem.fixed_mask.foreground_count()
+        return problem.fixed_mask.points_mm(torch.arange(0, count, max(1, count // STRUCTURE_POINTS)))
+    shown = foreground(problem.fixed.voxels)
+    count = int(torch.count_nonzero(shown))
+    places = places_of(shown, torch.arange(0, count, max(1, count // STRUCTURE_POINTS)))
+    return problem.fixed.grid.to_physical(places.flip(-1).double())
 
 
 def draw_motions(problem: Problem, points_mm: Points, count: int, range_mm: float, seed: int) -> Rigid:

@@ -6,21 +6,34 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.geometry import Rigid
-from crossalign.images import Image, scale_intensity
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import scale_intensity
 from crossalign.images.files import to_sitk
 from crossalign.images.intensity import foreground
-from crossalign.registration.margin import distance_map
-from crossalign.registration.motions import draw_motions, region_points
-from crossalign.registration.problem import Method, Problem, Solution, Step
-from crossalign.types import Vector
+from crossalign.registration.frame import normalised, structure_extent_mm
+from crossalign.registration.margin import box_about, box_of, sampled_region
+from crossalign.registration.motions import draw_motions, structure_points
+from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
+from crossalign.registration.verdict import (
+    OF_CLIMBS,
+    OF_SHORT_STEPS,
+    TRY_ANOTHER,
+    Judgement,
+    gather_evidence,
+    judged,
+)
+from crossalign.types import Points
+
+SETTLES = 50  # steps that a climb needs to stand still
+THINNEST = 4  # voxels along an axis that ITK can smooth
 
 
 @dataclass(frozen=True)
@@ -29,10 +42,15 @@ class MutualInformation(Method):
 
     `shrink_factors` and `smoothing_mm` (sd of the Gaussian) have one value for each level. At each level the score is
     taken over `samples` random voxels, drawn with `seed`, within `margin_mm` of the fixed mask (of the whole fixed
-    image without one), where the moving image is not empty background. `starts` counts the given start and those drawn
-    about it, each at a mean distance of 0 to `range_mm`; the climb that ends highest is the answer, after `prior`
-    (1/mm^2) times the mean squared motion of the structure has been taken off. One thread: ITK adds the threads' sums
-    in the order in which they end, so that more of them give an answer that differs from run to run.
+    image without one), where neither image is empty background and the moving image can come. `starts` counts the given
+    start and those drawn about it, each at a mean distance of 0 to `range_mm`; the climb that ends highest is the
+    answer, after `prior` (1/mm^2) times the mean squared motion of the structure has been taken off. `checks` more
+    climbs, of the first level alone, only tell how far the answer is to be trusted.
+
+    Lengths hold for structures of 45 to 200 mm; smaller and larger ones are scaled to that (`normalised`). The unit of
+    length is the structure's mean arm, so that turning by one radian moves it as far as a shift by one unit: without
+    that the climb ends before the rotation is right. One thread: ITK adds the threads' sums in the order in which they
+    end, so that more of them give an answer that differs from run to run.
     """
 
     bins: int = 32
@@ -47,6 +65,7 @@ class MutualInformation(Method):
     starts: int = 1
     range_mm: float = 10.0
     prior: float = 0.0
+    checks: int = 4
     threads: int = 1
     label: str = "mi"
 
@@ -83,8 +102,8 @@ class MutualInformation(Method):
             )
         if self.seed < 1 or not 0 < self.last_step_mm <= self.first_step_mm:
             raise InputError("expected a seed of 1 or more and 0 < last_step_mm <= first_step_mm")
-        if min(self.margin_mm, self.range_mm, self.prior) < 0:
-            raise InputError("expected margin_mm, range_mm and prior of 0 or more")
+        if min(self.margin_mm, self.range_mm, self.prior, self.checks) < 0:
+            raise InputError("expected margin_mm, range_mm, prior and checks of 0 or more")
 
     @property
     def name(self) -> str:
@@ -96,62 +115,117 @@ class MutualInformation(Method):
         return {key: str(value) for key, value in asdict(self).items() if key != "label"}
 
     def solve(self, problem: Problem) -> Solution:
-        """Register; where ITK cannot score any start, the given one is the answer and a warning says so."""
+        """Register; where ITK cannot score any start, the given one is the answer, and it is not to be trusted."""
         began = time.perf_counter()
-        points = region_points(problem)
-        motions = draw_motions(problem, points, self.starts, self.range_mm, self.seed)
-        mask = None if problem.fixed_mask is None else distance_map(problem.fixed_mask) <= self.margin_mm
-        registration = self._prepared(problem, mask)
-        fixed, moving = _to_float(problem.fixed), _to_float(problem.moving)
-        best, lowest, failure = problem.initial, math.inf, ""
-        for index in range(self.starts):
-            correction = _to_euler(motions[index], problem.center_mm())
-            registration.SetInitialTransform(correction, inPlace=True)  # ITK applies the moving transform after it
-            try:
-                with _itk_threads(self.threads):
-                    registration.Execute(fixed, moving)
-            except RuntimeError as error:
-                failure = _reason(error)
-                continue
-            motion = _to_rigid(correction)
-            squared = float((motion.apply(points) - points).square().sum(-1).mean())
-            score = registration.GetMetricValue() + self.prior * squared  # ITK's value falls as the information grows
-            if score < lowest:
-                best, lowest = problem.initial @ motion, score
-        seconds = time.perf_counter() - began
-        if math.isinf(lowest):
-            warning = f"mutual information could not be computed, the start is returned: {failure}"
-            return Solution((Step(self.name, problem.initial, seconds),), (warning,))
-        return Solution((Step(self.name, best, seconds),))
+        working, frame = normalised(problem, structure_points(problem))
+        points = structure_points(working)
+        climb, check = self._prepared(working, points)
+        motions = draw_motions(working, points, self.starts + self.checks, self.range_mm, self.seed)
+        ends = [climb.from_start(motions[index], self.threads) for index in range(self.starts)]
+        scores = [self._score(end, points) for end in ends]
+        best = scores.index(min(scores))
+        if math.isinf(scores[best]):
+            return self._no_score(problem, ends[best], time.perf_counter() - began)
+        rivals = [end for index, end in enumerate(ends) if index != best]
+        rivals += [
+            check.from_start(motions[index], self.threads) for index in range(self.starts, len(motions.rotation))
+        ]
+        found = [end.motion for end in rivals if not end.failure]
+        expectation = Expectation()
+        if found:
+            coarse = check.from_start(motions[best], self.threads).motion if self.checks > 0 else None
+            evidence = gather_evidence(working, ends[best].motion, found, points, coarse)
+            expectation = judged(evidence, structure_extent_mm(points) / frame.scale, self._judgement())
+        step = Step(self.name, frame.back(ends[best].motion), time.perf_counter() - began)
+        return Solution((step,), expectation.doubts, expectation)
 
-    def _prepared(self, problem: Problem, mask: sitk.Image | None) -> sitk.ImageRegistrationMethod:
-        registration = self._optimizer()
-        if mask is not None:
-            registration.SetMetricFixedMask(mask)
-        content = foreground(problem.moving.voxels).cpu().numpy().astype(np.uint8)
-        registration.SetMetricMovingMask(to_sitk(content, problem.moving.grid))
-        registration.SetMetricSamplingPercentagePerLevel(self._shares(problem.fixed, mask), self.seed)
-        registration.SetMovingInitialTransform(_to_affine(problem.initial))
-        return registration
+    def _judgement(self) -> Judgement:
+        """Choose what the evidence means: a prior or a few steps hold a climb back, and then its scatter tells less."""
+        return OF_SHORT_STEPS if self.prior > 0 or self.iterations < SETTLES else OF_CLIMBS
 
-    def _optimizer(self) -> sitk.ImageRegistrationMethod:
+    def _no_score(self, problem: Problem, end: _End, seconds: float) -> Solution:
+        doubt = f"mutual information could not be computed, the start is returned: {end.failure}; {TRY_ANOTHER}"
+        expectation = Expectation(trusted=False, doubts=(doubt,))
+        return Solution((Step(self.name, problem.initial, seconds),), (doubt,), expectation)
+
+    def _score(self, end: _End, points: Points) -> float:
+        """Return ITK's value, which falls as the information grows, and the price of the motion."""
+        return end.value + self.prior * float((end.motion.apply(points) - points).square().sum(-1).mean())
+
+    def _prepared(self, problem: Problem, points: Points) -> tuple[_Climb, _Climb]:
+        """Return the climb over all levels and the one over the first level alone."""
+        unit = float(points.square().sum(-1).mean() / 3) ** 0.5
+        smooth_mm = 3 * max(self.smoothing_mm)
+        region = sampled_region(problem, self.margin_mm, self.range_mm)
+        fixed_box = box_of(region, problem.fixed.grid, smooth_mm)
+        reached_mm = float(fixed_box.of_grid(problem.fixed.grid).corners_mm().norm(dim=-1).max())
+        moving_box = box_about(problem.moving.grid, reached_mm + 2 * self.range_mm + smooth_mm)
+        fixed, moving = (
+            fixed_box.of_image(scale_intensity(problem.fixed)),
+            moving_box.of_image(scale_intensity(problem.moving)),
+        )
+        sampled, content = fixed_box.of_mask(region), moving_box.of_mask(foreground(problem.moving.voxels))
+        masks = (_in_units(sampled, fixed.grid, unit), _in_units(content, moving.grid, unit))
+        images = (_in_units(fixed.voxels, fixed.grid, unit), _in_units(moving.voxels, moving.grid, unit))
+        voxels, thinnest = int(sampled.sum()), min(fixed.grid.shape)
+        every, first = (
+            _Climb(self._registration(count, unit, voxels, thinnest), images, masks, unit)
+            for count in (len(self.shrink_factors), 1)
+        )
+        return every, first
+
+    def _registration(self, levels: int, unit: float, voxels: int, thinnest: int) -> sitk.ImageRegistrationMethod:
         registration = sitk.ImageRegistrationMethod()
         registration.SetMetricAsMattesMutualInformation(self.bins)
         registration.SetMetricSamplingStrategy(registration.RANDOM)
         registration.SetInterpolator(sitk.sitkLinear)
         registration.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=self.first_step_mm, minStep=self.last_step_mm, numberOfIterations=self.iterations
+            learningRate=self.first_step_mm / unit, minStep=self.last_step_mm / unit, numberOfIterations=self.iterations
         )
-        registration.SetOptimizerScalesFromPhysicalShift()
-        registration.SetShrinkFactorsPerLevel(self.shrink_factors)
-        registration.SetSmoothingSigmasPerLevel(self.smoothing_mm)
+        registration.SetOptimizerScales([1.0] * 6)
+        factors = [max(1, min(factor, thinnest // THINNEST)) for factor in self.shrink_factors[:levels]]
+        registration.SetShrinkFactorsPerLevel(factors)
+        registration.SetSmoothingSigmasPerLevel([sigma / unit for sigma in self.smoothing_mm[:levels]])
         registration.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+        shares = [min(1.0, self.samples / max(1.0, voxels / factor**3)) for factor in factors]
+        registration.SetMetricSamplingPercentagePerLevel(shares, self.seed)
         return registration
 
-    def _shares(self, fixed: Image, mask: sitk.Image | None) -> list[float]:
-        voxels = fixed.voxels.numel() if mask is None else int(sitk.GetArrayViewFromImage(mask).sum())
-        sizes = [max(1.0, voxels / factor**3) for factor in self.shrink_factors]
-        return [min(1.0, self.samples / size) for size in sizes]
+
+@dataclass(frozen=True, eq=False)
+class _End:
+    """Where a climb ended (mm), ITK's value there, and why it could not begin, if so."""
+
+    motion: Rigid
+    value: float
+    failure: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Climb:
+    """A prepared registration of a fixed and a moving image in units of `unit_mm`, and where these are compared."""
+
+    registration: sitk.ImageRegistrationMethod
+    images: tuple[sitk.Image, sitk.Image]
+    masks: tuple[sitk.Image, sitk.Image]
+    unit_mm: float
+
+    def from_start(self, motion: Rigid, threads: int) -> _End:
+        """Climb from a motion (mm) about the origin."""
+        transform = sitk.Euler3DTransform()
+        transform.SetMatrix(motion.rotation.flatten().tolist())
+        transform.SetTranslation((motion.translation_mm / self.unit_mm).tolist())
+        self.registration.SetInitialTransform(transform, inPlace=True)
+        self.registration.SetMetricFixedMask(self.masks[0])
+        self.registration.SetMetricMovingMask(self.masks[1])
+        try:
+            with _itk_threads(threads):
+                self.registration.Execute(*self.images)
+        except RuntimeError as error:
+            return _End(motion, math.inf, _reason(error))
+        rotation = torch.tensor(transform.GetMatrix(), dtype=torch.float64).reshape(3, 3)
+        translation = torch.tensor(transform.GetTranslation(), dtype=torch.float64)
+        return _End(Rigid(rotation, translation * self.unit_mm), self.registration.GetMetricValue())
 
 
 @contextmanager
@@ -165,30 +239,22 @@ def _itk_threads(count: int) -> Iterator[None]:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
-def _to_float(image: Image) -> sitk.Image:
-    return to_sitk(scale_intensity(image).voxels.cpu().numpy(), image.grid)
+def _in_units(values: Tensor, grid: Grid, unit_mm: float) -> sitk.Image:
+    """Make SimpleITK's image in another unit of length; ITK smooths no axis of fewer than four voxels, so it gets more.
 
-
-def _to_affine(transform: Rigid) -> sitk.AffineTransform:
-    affine = sitk.AffineTransform(3)
-    affine.SetMatrix(transform.rotation.flatten().tolist())
-    affine.SetTranslation(transform.translation_mm.tolist())
-    return affine
-
-
-def _to_euler(motion: Rigid, center_mm: Vector) -> sitk.Euler3DTransform:
-    transform = sitk.Euler3DTransform()
-    transform.SetCenter(center_mm.tolist())
-    transform.SetMatrix(motion.rotation.flatten().tolist())
-    transform.SetTranslation(motion.to_parameters(center_mm)[:3].tolist())
-    return transform
-
-
-def _to_rigid(transform: sitk.Euler3DTransform) -> Rigid:
-    rotation = torch.tensor(transform.GetMatrix(), dtype=torch.float64).reshape(3, 3)
-    center = torch.tensor(transform.GetCenter(), dtype=torch.float64)
-    translation = torch.tensor(transform.GetTranslation(), dtype=torch.float64)
-    return Rigid(rotation, center - rotation @ center + translation)
+    What is added repeats the border in an image, and is nothing in a mask.
+    """
+    is_mask = values.dtype == torch.bool
+    array = values.cpu().numpy().astype(np.uint8 if is_mask else np.float32, copy=False)
+    missing = [(0, max(0, THINNEST - size)) for size in array.shape]
+    if any(count for _, count in missing):
+        array = np.pad(array, missing, mode="constant" if is_mask else "edge")
+        depth, height, width = array.shape
+        grid = replace(grid, shape=(depth, height, width))
+    image = to_sitk(array, grid)
+    image.SetSpacing([value / unit_mm for value in grid.spacing_mm])
+    image.SetOrigin([value / unit_mm for value in grid.origin_mm])
+    return image
 
 
 def _reason(error: RuntimeError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from crossalign.geometry import Rigid
@@ -45,7 +46,8 @@ class Expectation:
     `dispersion_mm` is how far the answers from several starts lie from their mean over the gland's surface,
     `network_sre_mm` what the network itself expects. `expected_sre_mm` is the two calibrated (the network's own where
     there is no calibration), `trusted` whether it is within the calibration's threshold and nothing else speaks against
-    the result. `doubts` are the reasons not to trust it, each a sentence that ends in what to try next.
+    the result. `doubts` are the reasons not to trust it, each a sentence that ends in what to try next; `evidence` is
+    what an iterative method judged itself by (registration.verdict).
     """
 
     expected_sre_mm: float | None = None
@@ -53,6 +55,7 @@ class Expectation:
     dispersion_mm: float | None = None
     network_sre_mm: float | None = None
     doubts: tuple[str, ...] = ()
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

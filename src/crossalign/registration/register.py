@@ -1,14 +1,19 @@
 """register: one pair, one method, one result."""
 
+from __future__ import annotations
+
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from crossalign.errors import ImageError, OverlapError, TransformError
 from crossalign.geometry import Grid, Rigid
-from crossalign.images import Image, LabelMap
-from crossalign.registration.problem import Method, Problem, Step
+from crossalign.images import Image, LabelMap, foreground, one_structure
+from crossalign.images.masks import bring_advice, not_on_grid
+from crossalign.registration.problem import Expectation, Method, Problem, Step
 from crossalign.registration.result import RegistrationResult
 from crossalign.types import Points
 
@@ -28,12 +33,13 @@ def register(
     """
     problem = Problem(fixed, moving, _checked(initial), fixed_mask)
     _check_mask(fixed, fixed_mask)
-    points = overlap_points(fixed, fixed_mask)
-    warnings = _start_warnings(points, problem)
+    overlap = Overlap.of(problem)
+    warnings = _start_warnings(overlap, problem)
     began = time.perf_counter()
     solution = method.solve(problem)
     seconds = time.perf_counter() - began
     found = _checked(solution.steps[-1].fixed_to_moving) if solution.steps else problem.initial
+    told = _end_warnings(overlap, found)
     return RegistrationResult(
         fixed_to_moving=found,
         initial=problem.initial,
@@ -41,22 +47,61 @@ def register(
         method=method.name,
         steps=tuple(Step(s.name, _on_cpu(s.fixed_to_moving), s.seconds) for s in solution.steps),
         seconds=seconds,
-        warnings=(*warnings, *solution.warnings, *_end_warnings(points, found, moving.grid)),
+        warnings=(*warnings, *solution.warnings, *told),
         settings=method.settings(),
-        expectation=solution.expectation,
+        expectation=_doubted(solution.expectation, told),
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """Points that tell how much two scans share, judged from both sides.
+
+    `fixed_mm` (n, 3) spread over the fixed structure, or over what the fixed image shows without a mask; `moving_mm`
+    (m, 3) over what the moving image shows.
+    """
+
+    problem: Problem
+    fixed_mm: Float[Tensor, "n 3"]
+    moving_mm: Float[Tensor, "m 3"]
+
+    @staticmethod
+    def of(problem: Problem) -> Overlap:
+        """Take about 20,000 points on either side."""
+        moving = Image(problem.moving.voxels, problem.moving.grid)
+        return Overlap(problem, overlap_points(problem.fixed, problem.fixed_mask), overlap_points(moving, None))
+
+    def share(self, fixed_to_moving: Rigid) -> float:
+        """Return the larger of two shares, 0 to 1: of the fixed points that fall into the moving grid, and back.
+
+        A slab or a block that lies wholly in the fixed structure is no lack of overlap, small as it may be.
+        """
+        forward = overlap_share(self.fixed_mm, fixed_to_moving, self.problem.moving.grid)
+        back = fixed_to_moving.inverse()
+        mask = self.problem.fixed_mask
+        if mask is None:
+            return max(forward, overlap_share(self.moving_mm, back, self.problem.fixed.grid))
+        index = mask.grid.to_voxel(back.apply(self.moving_mm)).add(0.5).floor().long()
+        size = torch.tensor(mask.grid.shape[::-1])
+        inside = ((index >= 0) & (index < size)).all(-1)
+        x, y, z = torch.where(inside[:, None], index, 0).unbind(-1)
+        return max(forward, float((inside & (mask.labels[z, y, x] != 0)).double().mean()))
+
+
 def overlap_points(fixed: Image, fixed_mask: LabelMap | None) -> Points:
-    """Take at most about 20,000 points (n, 3), mm, spread over the mask, or over the fixed grid without one."""
-    if fixed_mask is None:
-        per_axis = round(OVERLAP_POINTS ** (1 / 3))
-        axes = [torch.linspace(0, n - 1, min(n, per_axis), dtype=torch.float64) for n in fixed.grid.shape[::-1]]
-        return fixed.grid.to_physical(torch.cartesian_prod(*axes))
-    points = fixed_mask.points_mm()
-    if len(points) <= OVERLAP_POINTS:
-        return points
-    return points[torch.randint(len(points), (OVERLAP_POINTS,), generator=torch.Generator().manual_seed(0))]
+    """Take at most about 20,000 points (n, 3), mm, spread over the mask, or over what the image shows without one."""
+    if fixed_mask is not None:
+        count = fixed_mask.foreground_count()
+        if count <= OVERLAP_POINTS:
+            return fixed_mask.points_mm()
+        ranks = torch.randint(count, (OVERLAP_POINTS,), generator=torch.Generator().manual_seed(0))
+        return fixed_mask.points_mm(ranks)
+    per_axis = round(OVERLAP_POINTS ** (1 / 3))
+    axes = [torch.linspace(0, n - 1, min(n, per_axis), dtype=torch.float64) for n in fixed.grid.shape[::-1]]
+    index = torch.cartesian_prod(*axes)
+    x, y, z = index.round().long().unbind(-1)
+    shown = foreground(fixed.voxels)[z, y, x]
+    return fixed.grid.to_physical(index[shown] if bool(shown.any()) else index)
 
 
 def overlap_share(points_mm: Points, fixed_to_moving: Rigid, moving_grid: Grid) -> float:
@@ -85,25 +130,14 @@ def _check_mask(fixed: Image, fixed_mask: LabelMap | None) -> None:
     if fixed_mask is None:
         return
     if not fixed_mask.grid.agrees_with(fixed.grid):
-        raise ImageError(
-            f"{fixed_mask.name}: the mask does not lie on the grid of {fixed.name}: "
-            f"got {_describe(fixed_mask.grid)}, expected {_describe(fixed.grid)}; "
-            "resample it to the fixed image (crossalign apply --label)"
-        )
+        raise ImageError(f"{not_on_grid(fixed_mask, fixed)}; {bring_advice(fixed_mask, fixed)}")
     if not bool((fixed_mask.labels != 0).any()):
         raise ImageError(f"{fixed_mask.name}: the mask is empty: give one whose structure has values other than 0")
+    one_structure(fixed_mask, advice="choose it with crossalign.images.one_structure(mask, label)")
 
 
-def _describe(grid: Grid) -> str:
-    size = " x ".join(str(n) for n in grid.shape[::-1])
-    spacing = " x ".join(f"{value:.4g}" for value in grid.spacing_mm)
-    origin = ", ".join(f"{value:.2f}" for value in grid.origin_mm)
-    axes = ", ".join(f"{value:.3g}" for row in grid.direction for value in row)
-    return f"{size} voxels of {spacing} mm at ({origin}) mm with direction ({axes})"
-
-
-def _start_warnings(points: Points, problem: Problem) -> Sequence[str]:
-    share = overlap_share(points, problem.initial, problem.moving.grid)
+def _start_warnings(overlap: Overlap, problem: Problem) -> tuple[str, ...]:
+    share = overlap.share(problem.initial)
     if share == 0:
         structure = problem.fixed.name if problem.fixed_mask is None else problem.fixed_mask.name
         raise OverlapError(
@@ -115,8 +149,19 @@ def _start_warnings(points: Points, problem: Problem) -> Sequence[str]:
     return ()
 
 
-def _end_warnings(points: Points, found: Rigid, moving_grid: Grid) -> Sequence[str]:
-    share = overlap_share(points, found, moving_grid)
+def _end_warnings(overlap: Overlap, found: Rigid) -> tuple[str, ...]:
+    share = overlap.share(found)
     if share < LOW_OVERLAP:
-        return (f"the result puts only {share:.0%} of the fixed structure into the moving image: do not use it",)
+        doubt = (
+            f"do not trust this result: it puts only {share:.0%} of the fixed structure into the moving image; "
+            "start closer (--initial), or give scans that show the same part of the body"
+        )
+        return (doubt,)
     return ()
+
+
+def _doubted(expectation: Expectation, doubts: tuple[str, ...]) -> Expectation:
+    """Add reasons not to trust a result."""
+    if not doubts:
+        return expectation
+    return replace(expectation, trusted=False, doubts=(*expectation.doubts, *doubts))

@@ -1,0 +1,117 @@
+"""The frame that a method works in: the fixed image's own axes, so that no answer depends on the world's.
+
+Where the origin lies and how the world is turned is an accident of the scanner and its table. Methods with steps along
+axes or about a centre would answer differently in another world. They see the problem in a frame that moves with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import Image, LabelMap
+from crossalign.registration.problem import Problem
+from crossalign.types import Points, Triple
+
+ALIGNED = 1e-6  # a rotation this near to none is rounding
+DECIMALS = 9  # of mm and of direction cosines: the same problem in two worlds becomes the same numbers
+# Settings in mm hold for structures between a prostate and a head; a length follows the extent outside of that.
+SMALL_MM, LARGE_MM = 45.0, 200.0
+BALL = 8 / 3  # diameter of a ball over the mean distance of its points from the centre
+
+
+@dataclass(frozen=True, eq=False)
+class WorkingFrame:
+    """How a problem's worlds became those that a method works in.
+
+    A fixed point p became `scale` * fixed_to_frame(p), a moving point q `scale` * moving_to_frame(q).
+    """
+
+    fixed_to_frame: Rigid
+    moving_to_frame: Rigid
+    scale: float = 1.0
+
+    def back(self, found: Rigid) -> Rigid:
+        """Turn a transform found in the frame into one from fixed to moving points, LPS mm."""
+        unscaled = Rigid(found.rotation, found.translation_mm / self.scale)
+        return self.moving_to_frame.inverse() @ unscaled @ self.fixed_to_frame
+
+
+def along_fixed_axes(problem: Problem) -> tuple[Problem, WorkingFrame]:
+    """Turn both worlds alike so that the fixed grid's axes run along L, P and S, each along the one it is nearest to.
+
+    A grid that runs along them already, in whatever order and direction, is left as it is.
+    """
+    turn = turn_to_axes(problem.fixed.grid)
+    if float((turn - torch.eye(3, dtype=torch.float64)).abs().max()) < ALIGNED:
+        return problem, WorkingFrame(Rigid.identity(), Rigid.identity())
+    frame = Rigid(turn, torch.zeros(3, dtype=torch.float64))
+    return _moved(problem, WorkingFrame(frame, frame))
+
+
+def normalised(problem: Problem, points_mm: Points, large_mm: float = LARGE_MM) -> tuple[Problem, WorkingFrame]:
+    """Bring both worlds to a frame along the fixed axes whose origin is the structure's centre.
+
+    The start becomes the identity, and a structure (its points are (n, 3), mm) smaller than 45 mm or larger than
+    `large_mm` is scaled to that size, so that a method's settings in mm hold for a mouse and for a phantom of a metre.
+    """
+    turn = turn_to_axes(problem.fixed.grid)
+    frame = Rigid(turn, -(turn @ problem.center_mm()))
+    extent = structure_extent_mm(points_mm)
+    scale = min(max(extent, SMALL_MM), large_mm) / extent
+    return _moved(problem, WorkingFrame(frame, frame @ problem.initial.inverse(), scale))
+
+
+def structure_extent_mm(points_mm: Points) -> float:
+    """Return the diameter of a ball whose points lie as far from their centre, on average, as these (n, 3) do."""
+    return BALL * float((points_mm - points_mm.mean(0)).norm(dim=-1).mean())
+
+
+def turn_to_axes(grid: Grid) -> Tensor:
+    """Return the rotation (3, 3) that brings a grid's axes to L, P and S, each to the nearest, whichever its sign."""
+    direction = torch.tensor(grid.direction, dtype=torch.float64)
+    orders = list(itertools.permutations(range(3)))
+    sizes = direction.abs()
+    best = max(orders, key=lambda order: float(sum(sizes[order[axis], axis] for axis in range(3))))
+    nearest = torch.zeros(3, 3, dtype=torch.float64)
+    for axis, row in enumerate(best):
+        nearest[row, axis] = 1.0 if float(direction[row, axis]) >= 0 else -1.0
+    return nearest @ direction.T
+
+
+def _moved(problem: Problem, frame: WorkingFrame) -> tuple[Problem, WorkingFrame]:
+    fixed, moving, mask = problem.fixed, problem.moving, problem.fixed_mask
+    grid = _moved_grid(fixed.grid, frame.fixed_to_frame, frame.scale)
+    other = _moved_grid(moving.grid, frame.moving_to_frame, frame.scale)
+    start = frame.moving_to_frame @ problem.initial @ frame.fixed_to_frame.inverse()
+    return (
+        replace(
+            problem,
+            fixed=Image(fixed.voxels, grid, fixed.name),
+            moving=Image(moving.voxels, other, moving.name),
+            initial=Rigid(_rounded(start.rotation), _rounded(start.translation_mm * frame.scale)),
+            fixed_mask=None if mask is None else LabelMap(mask.labels, grid, mask.name),
+        ),
+        frame,
+    )
+
+
+def _moved_grid(grid: Grid, to_frame: Rigid, scale: float) -> Grid:
+    direction = _rounded(to_frame.rotation @ torch.tensor(grid.direction, dtype=torch.float64))
+    origin = _rounded(to_frame.apply(torch.tensor([grid.origin_mm], dtype=torch.float64))[0] * scale)
+    spacing = _rounded(torch.tensor(grid.spacing_mm, dtype=torch.float64) * scale)
+    a, b, c = (_triple(row) for row in direction)
+    return Grid(grid.shape, _triple(spacing), _triple(origin), (a, b, c))
+
+
+def _rounded(values: Tensor) -> Tensor:
+    return torch.round(values, decimals=DECIMALS) + 0.0  # no -0.0
+
+
+def _triple(values: Tensor) -> Triple:
+    x, y, z = values.tolist()
+    return (x, y, z)
