@@ -72,7 +72,8 @@ def stored_otherwise(mask: LabelMap) -> LabelMap:
     x, y, z = mask.grid.to_physical(torch.tensor([[mask.grid.shape[2] - 1.0, 0, 0]], dtype=torch.float64))[0].tolist()
     direction = ((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
     shape = (mask.grid.shape[1], mask.grid.shape[0], mask.grid.shape[2])
-    return LabelMap(mask.labels.permute(1, 0, 2).flip(-1), Grid(shape, (2.0, 2.0, 2.0), (x, y, z), direction), mask.name)
+    grid = Grid(shape, (2.0, 2.0, 2.0), (x, y, z), direction)
+    return LabelMap(mask.labels.permute(1, 0, 2).flip(-1), grid, mask.name)
 
 
 def test_the_same_voxels_in_another_order_are_brought_exactly() -> None:

@@ -148,11 +148,12 @@ def test_flipped_storage_gives_the_same_crops(which: str, turn: Tensor) -> None:
 
 
 @settings(max_examples=8)
-@given(fixed_turn=rotations(), moving_turn=rotations())
-def test_oblique_storage_gives_nearly_the_same_crops(fixed_turn: Tensor, moving_turn: Tensor) -> None:
+@given(moving_turn=rotations())
+def test_oblique_storage_of_the_moving_scan_gives_nearly_the_same_crops(moving_turn: Tensor) -> None:
+    """Crops run along the axes of the fixed scan (test_laws); how the moving one is stored does not matter."""
     reference, other = stage(torch.zeros(6)), stage(torch.zeros(6))
     Cascade((reference,), CPU).solve(PLAIN)
-    Cascade((other,), CPU).solve(problem(fixed_turn, moving_turn))
+    Cascade((other,), CPU).solve(problem(None, moving_turn))
     for a, b in zip(seen(reference), seen(other), strict=True):
         both = (a > 0) & (b > 0)  # corners of the crop may lie outside a turned grid
         assert float(both.float().mean()) > 0.6

