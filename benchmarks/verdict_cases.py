@@ -178,10 +178,7 @@ def fitted(path: Path) -> Iterator[str]:
         errors = np.array([float(row["error_mm"]) / float(row["extent_mm"]) for row in chosen])
         errors = np.nan_to_num(errors, nan=MOST_DISPERSION).clip(max=MOST_DISPERSION)  # two patients: no answer
         parts = [field for field in ("base", "per_rivalry", "per_dispersion", "per_both") if getattr(judgement, field)]
-        terms = [
-            [replace(Judgement(), **{part: 1.0}).expected_share(one) for part in parts]
-            for one in evidence
-        ]
+        terms = [[replace(Judgement(), **{part: 1.0}).expected_share(one) for part in parts] for one in evidence]
         train = np.array([row["split"] == "train" for row in chosen])
         slopes, _ = nnls(np.array(terms)[train], errors[train])
         yield f"{title}: " + ", ".join(f"{part} {slope:.3f}" for part, slope in zip(parts, slopes, strict=True))

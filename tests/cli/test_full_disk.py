@@ -174,13 +174,13 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_full_disk_leaves_the_old_files(name: str, pair: Path, weights: Path, disk: Disk, capfd) -> None:
+def test_a_full_disk_leaves_the_old_files(name: str, pair: Path, weights: Path, disk: Disk, capsys) -> None:
     words, outputs = COMMANDS[name](pair, disk.folder, weights)
     for output in outputs:
         (disk.folder / output).write_bytes(OLD)
     with disk.full():
         status = main(words)
-    out, err = capfd.readouterr()
+    out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if not line.startswith("crossalign: warning")]
     assert (status, out, len(lines)) == (2, "", 1), err
     assert "no space left" in err
@@ -192,12 +192,12 @@ def test_a_full_disk_leaves_the_old_files(name: str, pair: Path, weights: Path, 
 
 @pytest.mark.parametrize("size", [300, 5_000, 40_000])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
-def test_an_image_is_whole_or_the_old_one_stays(suffix: str, size: int, pair: Path, tmp_path: Path, capfd) -> None:
+def test_an_image_is_whole_or_the_old_one_stays(suffix: str, size: int, pair: Path, tmp_path: Path, capsys) -> None:
     words, (name,) = apply(suffix)(pair, tmp_path, tmp_path)
     (tmp_path / name).write_bytes(OLD)
     with limited(size):
         assert main(words) == 2
-    assert "no space left" in capfd.readouterr().err
+    assert "no space left" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_bytes() == OLD
 

@@ -59,4 +59,3 @@ class WaveletFusion(FusionMethod):
     def needed_bytes(self, shape: Shape) -> int:
         """Coefficients of both, and what transforming them takes."""
         return NEEDED_BYTES * math.prod(shape)
-
