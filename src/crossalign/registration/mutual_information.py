@@ -179,6 +179,8 @@ class MutualInformation(Method):
         registration.SetMetricAsMattesMutualInformation(self.bins)
         registration.SetMetricSamplingStrategy(registration.RANDOM)
         registration.SetInterpolator(sitk.sitkLinear)
+        registration.MetricUseFixedImageGradientFilterOff()  # gradients of whole images take 24 bytes a voxel
+        registration.MetricUseMovingImageGradientFilterOff()
         registration.SetOptimizerAsRegularStepGradientDescent(
             learningRate=self.first_step_mm / unit, minStep=self.last_step_mm / unit, numberOfIterations=self.iterations
         )

@@ -69,8 +69,8 @@ def gather_evidence(
 ) -> Evidence:
     """Measure an answer of a problem in its working frame; `rivals` are where other climbs ended, one or more.
 
-    `points_mm` (n, 3) spread over the structure, whose centre is the origin. Where the rivals stopped at a coarse level,
-    `coarse` is where the answer's own climb stood then; the nearer of the two counts.
+    `points_mm` (n, 3) spread over the structure, whose centre is the origin. Where the rivals stopped at a coarse
+    level, `coarse` is where the answer's own climb stood then; the nearer of the two counts.
     """
     extent = structure_extent_mm(points_mm)
     stands = (found,) if coarse is None else (found, coarse)
