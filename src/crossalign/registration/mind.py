@@ -82,7 +82,7 @@ class MindSSD(Method):
         points = structure_points(working)
         views = _Views(working, self)
         motion = draw_motions(working, points, self.starts, self.range_mm, self.seed)
-        best, steps, warnings = 0, list[Step](), list[str]()
+        best, steps, warnings, rivals = 0, list[Step](), list[str](), list[Rigid]()
         for number, spacing in enumerate(self.spacing_mm, start=1):
             began = time.perf_counter()
             base = motion[best]
@@ -98,9 +98,9 @@ class MindSSD(Method):
                 warnings.append(f"MIND had not settled after {self.iterations} iterations at level {number}")
             ends, told = base @ found.motion, _told(number, spacing / frame.scale, found, best)
             steps.append(Step(told, frame.back(ends[best]), time.perf_counter() - began))
+            rivals = _rivals(ends, found.cost)
             kept = _kept(found.cost)
             motion, best = ends[kept], int(found.cost[kept].argmin())
-        rivals = [motion[index] for index in range(len(kept)) if index != best]
         expectation = Expectation()
         if rivals:
             evidence = gather_evidence(working, motion[best], rivals, points)
@@ -114,6 +114,13 @@ def _nothing_seen(name: str, problem: Problem) -> Solution:
         f"returned; {TRY_ANOTHER}"
     )
     return Solution((Step(name, problem.initial, 0.0),), (doubt,), Expectation(trusted=False, doubts=(doubt,)))
+
+
+def _rivals(ends: Rigid, cost: Distances) -> list[Rigid]:
+    """Return where the others ended that count: those that are kept, or the second cheapest."""
+    best = int(cost.argmin())
+    others = [int(index) for index in _kept(cost) if int(index) != best] or cost.argsort()[1:2].tolist()
+    return [ends[index] for index in others]
 
 
 def _kept(cost: Distances) -> torch.Tensor:
