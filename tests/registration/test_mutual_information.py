@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crossalign.errors import InputError
+from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
-from crossalign.images import Image, LabelMap
+from crossalign.images import Image, LabelMap, memory
 from crossalign.registration import MutualInformation, Problem, named_method, register
 
 FLIPPED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
@@ -76,6 +76,36 @@ def test_where_nothing_can_be_scored_the_start_is_the_answer_with_a_warning() ->
     (warning,) = solution.warnings
     assert "the start is returned" in warning
     assert "\n" not in warning
+
+
+def test_what_itk_would_take_is_compared_with_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed, moving, truth = moved_pair()
+    monkeypatch.setattr(memory, "memory_limit", lambda: 1_000_000)
+    with pytest.raises(ImageError, match=r"fixed and moving: the method needs .* of memory beside the scans"):
+        QUICK.solve(Problem(fixed, moving, truth, ball()))
+
+
+def test_a_right_answer_is_trusted_and_scans_that_share_nothing_are_not() -> None:
+    fixed, moving, truth = moved_pair()
+    start = truth @ Rigid.from_parameters(torch.tensor([2.0, -1, 1, 2, -1, 2], dtype=torch.float64), GRID.center_mm())
+    right = register(fixed, moving, QUICK, start, ball())
+    assert right.trusted is True
+    assert right.expectation.doubts == ()
+    noise = torch.rand(moving.grid.shape, generator=torch.Generator().manual_seed(9))
+    wrong = register(fixed, Image(noise, moving.grid, "noise"), QUICK, start, ball())
+    assert wrong.trusted is False
+    assert wrong.expected_sre_mm is not None
+    assert wrong.expected_sre_mm > 4
+    assert "do not trust this result" in wrong.expectation.doubts[0]
+    assert "--initial" in wrong.expectation.doubts[0]
+
+
+def test_a_start_turned_by_half_is_solved_or_doubted() -> None:
+    fixed, moving, truth = moved_pair()
+    turned = Rigid.from_parameters(torch.tensor([0.0, 0, 0, 0, 0, 180], dtype=torch.float64), GRID.center_mm())
+    result = register(fixed, moving, QUICK, truth @ turned, ball())
+    error = float(mean_displacement_mm(result.fixed_to_moving, truth, ball().points_mm()))
+    assert error < 1 or result.trusted is False
 
 
 @pytest.mark.parametrize(

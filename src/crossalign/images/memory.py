@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossalign.errors import ImageError
+from crossalign.images.image import Image
 
 BYTES_PER_VOXEL = 30  # of a registration, at its peak
 FLOOR_BYTES = 1024**3
@@ -38,6 +39,17 @@ def check_memory(size: Sequence[int], name: str, limit_bytes: int | None = None)
         raise ImageError(
             f"{name}: {tuple(size)} voxels need {_gib(needed)} of memory, over the limit of {_gib(limit)}: crop or "
             "resample it, or use a machine with more memory free"
+        )
+
+
+def check_working_bytes(images: Sequence[Image], bytes_per_voxel: int) -> None:
+    """Raise ImageError where a step that takes so many bytes a voxel of all images would take more than is free."""
+    needed, limit = sum(image.voxels.numel() for image in images) * bytes_per_voxel, memory_limit()
+    if needed > limit:
+        names = " and ".join(image.name for image in images)
+        raise ImageError(
+            f"{names}: the method needs {_gib(needed)} of memory beside the scans, over the limit of {_gib(limit)}: "
+            "crop or resample them, give a fixed mask, or use another method"
         )
 
 

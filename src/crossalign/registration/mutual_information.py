@@ -18,6 +18,7 @@ from crossalign.geometry import Grid, Rigid
 from crossalign.images import scale_intensity
 from crossalign.images.files import to_sitk
 from crossalign.images.intensity import foreground
+from crossalign.images.memory import check_working_bytes
 from crossalign.registration.frame import normalised, structure_extent_mm
 from crossalign.registration.margin import box_about, box_of, sampled_region
 from crossalign.registration.motions import draw_motions, structure_points
@@ -33,6 +34,7 @@ from crossalign.registration.verdict import (
 from crossalign.types import Points
 
 SETTLES = 50  # steps that a climb needs to stand still
+ITK_BYTES = 20  # a voxel of both scans near the structure, at ITK's peak (docs/performance.md)
 THINNEST = 4  # voxels along an axis that ITK can smooth
 
 
@@ -164,6 +166,7 @@ class MutualInformation(Method):
             fixed_box.of_image(scale_intensity(problem.fixed)),
             moving_box.of_image(scale_intensity(problem.moving)),
         )
+        check_working_bytes((fixed, moving), ITK_BYTES)
         sampled, content = fixed_box.of_mask(region), moving_box.of_mask(foreground(problem.moving.voxels))
         masks = (_in_units(sampled, fixed.grid, unit), _in_units(content, moving.grid, unit))
         images = (_in_units(fixed.voxels, fixed.grid, unit), _in_units(moving.voxels, moving.grid, unit))
