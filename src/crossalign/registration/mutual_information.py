@@ -35,6 +35,7 @@ from crossalign.types import Points
 
 SETTLES = 50  # steps that a climb needs to stand still
 ITK_BYTES = 20  # a voxel of both scans near the structure, at ITK's peak (docs/performance.md)
+LEAST_SMOOTHING = 0.5  # of a voxel: below it differences of neighbours are a poor gradient
 THINNEST = 4  # voxels along an axis that ITK can smooth
 
 
@@ -170,14 +171,16 @@ class MutualInformation(Method):
         sampled, content = fixed_box.of_mask(region), moving_box.of_mask(foreground(problem.moving.voxels))
         masks = (_in_units(sampled, fixed.grid, unit), _in_units(content, moving.grid, unit))
         images = (_in_units(fixed.voxels, fixed.grid, unit), _in_units(moving.voxels, moving.grid, unit))
-        voxels, thinnest = int(sampled.sum()), min(fixed.grid.shape)
+        voxels = int(sampled.sum())
         every, first = (
-            _Climb(self._registration(count, unit, voxels, thinnest), images, masks, unit)
+            _Climb(self._registration(count, unit, voxels, fixed.grid, moving.grid), images, masks, unit)
             for count in (len(self.shrink_factors), 1)
         )
         return every, first
 
-    def _registration(self, levels: int, unit: float, voxels: int, thinnest: int) -> sitk.ImageRegistrationMethod:
+    def _registration(
+        self, levels: int, unit: float, voxels: int, fixed: Grid, moving: Grid
+    ) -> sitk.ImageRegistrationMethod:
         registration = sitk.ImageRegistrationMethod()
         registration.SetMetricAsMattesMutualInformation(self.bins)
         registration.SetMetricSamplingStrategy(registration.RANDOM)
@@ -188,9 +191,10 @@ class MutualInformation(Method):
             learningRate=self.first_step_mm / unit, minStep=self.last_step_mm / unit, numberOfIterations=self.iterations
         )
         registration.SetOptimizerScales([1.0] * 6)
-        factors = [max(1, min(factor, thinnest // THINNEST)) for factor in self.shrink_factors[:levels]]
+        factors = [max(1, min(factor, min(fixed.shape) // THINNEST)) for factor in self.shrink_factors[:levels]]
         registration.SetShrinkFactorsPerLevel(factors)
-        registration.SetSmoothingSigmasPerLevel([sigma / unit for sigma in self.smoothing_mm[:levels]])
+        least = LEAST_SMOOTHING * max(math.prod(grid.spacing_mm) ** (1 / 3) for grid in (fixed, moving))
+        registration.SetSmoothingSigmasPerLevel([max(sigma, least) / unit for sigma in self.smoothing_mm[:levels]])
         registration.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
         shares = [min(1.0, self.samples / max(1.0, voxels / factor**3)) for factor in factors]
         registration.SetMetricSamplingPercentagePerLevel(shares, self.seed)
