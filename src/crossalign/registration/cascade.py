@@ -19,7 +19,7 @@ from crossalign.registration.search import search_start
 from crossalign.registration.stage_run import Scene, StageRun, answers_together, run_stages
 from crossalign.types import Points
 
-NEXT = "start closer (--initial), look for a start (--search) or check the headers (--header-turn)"
+NEXT = "start closer (--initial), look for a start (--search), check the headers (--header-turn) or try --method mi"
 CROP_POINTS = 6  # a side: where there is no mask, distances are told over the crop
 
 

@@ -93,16 +93,14 @@ def judged(evidence: Evidence, extent_mm: float, judgement: Judgement) -> Expect
     facts = {name: float(value) for name, value in asdict(evidence).items()}
     if share <= judgement.trusted_share:
         return Expectation(expected, True, evidence.dispersion * extent_mm, None, (), facts)
-    limit = f"over the limit of {judgement.trusted_share * extent_mm:.2g} mm"
-    doubt = (
-        f"do not trust this result: its expected SRE is {expected:.2g} mm, {limit} ({_reasons(evidence, extent_mm)})"
-    )
+    limit = f"over the limit of {_mm(judgement.trusted_share * extent_mm)}"
+    doubt = f"do not trust this result: its expected SRE is {_mm(expected)}, {limit} ({_reasons(evidence, extent_mm)})"
     return Expectation(expected, False, evidence.dispersion * extent_mm, None, (f"{doubt}; {TRY_ANOTHER}",), facts)
 
 
 def _reasons(evidence: Evidence, extent_mm: float) -> str:
     """Say what the evidence is in words."""
-    reasons = [f"other starts ended {evidence.dispersion * extent_mm:.2g} mm away"]
+    reasons = [f"other starts ended {_mm(evidence.dispersion * extent_mm)} away"]
     if evidence.rival > evidence.information:
         reasons.append("the scans agree better when one is turned by a quarter or a half: check the orientation")
     elif evidence.rivalry() > 0.5:
@@ -110,3 +108,7 @@ def _reasons(evidence: Evidence, extent_mm: float) -> str:
     if evidence.information < evidence.before:
         reasons.append("they agreed better at the start")
     return ", ".join(reasons)
+
+
+def _mm(value: float) -> str:
+    return f"{value:.1f} mm" if value >= 1 else f"{value:.2g} mm"
