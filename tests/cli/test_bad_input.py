@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from crossalign.cli.main import main
+from crossalign.cli.options import check_apart
+from crossalign.errors import OutputError
 
 ARGUMENTS = {
     "fixed": "mr.nii.gz",
@@ -275,3 +277,20 @@ def test_bad_requests_to_apply(pair: Path, work: Path, capfd, words: list[str], 
 @pytest.mark.parametrize("words", [["register"], ["conquer"], ["register", "--fast"], ["register", "a", "b"]])
 def test_bad_commands(capfd, words: list[str]) -> None:
     assert "see crossalign --help" in refusal(words, capfd)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_voxels_behind_a_header_are_an_input_too(listed: bool, tmp_path: Path, capsys) -> None:
+    """`--overwrite` must not replace what a detached header reads its voxels from."""
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementSpacing = 1 1 1\nElementType = MET_UCHAR\n"
+    names = [f"slice{number}.csv" for number in range(4)] if listed else ["voxels.csv"]
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(range(64 // len(names))))
+    said = "ElementDataFile = " + ("\n".join(["LIST", *names]) if listed else names[0])
+    (tmp_path / "scan.mhd").write_text(f"{header}{said}\n")
+    given = ["apply", "identity", str(tmp_path / "scan.mhd"), "--reference", str(tmp_path / "scan.mhd")]
+    kept = (tmp_path / names[-1]).read_bytes()
+    with pytest.raises(OutputError, match="is an input of this run"):
+        check_apart([tmp_path / names[-1]], [tmp_path / "scan.mhd"])
+    assert main([*given, "-o", str(tmp_path / "out.nii.gz")]) == 0, capsys.readouterr().err
+    assert (tmp_path / names[-1]).read_bytes() == kept

@@ -16,6 +16,7 @@ from crossalign.input import shown
 from crossalign.models.fusion_zoo import shipped_fusion_names
 from crossalign.models.zoo import shipped_names, weight_paths
 from crossalign.registration.named import WEIGHT_SUFFIXES
+from crossalign.training.data_record import detached_files
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -43,9 +44,10 @@ def pick_device(name: str) -> torch.device:
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise OutputError where an output is an input of the same run, or two outputs are one file.
 
-    Links of both kinds are followed, and on a disk that ignores case so is the name.
+    Links of both kinds are followed, and on a disk that ignores case so is the name. The files of voxels that a header
+    names are inputs too.
     """
-    taken = {identity for path in inputs for identity in _identities(path)}
+    taken = {identity for path in inputs for part in (path, *_behind(path)) for identity in _identities(part)}
     seen: set[object] = set()
     for path in outputs:
         identities = _identities(path)
@@ -74,6 +76,14 @@ def split_list(text: str, option: str, separator: str = ",") -> tuple[str, ...]:
             f"{option} '{shown(text)}': has an empty part: write one value, or several with '{separator}' between them"
         )
     return parts
+
+
+def _behind(path: Path) -> tuple[Path, ...]:
+    """Return the files of voxels behind an image's header; none where it cannot be read, which its reader tells."""
+    try:
+        return tuple(detached_files(path)) if path.is_file() else ()
+    except OSError:
+        return ()
 
 
 def _identities(path: Path) -> set[object]:

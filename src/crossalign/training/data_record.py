@@ -46,26 +46,30 @@ def tensors_record(**banks: Mapping[str, Tensor]) -> dict[str, object]:
 def file_digest(path: Path) -> str:
     """Return the SHA-256 (hexadecimal) of a file's content, with that of a file of voxels that it names."""
     digests = []
-    for part in (path, *_detached(path)):
+    for part in (path, *detached_files(path)):
         check_regular_file(part)
         with part.open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _detached(path: Path) -> Iterator[Path]:
-    """Find the files of voxels beside a header: those that exist; a reader complains of the others."""
+def detached_files(path: Path) -> Iterator[Path]:
+    """Find the files of voxels beside a header, lists included: those that exist; a reader complains of the others."""
     suffix = path.suffix.lower()
     names: list[str] = []
     if suffix in TWINS:
         names.append(path.with_suffix(TWINS[suffix]).name)
     elif suffix in DETACHED:
         with path.open("rb") as file:
-            found = re.search(DETACHED[suffix], file.read(HEADER_BYTES), re.IGNORECASE)
-        names += [] if found is None else [found.group(1).decode("utf-8", "replace").strip()]
+            header = file.read(HEADER_BYTES)
+        found = re.search(DETACHED[suffix], header, re.IGNORECASE)
+        if found is not None and found.group(1).strip().upper().startswith(b"LIST"):
+            names += [line.strip() for line in header[found.end() :].decode("utf-8", "replace").splitlines()]
+        elif found is not None:
+            names.append(found.group(1).decode("utf-8", "replace").strip())
     for name in names:
         other = path.parent / name
-        if "\0" not in name and other.is_file():
+        if name and "\0" not in name and other.is_file():
             yield other
 
 
