@@ -10,7 +10,8 @@ from torch import Tensor
 from crossalign.errors import InputError
 from crossalign.explanation import explain, grad_cams, lever_mm, stage_views
 from crossalign.explanation.files import check_point_names, tables, volumes
-from crossalign.geometry import Rigid
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import Image
 from crossalign.models import Stage, StageSettings, build_model
 from crossalign.models.cascade_settings import CascadeSettings
 from crossalign.registration import Cascade, Problem, register
@@ -69,6 +70,21 @@ def test_the_same_problem_gives_the_same_maps() -> None:
     ours = cascade(stage("correspondence"))
     for a, b in zip(cams_of(PROBLEM, ours), cams_of(PROBLEM, ours), strict=True):
         assert torch.equal(a, b)
+
+
+def test_an_oblique_fixed_scan_is_explained_with_a_warning() -> None:
+    """`register` cuts its crops along the scan's axes there; storage in another order is no cause to warn."""
+    turn = Rigid.from_parameters(torch.tensor([0.0, 0, 0, 0, 0, 20], dtype=torch.float64), CENTER_MM)
+    grid = PROBLEM.fixed.grid
+    for direction, warned in ((turn.rotation, True), (torch.diag(torch.tensor([-1.0, -1.0, 1.0])), False)):
+        a, b, c = (tuple(row) for row in direction.tolist())
+        other = Image(PROBLEM.fixed.voxels, Grid(grid.shape, grid.spacing_mm, (0.0, 0.0, 0.0), (a, b, c)), "mr")
+        moved = shift(*(PROBLEM.fixed.grid.center_mm() - other.grid.center_mm()).tolist())
+        problem = Problem(other, PROBLEM.moving, PROBLEM.initial @ moved, None)
+        told = [
+            one for one in explain(problem, cascade(stage("feature-reg")), None, STEPS).warnings if "oblique" in one
+        ]
+        assert bool(told) is warned
 
 
 def test_lever_of_a_ball_and_of_a_crop() -> None:

@@ -16,6 +16,7 @@ from crossalign.explanation.points import Look, check_in_crop, look_of
 from crossalign.explanation.views import View, stage_views
 from crossalign.models.cascade_settings import CascadeSettings
 from crossalign.registration import Cascade, Problem, RegistrationResult, register
+from crossalign.registration.frame import is_oblique
 from crossalign.types import Vector
 
 
@@ -70,7 +71,10 @@ def explain(
             check_in_crop(view, name, point)
     stages = tuple(_explained(view, problem, points, steps) for view in views)
     return Explanation(
-        problem, result, stages, (*result.warnings, *_run_otherwise(cascade), *_without_attention(views))
+        problem,
+        result,
+        stages,
+        (*result.warnings, *_run_otherwise(cascade), *_oblique(problem), *_without_attention(views)),
     )
 
 
@@ -104,6 +108,15 @@ def _run_otherwise(cascade: Cascade) -> tuple[str, ...]:
     if usual == CascadeSettings().text():
         return ()
     return (f"these weights run with {usual}; explained is one pass of each stage from the start that was given",)
+
+
+def _oblique(problem: Problem) -> tuple[str, ...]:
+    """Warn where `register` cuts its crops otherwise: along the axes of an oblique fixed scan, not along L, P and S."""
+    warning = (
+        f"{problem.fixed.name} is oblique: `register` looks along its axes, and what is explained are crops along the "
+        "patient's; the two answers may differ (resample it along L, P and S to explain what registers it)"
+    )
+    return (warning,) if is_oblique(problem.fixed.grid) else ()
 
 
 def _without_attention(views: tuple[View, ...]) -> tuple[str, ...]:

@@ -46,10 +46,9 @@ def along_fixed_axes(problem: Problem) -> tuple[Problem, WorkingFrame]:
 
     A grid that runs along them already, in whatever order and direction, is left as it is.
     """
-    turn = turn_to_axes(problem.fixed.grid)
-    if float((turn - torch.eye(3, dtype=torch.float64)).abs().max()) < ALIGNED:
+    if not is_oblique(problem.fixed.grid):
         return problem, WorkingFrame(Rigid.identity(), Rigid.identity())
-    frame = Rigid(turn, torch.zeros(3, dtype=torch.float64))
+    frame = Rigid(turn_to_axes(problem.fixed.grid), torch.zeros(3, dtype=torch.float64))
     return _moved(problem, WorkingFrame(frame, frame))
 
 
@@ -69,6 +68,11 @@ def normalised(problem: Problem, points_mm: Points, large_mm: float = LARGE_MM) 
 def structure_extent_mm(points_mm: Points) -> float:
     """Return the diameter of a ball whose points lie as far from their centre, on average, as these (n, 3) do."""
     return BALL * float((points_mm - points_mm.mean(0)).norm(dim=-1).mean())
+
+
+def is_oblique(grid: Grid) -> bool:
+    """Say whether a grid's axes run aslant to L, P and S; storage in another order or direction is not oblique."""
+    return float((turn_to_axes(grid) - torch.eye(3, dtype=torch.float64)).abs().max()) >= ALIGNED
 
 
 def turn_to_axes(grid: Grid) -> Tensor:

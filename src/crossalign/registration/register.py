@@ -39,7 +39,7 @@ def register(
     solution = method.solve(problem)
     seconds = time.perf_counter() - began
     found = _checked(solution.steps[-1].fixed_to_moving) if solution.steps else problem.initial
-    told = _end_warnings(overlap, found)
+    doubts = _end_doubts(overlap, found)
     return RegistrationResult(
         fixed_to_moving=found,
         initial=problem.initial,
@@ -47,9 +47,9 @@ def register(
         method=method.name,
         steps=tuple(Step(s.name, _on_cpu(s.fixed_to_moving), s.seconds) for s in solution.steps),
         seconds=seconds,
-        warnings=(*warnings, *solution.warnings, *told),
+        warnings=(*warnings, *solution.warnings, *doubts),
         settings=method.settings(),
-        expectation=_doubted(solution.expectation, told),
+        expectation=_doubted(solution.expectation, doubts),
     )
 
 
@@ -149,7 +149,7 @@ def _start_warnings(overlap: Overlap, problem: Problem) -> tuple[str, ...]:
     return ()
 
 
-def _end_warnings(overlap: Overlap, found: Rigid) -> tuple[str, ...]:
+def _end_doubts(overlap: Overlap, found: Rigid) -> tuple[str, ...]:
     share = overlap.share(found)
     if share < LOW_OVERLAP:
         doubt = (
