@@ -59,8 +59,8 @@ def write_pair(folder: Path) -> str:
 
     from crossalign.geometry import draw_perturbation
     from crossalign.images import Image, LabelMap, write_image, write_label_map, write_transform
-    from crossalign.registration.named import default_method_name
-    from crossalign.simulate import simulate_pairs
+    from crossalign.registration.methods import default_method_name
+    from crossalign.simulation import simulate_pairs
 
     generator = torch.Generator().manual_seed(SEED)
     pairs = simulate_pairs(1, generator, shape=SHAPE, spacing_mm=SPACING_MM)

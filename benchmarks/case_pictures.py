@@ -23,13 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossalign.cases import LoadedCase, load_case, read_manifest
+from crossalign.data import LoadedCase, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.evaluation import StartRange, draw_starts
 from crossalign.evaluation.statistics import rank_correlation
 from crossalign.evaluation.tables import RESIDUAL
 from crossalign.geometry import Grid, Rigid
-from crossalign.images import LabelMap, whole_file
+from crossalign.images import LabelMap
+from crossalign.output import whole_file
 
 PLANES = (("axial", 0, 1), ("coronal", 0, 2), ("sagittal", 1, 2))  # name, axis to the right, axis upwards
 AXES = ("x (L)", "y (P)", "z (S)")

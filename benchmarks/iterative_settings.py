@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cases import in_split, load_case, read_manifest, surface_points
+from crossalign.data import in_split, load_case, read_manifest
 from crossalign.geometry import draw_perturbation, mean_displacement_mm
+from crossalign.images import surface_points
 from crossalign.registration import Method, MutualInformation, register
-from crossalign.registration.mind import MindSSD
+from crossalign.registration.iterative.mind import MindSSD
 
 PYRAMID = MutualInformation(iterations=30, margin_mm=15.0, checks=0)
 FINE = MutualInformation(shrink_factors=(2,), smoothing_mm=(4.0,), iterations=30, margin_mm=15.0, checks=0)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from crossalign.errors import CrossalignError, ManifestError
-from crossalign.images import whole_file
+from crossalign.output import whole_file
 
 FILES = {
     "fixed": "mr.nii.gz",

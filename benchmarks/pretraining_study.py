@@ -22,16 +22,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from crossalign.cases import in_split, read_manifest
+from crossalign.data import in_split, read_manifest
 from crossalign.errors import CrossalignError
 from crossalign.evaluation.statistics import paired_p_values
 from crossalign.models import StageSettings
-from crossalign.models.pretrained import load_extractors
+from crossalign.models.extractors import load_extractors
 from crossalign.output import whole_file
 from crossalign.training import Augmentation, Bank, TrainingSettings, train_stage
-from crossalign.training.prepare import banks_from_manifest, pick_patients
-from crossalign.training.pretrain import PretrainTask, pretrain, pretrained_model
-from crossalign.training.pretrain_settings import PretrainSettings
+from crossalign.training.preparation import banks_from_manifest, pick_patients
+from crossalign.training.tasks.pretraining import PretrainSettings, PretrainTask, pretrain, pretrained_model
 
 SHARES, SEEDS = (0.25, 0.5, 1.0), (0, 1, 2)
 PAIRS = (("with_mm", "without_mm"), ("with_mm", "longer_mm"), ("with_longer_mm", "longer_mm"))

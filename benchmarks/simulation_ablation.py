@@ -18,22 +18,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossalign.cases import in_split, load_case, read_manifest
+from crossalign.data import in_split, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import StageSettings, load_stage
-from crossalign.models.pretrained import load_extractors
+from crossalign.models.extractors import load_extractors
 from crossalign.output import whole_file
-from crossalign.simulate import SimulationSettings, UltrasoundSettings
+from crossalign.simulation import SimulationSettings, UltrasoundSettings
 from crossalign.training import STRONG_AUGMENTATION, Augmentation, Bank, TrainingSettings
+from crossalign.training.dataset import turned
 from crossalign.training.engine import run_task, step_seed
-from crossalign.training.loop import RegistrationTask, seeded_model
-from crossalign.training.losses import correction_error_mm
-from crossalign.training.mixing import turned
-from crossalign.training.prepare import bank_from_cases
-from crossalign.training.pretrain import pretrain, pretrained_model
-from crossalign.training.pretrain_settings import PretrainSettings
-from crossalign.training.sampler import validation_batches
-from crossalign.training.simulated import bank_from_simulation
+from crossalign.training.preparation import bank_from_cases, bank_from_simulation
+from crossalign.training.sampling import validation_batches
+from crossalign.training.tasks.pretraining import PretrainSettings, pretrain, pretrained_model
+from crossalign.training.tasks.registration import RegistrationTask, correction_error_mm, seeded_model
 
 STARTS = {"train": 2, "val": 5}  # for each pair
 OWN_PAIRS = 24  # of the row's own making, to judge by

@@ -18,11 +18,11 @@ import scipy.spatial
 import torch
 from torch import Tensor
 
-from crossalign.cases import in_split, load_case, read_manifest
+from crossalign.data import in_split, load_case, read_manifest
 from crossalign.errors import CrossalignError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, scale_intensity, to_working_spacing
-from crossalign.simulate import SimulationSettings, simulate_pairs
+from crossalign.simulation import SimulationSettings, simulate_pairs
 
 SIZE, STEP_MM = 32, 2.5
 Measures = dict[str, float]

@@ -19,17 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossalign.cases import in_split, load_case, read_manifest
+from crossalign.data import in_split, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import StageSettings, load_stage
-from crossalign.models.correspondence import CorrespondenceReg
+from crossalign.networks.correspondence import CorrespondenceReg
 from crossalign.training import Bank
-from crossalign.training.losses import correction_error_mm
-from crossalign.training.mixing import turned
-from crossalign.training.prepare import bank_from_cases
-from crossalign.training.sampler import draw_batch
+from crossalign.training.dataset import turned
+from crossalign.training.preparation import bank_from_cases, bank_from_simulation
+from crossalign.training.sampling import draw_batch
 from crossalign.training.settings import NO_AUGMENTATION
-from crossalign.training.simulated import bank_from_simulation
+from crossalign.training.tasks.registration import correction_error_mm
 
 STAGE = StageSettings("correspondence")
 SEEN = 0.02  # brighter than this was imaged

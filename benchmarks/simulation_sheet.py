@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossalign.cases import in_split, load_case, read_manifest
+from crossalign.data import in_split, load_case, read_manifest
 from crossalign.errors import CrossalignError
 from crossalign.evaluation import write_figure
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, scale_intensity, to_working_spacing
-from crossalign.simulate import SimulatedPairs, simulate_pairs, simulate_shapes
+from crossalign.simulation import SimulatedPairs, simulate_pairs, simulate_shapes
 
 SIZE, STEP_MM, ACROSS = 32, 2.5, 8
 REAL, PELVES, SHAPES = 8, 24, 8

@@ -20,18 +20,17 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cases import in_split, load_case, read_manifest
 from crossalign.cli.options import pick_device
+from crossalign.data import in_split, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.training import STRONG_AUGMENTATION, Bank, TrainingSettings
-from crossalign.training.doubting import DoubtSettings, teach_doubt
+from crossalign.training.dataset import joined, turned
 from crossalign.training.engine import Plan, cosine_rate, run_task
-from crossalign.training.loop import RegistrationTask
-from crossalign.training.mixing import joined, turned
-from crossalign.training.prepare import bank_from_cases
-from crossalign.training.recombine import Recombiner
-from crossalign.training.simulated import bank_from_simulation, canvas_lattice
+from crossalign.training.pair_synthesis import Recombiner
+from crossalign.training.preparation import bank_from_cases, bank_from_simulation, canvas_lattice
+from crossalign.training.tasks.error_estimation import DoubtSettings, teach_doubt
+from crossalign.training.tasks.registration import RegistrationTask
 
 STAGE = StageSettings("correspondence")
 PAIRS, VAL_PAIRS = 2400, 48

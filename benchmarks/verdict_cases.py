@@ -27,16 +27,16 @@ import torch
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
+from crossalign.fusion.simulation.head_anatomy import BrainSettings
+from crossalign.fusion.simulation.heads import make_heads, simulate_brain
+from crossalign.fusion.training.preparation import mni_maps
 from crossalign.geometry import Grid, Rigid, draw_perturbation, mean_displacement_mm
 from crossalign.images import Image, LabelMap, read_image
 from crossalign.registration import Problem, named_method, register
 from crossalign.registration.frame import structure_extent_mm
-from crossalign.registration.motions import structure_points
-from crossalign.registration.verdict import MOST_DISPERSION, OF_CLIMBS, OF_SHORT_STEPS, Evidence, Judgement
-from crossalign.simulate import simulate_pairs
-from crossalign.simulate.brain import make_heads, simulate_brain
-from crossalign.simulate.brain_settings import BrainSettings
-from crossalign.training.fusion_prepare import mni_maps
+from crossalign.registration.iterative.sampling_region import structure_points
+from crossalign.registration.iterative.verdict import MOST_DISPERSION, OF_CLIMBS, OF_SHORT_STEPS, Evidence, Judgement
+from crossalign.simulation import simulate_pairs
 from crossalign.types import Points
 
 METHODS = ("mi", "mi-best", "mind", "mind-best")

@@ -13,19 +13,12 @@ from tests.geometry.strategies import grids, rigids
 
 from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Grid, Rigid, resample, resample_labels
-from crossalign.images import (
-    Image,
-    LabelMap,
-    foreground,
-    places_of,
-    scale_intensity,
-    to_working_spacing,
-)
+from crossalign.images import Image, LabelMap, foreground, places_of, scale_intensity, to_working_spacing
+from crossalign.images.image import count_where, slabs
 from crossalign.images.memory import BYTES_PER_VOXEL
-from crossalign.images.slabs import count_where, slabs
 from crossalign.models import Stage, StageSettings
 from crossalign.registration import Problem
-from crossalign.registration.crops import Canvases
+from crossalign.registration.preprocessed_pair import Canvases
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
 

@@ -24,9 +24,9 @@ _HOME = {
     "Scaling": "fusion",
     "fuse": "fusion",
     "named_fusion_method": "fusion",
-    "build_model": "models",
+    "build_model": "networks",
     "load_original_checkpoint": "models",
-    "load_original_fusion_checkpoint": "models",
+    "load_original_fusion_checkpoint": "fusion",
     "RegistrationResult": "registration",
     "register": "registration",
     "named_method": "registration",
@@ -58,7 +58,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from crossalign.fusion import FusionMethod, FusionResult, Scaling, fuse, named_fusion_method
+    from crossalign.fusion import (
+        FusionMethod,
+        FusionResult,
+        Scaling,
+        fuse,
+        load_original_fusion_checkpoint,
+        named_fusion_method,
+    )
     from crossalign.geometry import Grid, Rigid, resample
     from crossalign.images import (
         Image,
@@ -70,7 +77,8 @@ if TYPE_CHECKING:
         write_label_map,
         write_transform,
     )
-    from crossalign.models import build_model, load_original_checkpoint, load_original_fusion_checkpoint
+    from crossalign.models import load_original_checkpoint
+    from crossalign.networks import build_model
     from crossalign.registration import RegistrationResult, named_method, register
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from tests.cases.files import FIXED_GRID, HEADER, MOVING_GRID, REFERENCE, ROW, gland, write_case, write_manifest
 
-from crossalign.cases import SURFACE_POINTS, Case, load_case, read_landmarks, read_manifest
+from crossalign.data import Case, load_case, read_landmarks, read_manifest
 from crossalign.errors import ImageError, ManifestError, TransformError
-from crossalign.images import write_label_map
+from crossalign.images import SURFACE_POINTS, write_label_map
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from tests.cases.files import HEADER, ROW, write_case, write_manifest
 from tests.damage import damaged, edited_lines
 
-from crossalign.cases import in_split, read_manifest
+from crossalign.data import in_split, read_manifest
 from crossalign.errors import ManifestError
 
 

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.geometry.strategies import numbers, rotations
 
-from crossalign.cases import SURFACE_POINTS, surface_points
 from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
-from crossalign.images import LabelMap
+from crossalign.images import SURFACE_POINTS, LabelMap, surface_points
 
 CENTER_MM = torch.tensor([12.0, -30.0, 45.0], dtype=torch.float64)
 EVERY = 10**7

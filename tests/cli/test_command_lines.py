@@ -9,7 +9,8 @@ import pytest
 import typer
 
 from crossalign.cli.main import app, main
-from crossalign.models import Stage, StageSettings, build_model, save_stage
+from crossalign.models import Stage, StageSettings, save_stage
+from crossalign.networks import build_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

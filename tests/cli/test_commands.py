@@ -11,8 +11,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from crossalign.cases import load_case, read_manifest, surface_points
 from crossalign.cli.main import main
+from crossalign.data import load_case, read_manifest
 from crossalign.evaluation import StartRange, draw_starts
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import (
@@ -22,10 +22,12 @@ from crossalign.images import (
     read_image,
     read_label_map,
     read_transform,
+    surface_points,
     write_image,
     write_transform,
 )
-from crossalign.models import Stage, StageSettings, build_model, save_stage
+from crossalign.models import Stage, StageSettings, save_stage
+from crossalign.networks import build_model
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: object) -> str:

@@ -10,7 +10,8 @@ import torch
 
 from crossalign.cli.main import main
 from crossalign.images import LabelMap, read_grid, read_label_map, write_label_map
-from crossalign.models import Stage, StageSettings, build_model, save_stage
+from crossalign.models import Stage, StageSettings, save_stage
+from crossalign.networks import build_model
 
 
 @pytest.fixture(scope="module")

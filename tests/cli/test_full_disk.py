@@ -19,7 +19,8 @@ import torch
 
 from crossalign.cli.main import main
 from crossalign.images import write_transform
-from crossalign.models import Stage, StageSettings, build_model, save_stage
+from crossalign.models import Stage, StageSettings, save_stage
+from crossalign.networks import build_model
 
 OLD = b"a good result"
 LIMIT_BYTES = 150  # less than any output but the header of a table

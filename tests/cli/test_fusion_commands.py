@@ -13,7 +13,7 @@ from tests.fusion.phantom import SHAPE, grid, pair
 
 from crossalign.cli.main import main
 from crossalign.errors import InputWarning
-from crossalign.fusion.files import read_scalings
+from crossalign.fusion.fused_files import read_scalings
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, read_image, read_transform, write_image
 
@@ -71,7 +71,7 @@ def test_fuse_registers_on_request_and_says_how_far(folder, capsys):
 
 
 def test_a_registration_that_doubts_itself_says_so_first(folder, capsys, monkeypatch):
-    from crossalign.evaluation import fusion_alignment
+    from crossalign.fusion import alignment as fusion_alignment
     from crossalign.registration.problem import Expectation
 
     trusting = fusion_alignment.align

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from crossalign.cli.main import main
 from crossalign.cli.running import parse_run
 from crossalign.errors import InputError
-from crossalign.models import Stage, StageSettings, build_model, load_stage, save_stage
+from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.models.cascade_settings import (
     Calibration,
     CascadeSettings,
@@ -19,9 +19,9 @@ from crossalign.models.cascade_settings import (
     store_settings,
     stored_settings,
 )
-from crossalign.models.fusion_zoo import shipped_fusion_names
-from crossalign.models.zoo import model_card, recorded_sums, shipped_names, weight_paths
-from crossalign.registration.named import default_method_name
+from crossalign.models.pretrained import model_card, recorded_sums, shipped_fusion_names, shipped_names, weight_paths
+from crossalign.networks import build_model
+from crossalign.registration.methods import default_method_name
 
 NAME = default_method_name()
 ONE = "correspondence-image"  # training goes on from its first stage

@@ -9,7 +9,7 @@ from crossalign.cli.main import main
 from crossalign.cli.training import TrainRequest, run_train
 from crossalign.errors import InputError
 from crossalign.models import load_stage
-from crossalign.models.pretrained import load_extractors
+from crossalign.models.extractors import load_extractors
 
 SMALL = ["--batch", "2", "--crop-shape", "16,16,16", "--crop-spacing", "4", "--val-every", "2", "--device", "cpu"]
 

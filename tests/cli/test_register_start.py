@@ -19,7 +19,7 @@ from crossalign.images import (
     write_transform,
 )
 from crossalign.registration import Expectation, Method, Problem, Solution, Step
-from crossalign.registration.named import PLAIN_METHODS
+from crossalign.registration.methods import PLAIN_METHODS
 
 GRID = Grid((16, 18, 20), (3.0, 3.0, 3.0), (-20.0, 5.0, 40.0))
 SHIFT = torch.tensor([2.0, 0.0, 0.0], dtype=torch.float64)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from crossalign.cases import in_split, load_case, read_manifest
 from crossalign.cli.main import main
+from crossalign.data import in_split, load_case, read_manifest
 
 
 def test_pairs_load_and_are_those_of_the_seed(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import torch
 from tests.fusion.phantom import pair
 
 from crossalign.errors import TransformError
-from crossalign.evaluation import fusion_affine
-from crossalign.evaluation.fusion_affine import Affine, refine_affine, resampled_affine, write_affine
+from crossalign.fusion import alignment as fusion_affine
+from crossalign.fusion.alignment import Affine, refine_affine, resampled_affine, write_affine
 from crossalign.geometry import Grid, Rigid, euler_to_rotation
 from crossalign.images import Image
 

@@ -7,9 +7,9 @@ import torch
 from tests.fusion.phantom import pair
 
 from crossalign.errors import ImageError
-from crossalign.evaluation import fusion_alignment
-from crossalign.evaluation.fusion_alignment import align, shared_information_bits
-from crossalign.evaluation.fusion_preparation import prepare_pair
+from crossalign.fusion import alignment as fusion_alignment
+from crossalign.fusion.alignment import align, shared_information_bits
+from crossalign.fusion.preparation import prepare_pair
 from crossalign.geometry import Grid, Rigid, euler_to_rotation, mean_displacement_mm
 from crossalign.images import Image
 from crossalign.registration import RegistrationResult, register

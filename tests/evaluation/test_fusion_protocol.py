@@ -9,15 +9,13 @@ import torch
 from tests.fusion.phantom import head, pair
 
 from crossalign.errors import InputError, OutputError
-from crossalign.evaluation.fusion_alignment import align
-from crossalign.evaluation.fusion_limit import similarity_limit
-from crossalign.evaluation.fusion_measure import INPUT_SCORES, score_fusion
-from crossalign.evaluation.fusion_preparation import mni_template, prepare_pair, write_prepared
-from crossalign.evaluation.fusion_protocol import LIMIT, PUBLISHED_SLICE, WHOLE_VOLUME, evaluate_fusion
-from crossalign.evaluation.fusion_scores import qabf_score, ssim_score
-from crossalign.evaluation.fusion_tables import fusion_csv, fusion_markdown, write_fusion_evaluation
-from crossalign.fusion.laplacian import LaplacianPyramid
-from crossalign.fusion.pointwise import Average, Maximum
+from crossalign.fusion.alignment import align
+from crossalign.fusion.classical import Average, LaplacianPyramid, Maximum
+from crossalign.fusion.evaluation import LIMIT, PUBLISHED_SLICE, WHOLE_VOLUME, evaluate_fusion, similarity_limit
+from crossalign.fusion.metrics.scores import INPUT_SCORES, score_fusion
+from crossalign.fusion.metrics.structure import qabf_score, ssim_score
+from crossalign.fusion.preparation import mni_template, prepare_pair, write_prepared
+from crossalign.fusion.tables import fusion_csv, fusion_markdown, write_fusion_evaluation
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.images import Image, read_image, read_transform
 

@@ -9,9 +9,17 @@ from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.evaluation import fusion_fidelity, fusion_information, fusion_scores
-from crossalign.evaluation.fusion_measure import score_fusion
-from crossalign.evaluation.fusion_scores import qabf_score, ssim_score
+from crossalign.fusion.metrics import (
+    fidelity as fusion_fidelity,
+)
+from crossalign.fusion.metrics import (
+    information as fusion_information,
+)
+from crossalign.fusion.metrics import (
+    structure as fusion_scores,
+)
+from crossalign.fusion.metrics.scores import score_fusion
+from crossalign.fusion.metrics.structure import qabf_score, ssim_score
 
 
 def _smooth(shape: tuple[int, ...], seed: int) -> Tensor:

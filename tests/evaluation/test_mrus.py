@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from benchmarks.mrus_manifest import COLUMNS, main
 
-from crossalign.cases import read_manifest
+from crossalign.data import read_manifest
 from crossalign.evaluation import evaluate, parse_starts
 from crossalign.registration import Identity
 

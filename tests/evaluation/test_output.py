@@ -9,7 +9,13 @@ import pytest
 from tests.evaluation.toys import hand_evaluation
 
 from crossalign.errors import OutputError
-from crossalign.evaluation import box_plots, check_evaluation_output, evaluation_paths, failure_curves, write_evaluation
+from crossalign.evaluation import (
+    box_plots,
+    check_evaluation_output,
+    evaluation_paths,
+    failure_curves,
+    write_evaluation,
+)
 from crossalign.evaluation.figures import share_within
 
 NAMES = ["table.csv", "table.summary.csv", "table.summary.md", "table.summary.tex"]

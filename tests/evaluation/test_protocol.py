@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.evaluation.toys import REFERENCE, Crashing, Toy, rigid, toy_case, written_case
 
-from crossalign.cases import Case, LoadedCase, load_case
+from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import ImageError, InputError, OverlapError
 from crossalign.evaluation import Evaluation, Row, evaluate, parse_starts, protocol, scores_of
 from crossalign.geometry import Grid, Rigid

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cases import Case, Landmarks, LoadedCase, surface_points
+from crossalign.data import Case, Landmarks, LoadedCase
 from crossalign.evaluation import Evaluation, Row, Scores, StepScore
 from crossalign.geometry import Grid, Rigid
-from crossalign.images import Image, LabelMap, write_image, write_label_map, write_transform
+from crossalign.images import Image, LabelMap, surface_points, write_image, write_label_map, write_transform
 from crossalign.registration import Method, Problem, Solution, Step
 
 CENTER_MM = (30.0, -40.0, 55.0)

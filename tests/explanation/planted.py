@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from crossalign.explanation.views import View, crop_grid
+from crossalign.explanation.maps import View, crop_grid
 from crossalign.geometry import Rigid
-from crossalign.models import Stage, StageSettings, build_model, crop_lattice
+from crossalign.models import Stage, StageSettings
+from crossalign.networks import build_model, crop_lattice
 
 SIZE, SPACING_MM, BLOB_VOXEL, NEAR_VOXEL = 16, 3.0, 2.0, 4.0
 LEVER_MM = 10.0

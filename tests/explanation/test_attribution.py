@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from crossalign.errors import InputError
 from crossalign.explanation import integrated_gradients, parameter_shares
-from crossalign.explanation.attribution import PARAMETERS
+from crossalign.explanation.gradients import PARAMETERS
 from crossalign.geometry import Grid
 from crossalign.images import LabelMap
 

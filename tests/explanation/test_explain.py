@@ -9,11 +9,12 @@ from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.explanation import explain, grad_cams, lever_mm, stage_views
-from crossalign.explanation.files import check_point_names, tables, volumes
+from crossalign.explanation.map_files import check_point_names, tables, volumes
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
-from crossalign.models import Stage, StageSettings, build_model
+from crossalign.models import Stage, StageSettings
 from crossalign.models.cascade_settings import CascadeSettings
+from crossalign.networks import build_model
 from crossalign.registration import Cascade, Problem, register
 
 CPU = torch.device("cpu")

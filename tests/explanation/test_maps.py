@@ -10,11 +10,11 @@ from tests.geometry.strategies import rigids, rotations
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
-from crossalign.explanation.blocks import attention_blocks, position_grid
+from crossalign.explanation.attention import attention_blocks, position_grid
 from crossalign.explanation.maps import crop_map, mask_on_crop, spread
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, read_image, write_image
-from crossalign.models import AttentionReg, CorrespondenceReg, build_model
+from crossalign.networks import AttentionReg, CorrespondenceReg, build_model
 
 CROP = Grid.centered((20.0, -35.0, 60.0), (8, 10, 12), (2.5, 2.5, 2.5))
 

@@ -8,11 +8,10 @@ from tests.explanation import planted
 
 from crossalign.errors import InputError
 from crossalign.explanation import look_of
-from crossalign.explanation.blocks import position_grid
-from crossalign.explanation.maps import spread
-from crossalign.explanation.views import View
+from crossalign.explanation.attention import position_grid
+from crossalign.explanation.maps import View, spread
 from crossalign.geometry import Rigid
-from crossalign.models import AttentionReg, CorrespondenceReg
+from crossalign.networks import AttentionReg, CorrespondenceReg
 
 POINT = torch.tensor([5.0, -7.0, 11.0], dtype=torch.float64)
 START = Rigid.from_parameters(torch.tensor([40.0, 5, -9, 10, 20, -5], dtype=torch.float64), planted.ORIGIN)

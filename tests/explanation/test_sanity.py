@@ -9,8 +9,7 @@ from tests.explanation import planted
 from torch import nn
 
 from crossalign.explanation import grad_cams, parameter_shares
-from crossalign.explanation.maps import CropMap
-from crossalign.explanation.views import View
+from crossalign.explanation.maps import CropMap, View
 
 PAIRS = planted.plant(4, torch.Generator().manual_seed(99))
 

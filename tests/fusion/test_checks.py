@@ -8,10 +8,11 @@ import torch
 from tests.fusion.phantom import SHAPE, grid, pair
 
 from crossalign.errors import ImageError, InputError
-from crossalign.fusion import fuse, memory, named_fusion_method
-from crossalign.fusion.files import read_scalings, write_fusion
-from crossalign.fusion.memory import needed_bytes
-from crossalign.fusion.pointwise import Average
+from crossalign.fusion import fuse, named_fusion_method
+from crossalign.fusion import result as memory
+from crossalign.fusion.classical import Average
+from crossalign.fusion.fused_files import read_scalings, write_fusion
+from crossalign.fusion.result import needed_bytes
 from crossalign.geometry import Grid
 from crossalign.images import Image
 

@@ -9,10 +9,10 @@ from tests.fusion.phantom import grid, pair
 
 from crossalign.errors import InputError, ManifestError, OutputError
 from crossalign.fusion import fuse
-from crossalign.fusion.canvas import canvas_grid, foreground_box_mm, on_canvas
-from crossalign.fusion.files import read_scalings, sidecar_path, write_fusion
-from crossalign.fusion.pairs import read_fusion_manifest
-from crossalign.fusion.pointwise import Average
+from crossalign.fusion.classical import Average
+from crossalign.fusion.fused_files import read_scalings, sidecar_path, write_fusion
+from crossalign.fusion.manifest import read_fusion_manifest
+from crossalign.fusion.preparation import canvas_grid, foreground_box_mm, on_canvas
 from crossalign.images import Image, read_image
 
 

@@ -8,8 +8,7 @@ from tests.fusion.phantom import SHAPE, grid, pair
 
 from crossalign.errors import ImageError
 from crossalign.fusion import FusionMethod, Scaling, find_scaling, fuse
-from crossalign.fusion.laplacian import LaplacianPyramid
-from crossalign.fusion.pointwise import Average, Maximum
+from crossalign.fusion.classical import Average, LaplacianPyramid, Maximum
 from crossalign.geometry import Grid, Rigid, euler_to_rotation
 from crossalign.images import Image
 

@@ -8,15 +8,14 @@ import torch
 from tests.fusion.phantom import ball, blurred, head
 
 from crossalign.errors import InputError
-from crossalign.evaluation.fusion_scores import qabf_score
-from crossalign.fusion.laplacian import LaplacianPyramid
-from crossalign.fusion.named import (
+from crossalign.fusion.classical import LaplacianPyramid, WaveletFusion
+from crossalign.fusion.methods import (
     PLAIN_FUSION_METHODS,
     default_fusion_method_name,
     fusion_method_names,
     named_fusion_method,
 )
-from crossalign.fusion.wavelet import WaveletFusion
+from crossalign.fusion.metrics.structure import qabf_score
 
 CPU = torch.device("cpu")
 IN_PLANE = [LaplacianPyramid(axes=(1, 2)), WaveletFusion(axes=(1, 2))]

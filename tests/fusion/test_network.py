@@ -7,13 +7,17 @@ import torch
 from tests.fusion.phantom import blurred, head, pair
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.evaluation.fusion_scores import qabf_score, ssim_score
-from crossalign.fusion import network
-from crossalign.fusion.named import PLAIN_FUSION_METHODS
-from crossalign.fusion.network import NetworkFusion, _overlap, _tile_size, named_network
-from crossalign.models.dcfb_compact import CompactSettings, DCFBCompact
-from crossalign.models.fusion_stage import FusionStage, FusionStageSettings, load_fusion_stage, save_fusion_stage
-from crossalign.models.fusion_zoo import shipped_fusion_names, shipped_fusion_path
+from crossalign.fusion import methods as network
+from crossalign.fusion.methods import PLAIN_FUSION_METHODS, NetworkFusion, _overlap, _tile_size, named_network
+from crossalign.fusion.metrics.structure import qabf_score, ssim_score
+from crossalign.fusion.networks.compact import CompactSettings, DCFBCompact
+from crossalign.fusion.networks.model_files import (
+    FusionStage,
+    FusionStageSettings,
+    load_fusion_stage,
+    save_fusion_stage,
+)
+from crossalign.models.pretrained import shipped_fusion_names, shipped_fusion_path
 
 SMALL = CompactSettings(channels=8, blocks=1, heads=2, window=2, kernel=3, context=4, hidden=4, steps=1)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.fusion.phantom import SHAPE, grid, head, pair
 
 from crossalign.fusion import find_scaling, find_uptake_scaling, fuse, named_fusion_method
-from crossalign.fusion.canvas import on_canvas
-from crossalign.fusion.pointwise import Average
+from crossalign.fusion.classical import Average
+from crossalign.fusion.preparation import on_canvas
 from crossalign.fusion.scaling import padded
 from crossalign.geometry import Grid
 from crossalign.images import Image

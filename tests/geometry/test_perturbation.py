@@ -8,7 +8,7 @@ from tests.geometry.strategies import numbers
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, draw_perturbation, mean_displacement_mm
-from crossalign.geometry.perturbation import RANGE_DEG, RANGE_MM
+from crossalign.geometry.rigid import RANGE_DEG, RANGE_MM
 
 CENTER_MM = torch.tensor([20.0, -35.0, 410.0], dtype=torch.float64)
 

@@ -16,8 +16,8 @@ from tests.geometry.strategies import grids
 from crossalign.errors import ImageError, InputWarning
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, read_grid, read_image, read_label_map, read_volume, write_image
-from crossalign.images.formats.header import Header
-from crossalign.images.formats.placement import placed
+from crossalign.images.files.formats.header import Header
+from crossalign.images.files.formats.placement import placed
 
 SHAPE = (6, 7, 8)  # x, y, z
 RAMP = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)

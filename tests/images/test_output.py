@@ -7,8 +7,7 @@ import pytest
 from safetensors import SafetensorError
 
 from crossalign.errors import OutputError
-from crossalign.images import whole_file, whole_files
-from crossalign.output import check_output, reason
+from crossalign.output import check_output, reason, whole_file, whole_files
 
 
 def names(folder: Path) -> list[str]:

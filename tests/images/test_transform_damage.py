@@ -13,7 +13,7 @@ import torch
 
 from crossalign.errors import InputWarning, TransformError
 from crossalign.images import read_transform
-from crossalign.images.transforms import hdf5
+from crossalign.images.files.transform_formats import hdf5
 
 HEADER = "#Insight Transform File V1.0\n"
 BLOCK = "#Transform 0\nTransform: {kind}_double_3_3\nParameters: {parameters}\nFixedParameters: {fixed}\n"

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from crossalign.errors import InputWarning, TransformError
 from crossalign.geometry import Rigid
 from crossalign.images import read_transform, write_transform
-from crossalign.images.transforms.itk_text import parse_itk_text
-from crossalign.images.transforms.itk_types import KINDS, to_linear
-from crossalign.images.transforms.matlab import parse_matlab_transform
+from crossalign.images.files.transform_formats.itk import KINDS, parse_itk_text, to_linear
+from crossalign.images.files.transform_formats.matlab import parse_matlab_transform
 
 POINTS = [(0.0, 0.0, 0.0), (12.5, -80.0, 33.0), (-140.0, 95.0, -260.0)]
 HERE = Path(__file__).parent

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from crossalign.errors import OutputError
-from crossalign.images import writing
-from crossalign.images.writing import write_affine_text, write_sitk
+from crossalign.images.files import writing
+from crossalign.images.files.writing import write_affine_text, write_sitk
 
 KINDS = (np.float32, np.uint8, np.int16, np.int32, np.int64)
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from crossalign.errors import InputError
-from crossalign.models import CrossModalAttention
+from crossalign.networks import CrossModalAttention
 
 
 def block(channels: int = 32, inner: int = 16, seed: int = 0) -> CrossModalAttention:

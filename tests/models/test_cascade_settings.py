@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossalign.errors import InputError, OutputError, WeightsError
-from crossalign.models import Stage, StageSettings, build_model, load_stage, save_stage
+from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.models.cascade_settings import (
     Calibration,
     CascadeSettings,
@@ -19,6 +19,7 @@ from crossalign.models.cascade_settings import (
     store_settings,
     stored_settings,
 )
+from crossalign.networks import build_model
 
 FULL = CascadeSettings(8, 5.0, 3, 10, 0.2, GridSearch(12.0, 15.0), Calibration(0.5, 0.7, 1.1, 6.0), (0, 270), True)
 DOUBT = st.none() | st.floats(0, 50)

@@ -16,30 +16,31 @@ from safetensors.torch import load_file, save_file
 from tests.damage import damaged
 
 from crossalign.errors import CrossalignError, InputError, WeightsError
-from crossalign.models import (
-    Stage,
-    StageSettings,
-    build_model,
-    load_original_checkpoint,
-    load_stage,
-    model_names,
-    original,
-    save_stage,
-)
-from crossalign.models.cascade_settings import Calibration, CascadeSettings, settings_from_json
-from crossalign.models.dcfb import DCFBSettings
-from crossalign.models.dcfb_compact import CompactSettings
-from crossalign.models.fusion_stage import (
+from crossalign.fusion.networks.compact import CompactSettings
+from crossalign.fusion.networks.dcfb import DCFBSettings
+from crossalign.fusion.networks.model_files import (
     FusionStage,
     FusionStageSettings,
     build_fusion_model,
     load_fusion_stage,
     save_fusion_stage,
 )
-from crossalign.models.pretrained import load_extractors, save_extractors
-from crossalign.models.registry import check_crop_shape
-from crossalign.models.saved_settings import settings_of
+from crossalign.models import (
+    Stage,
+    StageSettings,
+    load_original_checkpoint,
+    load_stage,
+    save_stage,
+)
+from crossalign.models import (
+    published as original,
+)
+from crossalign.models.cascade_settings import Calibration, CascadeSettings, settings_from_json
+from crossalign.models.extractors import load_extractors, save_extractors
 from crossalign.models.tensor_files import SEAL
+from crossalign.models.weight_files import settings_of
+from crossalign.networks import build_model, model_names
+from crossalign.networks.registry import check_crop_shape
 
 SMALL = StageSettings("feature-reg", (8, 8, 8), 2.0, 1.5)
 FUSION = FusionStageSettings("dcfb-compact", CompactSettings(8, 1, 2, 2, 3, 4, 6, 1, 1))

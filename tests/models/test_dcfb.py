@@ -5,8 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossalign.errors import InputError
-from crossalign.models.dcfb import DCFB, DCFBSettings, padded_to, weighted_sum
-from crossalign.models.dcfb_block import (
+from crossalign.fusion.networks.blend_block import (
     ChannelGate,
     DeformableCrossBlend,
     DropPath,
@@ -14,6 +13,7 @@ from crossalign.models.dcfb_block import (
     WindowAttention,
     resampled_at,
 )
+from crossalign.fusion.networks.dcfb import DCFB, DCFBSettings, padded_to, weighted_sum
 
 CUBE = (2, 2, 2)
 TINY = DCFBSettings(channels=8, depths=(1, 1), heads=(2, 2), drop_path=0.0)

@@ -9,19 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.models import count_parameters
-from crossalign.models.dcfb import DCFB, DCFBSettings
-from crossalign.models.dcfb_compact import CompactSettings, DCFBCompact
-from crossalign.models.fusion_ascent import (
-    Ascent,
-    PairFacts,
-    joint_step,
-    pair_facts,
-    similarity_ascent,
-    transfer_ascent,
-)
-from crossalign.models.fusion_moments import C1, C2, pair_moments, window_means
-from crossalign.models.fusion_stage import (
+from crossalign.fusion.networks.compact import CompactSettings, DCFBCompact
+from crossalign.fusion.networks.dcfb import DCFB, DCFBSettings
+from crossalign.fusion.networks.model_files import (
     FusionStage,
     FusionStageSettings,
     apply_fusion_model,
@@ -30,6 +20,19 @@ from crossalign.models.fusion_stage import (
     load_fusion_stage,
     save_fusion_stage,
 )
+from crossalign.fusion.networks.score_gradients import (
+    C1,
+    C2,
+    Ascent,
+    PairFacts,
+    joint_step,
+    pair_facts,
+    pair_moments,
+    similarity_ascent,
+    transfer_ascent,
+    window_means,
+)
+from crossalign.networks import count_parameters
 from crossalign.similarity import gradient_transfer_score, sobel
 
 Score = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -8,8 +8,8 @@ from tests.models.shifts import SIZE, correlation_after_training
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
-from crossalign.models import build_model, count_parameters, dvnet
-from crossalign.models.dvnet import DVNetStandIn
+from crossalign.networks import build_model, count_parameters, dvnet
+from crossalign.networks.dvnet import DVNetStandIn
 
 
 def pair(*shape: int) -> tuple[Tensor, Tensor]:

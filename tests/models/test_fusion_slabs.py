@@ -5,9 +5,9 @@ import torch
 from tests.models.test_dcfb_compact import build, pair
 
 from crossalign.errors import InputError
-from crossalign.models.fusion_moments import REACH, Slab, spread_back, window_means
-from crossalign.models.fusion_slabs import fuse_by_slabs
-from crossalign.models.fusion_stage import SLICES, apply_fusion_model
+from crossalign.fusion.networks.model_files import SLICES, apply_fusion_model
+from crossalign.fusion.networks.score_gradients import REACH, Slab, spread_back, window_means
+from crossalign.fusion.networks.slabwise import fuse_by_slabs
 from crossalign.similarity.windows import gaussian_means
 
 

@@ -10,8 +10,8 @@ from tests.models.shifts import SIZE, correlation_after_training
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.models import build_model, count_parameters
-from crossalign.models.msreg import GroupedConvolution, MSReg, UnusedLayers
+from crossalign.networks import build_model, count_parameters
+from crossalign.networks.msreg import GroupedConvolution, MSReg, UnusedLayers
 
 SMALL = (12, 16, 16)
 

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossalign.errors import InputError
-from crossalign.models import AttentionReg, CorrespondenceReg, build_model, count_parameters, model_names
-from crossalign.models.attention_reg import feature_shape
 from crossalign.models.cascade_settings import ExpectsError
-from crossalign.models.tokens import Attention
-from crossalign.models.zoo import shipped_names, shipped_stage_paths
+from crossalign.models.pretrained import shipped_names, shipped_stage_paths
+from crossalign.networks import AttentionReg, CorrespondenceReg, build_model, count_parameters, model_names
+from crossalign.networks.attention_reg import feature_shape
+from crossalign.networks.tokens import Attention
 
 
 @pytest.mark.parametrize(("name", "count"), [("attention-reg", 1_248_777), ("feature-reg", 1_244_393)])

@@ -14,7 +14,8 @@ from tests.models.originals import PAPER, OriginalNetwork, scrambled
 from torch import Tensor, nn
 
 from crossalign.errors import WeightsError
-from crossalign.models import count_parameters, load_original_checkpoint
+from crossalign.models import load_original_checkpoint
+from crossalign.networks import count_parameters
 
 SMALL = (8, 16, 12)
 

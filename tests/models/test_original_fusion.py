@@ -10,8 +10,8 @@ from tests.models.original_fusion import original_fusion_state
 from torch import Tensor
 
 from crossalign.errors import WeightsError
-from crossalign.models.dcfb import DCFBSettings
-from crossalign.models.original_fusion import OriginalFusion, load_original_fusion_checkpoint
+from crossalign.fusion.networks.dcfb import DCFBSettings
+from crossalign.fusion.networks.published import OriginalFusion, load_original_fusion_checkpoint
 
 SMALL = DCFBSettings(channels=32, depths=(1, 2), heads=(2, 4))
 STATE = original_fusion_state(SMALL)
@@ -114,8 +114,8 @@ def test_what_is_no_such_checkpoint(tmp_path: Path) -> None:
 
 def test_the_papers_size_fits() -> None:
     """Names and shapes of every layer that both have, at the paper's size: 4 levels, 24 blocks."""
-    from crossalign.models.dcfb import DCFB
-    from crossalign.models.original_fusion import _expected, _targets
+    from crossalign.fusion.networks.dcfb import DCFB
+    from crossalign.fusion.networks.published import _expected, _targets
 
     with torch.device("meta"):
         ours = DCFB().state_dict()

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from tests.models.originals import scrambled
 
 from crossalign.errors import InputError, OutputError, WeightsError
-from crossalign.models import Stage, StageSettings, build_model, crop_lattice, load_stage, save_stage
+from crossalign.models import Stage, StageSettings, load_stage, save_stage
+from crossalign.networks import build_model, crop_lattice
 
 SMALL = StageSettings("feature-reg", (8, 9, 10), 2.0, 1.5, "label")
 

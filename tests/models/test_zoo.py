@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.models import zoo
-from crossalign.models.fusion_zoo import shipped_fusion_names
-from crossalign.models.zoo import (
+from crossalign.models import pretrained as zoo
+from crossalign.models.pretrained import (
     PACKAGE,
     SUMS,
     Shipped,
@@ -19,6 +18,7 @@ from crossalign.models.zoo import (
     model_card,
     recorded_sums,
     sha256_of,
+    shipped_fusion_names,
     shipped_names,
     shipped_settings,
     stage_path,

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.geometry.strategies import rigids, rotations
 from torch import Tensor, nn
 
-from crossalign.cases import surface_points
 from crossalign.errors import InputError, WeightsError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
-from crossalign.images import Image, LabelMap
-from crossalign.models import Stage, StageSettings, build_model, save_stage
+from crossalign.images import Image, LabelMap, surface_points
+from crossalign.models import Stage, StageSettings, save_stage
+from crossalign.networks import build_model
 from crossalign.registration import Cascade, Problem, load_cascade, register
 
 CPU = torch.device("cpu")

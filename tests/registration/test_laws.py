@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap
-from crossalign.models import Stage, StageSettings, build_model
+from crossalign.models import Stage, StageSettings
+from crossalign.networks import build_model
 from crossalign.registration import Cascade, Method, MutualInformation, register
-from crossalign.registration.mind import MindSSD
+from crossalign.registration.iterative.mind import MindSSD
 
 FEW = settings(max_examples=3)
 CPU = torch.device("cpu")

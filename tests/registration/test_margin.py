@@ -9,8 +9,8 @@ from tests.geometry.strategies import grids
 
 from crossalign.geometry import Grid
 from crossalign.images import LabelMap
-from crossalign.images.files import to_sitk
-from crossalign.registration.margin import near_structure
+from crossalign.images.files.images import to_sitk
+from crossalign.registration.iterative.sampling_region import near_structure
 
 
 @given(grids(most=12), st.integers(0, 99), st.floats(0, 30), st.floats(0.01, 0.4))

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from crossalign.errors import InputError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm, sample
 from crossalign.images import Image, LabelMap
-from crossalign.images.files import to_sitk
+from crossalign.images.files.images import to_sitk
 from crossalign.registration import Problem, named_method, register
-from crossalign.registration.mind import MindSSD
-from crossalign.registration.mind_solver import Level, _linearised, _moved, descend, sample_with_gradient
+from crossalign.registration.iterative.gauss_newton import Level, _linearised, _moved, descend, sample_with_gradient
+from crossalign.registration.iterative.mind import MindSSD
 
 GRID = Grid((36, 40, 38), (1.5, 1.5, 1.5), (40.0, -10.0, -30.0))
 LEVEL_GRID = Grid((12, 14, 13), (2.0, 2.0, 2.0), (5.0, -3.0, 1.0))

@@ -18,9 +18,9 @@ from tests.registration.toys import (
 )
 from torch import Tensor, nn
 
-from crossalign.cases import surface_points
 from crossalign.errors import InputError, TransformError
 from crossalign.geometry import Rigid, mean_displacement_mm
+from crossalign.images import surface_points
 from crossalign.models.cascade_settings import HEADER_TURNS, Calibration, CascadeSettings, GridSearch
 from crossalign.registration import Cascade, Problem, register, stage_run
 from crossalign.registration.search import candidate_motions

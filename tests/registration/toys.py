@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap
-from crossalign.models import Stage, StageSettings, crop_lattice
+from crossalign.models import Stage, StageSettings
+from crossalign.networks import crop_lattice
 from crossalign.registration import Problem
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.report import pair
 
 from crossalign.registration.problem import Expectation
-from crossalign.report import write_report
+from crossalign.report.page import write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")

@@ -13,7 +13,8 @@ from tests.report.test_browser import BROWSER, DRIVER, browser, click, open_page
 from crossalign.errors import OutputError
 from crossalign.explanation import Explanation, explain
 from crossalign.geometry import sample
-from crossalign.models import Stage, StageSettings, build_model
+from crossalign.models import Stage, StageSettings
+from crossalign.networks import build_model
 from crossalign.registration import Cascade, Problem
 from crossalign.report.explanation_figure import draw_explanation, write_explanation_figure
 from crossalign.report.explanation_page import write_explanation_report

@@ -11,7 +11,7 @@ from tests.fusion.phantom import pair
 from tests.report.test_browser import AXIAL, BROWSER, DRIVER, PIXELS, browser
 
 from crossalign.fusion import fuse
-from crossalign.fusion.pointwise import Maximum
+from crossalign.fusion.classical import Maximum
 from crossalign.report.fusion_page import write_fusion_report
 
 __all__ = ["browser"]  # the fixture

@@ -11,7 +11,7 @@ from tests.fusion.phantom import pair
 
 from crossalign.errors import OutputError
 from crossalign.fusion import fuse
-from crossalign.fusion.pointwise import Average
+from crossalign.fusion.classical import Average
 from crossalign.images import Image
 from crossalign.report.fusion_colour import LEVELS, colour_fusion, colour_table, lab_to_srgb, srgb_to_lab
 from crossalign.report.fusion_display import pet_range, show

@@ -11,7 +11,7 @@ from tests.report import pair
 from crossalign.errors import ImageError, OutputError
 from crossalign.images import Image, LabelMap
 from crossalign.registration.problem import Expectation, Step
-from crossalign.report import ReportInput, render_report, write_report
+from crossalign.report.page import ReportInput, render_report, write_report
 
 
 def page(**changes: Any) -> str:

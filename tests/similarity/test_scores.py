@@ -8,7 +8,7 @@ from monai.losses.image_dissimilarity import LocalNormalizedCrossCorrelationLoss
 from monai.metrics.regression import SSIMMetric
 
 from crossalign.errors import InputError
-from crossalign.evaluation.fusion_scores import qabf_score, ssim_score
+from crossalign.fusion.metrics.structure import qabf_score, ssim_score
 from crossalign.similarity import (
     gradient_transfer_loss,
     gradient_transfer_score,

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from crossalign.errors import InputError
-from crossalign.simulate.brain import BrainPair, make_heads, simulate_brain
-from crossalign.simulate.brain_head import BrainMaps, _distance_mm, _sharpened
-from crossalign.simulate.brain_settings import BrainSettings
+from crossalign.fusion.simulation.head_anatomy import BrainMaps, BrainSettings, _distance_mm, _sharpened
+from crossalign.fusion.simulation.heads import BrainPair, make_heads, simulate_brain
 
 SHAPE = (28, 30, 26)
 PLAIN = BrainSettings(

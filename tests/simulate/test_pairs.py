@@ -5,7 +5,7 @@ import torch
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, resample
-from crossalign.simulate import (
+from crossalign.simulation import (
     DeformationSettings,
     PoseSettings,
     SimulatedPairs,
@@ -13,8 +13,8 @@ from crossalign.simulate import (
     UltrasoundSettings,
     simulate_pairs,
 )
-from crossalign.simulate.pair import DEFAULTS, _draw
-from crossalign.simulate.surface import fit_rigid
+from crossalign.simulation.pelvis.anatomy import fit_rigid
+from crossalign.simulation.pelvis.pairs import DEFAULTS, _draw
 
 SHAPE, SPACING_MM = (32, 32, 32), 3.0
 HALF_MM = torch.tensor([48.0, 48.0, 48.0])

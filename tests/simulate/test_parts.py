@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crossalign.errors import InputError
-from crossalign.simulate import (
+from crossalign.simulation import (
     AnatomySettings,
     DeformationSettings,
     MRSettings,
@@ -17,15 +17,13 @@ from crossalign.simulate import (
     UltrasoundSettings,
     simulate_pairs,
 )
-from crossalign.simulate.anatomy import draw_anatomy
-from crossalign.simulate.bodies import memberships
-from crossalign.simulate.deformation import draw_deformation
-from crossalign.simulate.gland import draw_gland_shape, gland_level
-from crossalign.simulate.lattice import blur_matrices, from_nodes, slice_matrices
-from crossalign.simulate.pair import DEFAULTS, _draw, _to_anatomy, lattice_nodes
-from crossalign.simulate.sector import Sector
-from crossalign.simulate.surface import gland_surface
-from crossalign.simulate.surroundings import pelvic_wall
+from crossalign.simulation.deformation import draw_deformation
+from crossalign.simulation.ellipsoids import memberships
+from crossalign.simulation.fields import blur_matrices, from_nodes, slice_matrices
+from crossalign.simulation.pelvis.anatomy import draw_anatomy, draw_gland_shape, gland_level, gland_surface
+from crossalign.simulation.pelvis.pairs import DEFAULTS, _draw, _to_anatomy, lattice_nodes
+from crossalign.simulation.pelvis.probe import Sector
+from crossalign.simulation.pelvis.surroundings import pelvic_wall
 
 SHAPE, SPACING_MM = (32, 32, 32), 4.0
 NOTHING = (0.0, 0.0)

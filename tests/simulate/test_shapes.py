@@ -9,7 +9,7 @@ import torch
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, resample
-from crossalign.simulate import (
+from crossalign.simulation import (
     DeformationSettings,
     PoseSettings,
     ShapeSettings,
@@ -18,10 +18,10 @@ from crossalign.simulate import (
     simulate_pairs,
     simulate_shapes,
 )
-from crossalign.simulate.shapes import DEFAULTS, _draw
-from crossalign.simulate.shapes_scene import axis_orientations, draw_orientations
-from crossalign.simulate.shapes_view import apply_curves, draw_curves
-from crossalign.simulate.surface import fit_rigid
+from crossalign.simulation.pelvis.anatomy import fit_rigid
+from crossalign.simulation.shapes.pairs import DEFAULTS, _draw
+from crossalign.simulation.shapes.scene import axis_orientations, draw_orientations
+from crossalign.simulation.shapes.view import apply_curves, draw_curves
 
 SHAPE, SPACING_MM = (32, 32, 32), 3.0
 HALF_MM = torch.tensor([48.0, 48.0, 48.0])

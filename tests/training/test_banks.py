@@ -12,19 +12,20 @@ from tests.damage import damaged
 from tests.training.toys import Anatomy, make_bank
 from torch import nn
 
-from crossalign.cases import LoadedCase, surface_points
+from crossalign.data import LoadedCase
 from crossalign.errors import InputError, ManifestError, OutputError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
-from crossalign.images import Image, LabelMap
+from crossalign.images import Image, LabelMap, surface_points
 from crossalign.models import Stage, StageSettings
 from crossalign.registration import Cascade, Problem
 from crossalign.training import NO_AUGMENTATION, Bank
-from crossalign.training.prepare import (
+from crossalign.training.preparation import (
     bank_from_cases,
+    bank_from_simulation,
     banks_from_manifest,
+    banks_from_simulation,
 )
-from crossalign.training.sampler import draw_batch
-from crossalign.training.simulated import bank_from_simulation, banks_from_simulation
+from crossalign.training.sampling import draw_batch
 
 SMALL = StageSettings("feature-reg", (12, 12, 12), 4.0, 2.5)
 

@@ -7,12 +7,12 @@ from tests.training.toys import make_bank
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid
 from crossalign.models import Stage, StageSettings
-from crossalign.models.correspondence import CorrespondenceReg
+from crossalign.networks.correspondence import CorrespondenceReg
 from crossalign.training import NO_AUGMENTATION
-from crossalign.training.doubting import DoubtSettings, teach_doubt, turned_batch
-from crossalign.training.loop import seeded_model
-from crossalign.training.mixing import turned
-from crossalign.training.sampler import draw_batch
+from crossalign.training.dataset import turned
+from crossalign.training.sampling import draw_batch
+from crossalign.training.tasks.error_estimation import DoubtSettings, teach_doubt, turned_batch
+from crossalign.training.tasks.registration import seeded_model
 
 SMALL = StageSettings("correspondence", (16, 16, 16), 4.0, 3.0)
 

@@ -11,19 +11,26 @@ from tests.simulate.test_brain import template
 
 from crossalign.cli.main import main
 from crossalign.errors import InputError, ManifestError, OutputError
+from crossalign.fusion.networks.compact import CompactSettings
+from crossalign.fusion.networks.dcfb import DCFBSettings
+from crossalign.fusion.networks.model_files import FusionStageSettings, load_fusion_stage
+from crossalign.fusion.simulation.head_anatomy import BrainSettings
+from crossalign.fusion.training import preparation as fusion_prepare
+from crossalign.fusion.training.dataset import FusionBank, draw_patches, plant_lesions
+from crossalign.fusion.training.settings import FusionAugmentation, FusionTrainingSettings
+from crossalign.fusion.training.task import (
+    KEPT,
+    FusionTask,
+    FusionTrainingResult,
+    keeping_loss,
+    lesion_loss,
+    paper_fusion_loss,
+    train_fusion,
+)
 from crossalign.geometry import Grid
 from crossalign.images import Image, write_image
-from crossalign.models.dcfb import DCFBSettings
-from crossalign.models.dcfb_compact import CompactSettings
-from crossalign.models.fusion_stage import FusionStageSettings, load_fusion_stage
-from crossalign.simulate.brain_settings import BrainSettings
-from crossalign.training import fusion_prepare
 from crossalign.training.engine import pick_cases
-from crossalign.training.fusion_bank import FusionBank, draw_patches, plant_lesions
-from crossalign.training.fusion_loop import FusionTask, FusionTrainingResult, train_fusion
-from crossalign.training.fusion_losses import KEPT, keeping_loss, lesion_loss, paper_fusion_loss
-from crossalign.training.fusion_settings import FusionAugmentation, FusionTrainingSettings
-from crossalign.training.history import read_history
+from crossalign.training.run_folder import read_history
 
 STAGE = FusionStageSettings(
     "dcfb-compact",
@@ -95,7 +102,7 @@ def test_the_papers_loss_trains_both(model: str, banks: tuple[FusionBank, Fusion
 
 
 def test_losses_agree_with_their_formulas(banks: tuple[FusionBank, FusionBank]) -> None:
-    from crossalign.evaluation.fusion_scores import qabf_score, ssim_score
+    from crossalign.fusion.metrics.structure import qabf_score, ssim_score
     from crossalign.similarity import lncc_score
 
     patches = draw_patches(banks[0], [0, 1], 20, None, torch.Generator().manual_seed(5))

@@ -10,20 +10,21 @@ from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.geometry import mean_displacement_mm
-from crossalign.models import StageSettings, build_model
-from crossalign.models.correspondence import CorrespondenceReg, Matching
+from crossalign.models import StageSettings
+from crossalign.networks import build_model
+from crossalign.networks.correspondence import CorrespondenceReg, Matching
 from crossalign.training import Bank, TrainingSettings
-from crossalign.training.loop import RegistrationTask
-from crossalign.training.losses import (
+from crossalign.training.sampling import Batch, draw_batch
+from crossalign.training.settings import NO_AUGMENTATION
+from crossalign.training.tasks.registration import (
     DOUBT_WEIGHT,
     GLAND_WEIGHT,
     MATCH_WEIGHT,
     OUTSIDE,
+    RegistrationTask,
     guided_loss,
     match_error_mm,
 )
-from crossalign.training.sampler import Batch, draw_batch
-from crossalign.training.settings import NO_AUGMENTATION
 
 STAGE = StageSettings("correspondence", (8, 8, 8), 5.0, SPACING_MM)
 

@@ -23,12 +23,13 @@ from tests.training.trained import SETTINGS, left_by, rows_of
 from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.tensor_files import save_tensors
-from crossalign.training import Augmentation, TrainingResult, TrainingSettings, engine, loop, train_stage
+from crossalign.training import Augmentation, TrainingResult, TrainingSettings, engine, train_stage
 from crossalign.training.checkpoint import read_progress
 from crossalign.training.engine import pick_cases, step_seed
-from crossalign.training.history import COLUMNS, read_history
-from crossalign.training.loop import PAPER_DROPS, RegistrationTask
-from crossalign.training.sampler import draw_batch
+from crossalign.training.run_folder import COLUMNS, read_history
+from crossalign.training.sampling import draw_batch
+from crossalign.training.tasks import registration as loop
+from crossalign.training.tasks.registration import PAPER_DROPS, RegistrationTask
 
 TRAIN, VAL = make_bank(6, 1), make_bank(3, 2)
 Watch = Callable[[dict[str, float]], None]

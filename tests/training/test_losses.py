@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crossalign.geometry import Rigid
-from crossalign.training.losses import correction_error_mm, parameters_loss, sre_loss
-from crossalign.training.sampler import Batch
+from crossalign.training.sampling import Batch
+from crossalign.training.tasks.registration import correction_error_mm, parameters_loss, sre_loss
 
 ZERO = torch.zeros(3, dtype=torch.float64)
 

@@ -8,7 +8,7 @@ from tests.training.toys import make_bank
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, quarter_turn
-from crossalign.training.mixing import joined, mirrored, turned
+from crossalign.training.dataset import joined, mirrored, turned
 
 
 def test_joined_keeps_order_and_counts_twice() -> None:

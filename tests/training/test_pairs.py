@@ -10,10 +10,10 @@ from tests.training.toys import make_bank
 from torch import Tensor
 
 from crossalign.geometry import Rigid, mean_displacement_mm, sample
-from crossalign.models import StageSettings, crop_lattice
+from crossalign.models import StageSettings
+from crossalign.networks import crop_lattice
 from crossalign.training import NO_AUGMENTATION, Augmentation, Bank
-from crossalign.training.augment import draw_warp, vary_intensity
-from crossalign.training.sampler import Batch, draw_batch, validation_batches
+from crossalign.training.sampling import Batch, draw_batch, draw_warp, validation_batches, vary_intensity
 
 BANK = make_bank(5)
 FINE = StageSettings("attention-reg", (20, 20, 20), 1.8, 3.0)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.geometry import Rigid
-from crossalign.models import StageSettings, build_model, save_stage
-from crossalign.models.pretrained import (
+from crossalign.models import StageSettings, save_stage
+from crossalign.models.extractors import (
     FeatureMap,
     extractors_of,
     feature_map,
@@ -26,14 +26,19 @@ from crossalign.models.pretrained import (
     save_extractors,
 )
 from crossalign.models.stage import Stage
+from crossalign.networks import build_model
 from crossalign.training import NO_AUGMENTATION, Bank, TrainingSettings, train_stage
-from crossalign.training.contrastive import Places, draw_places, find_matches, info_nce_loss
-from crossalign.training.contrastive_retrieval import measure_retrieval
-from crossalign.training.history import read_history
-from crossalign.training.loop import RegistrationTask, seeded_model
-from crossalign.training.prepare import pick_patients
-from crossalign.training.pretrain import PretrainResult, PretrainTask, pretrain, pretrained_model
-from crossalign.training.pretrain_settings import PretrainSettings
+from crossalign.training.preparation import pick_patients
+from crossalign.training.run_folder import read_history
+from crossalign.training.tasks.contrastive import Places, draw_places, find_matches, info_nce_loss, measure_retrieval
+from crossalign.training.tasks.pretraining import (
+    PretrainResult,
+    PretrainSettings,
+    PretrainTask,
+    pretrain,
+    pretrained_model,
+)
+from crossalign.training.tasks.registration import RegistrationTask, seeded_model
 
 TRAIN, VAL = make_bank(6, 1, inverted=True), make_bank(3, 2, inverted=True)
 SETTINGS = PretrainSettings(

@@ -10,10 +10,9 @@ from tests.training.toys import make_bank
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.simulate.surface import even_directions
-from crossalign.training.bank import Bank
-from crossalign.training.mixing import joined
-from crossalign.training.recombine import Recombination, Recombiner, gland_shapes
+from crossalign.simulation.pelvis.anatomy import even_directions
+from crossalign.training.dataset import Bank, joined
+from crossalign.training.pair_synthesis import Recombination, Recombiner, gland_shapes
 
 STILL = Recombination(size=0.0, bump=0.0, mixed_share=0.0)
 

@@ -24,9 +24,8 @@ from crossalign.output import PARTIAL
 from crossalign.training import TrainingResult, TrainingSettings, train_stage
 from crossalign.training.checkpoint import read_checkpoint
 from crossalign.training.data_record import cases_record, changes, file_digest
-from crossalign.training.history import read_history
-from crossalign.training.loop import seeded_model
-from crossalign.training.run_folder import check_run_folder
+from crossalign.training.run_folder import check_run_folder, read_history
+from crossalign.training.tasks.registration import seeded_model
 
 SHORT = replace(SETTINGS, steps=4, val_every=2, val_starts=1)
 TRAIN, VAL = make_bank(4, 1), make_bank(2, 2)

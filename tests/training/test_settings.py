@@ -10,7 +10,7 @@ from torch import nn
 from crossalign.errors import InputError, InputWarning
 from crossalign.models import StageSettings
 from crossalign.training import NO_AUGMENTATION, STRONG_AUGMENTATION, Augmentation, TrainingSettings
-from crossalign.training.processor import choose_device, choose_precision, narrow_map, settled_precision
+from crossalign.training.device import choose_device, choose_precision, narrow_map, settled_precision
 from crossalign.training.settings import named_augmentation
 
 

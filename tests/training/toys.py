@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from crossalign.geometry import Rigid
-from crossalign.models import StageSettings, crop_lattice
+from crossalign.models import StageSettings
+from crossalign.networks import crop_lattice
 from crossalign.training import Bank
 
 SPACING_MM = 3.0

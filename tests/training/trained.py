@@ -7,7 +7,7 @@ from tests.training.toys import TINY
 from torch import Tensor
 
 from crossalign.training import TrainingSettings
-from crossalign.training.history import read_history
+from crossalign.training.run_folder import read_history
 
 SETTINGS = TrainingSettings(
     stage=TINY, steps=15, batch=4, val_every=4, val_starts=2, start_sre_mm=(0.0, 10.0), precision="float32", seed=3

@@ -15,7 +15,6 @@ from crossalign.images import (
     LabelMap,
     PointsFile,
     check_image_output,
-    check_output,
     empty_value,
     is_points_file,
     looks_like_labels,
@@ -28,6 +27,7 @@ from crossalign.images import (
     write_points,
 )
 from crossalign.input import finite_number, shown
+from crossalign.output import check_output
 
 FIXED_TO_MOVING, MOVING_TO_FIXED = "fixed-to-moving", "moving-to-fixed"
 DIRECTIONS = (FIXED_TO_MOVING, MOVING_TO_FIXED)

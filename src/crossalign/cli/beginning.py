@@ -9,8 +9,9 @@ from pathlib import Path
 from crossalign.cli.runs import parse_crop
 from crossalign.errors import InputError, WeightsError
 from crossalign.input import shown
-from crossalign.models import StageSettings, build_model, load_stage
-from crossalign.models.zoo import check_shipped, shipped_names, stage_path
+from crossalign.models import StageSettings, load_stage
+from crossalign.models.pretrained import check_shipped, shipped_names, stage_path
+from crossalign.networks import build_model
 
 
 def begin_stage(

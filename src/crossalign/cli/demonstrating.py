@@ -7,15 +7,14 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cases import surface_points
 from crossalign.cli.options import Outcome, pick_device
 from crossalign.cli.registering import RegisterRequest, run_register
 from crossalign.cli.simulating import write_simulated_pair
 from crossalign.errors import OutputError
 from crossalign.geometry import draw_perturbation
-from crossalign.images import write_transform
+from crossalign.images import surface_points, write_transform
 from crossalign.output import reason, whole_folder
-from crossalign.simulate import simulate_pairs
+from crossalign.simulation import simulate_pairs
 
 # No shipped weights were trained, chosen or tuned on pairs of this seed: it is the demo's own.
 DEMO_SEED = 20_210_927

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cases import Case, in_split, read_manifest
 from crossalign.cli.options import Outcome, check_apart, pick_device, split_list, weight_files
 from crossalign.cli.progress import Progress
 from crossalign.cli.running import with_run
+from crossalign.data import Case, in_split, read_manifest
 from crossalign.errors import InputError
 from crossalign.evaluation import (
     Evaluation,
@@ -24,9 +24,9 @@ from crossalign.evaluation import (
     write_evaluation,
 )
 from crossalign.input import shown
-from crossalign.models import count_parameters
+from crossalign.networks import count_parameters
 from crossalign.registration import Cascade, Method
-from crossalign.registration.named import named_method
+from crossalign.registration.methods import named_method
 
 
 @dataclass(frozen=True)

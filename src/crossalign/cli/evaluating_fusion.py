@@ -10,16 +10,16 @@ from pathlib import Path
 from crossalign.cli.options import Outcome, check_apart, pick_device, split_list, weight_files
 from crossalign.cli.progress import Progress
 from crossalign.errors import InputError
-from crossalign.evaluation.fusion_protocol import FusionRow, LoadPair, evaluate_fusion
-from crossalign.evaluation.fusion_tables import (
+from crossalign.fusion import FusionMethod
+from crossalign.fusion.evaluation import FusionRow, LoadPair, evaluate_fusion
+from crossalign.fusion.manifest import read_fusion_manifest
+from crossalign.fusion.methods import named_fusion_method
+from crossalign.fusion.tables import (
     check_fusion_evaluation_output,
     fusion_markdown,
     fusion_paths,
     write_fusion_evaluation,
 )
-from crossalign.fusion import FusionMethod
-from crossalign.fusion.named import named_fusion_method
-from crossalign.fusion.pairs import read_fusion_manifest
 from crossalign.images import Image, read_image
 from crossalign.input import shown
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cases.case import read_landmarks
 from crossalign.cli.options import Outcome, check_apart, collected, pick_device, weight_files
 from crossalign.cli.starting import read_fixed_mask, read_start, start_file
+from crossalign.data.case import read_landmarks
 from crossalign.errors import InputError, OutputError
 from crossalign.explanation import Explanation, explain
-from crossalign.explanation.files import (
+from crossalign.explanation.map_files import (
     PARAMETER_TABLE,
     check_point_names,
     tables,
@@ -23,10 +23,11 @@ from crossalign.explanation.files import (
     write_table,
     write_volume,
 )
-from crossalign.images import check_output, read_image, read_points, whole_files
+from crossalign.images import read_image, read_points
 from crossalign.input import read_text
+from crossalign.output import check_output, whole_files
 from crossalign.registration import Cascade, Problem, Start
-from crossalign.registration.named import default_method_name, named_method
+from crossalign.registration.methods import default_method_name, named_method
 from crossalign.registration.record import VERDICT, reasons_not_to_trust
 from crossalign.types import Vector
 

@@ -8,15 +8,10 @@ from pathlib import Path
 from crossalign.cli.options import Outcome, check_apart, collected, pick_device, weight_files
 from crossalign.errors import InputError, OutputError
 from crossalign.fusion import FusionResult, fuse
-from crossalign.fusion.files import check_fusion_output, sidecar_path, stage_fusion
-from crossalign.fusion.named import default_fusion_method_name, named_fusion_method
-from crossalign.images import (
-    check_output,
-    check_transform_output,
-    read_image,
-    whole_files,
-    write_transform,
-)
+from crossalign.fusion.fused_files import check_fusion_output, sidecar_path, stage_fusion
+from crossalign.fusion.methods import default_fusion_method_name, named_fusion_method
+from crossalign.images import check_transform_output, read_image, write_transform
+from crossalign.output import check_output, whole_files
 from crossalign.registration import RegistrationResult
 from crossalign.registration.record import VERDICT, other_warnings, reasons_not_to_trust
 
@@ -53,7 +48,7 @@ def run_fuse(request: FuseRequest) -> Outcome:
         mri, pet = read_image(request.mri), read_image(request.pet)
     moved = None
     if request.register:
-        from crossalign.evaluation.fusion_alignment import align
+        from crossalign.fusion.alignment import align
 
         moved = align(mri, pet)
     result = fuse(mri, pet, method, None if moved is None else moved.fixed_to_moving, request.unit)

@@ -14,7 +14,7 @@ import typer
 from crossalign.errors import InputWarning
 
 if TYPE_CHECKING:
-    from crossalign.training.fusion_loop import FusionTrainingResult
+    from crossalign.fusion.training.task import FusionTrainingResult
 
 DEVICES_HELP = "Where to train: auto, cpu or cuda."
 
@@ -87,15 +87,15 @@ def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
     """Train, or go on with the run that the folder holds. Raises CrossalignError."""
     from crossalign.cli.options import pick_device
     from crossalign.cli.progress import Progress
-    from crossalign.models.fusion_stage import FusionStageSettings
-    from crossalign.training.fusion_loop import train_fusion
-    from crossalign.training.fusion_prepare import (
+    from crossalign.fusion.networks.model_files import FusionStageSettings
+    from crossalign.fusion.training.preparation import (
         fusion_banks_from_manifest,
         fusion_banks_from_simulation,
         fusion_manifest_record,
         fusion_simulation_record,
     )
-    from crossalign.training.fusion_settings import NO_FUSION_AUGMENTATION, FusionAugmentation, FusionTrainingSettings
+    from crossalign.fusion.training.settings import NO_FUSION_AUGMENTATION, FusionAugmentation, FusionTrainingSettings
+    from crossalign.fusion.training.task import train_fusion
 
     _check(request)
     settings = FusionTrainingSettings(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from crossalign.cli.options import Outcome
-from crossalign.models.fusion_zoo import shipped_fusion_names
-from crossalign.models.zoo import (
+from crossalign.models.pretrained import (
     card_facts,
     check_shipped,
     model_card,
     recorded_sums,
+    shipped_fusion_names,
     shipped_names,
     shipped_settings,
     weight_paths,
 )
-from crossalign.registration.named import PLAIN_METHODS, default_method_name
+from crossalign.registration.methods import PLAIN_METHODS, default_method_name
 
 HEADER = ("name", "for", "network", "MB", "licence", "sha256 of each stage")
 

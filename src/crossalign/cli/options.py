@@ -13,9 +13,8 @@ import torch
 
 from crossalign.errors import InputError, InputWarning, OutputError
 from crossalign.input import shown
-from crossalign.models.fusion_zoo import shipped_fusion_names
-from crossalign.models.zoo import shipped_names, weight_paths
-from crossalign.registration.named import WEIGHT_SUFFIXES
+from crossalign.models.pretrained import shipped_fusion_names, shipped_names, weight_paths
+from crossalign.registration.methods import WEIGHT_SUFFIXES
 from crossalign.training.data_record import detached_files
 
 DEVICES = ("auto", "cpu", "cuda")

@@ -9,10 +9,10 @@ from crossalign.cells import STARTS, csv_text
 from crossalign.cli.options import Outcome
 from crossalign.cli.progress import Progress
 from crossalign.errors import InputError
-from crossalign.evaluation.fusion_preparation import Prepared, prepare_pair, write_prepared
-from crossalign.fusion.pairs import FusionPair, read_fusion_manifest
-from crossalign.images import read_grid, read_image, whole_file
-from crossalign.output import check_new_folder, whole_folder, write_text
+from crossalign.fusion.manifest import FusionPair, read_fusion_manifest
+from crossalign.fusion.preparation import Prepared, prepare_pair, write_prepared
+from crossalign.images import read_grid, read_image
+from crossalign.output import check_new_folder, whole_file, whole_folder, write_text
 
 LARGEST_SIZE = 1024
 

@@ -13,9 +13,8 @@ import typer
 from crossalign.errors import InputWarning
 
 if TYPE_CHECKING:
-    from crossalign.training.contrastive_retrieval import Retrieval
-    from crossalign.training.pretrain import PretrainResult
-    from crossalign.training.pretrain_settings import PretrainSettings
+    from crossalign.training.tasks.contrastive import Retrieval
+    from crossalign.training.tasks.pretraining import PretrainResult, PretrainSettings
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,15 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
     """Pre-train, or go on with the run that the folder holds. Raises CrossalignError."""
     from crossalign.cli.options import pick_device
     from crossalign.cli.runs import RunBar, check_run
-    from crossalign.models import build_model
-    from crossalign.models.pretrained import feature_map
-    from crossalign.training.prepare import banks_from_manifest, manifest_record
-    from crossalign.training.pretrain import MEASURE, pretrain
-    from crossalign.training.simulated import banks_from_simulation, simulation_record
+    from crossalign.models.extractors import feature_map
+    from crossalign.networks import build_model
+    from crossalign.training.preparation import (
+        banks_from_manifest,
+        banks_from_simulation,
+        manifest_record,
+        simulation_record,
+    )
+    from crossalign.training.tasks.pretraining import MEASURE, pretrain
 
     settings = _settings(request)
     check_run(request.output, request.manifest, request.simulate, request.minutes, settings.patients)
@@ -130,7 +133,7 @@ def _settings(request: PretrainRequest) -> PretrainSettings:
     from crossalign.evaluation import StartRange
     from crossalign.models import StageSettings
     from crossalign.training import NO_AUGMENTATION, Augmentation
-    from crossalign.training.pretrain_settings import PretrainSettings
+    from crossalign.training.tasks.pretraining import PretrainSettings
 
     start = StartRange.parse(request.start_sre)
     varied = replace(Augmentation(), mirror=request.mirror)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from crossalign.cases import surface_points
 from crossalign.cli.options import Outcome, check_apart, collected, pick_device, weight_files
 from crossalign.cli.register_lines import AFTER, BEFORE, result_lines, result_warnings, verdict_lines
 from crossalign.cli.running import with_run
@@ -17,19 +16,19 @@ from crossalign.images import (
     Image,
     LabelMap,
     check_image_output,
-    check_output,
     check_transform_output,
     empty_value,
     looks_like_labels,
     read_image,
     read_mask,
     read_transform,
-    whole_files,
+    surface_points,
     write_image,
     write_transform,
 )
+from crossalign.output import check_output, whole_files
 from crossalign.registration import RegistrationResult, Start, register
-from crossalign.registration.named import default_method_name, named_method
+from crossalign.registration.methods import default_method_name, named_method
 from crossalign.registration.record import reasons_not_to_trust, registration_record, write_record
 
 UNTRUSTED_STATUS = 3
@@ -183,7 +182,7 @@ def _write(request: RegisterRequest, registered: Registered) -> None:
         if request.moved is not None:
             write_image(pair.moving.resampled(pair.fixed.grid, result.fixed_to_moving), places[request.moved], True)
         if request.report is not None:
-            from crossalign.report import write_report  # slow to import
+            from crossalign.report.page import write_report  # slow to import
 
             write_report(
                 places[request.report],

@@ -13,9 +13,9 @@ from crossalign.cli.options import Outcome
 from crossalign.cli.progress import Progress
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid
-from crossalign.images import Image, LabelMap, whole_file, write_image, write_label_map, write_transform
-from crossalign.output import whole_folder, write_text
-from crossalign.simulate import SimulatedPairs, simulate_pairs
+from crossalign.images import Image, LabelMap, write_image, write_label_map, write_transform
+from crossalign.output import whole_file, whole_folder, write_text
+from crossalign.simulation import SimulatedPairs, simulate_pairs
 
 MOST_PAIRS = 100_000
 SPLITS = ("train", "val", "test")

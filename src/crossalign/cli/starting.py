@@ -11,7 +11,7 @@ from crossalign.errors import InputError, InputWarning, TransformError
 from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap, on_grid_of, read_mask, read_transform
 from crossalign.input import shown
-from crossalign.registration.start import (
+from crossalign.registration.initialisation import (
     CENTER,
     HEADER,
     IDENTITY,

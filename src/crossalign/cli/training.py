@@ -14,15 +14,19 @@ from crossalign.cli.runs import RunBar, check_run, check_run_files, parse_crop, 
 from crossalign.errors import InputError
 from crossalign.evaluation import StartRange
 from crossalign.models import StageSettings, load_stage
-from crossalign.models.pretrained import load_extractors
+from crossalign.models.extractors import load_extractors
 from crossalign.training import Bank, TrainingResult, TrainingSettings, train_stage
-from crossalign.training.loop import MEASURE
-from crossalign.training.mixing import joined, turned
-from crossalign.training.prepare import banks_from_manifest, manifest_record
-from crossalign.training.pretrain import pretrained_model
-from crossalign.training.recombine import Recombiner
+from crossalign.training.dataset import joined, turned
+from crossalign.training.pair_synthesis import Recombiner
+from crossalign.training.preparation import (
+    banks_from_manifest,
+    banks_from_simulation,
+    manifest_record,
+    simulation_record,
+)
 from crossalign.training.settings import named_augmentation
-from crossalign.training.simulated import banks_from_simulation, simulation_record
+from crossalign.training.tasks.pretraining import pretrained_model
+from crossalign.training.tasks.registration import MEASURE
 
 
 @dataclass(frozen=True)

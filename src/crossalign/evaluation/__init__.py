@@ -7,19 +7,52 @@ from crossalign.evaluation.calibration import (
     judge_calibration,
     read_doubts,
 )
-from crossalign.evaluation.figures import box_plots, failure_curves, write_figure
+from crossalign.evaluation.figures import (
+    box_plots,
+    failure_curves,
+    write_figure,
+)
+from crossalign.evaluation.initialisations import (
+    StartRange,
+    draw_starts,
+    parse_starts,
+)
 from crossalign.evaluation.metrics import (
     dice_score,
     surface_registration_error_mm,
     target_registration_error_mm,
     target_registration_errors_mm,
 )
-from crossalign.evaluation.output import check_evaluation_output, evaluation_paths, write_evaluation
-from crossalign.evaluation.protocol import Evaluation, Row, Scores, StepScore, evaluate, evaluate_case, scores_of
-from crossalign.evaluation.starts import StartRange, draw_starts, parse_starts
-from crossalign.evaluation.statistics import Spread, holm
-from crossalign.evaluation.summary import Comparison, StageSummary, Summary, Trust, compare_with_best, summarize
-from crossalign.evaluation.tables import rows_csv, summary_csv, summary_latex, summary_markdown
+from crossalign.evaluation.protocol import (
+    Evaluation,
+    Row,
+    Scores,
+    StepScore,
+    evaluate,
+    evaluate_case,
+    scores_of,
+)
+from crossalign.evaluation.statistics import (
+    Spread,
+    holm,
+)
+from crossalign.evaluation.summary import (
+    Comparison,
+    StageSummary,
+    Summary,
+    Trust,
+    compare_with_best,
+    summarize,
+)
+from crossalign.evaluation.tables import (
+    check_evaluation_output,
+    evaluation_paths,
+    rows_csv,
+    summary_csv,
+    summary_latex,
+    summary_markdown,
+    write_evaluation,
+)
 
 __all__ = [
     "CalibrationReport",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossalign.evaluation.protocol import Evaluation
-from crossalign.images import whole_file
+from crossalign.output import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

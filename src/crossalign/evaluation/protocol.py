@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from crossalign.cases import Case, LoadedCase, load_case
+from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import CrossalignError, InputError
+from crossalign.evaluation.initialisations import StartRange, check_distinct, draw_starts
 from crossalign.evaluation.metrics import dice_score, surface_registration_error_mm, target_registration_error_mm
-from crossalign.evaluation.starts import StartRange, check_distinct, draw_starts
 from crossalign.geometry import Rigid
 from crossalign.registration import Expectation, Method, RegistrationResult, register
 

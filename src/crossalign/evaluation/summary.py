@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossalign.evaluation.protocol import Evaluation, Row
-from crossalign.evaluation.statistics import Spread, bootstrap_interval, holm, paired_p_values, rank_correlation, spread
+from crossalign.evaluation.statistics import (
+    Spread,
+    bootstrap_interval,
+    holm,
+    paired_p_values,
+    rank_correlation,
+    spread,
+)
 
 UNDER_MM = 5.0
 

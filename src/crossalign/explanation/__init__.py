@@ -1,12 +1,28 @@
 """explain(problem, cascade, points) -> Explanation: what each stage of a cascade looked at."""
 
-from crossalign.explanation.attribution import ParameterShare, integrated_gradients, parameter_shares
-from crossalign.explanation.blocks import attention_blocks, position_grid
-from crossalign.explanation.explain import Explanation, StageExplanation, explain, lever_mm
-from crossalign.explanation.grad_cam import grad_cams
-from crossalign.explanation.maps import CropMap
-from crossalign.explanation.points import Look, look_of
-from crossalign.explanation.views import View, stage_views
+from crossalign.explanation.attention import (
+    Look,
+    attention_blocks,
+    look_of,
+    position_grid,
+)
+from crossalign.explanation.gradients import (
+    ParameterShare,
+    grad_cams,
+    integrated_gradients,
+    parameter_shares,
+)
+from crossalign.explanation.maps import (
+    CropMap,
+    View,
+    stage_views,
+)
+from crossalign.explanation.result import (
+    Explanation,
+    StageExplanation,
+    explain,
+    lever_mm,
+)
 
 __all__ = [
     "CropMap",

@@ -1,10 +1,21 @@
-"""fuse(a, b, method) -> FusionResult: one volume out of an MRI and a PET that lie on one grid, and the methods."""
+"""fuse(a, b, method) -> FusionResult: one volume out of an MRI and a PET on one grid; and all that fusion needs."""
 
-from crossalign.fusion.fuse import fuse
-from crossalign.fusion.method import FusionMethod
-from crossalign.fusion.named import named_fusion_method
-from crossalign.fusion.result import FusionResult
-from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
+from crossalign.fusion.methods import (
+    named_fusion_method,
+)
+from crossalign.fusion.networks.published import (
+    load_original_fusion_checkpoint,
+)
+from crossalign.fusion.result import (
+    FusionMethod,
+    FusionResult,
+    fuse,
+)
+from crossalign.fusion.scaling import (
+    Scaling,
+    find_scaling,
+    find_uptake_scaling,
+)
 
 __all__ = [
     "FusionMethod",
@@ -13,5 +24,6 @@ __all__ = [
     "find_scaling",
     "find_uptake_scaling",
     "fuse",
+    "load_original_fusion_checkpoint",
     "named_fusion_method",
 ]

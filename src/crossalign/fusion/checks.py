@@ -9,8 +9,8 @@ from crossalign.errors import ImageError
 from crossalign.fusion.scaling import Scaling
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
-from crossalign.images.label_like import looks_like_labels
-from crossalign.images.slabs import count_where, slabs
+from crossalign.images.image import count_where, slabs
+from crossalign.images.intensity import looks_like_labels
 
 LEAST_OVERLAP = 0.25
 LOW_OVERLAP = 0.75

@@ -1,12 +1,56 @@
-"""What a fusion hands back."""
+"""fuse: one pair, one method, one result."""
 
 from __future__ import annotations
 
+import math
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from crossalign.fusion.scaling import Scaling
+import torch
+
+from crossalign.errors import ImageError
+from crossalign.fusion.checks import (
+    check_overlap,
+    check_usable,
+    content_warnings,
+    coverage_notes,
+    input_warnings,
+    scaling_notes,
+)
+from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
+from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
+from crossalign.images.image import slabs
+from crossalign.images.memory import available_bytes
+from crossalign.types import Scan, Shape
+
+PLAIN_BYTES = 24  # the result and a few volumes in between
+
+
+class FusionMethod(ABC):
+    """A way to fuse: a small object that carries its settings. One file, and one line in `named.py`."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short name, as the command line spells it."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, str]:
+        """Everything that decides the outcome, as text, for reports."""
+
+    @abstractmethod
+    def fuse(self, a: Scan, b: Scan) -> Scan:
+        """Fuse a, the structural scan (MRI), with b, the functional one (PET): one grid, float32 in [0, 1], CPU.
+
+        The result is of the same kind. The same pair gives the same result; nothing is kept between two calls.
+        """
+
+    def needed_bytes(self, shape: Shape) -> int:
+        """Return about how much memory `fuse` takes at its peak, its result included, beside inputs of this shape."""
+        return PLAIN_BYTES * math.prod(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,3 +76,75 @@ class FusionResult:
     notes: tuple[str, ...] = ()
     trusted: bool | None = None
     doubts: tuple[str, ...] = ()
+
+
+BYTES_EACH = 4
+
+
+def check_memory(a: Grid, b: Grid, method: str, method_bytes: int) -> None:
+    """Raise ImageError where fusing a's and b's scans would take more memory than is free.
+
+    `method_bytes` is what the method takes beside both inputs on a's grid. Where the system does not say how much is
+    free, nothing is refused.
+    """
+    needed, free = needed_bytes(a, b, method_bytes), available_bytes()
+    if free is None or needed <= free:
+        return
+    size = " x ".join(str(n) for n in a.shape[::-1])
+    raise ImageError(
+        f"fusing {size} voxels by '{method}' takes {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are "
+        "free: crop or resample the MRI (the result lies on its grid), or use --method average, which takes least"
+    )
+
+
+def needed_bytes(a: Grid, b: Grid, method_bytes: int) -> int:
+    """Return about how much `fuse` takes at its peak beside the two scans that it is given."""
+    of_a, of_b = math.prod(a.shape), math.prod(b.shape)
+    scaling = BYTES_EACH * (of_a + 3 * of_b)  # a scaled, and what b's percentiles and its scaling take
+    moving = BYTES_EACH * (2 * of_a + of_b)  # a scaled; b scaled, on its own grid and on a's
+    return max(scaling, moving, 2 * BYTES_EACH * of_a + method_bytes)
+
+
+def fuse(a: Image, b: Image, method: FusionMethod, a_to_b: Rigid | None = None, b_unit: str = "") -> FusionResult:
+    """Fuse a structural scan a (MRI) and a functional one b (PET) into one volume in [0, 1] on a's grid.
+
+    b is brought onto a's grid (trilinear) through `a_to_b`, which maps points of a to points of b; without it the two
+    headers must agree. No uptake is 0 in b's field of view and beyond it, and so is padding of either. `b_unit` is kept
+    with the scaling. Raises ImageError where one of them is constant or not finite, where less than a quarter of either
+    falls into the other, where what they show does not overlap, and where there is too little memory.
+    """
+    check_usable(a, b)
+    share = check_overlap(a, b, a_to_b)
+    check_memory(a.grid, b.grid, method.name, method.needed_bytes(a.grid.shape))
+    a_scaling, b_scaling = find_scaling(a), find_uptake_scaling(b, b_unit)
+    scaled_a, scaled_b = _scaled(a, a_scaling), _scaled(b, b_scaling)
+    if a_to_b is not None or not b.grid.agrees_with(a.grid):
+        scaled_b = scaled_b.resampled(a.grid, a_to_b, fill=0.0)
+    warnings = content_warnings(scaled_a, scaled_b, a_to_b, b.grid)
+    began = time.perf_counter()
+    voxels = method.fuse(scaled_a.voxels, scaled_b.voxels)
+    seconds = time.perf_counter() - began
+    return FusionResult(
+        fused=Image(_checked(voxels, method.name), a.grid, "fused"),
+        a=scaled_a,
+        b=scaled_b,
+        a_scaling=a_scaling,
+        b_scaling=b_scaling,
+        method=method.name,
+        seconds=seconds,
+        warnings=(*warnings, *input_warnings(a, a_scaling), *input_warnings(b, b_scaling)),
+        settings=method.settings(),
+        notes=(*coverage_notes(b, share), *scaling_notes(b, b_scaling)),
+    )
+
+
+def _scaled(image: Image, scaling: Scaling) -> Image:
+    return Image(scaling.applied(image.voxels), image.grid, image.name)
+
+
+def _checked(fused: Scan, name: str) -> Scan:
+    if not all(bool(part.isfinite().all()) for part in slabs(fused)):
+        raise ImageError(f"the method '{name}' made NaN or infinite values: check its weights, or use another method")
+    made = fused.detach().to("cpu", torch.float32)
+    low, high = made.aminmax()
+    return made if float(low) >= 0 and float(high) <= 1 else made.clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Rigid: a rotation and a translation of physical space, or a batch of them."""
+"""Rigid transforms of physical space, their Euler angles, and perturbations of a stated size."""
 
 from __future__ import annotations
 
@@ -11,8 +11,38 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.geometry.rotations import euler_to_rotation, rotation_to_euler
-from crossalign.types import Distances, Matrix4, Rotations, Vectors
+from crossalign.types import Distances, Matrix4, Points, Rotations, Vectors
+
+
+def euler_to_rotation(angle_rad: Vectors) -> Rotations:
+    """Turn angles (*b, 3) about the static x, y and z axes, applied in that order, into matrices (*b, 3, 3)."""
+    (sx, sy, sz), (cx, cy, cz) = angle_rad.sin().unbind(-1), angle_rad.cos().unbind(-1)
+    rows = (
+        torch.stack((cy * cz, sx * sy * cz - cx * sz, cx * sy * cz + sx * sz), dim=-1),
+        torch.stack((cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz), dim=-1),
+        torch.stack((-sy, sx * cy, cx * cy), dim=-1),
+    )
+    return torch.stack(rows, dim=-2)
+
+
+def rotation_to_euler(rotation: Rotations) -> Vectors:
+    """Recover the angles (*b, 3), rad, of `euler_to_rotation`; y lies in [-pi/2, pi/2], and x is 0 in gimbal lock."""
+    cos_y = torch.hypot(rotation[..., 0, 0], rotation[..., 1, 0])
+    y = torch.atan2(-rotation[..., 2, 0], cos_y)
+    locked = cos_y < 1e-7
+    x = torch.where(locked, torch.zeros_like(y), torch.atan2(rotation[..., 2, 1], rotation[..., 2, 2]))
+    # z from R Rx^T = Rz Ry rather than from its own two entries, which near gimbal lock are rounding noise as x's are:
+    # so z always makes up for x, and the three angles together give the rotation back.
+    sin_z = x.sin() * rotation[..., 0, 2] - x.cos() * rotation[..., 0, 1]
+    cos_z = x.cos() * rotation[..., 1, 1] - x.sin() * rotation[..., 1, 2]
+    return torch.stack((x, y, torch.atan2(sin_z, cos_z)), dim=-1)
+
+
+def quarter_turn(quarters: int) -> Tensor:
+    """Return the rotation (3, 3), float64, of so many quarter turns about z, from x to y; its entries are exact."""
+    cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters % 4]
+    return torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], dtype=torch.float64)
+
 
 # Where two batches meet they broadcast (#): one transform serves many sets of points, one centre many transforms.
 BroadPoints: TypeAlias = Float[Tensor, "*#b n 3"]
@@ -109,3 +139,41 @@ def mean_displacement_mm(a: Rigid, b: Rigid, points_mm: BroadPoints) -> BroadDis
     On surface points of the gland, with a predicted and b true, this is the papers' surface registration error (SRE).
     """
     return (a.apply(points_mm) - b.apply(points_mm)).norm(dim=-1).mean(dim=-1)
+
+
+RANGE_MM = 5.0
+RANGE_DEG = 6.0
+
+
+def draw_perturbation(
+    points_mm: Points,
+    center_mm: Vectors,
+    target_sre_mm: Distances,
+    generator: torch.Generator,
+    tolerance_mm: float = 1e-3,
+) -> Rigid:
+    """Draw one rigid motion for each target that moves the points (b, n, 3) by that mean distance (b,).
+
+    Each of the six parameters is U(-5, 5) mm or U(-6, 6) degrees (the MICCAI paper) about `center_mm` (b, 3); then all
+    six are scaled together until the mean displacement is the target, which one scaling misses by about 0.6 mm.
+    A start is `truth @ draw_perturbation(...)`. Drawn on the generator's device; raises InputError for a target
+    below 0 or not finite, and where 40 scalings do not reach it (200 mm on a gland is reached).
+    """
+    if not bool(((target_sre_mm >= 0) & target_sre_mm.isfinite()).all()):
+        raise InputError(f"a start's SRE must be 0 mm or more and finite, got {target_sre_mm.tolist()} mm")
+    unit = torch.rand(len(target_sre_mm), 6, generator=generator, device=generator.device, dtype=torch.float64) * 2 - 1
+    ranges = torch.tensor([RANGE_MM] * 3 + [RANGE_DEG] * 3, dtype=torch.float64)
+    drawn = (unit * ranges.to(unit)).to(points_mm)
+    identity = Rigid.identity(points_mm.dtype).to(points_mm.device, points_mm.dtype)
+    scale = torch.ones_like(target_sre_mm)
+    for _ in range(40):
+        motion = Rigid.from_parameters(drawn * scale[:, None], center_mm)
+        reached = mean_displacement_mm(motion, identity, points_mm)
+        done = (reached - target_sre_mm).abs() <= tolerance_mm
+        if bool(done.all()):
+            return motion
+        scale = torch.where(
+            done, scale, scale * target_sre_mm / reached
+        )  # keeps a target of 0, and the rest of a batch
+    worst = float(target_sre_mm[~done].max())
+    raise InputError(f"no perturbation of these points reaches {worst:.1f} mm: ask for a smaller start SRE")

@@ -1,6 +1,22 @@
-"""Images and label maps in physical space, their files, and their intensities."""
+"""Images and label maps in physical space, their files, intensities, masks and surfaces."""
 
-from crossalign.images.files import (
+from crossalign.images.files.formats.header import (
+    Header,
+)
+from crossalign.images.files.formats.placement import (
+    Placement,
+    placed,
+    straightened,
+)
+from crossalign.images.files.formats.recognition import (
+    SUFFIXES,
+    read_header,
+)
+from crossalign.images.files.formats.voxels import (
+    read_float32,
+    read_labels,
+)
+from crossalign.images.files.images import (
     check_image_output,
     read_grid,
     read_image,
@@ -9,22 +25,52 @@ from crossalign.images.files import (
     write_image,
     write_label_map,
 )
-from crossalign.images.image import Image, LabelMap
-from crossalign.images.intensity import empty_value, foreground, padding_value, scale_intensity
-from crossalign.images.label_like import looks_like_labels
-from crossalign.images.masks import has_several_labels, on_grid_of, one_structure, read_mask
-from crossalign.images.points_files import PointsFile, is_points_file, read_points, write_points
-from crossalign.images.slabs import places_of
-from crossalign.images.transform_files import check_transform_output, read_transform, write_transform
-from crossalign.images.working import to_working_spacing
-from crossalign.output import check_output, whole_file, whole_files
+from crossalign.images.files.points import (
+    PointsFile,
+    is_points_file,
+    read_points,
+    write_points,
+)
+from crossalign.images.files.transforms import (
+    check_transform_output,
+    read_transform,
+    write_transform,
+)
+from crossalign.images.image import (
+    Image,
+    LabelMap,
+    places_of,
+)
+from crossalign.images.intensity import (
+    empty_value,
+    foreground,
+    looks_like_labels,
+    padding_value,
+    scale_intensity,
+)
+from crossalign.images.masks import (
+    has_several_labels,
+    on_grid_of,
+    one_structure,
+    read_mask,
+)
+from crossalign.images.preprocessing import (
+    to_working_spacing,
+)
+from crossalign.images.surface import (
+    SURFACE_POINTS,
+    surface_points,
+)
 
 __all__ = [
+    "Header",
     "Image",
     "LabelMap",
+    "Placement",
     "PointsFile",
+    "SUFFIXES",
+    "SURFACE_POINTS",
     "check_image_output",
-    "check_output",
     "check_transform_output",
     "empty_value",
     "foreground",
@@ -34,18 +80,22 @@ __all__ = [
     "on_grid_of",
     "one_structure",
     "padding_value",
+    "placed",
     "places_of",
+    "read_float32",
     "read_grid",
+    "read_header",
     "read_image",
     "read_label_map",
+    "read_labels",
     "read_mask",
     "read_points",
     "read_transform",
     "read_volume",
     "scale_intensity",
+    "straightened",
+    "surface_points",
     "to_working_spacing",
-    "whole_file",
-    "whole_files",
     "write_image",
     "write_label_map",
     "write_points",

@@ -10,9 +10,8 @@ import torch
 
 from crossalign.errors import ImageError, InputWarning
 from crossalign.geometry import Grid, inside_share
-from crossalign.images.files import read_label_map
-from crossalign.images.image import Image, LabelMap
-from crossalign.images.slabs import count_where
+from crossalign.images.files.images import read_label_map
+from crossalign.images.image import Image, LabelMap, count_where
 
 CHOOSE = "choose the structure with --mask-label N (label=N in Python)"
 SHOWN_LABELS = 12

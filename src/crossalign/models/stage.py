@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.models.registry import build_model, check_crop_shape, model_names, names_in_words
-from crossalign.models.saved_settings import settings_of
-from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
+from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, settings_of, unfit
+from crossalign.networks.registry import build_model, check_crop_shape, model_names, names_in_words
 from crossalign.types import Shape
 
 FORMAT = "crossalign-stage-1"

@@ -1,14 +1,40 @@
 """register(fixed, moving, method, initial, fixed_mask) -> RegistrationResult, and the methods."""
 
-from crossalign.registration.cascade import Cascade, load_cascade
-from crossalign.registration.ensemble import Consensus, average_rigid
-from crossalign.registration.identity import Identity
-from crossalign.registration.mutual_information import MutualInformation
-from crossalign.registration.named import default_method_name, method_names, named_method
-from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
-from crossalign.registration.register import register
-from crossalign.registration.result import RegistrationResult
-from crossalign.registration.start import Start, center_start, choose_start, header_start, mask_center_start
+from crossalign.registration.cascade import (
+    Cascade,
+    load_cascade,
+)
+from crossalign.registration.ensemble import (
+    Consensus,
+    average_rigid,
+)
+from crossalign.registration.initialisation import (
+    Start,
+    center_start,
+    choose_start,
+    header_start,
+    mask_center_start,
+)
+from crossalign.registration.iterative.mutual_information import (
+    MutualInformation,
+)
+from crossalign.registration.methods import (
+    default_method_name,
+    method_names,
+    named_method,
+)
+from crossalign.registration.problem import (
+    Expectation,
+    Identity,
+    Method,
+    Problem,
+    Solution,
+    Step,
+)
+from crossalign.registration.result import (
+    RegistrationResult,
+    register,
+)
 
 __all__ = [
     "Cascade",

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cases import surface_points
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, quarter_turn
-from crossalign.models import Stage, crop_lattice, load_stage
+from crossalign.images import surface_points
+from crossalign.models import Stage, load_stage
 from crossalign.models.cascade_settings import CascadeSettings, ExpectsError, stored_settings
-from crossalign.registration.crops import Canvases, mask_warnings
+from crossalign.networks import crop_lattice
 from crossalign.registration.frame import along_fixed_axes
+from crossalign.registration.preprocessed_pair import Canvases, mask_warnings
 from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
 from crossalign.registration.search import search_start
 from crossalign.registration.stage_run import Scene, StageRun, answers_together, run_stages

@@ -14,8 +14,8 @@ import torch
 
 from crossalign.geometry import Rigid
 from crossalign.output import whole_file, write_text
+from crossalign.registration.initialisation import Start
 from crossalign.registration.result import RegistrationResult
-from crossalign.registration.start import Start
 
 FORMAT = "crossalign registration 1"
 FRAME = "4 x 4 matrices that map fixed points (x, y, z, 1) to moving points, LPS, mm"

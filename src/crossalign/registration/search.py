@@ -10,7 +10,7 @@ from crossalign.geometry import Rigid
 from crossalign.models import Stage
 from crossalign.models.cascade_settings import GridSearch
 from crossalign.registration.problem import Step
-from crossalign.registration.register import LOW_OVERLAP, overlap_share
+from crossalign.registration.result import LOW_OVERLAP, overlap_share
 from crossalign.registration.stage_run import Scene, answers_from
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.models import Stage
 from crossalign.models.cascade_settings import CascadeSettings, ExpectsError
-from crossalign.registration.crops import Canvases
 from crossalign.registration.ensemble import average_rigid, perturbed_starts, plain_average, stack_rigid
+from crossalign.registration.preprocessed_pair import Canvases
 from crossalign.registration.problem import Problem, Step
 from crossalign.types import Distances, Parameters, Points, Vector, Volume
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from crossalign.fusion import FusionResult, Scaling
-from crossalign.fusion.canvas import foreground_box_mm
+from crossalign.fusion.preparation import foreground_box_mm
 from crossalign.geometry import Grid
 from crossalign.images import Image
 from crossalign.report.display import display_grid

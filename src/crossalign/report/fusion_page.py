@@ -15,8 +15,8 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from crossalign.evaluation.fusion_scores import qabf_score, ssim_score
 from crossalign.fusion import FusionResult, Scaling
+from crossalign.fusion.metrics.structure import qabf_score, ssim_score
 from crossalign.output import check_output, whole_file
 from crossalign.registration.record import other_warnings, reasons_not_to_trust
 from crossalign.registration.result import RegistrationResult

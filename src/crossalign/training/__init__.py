@@ -1,14 +1,24 @@
-"""Training of a stage from a manifest or from simulated pairs. The loop itself reads no image files."""
+"""Training of registration networks from a manifest or from simulated pairs."""
 
-from crossalign.training.bank import Bank
-from crossalign.training.loop import TrainingResult, train_stage
-from crossalign.training.settings import NO_AUGMENTATION, STRONG_AUGMENTATION, Augmentation, TrainingSettings
+from crossalign.training.dataset import (
+    Bank,
+)
+from crossalign.training.settings import (
+    NO_AUGMENTATION,
+    STRONG_AUGMENTATION,
+    Augmentation,
+    TrainingSettings,
+)
+from crossalign.training.tasks.registration import (
+    TrainingResult,
+    train_stage,
+)
 
 __all__ = [
-    "NO_AUGMENTATION",
-    "STRONG_AUGMENTATION",
     "Augmentation",
     "Bank",
+    "NO_AUGMENTATION",
+    "STRONG_AUGMENTATION",
     "TrainingResult",
     "TrainingSettings",
     "train_stage",

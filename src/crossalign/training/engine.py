@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from crossalign.errors import CrossalignError, InputError, InputWarning
 from crossalign.output import whole_file, write_text
 from crossalign.training.checkpoint import Checkpoint, Progress, find_checkpoint, save_checkpoint
-from crossalign.training.history import History
-from crossalign.training.processor import keep_memory
+from crossalign.training.device import keep_memory
 from crossalign.training.run_folder import (
     BEST,
     LAST,
     SETTINGS,
+    History,
     check_run_folder,
     check_same_run,
     check_saved_settings,

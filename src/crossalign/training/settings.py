@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from crossalign.errors import InputError
 from crossalign.models import StageSettings
 from crossalign.models.cascade_settings import HEADER_TURNS
-from crossalign.models.registry import BUILDERS, WITHOUT_MATCHES
+from crossalign.networks.registry import BUILDERS, WITHOUT_MATCHES
 
 LOSSES = ("auto", "sre", "parameters", "guided")
 SCHEDULES = ("cosine", "paper")

@@ -1,0 +1,96 @@
+"""Where the test registrations start: fixed for good by the seed, the case and the range, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+
+import torch
+
+from crossalign.data import LoadedCase
+from crossalign.errors import InputError
+from crossalign.geometry import Rigid, draw_perturbation
+from crossalign.input import finite_number, shown
+
+FARTHEST_MM = 1e4
+
+
+@dataclass(frozen=True)
+class StartRange:
+    """The start's SRE in mm: uniform between two values, or exactly one where they are equal."""
+
+    low_mm: float
+    high_mm: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low_mm) and math.isfinite(self.high_mm) and 0 <= self.low_mm <= self.high_mm):
+            raise InputError(
+                f"a start needs 0 <= low <= high in mm, got {self.low_mm:g} to {self.high_mm:g}: write 8, 16 or 0-20"
+            )
+
+    @staticmethod
+    def parse(text: str) -> StartRange:
+        """Read `8` (exactly 8 mm) or `0-20` (uniform from 0 to 20 mm); raises InputError."""
+        values = [finite_number(end) for end in text.split("-")]
+        low, high = values[0], values[-1]
+        if low is None or high is None or len(values) > 2:
+            raise InputError(f"cannot read the start '{shown(text)}': expected mm as 8, 16 or 0-20")
+        if high > FARTHEST_MM:
+            raise InputError(f"the start '{shown(text)}' is over {FARTHEST_MM:g} mm: expected mm as 8, 16 or 0-20")
+        return StartRange(low, high)
+
+    def __str__(self) -> str:
+        if self.low_mm == self.high_mm:
+            return _shortest(self.low_mm)
+        return f"{_shortest(self.low_mm)}-{_shortest(self.high_mm)}"
+
+
+def parse_starts(text: str) -> tuple[StartRange, ...]:
+    """Read a list such as `8,16,0-20`; raises InputError for an empty list and for a range given twice."""
+    parts = text.split(",")
+    if not all(part.strip() for part in parts):
+        raise InputError(f"there is no start between two commas of '{shown(text)}': expected mm as 8,16,0-20")
+    starts = tuple(StartRange.parse(part) for part in parts)
+    check_distinct(starts)
+    return starts
+
+
+def check_distinct(starts: tuple[StartRange, ...]) -> None:
+    """Raise InputError where a range is given twice: its rows could not be told apart."""
+    for index, start in enumerate(starts):
+        if start in starts[:index]:
+            raise InputError(f"the start {start} is given twice: give each once")
+
+
+def draw_starts(case: LoadedCase, start_range: StartRange, count: int, seed: int) -> tuple[Rigid, ...]:
+    """Draw the case's starts, fixed to moving, each within 0.01 mm of the SRE that was drawn for it.
+
+    Start i depends on the seed, the case's name, the range and i alone: other cases, ranges and counts do not change
+    it, so the first 5 of 40 are the 5. start = reference @ perturbation about the centroid of the fixed gland.
+    """
+    if count < 1:
+        raise InputError(f"ask for 1 start or more for each case, got {count}")
+    points, center = case.surface_mm.double(), case.fixed_mask.centroid_mm()
+    return tuple(
+        case.fixed_to_moving @ _perturbation(points, center, start_range, f"{seed}|{case.name}|{start_range}|{index}")
+        for index in range(count)
+    )
+
+
+def _perturbation(points_mm: torch.Tensor, center_mm: torch.Tensor, start_range: StartRange, key: str) -> Rigid:
+    generator = torch.Generator().manual_seed(_stable_seed(key))
+    unit = torch.rand(1, generator=generator, dtype=torch.float64)
+    target_mm = start_range.low_mm + (start_range.high_mm - start_range.low_mm) * unit
+    return draw_perturbation(points_mm[None], center_mm[None], target_mm, generator)[0]
+
+
+def _stable_seed(key: str) -> int:
+    # Not hash(): Python salts it anew in each process.
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+
+
+def _shortest(value: float) -> str:
+    """Write a number so that it reads back the same, without an exponent (`1e-3` would look like a range)."""
+    return f"{Decimal(repr(value)):f}".removesuffix(".0")

@@ -1,0 +1,1 @@
+"""Scores of a fused volume: structure, information and fidelity."""

@@ -1,0 +1,82 @@
+"""Every score of one fused image, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from crossalign.fusion.metrics.fidelity import (
+    peak_signal_noise_ratio_db,
+    spatial_frequency_score,
+    visual_information_fidelity_score,
+)
+from crossalign.fusion.metrics.information import (
+    entropy_bits,
+    feature_mutual_information_score,
+    mutual_information_score,
+    normalized_mutual_information_score,
+)
+from crossalign.fusion.metrics.structure import Field, qabf_sums, ssim_score
+from crossalign.similarity.ranges import check_scored
+
+# Scores of the fused image against one input, larger is better, in the order of the tables.
+INPUT_SCORES: Mapping[str, Callable[[Field, Field], float | Tensor]] = {
+    "ssim": ssim_score,
+    "psnr_db": peak_signal_noise_ratio_db,
+    "nmi": normalized_mutual_information_score,
+    "fmi": feature_mutual_information_score,
+    "mi_bits": mutual_information_score,
+    "vif": visual_information_fidelity_score,
+}
+
+
+@dataclass(frozen=True)
+class InputScores:
+    """One score of a fused image against each input."""
+
+    mri: float
+    pet: float
+
+    def mean(self) -> float:
+        """Mean of the two."""
+        return (self.mri + self.pet) / 2
+
+    def smaller(self) -> float:
+        """Return the score of the input that came off worse."""
+        return min(self.mri, self.pet)
+
+
+@dataclass(frozen=True)
+class FusionScores:
+    """Every score of one fused image.
+
+    `inputs` has one entry for each of INPUT_SCORES, and `qabf_share`: how much of each input's own gradients was kept.
+    `qabf` is that of both together. Entropy (bits) and spatial frequency are the fused image's own.
+    """
+
+    inputs: Mapping[str, InputScores]
+    qabf: float
+    entropy_bits: float
+    spatial_frequency: float
+
+
+def score_fusion(fused: Field, mri: Field, pet: Field) -> FusionScores:
+    """Score a fused volume (z, y, x) or plane (y, x) against both inputs, all of them in [0, 1].
+
+    Where neither input has a gradient Qabf is NaN. Raises InputError for fewer than 11 voxels on an axis, for values
+    outside [0, 1], and for volumes of different shapes.
+    """
+    check_scored(fused, mri, pet)
+    inputs = {
+        name: InputScores(float(score(fused, mri)), float(score(fused, pet))) for name, score in INPUT_SCORES.items()
+    }
+    (kept_mri, total_mri), (kept_pet, total_pet) = qabf_sums(fused, mri), qabf_sums(fused, pet)
+    inputs["qabf_share"] = InputScores(float(kept_mri / total_mri), float(kept_pet / total_pet))
+    return FusionScores(
+        inputs=inputs,
+        qabf=float((kept_mri + kept_pet) / (total_mri + total_pet)),
+        entropy_bits=entropy_bits(fused),
+        spatial_frequency=spatial_frequency_score(fused),
+    )

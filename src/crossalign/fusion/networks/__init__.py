@@ -1,0 +1,1 @@
+"""Fusion networks and the files of their weights."""

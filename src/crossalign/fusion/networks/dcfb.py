@@ -1,0 +1,162 @@
+"""The fusion network of Liu et al. (ICONIP 2023), DCFB, at the paper's size or smaller."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from crossalign.errors import InputError
+from crossalign.fusion.networks.blend_block import ChannelNorm, DeformableCrossBlend
+from crossalign.types import Map, Shape, Volume
+
+PATCH = 4
+# What settings may ask for: beyond these a network takes more memory than a workstation has.
+MOST_CHANNELS, MOST_LEVELS, MOST_BLOCKS, MOST_HEADS, MOST_WINDOW = 1024, 6, 64, 1024, 16
+
+
+@dataclass(frozen=True)
+class DCFBSettings:
+    """The size of the network: the paper's by default."""
+
+    channels: int = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    heads: tuple[int, ...] = (3, 6, 12, 24)
+    window: int = 2
+    drop_path: float = 0.2
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.heads) or not self.depths or min(self.depths) < 1:
+            raise InputError(f"each level needs a depth (1 or more) and heads, got {self.depths} and {self.heads}")
+        asked = (self.channels, len(self.depths), max(self.depths), max(self.heads), self.window)
+        most = (MOST_CHANNELS, MOST_LEVELS, MOST_BLOCKS, MOST_HEADS, MOST_WINDOW)
+        if any(one > limit for one, limit in zip(asked, most, strict=True)):
+            raise InputError(
+                f"channels, levels, blocks of a level, heads and window may be {most} at most, got {asked}"
+            )
+        if min(self.heads) < 1:
+            raise InputError(f"each level needs 1 head or more, got {self.heads}")
+        if self.channels < 2 or any((self.channels << level) % heads for level, heads in enumerate(self.heads)):
+            raise InputError(f"{self.channels} channels, doubled at each level, do not split into heads {self.heads}")
+        if self.window < 1 or not 0 <= self.drop_path < 1:
+            raise InputError(f"'window' is 1 or more and 'drop_path' in [0, 1), got {self.window} and {self.drop_path}")
+
+    @property
+    def multiple(self) -> int:
+        """Volumes are padded to multiples of this on each axis."""
+        return PATCH * 2 ** (len(self.depths) - 1) * self.window
+
+
+class Level(nn.Module):
+    """Blocks that both modalities share: x hears of other, then other of the new x."""
+
+    def __init__(self, channels: int, heads: int, window: int, drops: list[float]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(DeformableCrossBlend(channels, heads, (window,) * 3, drop) for drop in drops)
+
+    def forward(self, x: Volume, other: Volume) -> tuple[Volume, Volume]:
+        """Blend both maps."""
+        for block in self.blocks:
+            x = block(x, other)
+            other = block(other, x)
+        return x, other
+
+
+class Merge(nn.Module):
+    """Half the size, twice the channels: each 2^3 neighbours through one linear layer, then normalised."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Conv3d(channels, 2 * channels, 2, stride=2)
+        self.norm = ChannelNorm(2 * channels)
+
+    def forward(self, x: Volume) -> Map:
+        """Merge; sizes are even."""
+        return self.norm(self.linear(x))
+
+
+class Expand(nn.Module):
+    """Twice the size, half the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.ConvTranspose3d(channels, channels // 2, 2, stride=2)
+        self.norm = ChannelNorm(channels // 2)
+
+    def forward(self, x: Volume) -> Map:
+        """Expand."""
+        return self.norm(self.linear(x))
+
+
+class DCFB(nn.Module):
+    """Fuse two volumes (b, 1, z, y, x) in [0, 1] into one, of any size: `forward(a, b)`.
+
+    One set of weights serves both modalities through the encoder and the decoder that mirrors it, from the coarsest
+    level up. The two channels of the head weigh the two inputs: by the share of each channel's activity, |.| summed
+    over the channel (the paper's L1 norm), and since shares sum to 1 the output's scale does not depend on the volume's
+    size.
+    """
+
+    def __init__(self, settings: DCFBSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings = settings or DCFBSettings()
+        widths = [settings.channels << level for level in range(len(settings.depths))]
+        self.embed = nn.Conv3d(1, settings.channels, PATCH, stride=PATCH)
+        self.embed_norm = ChannelNorm(settings.channels)
+        levels = range(len(widths))
+        self.encoder = nn.ModuleList(_level(settings, number) for number in levels)
+        self.merges = nn.ModuleList(Merge(width) for width in widths[:-1])
+        self.middle_norm = ChannelNorm(widths[-1])
+        self.decoder = nn.ModuleList(_level(settings, number) for number in reversed(levels))
+        self.expands = nn.ModuleList(Expand(width) for width in widths[:0:-1])
+        self.skips = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[-2::-1])
+        self.head_norm = ChannelNorm(2 * settings.channels)
+        self.head_up = nn.ConvTranspose3d(2 * settings.channels, settings.channels // 2, PATCH, stride=PATCH)
+        self.head_out = nn.Conv3d(settings.channels // 2, 2, 3, padding=1)
+
+    def forward(self, a: Volume, b: Volume) -> Volume:
+        """Fuse; the result is (b, 1, z, y, x), about the range of the inputs."""
+        shape = a.shape[2:]
+        a, b = (padded_to(volume, (self.settings.multiple,) * 3) for volume in (a, b))
+        x, other = (self.embed_norm(self.embed(volume)) for volume in (a, b))
+        kept = []
+        for level, merge in zip(self.encoder, self.merges, strict=False):  # the last level is not merged
+            x, other = level(x, other)
+            kept.append((x, other))
+            x, other = merge(x), merge(other)
+        x, other = (self.middle_norm(volume) for volume in self.encoder[-1](x, other))
+        x, other = self.decoder[0](x, other)
+        for expand, skip, level in zip(self.expands, self.skips, self.decoder[1:], strict=True):
+            skip_x, skip_other = kept.pop()
+            x = skip(torch.cat((expand(x), skip_x), dim=1))
+            other = skip(torch.cat((expand(other), skip_other), dim=1))
+            x, other = level(x, other)
+        maps = self.head_out(self.head_up(self.head_norm(torch.cat((x, other), dim=1))))
+        return weighted_sum(maps)[:, :, : shape[0], : shape[1], : shape[2]]
+
+
+def _level(settings: DCFBSettings, number: int) -> Level:
+    """Make a level of the encoder or the decoder; deeper blocks are dropped more often."""
+    first, total = sum(settings.depths[:number]), sum(settings.depths)
+    drops = [settings.drop_path * (first + k) / max(1, total - 1) for k in range(settings.depths[number])]
+    return Level(settings.channels << number, settings.heads[number], settings.window, drops)
+
+
+def weighted_sum(maps: Volume) -> Map:
+    """Sum channels (b, c, z, y, x), each weighed by its share of the mean |value|: (b, 1, z, y, x).
+
+    Doubling the volume leaves the weights as they are; the authors' program takes raw sums instead. The shares of maps
+    that are 0 everywhere are equal.
+    """
+    strength = maps.abs().mean(dim=(2, 3, 4), keepdim=True)
+    total = strength.sum(dim=1, keepdim=True)
+    even = torch.full_like(strength, 1 / maps.shape[1])
+    share = torch.where(total > 0, strength / torch.where(total > 0, total, torch.ones_like(total)), even)
+    return (maps * share).sum(dim=1, keepdim=True)
+
+
+def padded_to(volume: Volume, multiple: Shape) -> Map:
+    """Repeat the far border until each axis is a multiple of its number (z, y, x)."""
+    sizes = zip(volume.shape[:1:-1], multiple[::-1], strict=True)
+    padding = [value for size, part in sizes for value in (0, -size % part)]
+    return F.pad(volume, padding, mode="replicate") if any(padding) else volume

@@ -1,0 +1,1 @@
+"""Seeded MRI-PET pairs of heads, exactly aligned."""

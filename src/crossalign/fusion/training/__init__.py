@@ -1,0 +1,1 @@
+"""Training of fusion networks from a manifest or from simulated heads."""

@@ -1,0 +1,127 @@
+"""Sampling volumes at physical points, with ITK's rules at the border, and how far two fields of view overlap."""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from crossalign.geometry.grid import Grid
+from crossalign.geometry.rigid import Rigid
+from crossalign.types import Labels, Points, Volume
+
+# The axes of what is made (o: out) are not those of the volume that is read.
+Lattice: TypeAlias = Float[Tensor, "b zo yo xo 3"]
+Sampled: TypeAlias = Float[Tensor, "b c zo yo xo"]
+
+SLAB_POINTS = 2**18  # 6 MB of coordinates at a time, and some 30 MB in all
+
+
+def sample(volume: Volume, points_voxel: Lattice, fill: float = 0.0, nearest: bool = False) -> Sampled:
+    """Sample a volume (b, c, z, y, x) at continuous voxel indices (b, z', y', x', 3), ordered (x, y, z).
+
+    Trilinear, or the nearest voxel (halves round up). As in ITK a point counts as inside up to half a voxel beyond
+    the outer voxel centres, where the border value holds; further out it gets `fill`.
+    """
+    size = torch.tensor(volume.shape[:1:-1]).to(points_voxel)
+    inside = ((points_voxel >= -0.5) & (points_voxel < size - 0.5)).all(dim=-1)
+    if nearest:
+        points_voxel = torch.floor(points_voxel + 0.5)
+    unit = points_voxel * (2 / (size - 1).clamp(min=1)) - 1
+    mode = "nearest" if nearest else "bilinear"
+    values = F.grid_sample(volume, unit.to(volume), mode=mode, padding_mode="border", align_corners=True)
+    return torch.where(inside[:, None], values, torch.full_like(values, fill))
+
+
+def resample(
+    volume: Volume,
+    volume_grid: Grid,
+    target_grid: Grid,
+    target_to_volume: Rigid | None = None,
+    fill: float = 0.0,
+    nearest: bool = False,
+) -> Sampled:
+    """Bring a volume (b, c, z, y, x) onto another grid through a transform from target points to volume points.
+
+    With fixed as target and moving as volume the transform is `fixed_to_moving` (one, not a batch). Done in slabs of
+    slices, so that memory stays near that of the two volumes; coordinates are computed in float64.
+    """
+    depth, height, width = target_grid.shape
+    moved = volume.new_empty((*volume.shape[:2], depth, height, width))
+    for first, points in _slabs(volume_grid, target_grid, target_to_volume, volume.device):
+        part = sample(volume, points.expand(len(volume), *points.shape), fill, nearest)
+        if len(points) == depth:
+            return part
+        moved[:, :, first : first + len(points)] = part
+    return moved
+
+
+def resample_labels(
+    labels: Labels, labels_grid: Grid, target_grid: Grid, target_to_labels: Rigid | None = None, fill: int = 0
+) -> Int[Tensor, "zo yo xo"]:
+    """Bring labels (z, y, x) onto another grid, the nearest voxel, in their own type: as `resample` does, no copy."""
+    size = torch.tensor(labels.shape[::-1], dtype=torch.float64, device=labels.device)
+    moved = labels.new_empty(target_grid.shape)
+    for first, points in _slabs(labels_grid, target_grid, target_to_labels, labels.device):
+        inside = ((points >= -0.5) & (points < size - 0.5)).all(dim=-1)
+        nearest = points.add_(0.5).floor_().masked_fill_(~inside[..., None], 0.0).long()
+        x, y, z = nearest.unbind(-1)
+        moved[first : first + len(points)] = labels[z, y, x].masked_fill_(~inside, fill)
+    return moved
+
+
+def _slabs(
+    volume_grid: Grid, target_grid: Grid, target_to_volume: Rigid | None, device: torch.device
+) -> Iterator[tuple[int, Tensor]]:
+    """Give the first slice and the voxel indices (z, y, x, 3) in the volume of a few of the target's slices at a time.
+
+    Computed in float64.
+    """
+    chain = volume_grid.physical_to_voxel() @ target_grid.voxel_to_physical()
+    if target_to_volume is not None:
+        matrix = target_to_volume.matrix().to("cpu", torch.float64)
+        chain = volume_grid.physical_to_voxel() @ matrix @ target_grid.voxel_to_physical()
+    chain = chain.to(device)
+    depth, height, width = target_grid.shape
+    thickness = max(1, SLAB_POINTS // (height * width))
+    for first in range(0, depth, thickness):
+        slices = range(first, min(first + thickness, depth))
+        yield first, (_lattice(slices, height, width, device) @ chain[:3, :3].T).add_(chain[:3, 3])
+
+
+def _lattice(slices: range, height: int, width: int, device: torch.device) -> Tensor:
+    axes = (slices, range(height), range(width))
+    z, y, x = (torch.arange(axis.start, axis.stop, dtype=torch.float64, device=device) for axis in axes)
+    return torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], dim=-1)
+
+
+POINTS_PER_AXIS = 24
+
+
+def inside_share(points_mm: Points, grid: Grid) -> float:
+    """Return the share of points (n, 3) that lie in a grid, to the outer faces of its voxels, 0 to 1."""
+    index = grid.to_voxel(points_mm)
+    size = torch.tensor(grid.shape[::-1]).to(index)
+    return float(((index >= -0.5) & (index < size - 0.5)).all(dim=-1).double().mean())
+
+
+def grid_overlap(a: Grid, b: Grid, a_to_b: Rigid | None = None) -> float:
+    """Return the share of the smaller field of view that lies in the larger one, 0 to 1; `a_to_b` None: as they are.
+
+    A slab that lies wholly in a head has 1, whichever of the two is given first. Measured at 24^3 points of each grid.
+    """
+    forward = Rigid.identity() if a_to_b is None else a_to_b.to("cpu", torch.float64)
+    of_a = inside_share(forward.apply(_spread_points(a)), b)
+    of_b = inside_share(forward.inverse().apply(_spread_points(b)), a)
+    return max(of_a, of_b)
+
+
+def _spread_points(grid: Grid) -> Points:
+    """Points (n, 3), mm, that stand for equal parts of a field of view."""
+    axes = []
+    for size in grid.shape[::-1]:
+        count = POINTS_PER_AXIS
+        axes.append((torch.arange(count, dtype=torch.float64) + 0.5) * (size / count) - 0.5)
+    return grid.to_physical(torch.cartesian_prod(*axes))

@@ -1,0 +1,141 @@
+"""Image files: NIfTI, NRRD and MetaImage are read by `images.formats` and written through SimpleITK."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+
+from crossalign.errors import ImageError, InputWarning, OutputError
+from crossalign.geometry import Grid
+from crossalign.images.files.formats.header import Header
+from crossalign.images.files.formats.placement import Placement, placed, straightened
+from crossalign.images.files.formats.recognition import read_header
+from crossalign.images.files.formats.voxels import read_float32, read_labels
+from crossalign.images.files.writing import write_sitk
+from crossalign.images.image import Image, LabelMap, count_where
+from crossalign.images.intensity import empty_value
+from crossalign.images.memory import check_memory
+from crossalign.output import check_output, whole_file
+
+WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def read_volume(path: str | os.PathLike[str], memory_limit_bytes: int | None = None) -> Image:
+    """Read a scalar 3-D image as it is: constant, empty, one slice, with NaN or infinite voxels; raises ImageError.
+
+    A sheared volume (a tilted gantry) is resampled onto a straight grid. By default the memory limit is what the
+    machine has free.
+    """
+    header, placement = _opened(path, memory_limit_bytes)
+    values = read_float32(header)
+    if placement.grid_to_stored is not None:
+        values = straightened(values, placement, _nothing(torch.from_numpy(values)))
+    return Image(torch.from_numpy(values), placement.grid, header.name)
+
+
+def read_image(path: str | os.PathLike[str], memory_limit_bytes: int | None = None) -> Image:
+    """Read a scan; raises ImageError where it is not a finite, varying, scalar 3-D image within the memory limit."""
+    image = read_volume(path, memory_limit_bytes)
+    _check_thickness(image.grid, image.name)
+    unusable = count_where(image.voxels, lambda part: ~part.isfinite())
+    if unusable:
+        raise ImageError(f"{image.name}: {unusable} voxels are NaN or infinite: replace them before registration")
+    if float(image.voxels.min()) == float(image.voxels.max()):
+        value = float(image.voxels.min())
+        raise ImageError(f"{image.name}: every voxel is {value:g}: a constant image cannot be registered")
+    return image
+
+
+def read_label_map(
+    path: str | os.PathLike[str], memory_limit_bytes: int | None = None, allow_empty: bool = False
+) -> LabelMap:
+    """Read a segmentation; raises ImageError where it is not 3-D or holds values that are not integers.
+
+    Also where it is empty or of one slice, unless `allow_empty`, which is for labels that are only moved.
+    """
+    header, placement = _opened(path, memory_limit_bytes)
+    values = straightened(read_labels(header), placement, 0.0, nearest=True)
+    if not allow_empty:
+        _check_thickness(placement.grid, header.name)
+        if not values.any():
+            raise ImageError(f"{header.name}: the mask is empty: give one whose structure has values other than 0")
+    return LabelMap(torch.from_numpy(values), placement.grid, header.name)
+
+
+def read_grid(path: str | os.PathLike[str], memory_limit_bytes: int | None = None) -> Grid:
+    """Read where an image's voxels lie, and none of the voxels; raises ImageError as `read_volume` does."""
+    return _opened(path, memory_limit_bytes)[1].grid
+
+
+def write_image(image: Image, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a scan as float32; the file appears whole or not at all. Raises OutputError."""
+    _write(to_sitk(image.voxels.cpu().numpy().astype(np.float32, copy=False), image.grid), Path(path), overwrite)
+
+
+def write_label_map(label_map: LabelMap, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a segmentation in the smallest integer type that holds it. Raises OutputError."""
+    labels = label_map.labels.cpu().numpy()
+    low, high = int(labels.min()), int(labels.max())
+    kinds = (np.uint8, np.int16, np.int32, np.int64)
+    kind = next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max)
+    _write(to_sitk(labels.astype(kind), label_map.grid), Path(path), overwrite)
+
+
+def check_image_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Raise OutputError where no image can be written to `path`; for use before a long computation."""
+    _written_suffix(Path(path))
+    check_output(path, overwrite)
+
+
+def to_sitk(array: NDArray[Any], grid: Grid) -> sitk.Image:
+    """Make SimpleITK's image of an array (z, y, x) on a grid."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection([value for row in grid.direction for value in row])
+    return image
+
+
+def _opened(path: str | os.PathLike[str], memory_limit_bytes: int | None) -> tuple[Header, Placement]:
+    """Read and check a header, and say what is odd about it."""
+    with np.errstate(all="ignore"):  # what a damaged header makes infinite or NaN is refused by name
+        header = read_header(Path(path))
+        check_memory(header.size, header.name, memory_limit_bytes)
+        placement = placed(header)
+    check_memory(placement.grid.shape[::-1], header.name, memory_limit_bytes)
+    for note in (*header.notes, *placement.notes):
+        warnings.warn(f"{header.name}: {note}", InputWarning, stacklevel=3)
+    return header, placement
+
+
+def _check_thickness(grid: Grid, name: str) -> None:
+    if min(grid.shape) < 2:
+        raise ImageError(f"{name}: the size is {grid.shape[::-1]} voxels, expected 2 or more on each axis")
+
+
+def _nothing(voxels: torch.Tensor) -> float:
+    """Return what a scan holds where it shows nothing, which may be NaN."""
+    finite = torch.isfinite(voxels)
+    if bool(finite.all()):
+        return empty_value(voxels)
+    corners = voxels[:: max(1, len(voxels) - 1), :: max(1, voxels.shape[1] - 1), :: max(1, voxels.shape[2] - 1)]
+    if not bool(torch.isfinite(corners).any()) or not bool(finite.any()):
+        return float("nan")
+    return empty_value(torch.where(finite, voxels, voxels[finite].min()))
+
+
+def _written_suffix(path: Path) -> str:
+    suffix = next((s for s in WRITTEN_SUFFIXES if path.name.endswith(s)), None)
+    if suffix is None:
+        raise OutputError(f"{path.name}: cannot tell the format of this image: end it in {', '.join(WRITTEN_SUFFIXES)}")
+    return suffix
+
+
+def _write(image: sitk.Image, path: Path, overwrite: bool) -> None:
+    with whole_file(path, overwrite, _written_suffix(path)) as partial:
+        write_sitk(image, partial)

@@ -1,0 +1,55 @@
+"""Methods by name, as the command line and the evaluation tables spell them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from crossalign.errors import InputError
+from crossalign.models.pretrained import check_shipped, shipped_names, shipped_settings, shipped_stage_paths
+from crossalign.registration.cascade import load_cascade
+from crossalign.registration.iterative.mind import MindSSD
+from crossalign.registration.iterative.mutual_information import MutualInformation
+from crossalign.registration.problem import Identity, Method
+
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+# Methods that need no weights: a new one is one file and one line here.
+PLAIN_METHODS: Mapping[str, Callable[[], Method]] = {
+    "identity": Identity,
+    "mi": MutualInformation,
+    "mi-best": MutualInformation.held_back,
+    "mind": MindSSD,
+    "mind-best": MindSSD.coarse,
+}
+
+
+def method_names() -> tuple[str, ...]:
+    """List every name that `named_method` knows, the plain methods first, then the shipped weights."""
+    return (*PLAIN_METHODS, *shipped_names())
+
+
+def default_method_name() -> str:
+    """Name the method that is used where none is asked for: the first shipped weights, or MI without any."""
+    return next(iter(shipped_names()), "mi")
+
+
+def named_method(name: str, device: torch.device) -> Method:
+    """Make a method from its name, or from weight files joined with + (`stage1.safetensors+stage2.safetensors`).
+
+    Networks run on `device`. Raises InputError for an unknown name, WeightsError for weights that cannot be used.
+    """
+    if name in PLAIN_METHODS:
+        return PLAIN_METHODS[name]()
+    if name in shipped_names():
+        paths = shipped_stage_paths(name)
+        for path in paths:
+            check_shipped(path)
+        return load_cascade(paths, device, name, shipped_settings(name))
+    parts = name.split("+")
+    if all(part.endswith(WEIGHT_SUFFIXES) for part in parts):
+        return load_cascade([Path(part) for part in parts], device, " + ".join(Path(part).stem for part in parts))
+    raise InputError(
+        f"unknown method '{name}', expected one of {', '.join(method_names())}, "
+        "or weight files joined with + (stage1.safetensors+stage2.safetensors)"
+    )

@@ -1,0 +1,107 @@
+"""Crops: what a stage's network is shown of a problem, through the transform so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crossalign.errors import ImageError, InputError
+from crossalign.geometry import Rigid, sample
+from crossalign.images import Image, scale_intensity, to_working_spacing
+from crossalign.images.preprocessing import whole_working_grid
+from crossalign.models import Stage, StageSettings
+from crossalign.networks import crop_lattice
+from crossalign.registration.problem import Problem
+from crossalign.types import PointLattice, Points, Vector, Volume
+
+AROUND_MM = 30.0  # what is made of a very large working image beyond the crop at hand: later crops are cut there too
+FEWEST_VOXELS = 2  # along a crop: of an image with fewer the network sees nothing
+
+
+class Canvases:
+    """The prepared images of one problem, made once for each working spacing; of very large ones the part needed."""
+
+    def __init__(self, problem: Problem, device: torch.device) -> None:
+        self._problem, self._device = problem, device
+        self._ready: dict[tuple[str, float], _Canvas] = {}
+
+    def crops(
+        self, stage: Stage, center_mm: Vector, fixed_to_moving: Rigid, turn: Tensor | None = None
+    ) -> tuple[Volume, Volume]:
+        """Cut both crops (1, 1, z, y, x) of a stage, on the device; for a batch of b transforms (b, 1, z, y, x).
+
+        Voxel for voxel both show one place: a fixed point about `center_mm`, and where the transform puts it. `turn`
+        (3, 3) brings the headers' axes to those that the crops have; None leaves them.
+        """
+        settings = stage.settings
+        points = crop_lattice(settings.crop_shape, settings.crop_spacing_mm)
+        points = (points if turn is None else points @ turn) + center_mm
+        seen = fixed_to_moving.to("cpu", torch.float64).apply(points.flatten(0, 2)).reshape(-1, *points.shape)
+        fixed = self._canvas(settings.fixed_input, settings, points.flatten(0, 2))
+        fixed_crop = _cut(fixed, points[None]).to(self._device)
+        moving = self._canvas("moving", settings, seen.flatten(0, 3))
+        return fixed_crop.expand(len(seen), -1, -1, -1, -1), _cut(moving, seen).to(self._device)
+
+    def _canvas(self, which: str, settings: StageSettings, points_mm: Points) -> Image:
+        """Return the working image that points (n, 3) are sampled from; raises ImageError where there cannot be one."""
+        key, spacing_mm = (which, settings.working_spacing_mm), settings.working_spacing_mm
+        box = torch.stack((points_mm.amin(0), points_mm.amax(0))).nan_to_num(0.0, 0.0, 0.0)
+        ready = self._ready.get(key)
+        if ready is not None and ready.holds(box):
+            return ready.image
+        scan = self._problem.moving if which == "moving" else self._problem.fixed
+        _check_voxels(scan, settings)
+        del ready
+        self._ready.pop(key, None)  # ahead of making another, so that one at a time is in memory
+        wide = torch.stack((box[0] - AROUND_MM, box[1] + AROUND_MM))
+        whole = whole_working_grid(scan, spacing_mm)
+        image = to_working_spacing(self._source(which), spacing_mm, near_mm=wide, overwrite=True)
+        self._ready[key] = _Canvas(image, image.grid.shape == whole.shape, wide)
+        return image
+
+    def _source(self, which: str) -> Image:
+        problem = self._problem
+        if which == "label" and problem.fixed_mask is not None:
+            return problem.fixed_mask.foreground()
+        return scale_intensity(problem.moving if which == "moving" else problem.fixed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Canvas:
+    """A working image, or the part of it about a box (2, 3), its lowest and highest x, y, z."""
+
+    image: Image
+    whole: bool
+    box_mm: Points
+
+    def holds(self, box_mm: Points) -> bool:
+        """Say whether the points of another box are sampled as from the whole working image."""
+        return self.whole or bool((box_mm[0] >= self.box_mm[0]).all() and (box_mm[1] <= self.box_mm[1]).all())
+
+
+def _check_voxels(scan: Image, settings: StageSettings) -> None:
+    extent = settings.extent_mm()
+    if max(scan.grid.spacing_mm) * FEWEST_VOXELS > extent:
+        steps = " x ".join(f"{step:.4g}" for step in scan.grid.spacing_mm)
+        raise ImageError(
+            f"{scan.name}: voxels of {steps} mm: the network looks at {extent:g} mm, fewer than {FEWEST_VOXELS} of "
+            "them: check the spacing in the header and its unit (mm), or use --method mi"
+        )
+
+
+def _cut(canvas: Image, points_mm: PointLattice) -> Volume:
+    """Sample one canvas at (b, z, y, x, 3) points; the batch is laid along z, so that the canvas is not copied."""
+    voxels = canvas.grid.to_voxel(points_mm.flatten(0, 3)).reshape(points_mm.flatten(0, 1).shape)
+    return sample(canvas.voxels[None, None], voxels[None]).reshape(-1, 1, *points_mm.shape[1:4])
+
+
+def mask_warnings(stages: Sequence[Stage], problem: Problem) -> tuple[str, ...]:
+    """Return what to tell a user who gave no fixed mask; raises InputError where a stage needs one."""
+    if problem.fixed_mask is not None:
+        return ()
+    if any(stage.settings.fixed_input == "label" for stage in stages):
+        raise InputError("these weights look at the gland's mask: give it as the fixed mask (--fixed-mask)")
+    return ("no fixed mask: the crop is centred on the fixed image's middle, not on the gland",)

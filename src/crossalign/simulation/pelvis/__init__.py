@@ -1,0 +1,1 @@
+"""MR and transrectal ultrasound of simulated male pelves."""

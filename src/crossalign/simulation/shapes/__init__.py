@@ -1,0 +1,1 @@
+"""Two unrelated modalities of random smooth shapes."""
