@@ -1,8 +1,10 @@
 """What every test shares: the data folder, deterministic examples, one thread for each worker."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -29,3 +31,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans at {folder}: set CROSSALIGN_SHARED_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def shape_checks_off() -> Iterator[None]:
+    """Let wrong shapes through to the code's own check, which is what a user of the library meets."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Run with one thread: bit-identical weights need the same number of threads in each process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

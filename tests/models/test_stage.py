@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.models.originals import scrambled
+from tests.networks.originals import scrambled
 
 from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.originals import scrambled
+from tests.networks.originals import scrambled
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 

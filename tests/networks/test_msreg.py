@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.originals import scrambled
-from tests.models.shifts import SIZE, correlation_after_training
+from tests.networks.originals import scrambled
+from tests.networks.shifts import SIZE, correlation_after_training
 from torch import Tensor
 
 from crossalign.errors import InputError

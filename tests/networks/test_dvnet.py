@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.shifts import SIZE, correlation_after_training
+from tests.networks.shifts import SIZE, correlation_after_training
 from torch import Tensor, nn
 
 from crossalign.errors import InputError

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.cases.files import ROW, write_case, write_manifest
 from tests.damage import damaged
+from tests.data.files import ROW, write_case, write_manifest
 from tests.training.toys import Anatomy, make_bank
 from torch import nn
 

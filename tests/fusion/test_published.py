@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from tests.models.original_fusion import original_fusion_state
+from tests.fusion.published_networks import original_fusion_state
 from torch import Tensor
 
 from crossalign.errors import WeightsError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.cases.files import HEADER, ROW, write_case, write_manifest
 from tests.damage import damaged, edited_lines
+from tests.data.files import HEADER, ROW, write_case, write_manifest
 
 from crossalign.data import in_split, read_manifest
 from crossalign.errors import ManifestError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.cases.files import FIXED_GRID, HEADER, MOVING_GRID, REFERENCE, ROW, gland, write_case, write_manifest
+from tests.data.files import FIXED_GRID, HEADER, MOVING_GRID, REFERENCE, ROW, gland, write_case, write_manifest
 
 from crossalign.data import Case, load_case, read_landmarks, read_manifest
 from crossalign.errors import ImageError, ManifestError, TransformError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.simulate.test_brain import template
+from tests.fusion.test_simulation import template
 
 from crossalign.cli.main import main
 from crossalign.errors import InputError, ManifestError, OutputError
@@ -31,6 +31,8 @@ from crossalign.geometry import Grid
 from crossalign.images import Image, write_image
 from crossalign.training.engine import pick_cases
 from crossalign.training.run_folder import read_history
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 STAGE = FusionStageSettings(
     "dcfb-compact",

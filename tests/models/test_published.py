@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from tests.models.originals import PAPER, OriginalNetwork, scrambled
+from tests.networks.originals import PAPER, OriginalNetwork, scrambled
 from torch import Tensor, nn
 
 from crossalign.errors import WeightsError
