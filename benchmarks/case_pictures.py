@@ -25,7 +25,7 @@ from torch import Tensor
 
 from crossalign.data import LoadedCase, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
-from crossalign.evaluation import StartRange, draw_starts
+from crossalign.evaluation import InitialisationRange, draw_initialisations
 from crossalign.evaluation.statistics import rank_correlation
 from crossalign.evaluation.tables import RESIDUAL
 from crossalign.geometry import Grid, Rigid
@@ -87,7 +87,7 @@ def chosen(rows: Sequence[Registration], method: str, start: str) -> dict[str, R
 
 def start_motion(case: LoadedCase, row: Registration, seed: int) -> Rigid:
     """Draw the row's start again, as a motion of the fixed gland. Raises InputError where the seed was another."""
-    start = draw_starts(case, StartRange.parse(row.start), row.repeat + 1, seed)[row.repeat]
+    start = draw_initialisations(case, InitialisationRange.parse(row.start), row.repeat + 1, seed)[row.repeat]
     motion = case.fixed_to_moving.inverse() @ start
     reached = float((motion.apply(case.surface_mm) - case.surface_mm).norm(dim=-1).mean())
     if abs(reached - row.start_sre_mm) > 0.02:

@@ -28,8 +28,8 @@ from crossalign.evaluation.statistics import paired_p_values
 from crossalign.models import StageSettings
 from crossalign.models.extractors import load_extractors
 from crossalign.output import whole_file
-from crossalign.training import Augmentation, Bank, TrainingSettings, train_stage
-from crossalign.training.preparation import banks_from_manifest, pick_patients
+from crossalign.training import Augmentation, PairDataset, TrainingSettings, train_stage
+from crossalign.training.preparation import datasets_from_manifest, pick_patients
 from crossalign.training.tasks.pretraining import PretrainSettings, PretrainTask, pretrain, pretrained_model
 
 SHARES, SEEDS = (0.25, 0.5, 1.0), (0, 1, 2)
@@ -68,8 +68,8 @@ class Row:
 class Study:
     """What is trained on, and for how long."""
 
-    train: Bank
-    val: Bank
+    train: PairDataset
+    val: PairDataset
     patients: list[str]
     folder: Path
     training: TrainingSettings
@@ -103,11 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def prepare(given: argparse.Namespace) -> Study:
     """Read or make the banks once, and lay down the settings."""
     given.output.mkdir(parents=True, exist_ok=True)
-    paths = given.banks or [given.output / f"bank_{split}.safetensors" for split in ("train", "val")]
+    paths = given.datasets or [given.output / f"bank_{split}.safetensors" for split in ("train", "val")]
     if not all(path.is_file() for path in paths):
-        for bank, path in zip(banks_from_manifest(given.manifest, STAGE), paths, strict=True):
-            bank.save(path, overwrite=True)
-    train, val = (Bank.load(path) for path in paths)
+        for dataset, path in zip(datasets_from_manifest(given.manifest, STAGE), paths, strict=True):
+            dataset.save(path, overwrite=True)
+    train, val = (PairDataset.load(path) for path in paths)
     patients = [case.patient for case in in_split(read_manifest(given.manifest), "train")]
     varied = Augmentation(mirror=given.mirror)
     training = TrainingSettings(

@@ -24,10 +24,10 @@ from crossalign.models import StageSettings, load_stage
 from crossalign.models.extractors import load_extractors
 from crossalign.output import whole_file
 from crossalign.simulation import SimulationSettings, UltrasoundSettings
-from crossalign.training import STRONG_AUGMENTATION, Augmentation, Bank, TrainingSettings
+from crossalign.training import STRONG_AUGMENTATION, Augmentation, PairDataset, TrainingSettings
 from crossalign.training.dataset import turned
 from crossalign.training.engine import run_task, step_seed
-from crossalign.training.preparation import bank_from_cases, bank_from_simulation
+from crossalign.training.preparation import dataset_from_cases, dataset_from_simulation
 from crossalign.training.sampling import validation_batches
 from crossalign.training.tasks.pretraining import PretrainSettings, pretrain, pretrained_model
 from crossalign.training.tasks.registration import RegistrationTask, correction_error_mm, seeded_model
@@ -134,7 +134,7 @@ def main() -> int:
     return 0
 
 
-def judge(name: str, seed: int, real: dict[str, Bank], given: argparse.Namespace) -> dict[str, str]:
+def judge(name: str, seed: int, real: dict[str, PairDataset], given: argparse.Namespace) -> dict[str, str]:
     """Train one row from one seed and measure it."""
     row, folder = ROWS[name], given.output / f"{name}-{seed}"
     stage = StageSettings(row.model)
@@ -149,29 +149,31 @@ def judge(name: str, seed: int, real: dict[str, Bank], given: argparse.Namespace
         initial = pretrained_model(load_extractors(made.best), stage, seed)
     result = run_task(RegistrationTask(pairs, own, settings, initial), folder / "train")
     network = load_stage(result.best).model.eval()
-    errors = {split: measure(network, stage, bank, STARTS[split], seed) for split, bank in real.items()}
+    errors = {split: measure(network, stage, dataset, STARTS[split], seed) for split, dataset in real.items()}
     values = (errors["val"][0], result.measure, errors["train"][1], errors["val"][1], result.seconds)
     return dict(zip(COLUMNS, (name, str(seed), *(f"{value:.3f}" for value in values)), strict=True))
 
 
-def simulated(row: Ablation, seed: int, count: int, folder: Path) -> Bank:
+def simulated(row: Ablation, seed: int, count: int, folder: Path) -> PairDataset:
     """Simulate a row's pairs; those of the whole simulator, which many rows share, are kept in a file."""
     settings = row.simulation(BASE)
     path = folder / f"simulated-{seed}-{count}.bank"
     if settings == BASE and path.is_file():
-        return Bank.load(path)
+        return PairDataset.load(path)
     drawn = 2 * seed + 1000 + int(count == OWN_PAIRS)
-    bank = bank_from_simulation(count, drawn, StageSettings("correspondence"), settings=settings)
+    dataset = dataset_from_simulation(count, drawn, StageSettings("correspondence"), settings=settings)
     if settings == BASE:
-        bank.save(path)
-    return bank
+        dataset.save(path)
+    return dataset
 
 
 @torch.no_grad()
-def measure(network: torch.nn.Module, stage: StageSettings, bank: Bank, starts: int, seed: int) -> tuple[float, float]:
+def measure(
+    network: torch.nn.Module, stage: StageSettings, dataset: PairDataset, starts: int, seed: int
+) -> tuple[float, float]:
     """Return the mean SRE, mm, of the starts and after one pass."""
     begun, ended = [], []
-    for batch in validation_batches(bank, stage, (0.0, 20.0), starts, step_seed(seed)):
+    for batch in validation_batches(dataset, stage, (0.0, 20.0), starts, step_seed(seed)):
         found = network(batch.fixed, batch.moving)
         begun.append(correction_error_mm(torch.zeros_like(found), batch))
         ended.append(correction_error_mm(found, batch))
@@ -212,13 +214,13 @@ def write_rows(rows: list[dict[str, str]], path: Path) -> None:
         writer.writerows(rows)
 
 
-def _real(given: argparse.Namespace, split: str) -> Bank:
+def _real(given: argparse.Namespace, split: str) -> PairDataset:
     path = given.output / f"real-{split}.bank"
     if not path.is_file():
         cases = in_split(read_manifest(given.manifest), split)
-        bank = bank_from_cases((load_case(case) for case in cases), StageSettings("correspondence"))
-        turned(bank, given.header_turn // 90).save(path)
-    return Bank.load(path)
+        dataset = dataset_from_cases((load_case(case) for case in cases), StageSettings("correspondence"))
+        turned(dataset, given.header_turn // 90).save(path)
+    return PairDataset.load(path)
 
 
 if __name__ == "__main__":

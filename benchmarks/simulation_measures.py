@@ -23,9 +23,9 @@ from crossalign.data import in_split, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import StageSettings, load_stage
 from crossalign.networks.correspondence import CorrespondenceReg
-from crossalign.training import Bank
+from crossalign.training import PairDataset
 from crossalign.training.dataset import turned
-from crossalign.training.preparation import bank_from_cases, bank_from_simulation
+from crossalign.training.preparation import dataset_from_cases, dataset_from_simulation
 from crossalign.training.sampling import draw_batch
 from crossalign.training.settings import NO_AUGMENTATION
 from crossalign.training.tasks.registration import correction_error_mm
@@ -69,12 +69,12 @@ class Scan:
         return found[0], found[1] > 0.5
 
 
-def scans(bank: Bank, moving: bool) -> list[Scan]:
+def scans(dataset: PairDataset, moving: bool) -> list[Scan]:
     """Take a bank's images of one side apart."""
-    masks = bank.moving_mask if moving else bank.fixed_mask
+    masks = dataset.moving_mask if moving else dataset.fixed_mask
     if masks is None:
         raise InputError("every case needs a mask of its moving image: name it in the manifest's moving_mask")
-    images, spacing_mm = (bank.moving if moving else bank.fixed).float(), float(bank.spacing_mm)
+    images, spacing_mm = (dataset.moving if moving else dataset.fixed).float(), float(dataset.spacing_mm)
     return [Scan(image[0], mask[0] > 0.5, spacing_mm) for image, mask in zip(images, masks, strict=True)]
 
 
@@ -150,16 +150,16 @@ def across(scan: Scan) -> Tensor:
 
 
 @torch.no_grad()
-def criticised(path: Path, bank: Bank) -> dict[str, float]:
+def criticised(path: Path, dataset: PairDataset) -> dict[str, float]:
     """Let a network register a bank's pairs from 0 to 20 mm, and mark their glands."""
     stage = load_stage(path)
     if not isinstance(stage.model, CorrespondenceReg):
         raise InputError(f"{path}: a critic is a network 'correspondence', this is '{stage.settings.model}'")
     network, generator = stage.model.eval().float(), torch.Generator().manual_seed(7)
     found: dict[str, list[Tensor]] = {"start": [], "SRE": [], "Dice MR": [], "Dice US": []}
-    for first in range(0, len(bank), 20):
-        index = torch.arange(first, min(first + 20, len(bank)))
-        batch = draw_batch(bank, index, stage.settings, (0.0, 20.0), NO_AUGMENTATION, generator, glands=True)
+    for first in range(0, len(dataset), 20):
+        index = torch.arange(first, min(first + 20, len(dataset)))
+        batch = draw_batch(dataset, index, stage.settings, (0.0, 20.0), NO_AUGMENTATION, generator, glands=True)
         answer = network.match(batch.fixed, batch.moving)
         parameters = answer.motion.to_parameters(torch.zeros(3))
         found["start"].append(correction_error_mm(torch.zeros_like(parameters), batch))
@@ -176,9 +176,9 @@ def criticised(path: Path, bank: Bank) -> dict[str, float]:
     return {name: float(torch.cat(values).mean()) for name, values in found.items()}
 
 
-def tables(banks: dict[str, Bank], critics: list[Path]) -> list[str]:
+def tables(datasets: dict[str, PairDataset], critics: list[Path]) -> list[str]:
     """Measure and format all that is asked for; `banks` are named real and simulated."""
-    looked = {name: scans(bank, moving=True) for name, bank in banks.items()}
+    looked = {name: scans(dataset, moving=True) for name, dataset in datasets.items()}
     lines = ["| imaged box, mm | side | front-back | up | width | depth | length |", "|---|---|---|---|---|---|---|"]
     for name, some in looked.items():
         values = torch.stack([box(scan) for scan in some])
@@ -198,14 +198,15 @@ def tables(banks: dict[str, Bank], critics: list[Path]) -> list[str]:
     for title, moving in (("MR", False), ("ultrasound", True)):
         lines += ["", _head(f"{title}: mm from the gland's border", BORDER_MM), _rule(BORDER_MM)]
         rays = {
-            name: torch.stack([across(scan) for scan in scans(bank, moving)]).mean(0) for name, bank in banks.items()
+            name: torch.stack([across(scan) for scan in scans(dataset, moving)]).mean(0)
+            for name, dataset in datasets.items()
         }
         lines += [_row(f"{ray}, {name}", values[n]) for n, ray in enumerate(RAYS) for name, values in rays.items()]
     if critics:
         lines += ["", "| critic | pairs | start, mm | SRE, mm | Dice MR | Dice US |", "|---|---|---|---|---|---|"]
     for path in critics:
-        for name, bank in banks.items():
-            figures = [f"{value:.2f}" for value in criticised(path, bank).values()]
+        for name, dataset in datasets.items():
+            figures = [f"{value:.2f}" for value in criticised(path, dataset).values()]
             lines.append(f"| {path.parent.name} | {name} | {' | '.join(figures)} |")
     return lines
 
@@ -234,8 +235,8 @@ def main() -> int:
     given = parser.parse_args()
     try:
         cases = in_split(read_manifest(given.manifest), given.split)
-        real = turned(bank_from_cases((load_case(case) for case in cases), STAGE), given.header_turn // 90)
-        simulated = bank_from_simulation(given.count, given.seed, STAGE)
+        real = turned(dataset_from_cases((load_case(case) for case in cases), STAGE), given.header_turn // 90)
+        simulated = dataset_from_simulation(given.count, given.seed, STAGE)
         print("\n".join(tables({"real": real, "simulated": simulated}, given.critic)))
     except CrossalignError as error:
         print(error, file=sys.stderr)

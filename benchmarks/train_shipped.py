@@ -24,12 +24,12 @@ from crossalign.cli.options import pick_device
 from crossalign.data import in_split, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
-from crossalign.training import STRONG_AUGMENTATION, Bank, TrainingSettings
+from crossalign.training import STRONG_AUGMENTATION, PairDataset, TrainingSettings
 from crossalign.training.dataset import joined, turned
 from crossalign.training.engine import Plan, cosine_rate, run_task
-from crossalign.training.pair_synthesis import Recombiner
-from crossalign.training.preparation import bank_from_cases, bank_from_simulation, canvas_lattice
-from crossalign.training.tasks.error_estimation import DoubtSettings, teach_doubt
+from crossalign.training.pair_synthesis import PairSynthesizer
+from crossalign.training.preparation import canvas_lattice, dataset_from_cases, dataset_from_simulation
+from crossalign.training.tasks.error_estimation import ErrorHeadSettings, train_error_head
 from crossalign.training.tasks.registration import RegistrationTask
 
 STAGE = StageSettings("correspondence")
@@ -67,7 +67,9 @@ RUNS = (
 class StoppedTask(RegistrationTask):
     """A run whose schedule was made for more steps than it takes."""
 
-    def __init__(self, scheduled: int, train: Bank, val: Bank, settings: TrainingSettings, begin: Path | None) -> None:
+    def __init__(
+        self, scheduled: int, train: PairDataset, val: PairDataset, settings: TrainingSettings, begin: Path | None
+    ) -> None:
         super().__init__(train, val, settings, None if begin is None else load_stage(begin).model)
         self._scheduled = scheduled
 
@@ -124,7 +126,7 @@ def _train(run: Run, given: argparse.Namespace, device: torch.device, minutes: f
         augmentation=STRONG_AUGMENTATION,
     )
     begin = folder / run.begins_with / "best.safetensors" if run.begins_with else None
-    train, val = _bank(run.pairs, given), _bank(run.pairs, given, val=True)
+    train, val = _dataset(run.pairs, given), _dataset(run.pairs, given, val=True)
     task = StoppedTask(run.steps * times, train.to(device), val.to(device), settings, begin)
     result = run_task(task, folder / run.name, minutes)
     print(f"{run.name}: {result.steps} steps, {result.seconds:.0f} s, SRE {result.measure:.2f} mm")
@@ -137,29 +139,29 @@ def _finish(run: Run, given: argparse.Namespace, device: torch.device) -> None:
     if path.is_file():
         return
     stage = load_stage(given.output / run.name / "best.safetensors", device)
-    bank = _bank(run.pairs, given)
-    bank = joined([_bank("simulated", given), bank]) if run.pairs == RECOMBINED else bank
-    teach_doubt(stage, bank.to(device), DoubtSettings())
+    dataset = _dataset(run.pairs, given)
+    dataset = joined([_dataset("simulated", given), dataset]) if run.pairs == RECOMBINED else dataset
+    train_error_head(stage, dataset.to(device), ErrorHeadSettings())
     save_stage(Stage(stage.model.half(), stage.settings, stage.notes), path)
 
 
-def _bank(pairs: str, given: argparse.Namespace, val: bool = False) -> Bank:
+def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDataset:
     """Load pairs of one kind, to train on or to judge by; made at the first call."""
     path = given.output / f"{pairs}-{'val' if val else 'train'}.bank"
     if not path.is_file():
         if pairs == RECOMBINED:
-            bank = _recombined(given.manifest, VAL_PAIRS if val else RECOMBINED_PAIRS, 2 if val else 1)
+            dataset = _recombined(given.manifest, VAL_PAIRS if val else RECOMBINED_PAIRS, 2 if val else 1)
         else:
             count = VAL_PAIRS if val else PAIRS * given.times
-            bank = bank_from_simulation(count, SEEDS[pairs] + int(val), STAGE)
-        bank.save(path)
-    return Bank.load(path)
+            dataset = dataset_from_simulation(count, SEEDS[pairs] + int(val), STAGE)
+        dataset.save(path)
+    return PairDataset.load(path)
 
 
-def _recombined(manifest: Path, count: int, seed: int) -> Bank:
+def _recombined(manifest: Path, count: int, seed: int) -> PairDataset:
     cases = in_split(read_manifest(manifest), "train")
-    bank = turned(bank_from_cases((load_case(case) for case in cases), STAGE), QUARTERS)
-    return Recombiner(bank).draw(count, torch.Generator().manual_seed(seed), canvas_lattice(STAGE))
+    dataset = turned(dataset_from_cases((load_case(case) for case in cases), STAGE), QUARTERS)
+    return PairSynthesizer(dataset).draw(count, torch.Generator().manual_seed(seed), canvas_lattice(STAGE))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from crossalign.errors import InputError, ManifestError
-from crossalign.input import check_regular_file, parse_json, read_bytes, read_json, read_table, read_text, shown
+from crossalign.input import check_regular_file, excerpt, parse_json, read_bytes, read_json, read_table, read_text
 
 
 def test_a_pipe_and_a_device_are_refused_and_not_opened(tmp_path):
@@ -63,8 +63,8 @@ def test_json_that_is_sound_is_read():
 
 
 def test_a_long_or_odd_name_is_shortened_for_messages():
-    assert shown("a\nb\x1b") == "a b?"
-    assert len(shown("x" * 5000)) <= 80
+    assert excerpt("a\nb\x1b") == "a b?"
+    assert len(excerpt("x" * 5000)) <= 80
 
 
 def test_reading_a_pipe_never_waits(tmp_path):

@@ -18,7 +18,7 @@ from crossalign.images.image import count_where, slabs
 from crossalign.images.memory import BYTES_PER_VOXEL
 from crossalign.models import Stage, StageSettings
 from crossalign.registration import Problem
-from crossalign.registration.preprocessed_pair import Canvases
+from crossalign.registration.preprocessed_pair import PreprocessedPair
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
 
@@ -179,10 +179,10 @@ def test_crops_of_a_large_scan_are_those_of_its_whole_working_image(monkeypatch:
     center = torch.tensor([5.0, -8.0, 11.0], dtype=torch.float64)
     moves = [Rigid.from_parameters(one, center) for one in starts]
     batches = [Rigid(one.rotation[None], one.translation_mm[None]) for one in moves]
-    whole = Canvases(problem, torch.device("cpu"))
+    whole = PreprocessedPair(problem, torch.device("cpu"))
     expected = [whole.crops(stage(), center, batch) for batch in batches]
     monkeypatch.setitem(to_working_spacing.__globals__, "WHOLE_VOXELS", 1000)
-    parts = Canvases(problem, torch.device("cpu"))
+    parts = PreprocessedPair(problem, torch.device("cpu"))
     for batch, (fixed, moving) in zip(batches, expected, strict=True):
         found = parts.crops(stage(), center, batch)
         torch.testing.assert_close(found[0], fixed, atol=1e-4, rtol=0)
@@ -191,7 +191,7 @@ def test_crops_of_a_large_scan_are_those_of_its_whole_working_image(monkeypatch:
 
 def test_a_scan_of_which_the_network_would_see_one_voxel_is_refused_by_name() -> None:
     scan = coarse(100.0)
-    canvases = Canvases(Problem(scan, scan, Rigid.identity()), torch.device("cpu"))
+    canvases = PreprocessedPair(Problem(scan, scan, Rigid.identity()), torch.device("cpu"))
     start = Rigid(torch.eye(3, dtype=torch.float64)[None], torch.zeros(1, 3, dtype=torch.float64))
     with pytest.raises(ImageError, match=r"scan\.nii\.gz: voxels of 100 x 100 x 100 mm: the network looks at 40 mm"):
         canvases.crops(stage(), torch.zeros(3, dtype=torch.float64), start)

@@ -27,7 +27,7 @@ WHOLE_LIMIT = 2**63
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
-def shown(text: object, length: int = SHOWN_NAME) -> str:
+def excerpt(text: object, length: int = SHOWN_NAME) -> str:
     """Return a text for a message: printable, on one line, its middle left out where it is long."""
     plain = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
     if len(plain) <= length:
@@ -50,7 +50,7 @@ def finite_number(text: str) -> float | None:
 
 def check_regular_file(path: str | os.PathLike[str], error: type[InputError] = InputError) -> None:
     """Raise `error` where `path` is not a regular file that can be opened for reading."""
-    name = shown(path, 200)
+    name = excerpt(path, 200)
     if "\0" in str(path):
         raise error(f"{name}: the name holds a NUL character: name an existing file")
     try:
@@ -70,7 +70,7 @@ def check_regular_file(path: str | os.PathLike[str], error: type[InputError] = I
 def read_bytes(path: str | os.PathLike[str], limit_bytes: int, error: type[InputError] = InputError) -> bytes:
     """Read a regular file of at most `limit_bytes`; raises `error` where it is not one or is larger."""
     check_regular_file(path, error)
-    name = shown(Path(path).name)
+    name = excerpt(Path(path).name)
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (Path would do the same)
             content = file.read(limit_bytes + 1)
@@ -90,10 +90,10 @@ def read_text(
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as failure:
         raise error(
-            f"{shown(Path(path).name)}: not text in UTF-8 (byte {failure.start + 1} is not): save it as UTF-8"
+            f"{excerpt(Path(path).name)}: not text in UTF-8 (byte {failure.start + 1} is not): save it as UTF-8"
         ) from failure
     if "\0" in text:
-        raise error(f"{shown(Path(path).name)}: holds NUL characters: not a text file")
+        raise error(f"{excerpt(Path(path).name)}: holds NUL characters: not a text file")
     return text
 
 
@@ -107,7 +107,7 @@ def read_table(
 
     Raises `error` where it is not one, or holds more than `row_limit` rows.
     """
-    return parse_table(read_text(path, error), shown(Path(path).name), error, row_limit, delimiter)
+    return parse_table(read_text(path, error), excerpt(Path(path).name), error, row_limit, delimiter)
 
 
 def parse_table(
@@ -127,7 +127,7 @@ def parse_table(
 
 def read_json(path: str | os.PathLike[str], error: type[InputError] = InputError) -> Any:
     """Read a JSON file of bounded size and depth; raises `error` where it is not one."""
-    return parse_json(read_text(path, error, JSON_LIMIT_BYTES), shown(Path(path).name), error)
+    return parse_json(read_text(path, error, JSON_LIMIT_BYTES), excerpt(Path(path).name), error)
 
 
 def parse_json(text: str, name: str, error: type[InputError] = InputError) -> Any:
@@ -139,7 +139,7 @@ def parse_json(text: str, name: str, error: type[InputError] = InputError) -> An
     try:
         return json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
     except (ValueError, RecursionError) as failure:
-        raise error(f"{name}: not JSON: {shown(failure, 200)}") from failure
+        raise error(f"{name}: not JSON: {excerpt(failure, 200)}") from failure
 
 
 def _depth(text: str) -> int:
@@ -161,20 +161,20 @@ def _no_constant(text: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise ValueError(f"the number {shown(text, 40)} is too large")
+        raise ValueError(f"the number {excerpt(text, 40)} is too large")
     return value
 
 
 def _whole(text: str) -> int:
     if len(text) > 20:
-        raise ValueError(f"the number {shown(text, 40)} is too large")
+        raise ValueError(f"the number {excerpt(text, 40)} is too large")
     return int(text)
 
 
 def whole_value(text: str, name: str, error: type[InputError] = InputError) -> int:
     """Read an option's whole number: ASCII digits, no blanks, below 2^63; raises `error`, which begins with `name`."""
     if WHOLE.fullmatch(text) is None or abs(int(text)) >= WHOLE_LIMIT:
-        raise error(f"{name}: '{shown(text, 40)}' is not a whole number such as 8")
+        raise error(f"{name}: '{excerpt(text, 40)}' is not a whole number such as 8")
     return int(text)
 
 
@@ -182,5 +182,5 @@ def number_value(text: str, name: str, error: type[InputError] = InputError) -> 
     """Read an option's number: finite, decimal, no blanks; raises `error`, which begins with `name`."""
     value = None if text != text.strip() else finite_number(text)
     if value is None:
-        raise error(f"{name}: '{shown(text, 40)}' is not a number such as 2.5")
+        raise error(f"{name}: '{excerpt(text, 40)}' is not a number such as 2.5")
     return value

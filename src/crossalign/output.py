@@ -128,9 +128,9 @@ def whole_folder(path: str | os.PathLike[str], reserved: bool = False) -> Iterat
         partial.rename(path)
         _to_disk(path.parent)
     except OutputError as error:
-        raise OutputError(_told(str(error), {partial: path})) from error
+        raise OutputError(_in_words(str(error), {partial: path})) from error
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {_told(reason(error), {partial: path})}") from error
+        raise OutputError(f"{path}: cannot be written: {_in_words(reason(error), {partial: path})}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         _staged.pop(partial, None)
@@ -178,7 +178,7 @@ def _whole(suffixes: Mapping[Path, str], overwrite: bool) -> Iterator[tuple[Path
         for folder in {path.parent for path in paths.values()}:
             _to_disk(folder)
     except OutputError as error:
-        raise OutputError(_told(str(error), paths)) from error
+        raise OutputError(_in_words(str(error), paths)) from error
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{_names(error, paths)}: cannot be written: {reason(error)}") from error
     finally:
@@ -191,12 +191,12 @@ def _names(error: BaseException, paths: Mapping[Path, Path]) -> str:
     """Name the output that an error is about, or all of them where it does not say."""
     named = getattr(error, "filename", None)
     if named is not None:
-        return _told(os.fsdecode(named), paths)
+        return _in_words(os.fsdecode(named), paths)
     first, *others = paths.values()
     return f"{first} (and {len(others)} other outputs)" if others else str(first)
 
 
-def _told(message: str, paths: Mapping[Path, Path]) -> str:
+def _in_words(message: str, paths: Mapping[Path, Path]) -> str:
     """Put the names that the user gave for the temporary ones."""
     for partial, path in paths.items():
         message = message.replace(str(partial), str(path)).replace(partial.name, path.name)

@@ -13,7 +13,7 @@ import torch
 
 from crossalign.cli.main import main
 from crossalign.data import load_case, read_manifest
-from crossalign.evaluation import StartRange, draw_starts
+from crossalign.evaluation import InitialisationRange, draw_initialisations
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import (
     Image,
@@ -216,7 +216,7 @@ def test_a_real_pair_from_end_to_end(shared_data: Path, tmp_path: Path, capfd, c
         f"{case},train,{real / 'mr.nii.gz'},{real / 'us.nii.gz'},{real / 'mr_gland.nii.gz'},{real / 'reference.tfm'}\n"
     )
     loaded = load_case(read_manifest(tmp_path / "manifest.csv")[0])
-    write_transform(draw_starts(loaded, StartRange(8.0, 8.0), 1, 0)[0], tmp_path / "start.tfm")
+    write_transform(draw_initialisations(loaded, InitialisationRange(8.0, 8.0), 1, 0)[0], tmp_path / "start.tfm")
     out = run(
         capfd, "register", real / "mr.nii.gz", real / "us.nii.gz", "--initial", tmp_path / "start.tfm",
         "--fixed-mask", real / "mr_gland.nii.gz", "--reference", real / "reference.tfm", "--method", "mi",

@@ -77,7 +77,9 @@ def test_a_registration_that_doubts_itself_says_so_first(folder, capsys, monkeyp
     trusting = fusion_alignment.align
 
     def doubting(fixed, moving):
-        return replace(trusting(fixed, moving), expectation=Expectation(trusted=False, doubts=("pet.nii.gz: turn it",)))
+        return replace(
+            trusting(fixed, moving), expectation=Expectation(trusted=False, reasons=("pet.nii.gz: turn it",))
+        )
 
     monkeypatch.setattr(fusion_alignment, "align", doubting)
     page = folder / "out" / "page.html"

@@ -34,9 +34,9 @@ class Doubtful(Method):
         return {}
 
     def solve(self, problem: Problem) -> Solution:
-        doubts = ("the answers scatter over 14 mm: try another start",)
+        reasons = ("the answers scatter over 14 mm: try another start",)
         stayed = Step("stay", problem.initial, 0.0)
-        return Solution((stayed,), ("noisy scan",), Expectation(9.3, False, 14.0, None, doubts))
+        return Solution((stayed,), ("noisy scan",), Expectation(9.3, False, 14.0, None, reasons))
 
 
 @pytest.fixture

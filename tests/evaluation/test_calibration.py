@@ -15,11 +15,11 @@ from tests.evaluation.toys import hand_evaluation, row
 from crossalign.errors import InputError
 from crossalign.evaluation import Evaluation, rows_csv, summarize, summary_csv, summary_markdown
 from crossalign.evaluation.calibration import (
-    Doubts,
+    ErrorEstimates,
     expected_mm,
     fit_calibration,
     judge_calibration,
-    read_doubts,
+    read_error_estimates,
     reliability_table,
     report_lines,
     risk_coverage,
@@ -31,11 +31,13 @@ from crossalign.registration import Expectation
 FEW = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=30)
 
 
-def planted(noise_mm: float, count: int = 400, seed: int = 0) -> Doubts:
+def planted(noise_mm: float, count: int = 400, seed: int = 0) -> ErrorEstimates:
     """True SRE = 1.5 + 0.8 dispersion + 1.2 network, and noise."""
     drawn = np.random.default_rng(seed)
     dispersion, network = drawn.uniform(0, 4, count), drawn.uniform(1, 6, count)
-    return Doubts(1.5 + 0.8 * dispersion + 1.2 * network + noise_mm * drawn.standard_normal(count), dispersion, network)
+    return ErrorEstimates(
+        1.5 + 0.8 * dispersion + 1.2 * network + noise_mm * drawn.standard_normal(count), dispersion, network
+    )
 
 
 def test_planted_coefficients_come_back() -> None:
@@ -46,24 +48,24 @@ def test_planted_coefficients_come_back() -> None:
 
 
 def test_one_column_is_enough_and_a_slope_never_falls() -> None:
-    doubts = planted(0.0)
-    alone = fit_calibration(replace(doubts, dispersion_mm=None))
+    reasons = planted(0.0)
+    alone = fit_calibration(replace(reasons, dispersion_mm=None))
     assert alone.per_dispersion == 0
     assert alone.per_network == pytest.approx(1.2, abs=0.1)
     assert alone.expected_sre_mm(None, 2.0) == pytest.approx(alone.base_mm + 2 * alone.per_network)
-    assert doubts.dispersion_mm is not None
-    backwards = fit_calibration(replace(doubts, sre_mm=10 - doubts.dispersion_mm))
+    assert reasons.dispersion_mm is not None
+    backwards = fit_calibration(replace(reasons, sre_mm=10 - reasons.dispersion_mm))
     assert backwards.per_dispersion == 0
 
 
 def test_the_threshold_keeps_the_share_that_was_asked_for_or_is_the_one_given() -> None:
-    doubts = planted(0.5)
-    calibration = fit_calibration(doubts, keep=0.7)
-    assert (expected_mm(calibration, doubts) <= calibration.threshold_mm).mean() == pytest.approx(0.7, abs=0.01)
-    assert fit_calibration(doubts, threshold_mm=4.5).threshold_mm == 4.5
+    reasons = planted(0.5)
+    calibration = fit_calibration(reasons, keep=0.7)
+    assert (expected_mm(calibration, reasons) <= calibration.threshold_mm).mean() == pytest.approx(0.7, abs=0.01)
+    assert fit_calibration(reasons, threshold_mm=4.5).threshold_mm == 4.5
     for keep in (0.0, 1.2):
         with pytest.raises(InputError, match="share to keep"):
-            fit_calibration(doubts, keep=keep)
+            fit_calibration(reasons, keep=keep)
 
 
 @settings(max_examples=30)
@@ -117,37 +119,37 @@ def evaluation(method: str = "net") -> Evaluation:
 def test_a_table_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(rows_csv(evaluation()))
-    doubts = read_doubts(path)
-    assert doubts.sre_mm.tolist() == pytest.approx([1.0 + i for i in range(12)])
-    assert doubts.dispersion_mm is not None
-    assert doubts.dispersion_mm.tolist() == pytest.approx([0.5 * i for i in range(12)])
-    assert judge_calibration(fit_calibration(doubts), doubts).rank_correlation == pytest.approx(1)
+    reasons = read_error_estimates(path)
+    assert reasons.sre_mm.tolist() == pytest.approx([1.0 + i for i in range(12)])
+    assert reasons.dispersion_mm is not None
+    assert reasons.dispersion_mm.tolist() == pytest.approx([0.5 * i for i in range(12)])
+    assert judge_calibration(fit_calibration(reasons), reasons).rank_correlation == pytest.approx(1)
 
 
 def test_tables_that_cannot_be_calibrated(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     with pytest.raises(InputError, match="no such file"):
-        read_doubts(path)
+        read_error_estimates(path)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="no registrations"):
-        read_doubts(path)
+        read_error_estimates(path)
     path.write_text(rows_csv(hand_evaluation()))
     with pytest.raises(InputError, match="several methods"):
-        read_doubts(path)
+        read_error_estimates(path)
     with pytest.raises(InputError, match="no method is called 'other'"):
-        read_doubts(path, "other")
+        read_error_estimates(path, "other")
     with pytest.raises(InputError, match="10 registrations or more"):
-        read_doubts(path, "still")
+        read_error_estimates(path, "still")
     silent = [replace(one, expectation=Expectation()) for one in evaluation().rows]
     path.write_text(rows_csv(replace(evaluation(), rows=tuple(silent))))
     with pytest.raises(InputError, match="nothing of their own error"):
-        read_doubts(path)
+        read_error_estimates(path)
     path.write_text(rows_csv(replace(evaluation(), rows=(*silent[:1], *evaluation().rows[1:]))))
     with pytest.raises(InputError, match="filled in some rows"):
-        read_doubts(path)
+        read_error_estimates(path)
     path.write_text(rows_csv(evaluation()).replace("4.0000", "four"))
     with pytest.raises(InputError, match="four"):
-        read_doubts(path)
+        read_error_estimates(path)
 
 
 @pytest.mark.parametrize(
@@ -171,14 +173,14 @@ def test_tables_that_cannot_be_calibrated(tmp_path: Path) -> None:
 def test_cells_that_cannot_be_read_are_named(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
     (tmp_path / "t.csv").write_text(change(rows_csv(evaluation())))
     with pytest.raises(InputError, match=message) as caught:
-        read_doubts(tmp_path / "t.csv")
+        read_error_estimates(tmp_path / "t.csv")
     assert len(str(caught.value)) < 500
 
 
 def test_a_calibration_needs_what_it_was_fitted_on() -> None:
-    doubts = planted(0.0)
+    reasons = planted(0.0)
     with pytest.raises(InputError, match="the table has not"):
-        expected_mm(Calibration(0.0, 1.0, 0.0, 5.0), replace(doubts, dispersion_mm=None))
+        expected_mm(Calibration(0.0, 1.0, 0.0, 5.0), replace(reasons, dispersion_mm=None))
 
 
 def test_the_summary_says_what_the_expectation_is_worth() -> None:

@@ -21,14 +21,14 @@ from benchmarks.case_pictures import (
 from tests.evaluation.toys import REFERENCE, Toy, hand_evaluation, rigid, toy_case, written_case
 
 from crossalign.errors import InputError
-from crossalign.evaluation import Evaluation, evaluate, parse_starts, rows_csv, scores_of
+from crossalign.evaluation import Evaluation, evaluate, parse_initialisations, rows_csv, scores_of
 from crossalign.geometry import Rigid
 
 SHIFTED = rigid(3.0, -4.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def toy_rows(folder: Path) -> tuple[Path, Evaluation]:
-    evaluation = evaluate([toy_case()], {"oracle": Toy(), "off": Toy((SHIFTED,))}, parse_starts("0-20"), 2, 3)
+    evaluation = evaluate([toy_case()], {"oracle": Toy(), "off": Toy((SHIFTED,))}, parse_initialisations("0-20"), 2, 3)
     path = folder / "rows.csv"
     path.write_text(rows_csv(evaluation))
     return path, evaluation

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.mrus_manifest import COLUMNS, main
 
 from crossalign.data import read_manifest
-from crossalign.evaluation import evaluate, parse_starts
+from crossalign.evaluation import evaluate, parse_initialisations
 from crossalign.registration import Identity
 
 FILES = ("mr.nii.gz", "us.nii.gz", "mr_gland.nii.gz", "us_gland.nii.gz", "reference.tfm")
@@ -67,7 +67,7 @@ def test_real_pairs(shared_data: Path, tmp_path: Path) -> None:
     assert main([str(shared_data / "mrus_open"), "-o", str(manifest), "--split", "train"]) == 0
     cases = read_manifest(manifest)[:3]
     published = {row["case"]: float(row["reference_tre_mm"]) for row in rows(shared_data / "mrus_open" / "cases.csv")}
-    for row in evaluate(cases, {"identity": Identity()}, parse_starts("0,8,0-20"), 1, 0).rows:
+    for row in evaluate(cases, {"identity": Identity()}, parse_initialisations("0,8,0-20"), 1, 0).rows:
         if row.start == "0":  # the reference itself
             assert row.after.sre_mm == pytest.approx(0.0, abs=1e-3)
             assert row.after.tre_mm == pytest.approx(published[row.case], abs=0.01) or math.isnan(published[row.case])

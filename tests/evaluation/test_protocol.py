@@ -10,11 +10,11 @@ from tests.evaluation.toys import REFERENCE, Crashing, Toy, rigid, toy_case, wri
 
 from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import ImageError, InputError, OverlapError
-from crossalign.evaluation import Evaluation, Row, evaluate, parse_starts, protocol, scores_of
+from crossalign.evaluation import Evaluation, Row, evaluate, parse_initialisations, protocol, scores_of
 from crossalign.geometry import Grid, Rigid
 from crossalign.registration import Identity, Method
 
-STARTS = parse_starts("4,0-8")
+STARTS = parse_initialisations("4,0-8")
 NEAR = rigid(3.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 NOT_A_NUMBER = Rigid(torch.full((3, 3), math.nan).double(), torch.zeros(3).double())
 

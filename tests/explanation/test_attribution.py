@@ -60,7 +60,7 @@ def test_the_parts_add_up_to_the_answer(name: str, left_over: float, request: py
     for one in shares:
         assert 0 < one.fixed_share < 1
         assert one.fixed_share + one.moving_share == 1
-        assert torch.isnan(torch.tensor(one.inside_share))
+        assert torch.isnan(torch.tensor(one.inside_fraction))
 
 
 def test_shares_of_a_mask() -> None:
@@ -69,8 +69,8 @@ def test_shares_of_a_mask() -> None:
     grid = Grid.centered((0.0, 0.0, 0.0), (40, 40, 40), (2.0, 2.0, 2.0))
     everywhere = parameter_shares(made, LabelMap(torch.ones(grid.shape, dtype=torch.int64), grid), steps=2)
     half = parameter_shares(made, LabelMap((grid.points_mm()[..., 2] > 0).long(), grid), steps=2)
-    assert all(one.inside_share == pytest.approx(1) and one.mask_share == 1 for one in everywhere)
-    assert all(one.mask_share == pytest.approx(0.5) and 0.2 < one.inside_share < 0.8 for one in half)
+    assert all(one.inside_fraction == pytest.approx(1) and one.mask_share == 1 for one in everywhere)
+    assert all(one.mask_share == pytest.approx(0.5) and 0.2 < one.inside_fraction < 0.8 for one in half)
 
 
 def test_no_steps_are_refused() -> None:

@@ -45,7 +45,7 @@ def test_each_stage_starts_where_the_one_before_arrived() -> None:
     torch.testing.assert_close(second.start.matrix(), result.steps[0].fixed_to_moving.matrix())
     torch.testing.assert_close(second.found().matrix(), result.fixed_to_moving.matrix())
     assert [len(one.cams) for one in found.stages] == [4, 8]  # two kinds for each block
-    assert [look.name for one in found.stages for look in one.looks] == ["middle", "middle"]
+    assert [look.name for one in found.stages for look in one.attended_points] == ["middle", "middle"]
     for one in found.stages:
         torch.testing.assert_close(torch.tensor([p.value for p in one.parameters]).double(), one.view.parameters)
         for shown in one.maps():
@@ -108,7 +108,7 @@ def test_without_attention_there_is_attribution_and_a_warning(name: str) -> None
 
 def test_a_mixed_cascade_explains_what_it_can() -> None:
     found = explain(PROBLEM, cascade(stage("feature-reg"), stage("attention-reg")), {"middle": CENTER_MM}, STEPS)
-    assert [len(one.looks) for one in found.stages] == [0, 1]
+    assert [len(one.attended_points) for one in found.stages] == [0, 1]
     assert [len(one.cams) for one in found.stages] == [0, 4]
     names = set(volumes(found))
     assert {"stage1-tx.nii.gz", "stage2-gradcam-fixed.nii.gz", "stage2-point-middle-on-moving.nii.gz"} <= names

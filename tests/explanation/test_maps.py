@@ -120,14 +120,14 @@ def test_a_map_of_nothing_stays_nothing() -> None:
     shown = crop_map(("none", "none", "fixed"), torch.zeros(CROP.shape), CROP, "mm")
     assert shown.peak == 0.0
     assert not shown.image.voxels.any()
-    assert torch.isnan(torch.tensor(shown.share_inside(torch.ones(CROP.shape, dtype=torch.bool))))
+    assert torch.isnan(torch.tensor(shown.fraction_inside(torch.ones(CROP.shape, dtype=torch.bool))))
 
 
 def test_share_inside_a_mask() -> None:
     mask = LabelMap((CROP.points_mm()[..., 0] > 20).long(), CROP)
     inside = mask_on_crop(mask, CROP)
     assert inside is not None
-    assert crop_map(("a", "a", "fixed"), torch.ones(CROP.shape), CROP, "").share_inside(inside) == pytest.approx(0.5)
+    assert crop_map(("a", "a", "fixed"), torch.ones(CROP.shape), CROP, "").fraction_inside(inside) == pytest.approx(0.5)
     assert mask_on_crop(None, CROP) is None
 
 

@@ -7,7 +7,7 @@ import torch
 from tests.explanation import planted
 
 from crossalign.errors import InputError
-from crossalign.explanation import look_of
+from crossalign.explanation import attended_point
 from crossalign.explanation.attention import position_grid
 from crossalign.explanation.maps import View, spread
 from crossalign.geometry import Rigid
@@ -37,7 +37,7 @@ def test_attention_regs_row_is_that_of_its_whole_map() -> None:
     assert model.moving_attention is not None
     fixed, moving = model.fixed_extractor(made.fixed), model.moving_extractor(made.moving)
     row = model.moving_attention.attention_map(moving, fixed)[0, position_of(made)]
-    look = look_of(made, "here", POINT)
+    look = attended_point(made, "here", POINT)
     positions = position_grid(model, made.grid)
     expected = spread(row.reshape(positions.shape), positions, made.grid)
     torch.testing.assert_close(look.map.image.voxels * look.map.peak, expected)
@@ -55,7 +55,7 @@ def test_the_match_is_the_networks_own() -> None:
     assert isinstance(model, CorrespondenceReg)
     places, matches, _ = model.correspondences(made.fixed, made.moving)
     at = position_of(made)
-    look = look_of(made, "here", POINT)
+    look = attended_point(made, "here", POINT)
     torch.testing.assert_close(look.position_mm.float(), places[0, at])
     step = (matches - places)[0, at].double()
     assert look.matched_mm is not None
@@ -67,7 +67,7 @@ def test_the_match_is_the_networks_own() -> None:
 
 def test_start_and_answer_of_a_point() -> None:
     made = view("correspondence")
-    look = look_of(made, "here", POINT)
+    look = attended_point(made, "here", POINT)
     torch.testing.assert_close(look.start_mm, START.apply(POINT[None])[0])
     torch.testing.assert_close(look.answer_mm, made.found().apply(POINT[None])[0])
     assert look.map.scan == "moving"
@@ -80,20 +80,20 @@ def test_every_corner_of_the_crop_can_be_followed_and_nothing_beyond(name: str) 
     half = planted.SIZE * planted.SPACING_MM / 2
     for x, y, z in ((-1, -1, -1), (1, 1, 1), (1, -1, 1)):
         corner = torch.tensor([x, y, z], dtype=torch.float64) * (half - 0.01)
-        look_of(made, "corner", corner)
+        attended_point(made, "corner", corner)
         with pytest.raises(InputError, match=r"'corner' at .* lies outside what stage 1 .*-24\.0.* to .*24\.0"):
-            look_of(made, "corner", corner * 1.02)
+            attended_point(made, "corner", corner * 1.02)
 
 
 def test_a_network_without_attention_follows_no_point() -> None:
     pairs = planted.plant(1, torch.Generator().manual_seed(4))
     made = planted.view_of("feature-reg", planted.untrained("feature-reg", 7), pairs.fixed, pairs.moving)
     with pytest.raises(InputError, match="has no attention"):
-        look_of(made, "here", POINT)
+        attended_point(made, "here", POINT)
 
 
 def test_nothing_stays_hooked() -> None:
     correspondence = planted.untrained("correspondence", 7)
     pairs = planted.plant(1, torch.Generator().manual_seed(4))
-    look_of(planted.view_of("correspondence", correspondence, pairs.fixed, pairs.moving), "here", POINT)
+    attended_point(planted.view_of("correspondence", correspondence, pairs.fixed, pairs.moving), "here", POINT)
     assert not any(module._forward_hooks for module in correspondence.modules())

@@ -27,7 +27,7 @@ def cams(name: str, model: nn.Module, way: str) -> list[list[CropMap]]:
 
 def gains(maps: list[CropMap]) -> float:
     """The map's share near the blob over the volume's share there: 1 is a map that knows nothing."""
-    return mean(one.share_inside(PAIRS.near(n)) / float(PAIRS.near(n).float().mean()) for n, one in enumerate(maps))
+    return mean(one.fraction_inside(PAIRS.near(n)) / float(PAIRS.near(n).float().mean()) for n, one in enumerate(maps))
 
 
 def parameters(name: str, model: nn.Module) -> list[list[CropMap]]:

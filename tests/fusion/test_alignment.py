@@ -89,12 +89,12 @@ def test_two_starts_that_end_apart_and_share_as_much_are_a_doubt(monkeypatch: py
     result = align(mri, pet)
     assert result.trusted is False
     assert (
-        "the starts from the middle of the grids and from the headers end 40 mm apart" in result.expectation.doubts[-1]
+        "the starts from the middle of the grids and from the headers end 40 mm apart" in result.expectation.reasons[-1]
     )
     bits = iter([1.0, 0.5])
     monkeypatch.setattr(fusion_alignment, "register", _answering(ends))
     monkeypatch.setattr(fusion_alignment, "shared_information_bits", lambda *_: next(bits))
-    assert not any("mm apart: look" in doubt for doubt in align(mri, pet).expectation.doubts)
+    assert not any("mm apart: look" in doubt for doubt in align(mri, pet).expectation.reasons)
 
 
 def test_what_is_no_human_head_is_refused_by_name() -> None:

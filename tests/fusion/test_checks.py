@@ -75,7 +75,7 @@ def test_what_was_odd_stands_in_the_json_file_without_names(tmp_path) -> None:
     mri, pet = pair()
     named = Image(mri.voxels, mri.grid, "DOE_JANE.nii.gz")
     result = fuse(named, Image(pet.voxels.roll(14, 2), pet.grid, "DOE_JANE_PET.nii"), Average())
-    result = replace(result, trusted=False, doubts=("DOE_JANE_PET.nii lies elsewhere: try again",))
+    result = replace(result, trusted=False, reasons=("DOE_JANE_PET.nii lies elsewhere: try again",))
     _, sidecar = write_fusion(result, tmp_path / "fused.nii.gz")
     record = json.loads(sidecar.read_text())
     assert "DOE" not in sidecar.read_text()

@@ -16,7 +16,7 @@ from crossalign.fusion.networks.dcfb import DCFBSettings
 from crossalign.fusion.networks.model_files import FusionStageSettings, load_fusion_stage
 from crossalign.fusion.simulation.head_anatomy import BrainSettings
 from crossalign.fusion.training import preparation as fusion_prepare
-from crossalign.fusion.training.dataset import FusionBank, draw_patches, plant_lesions
+from crossalign.fusion.training.dataset import FusionDataset, draw_patches, plant_lesions
 from crossalign.fusion.training.settings import FusionAugmentation, FusionTrainingSettings
 from crossalign.fusion.training.task import (
     KEPT,
@@ -43,8 +43,8 @@ SETTINGS = FusionTrainingSettings(STAGE, steps=6, patch=16, val_every=3, precisi
 BRAINS = BrainSettings(spacing_mm=(4.0, 4.0))
 
 
-def bank(count: int = 3, seed: int = 0) -> FusionBank:
-    return fusion_prepare.fusion_bank_from_simulation(count, seed, template(), BRAINS, (24, 28, 24))
+def dataset(count: int = 3, seed: int = 0) -> FusionDataset:
+    return fusion_prepare.fusion_dataset_from_simulation(count, seed, template(), BRAINS, (24, 28, 24))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,20 +53,24 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def banks() -> tuple[FusionBank, FusionBank]:
-    return bank(3, 1), bank(2, 2)
+def datasets() -> tuple[FusionDataset, FusionDataset]:
+    return dataset(3, 1), dataset(2, 2)
 
 
-def train(banks: tuple[FusionBank, FusionBank], folder: Path, settings: FusionTrainingSettings) -> FusionTrainingResult:
-    return train_fusion(*banks, settings, folder)
+def train(
+    datasets: tuple[FusionDataset, FusionDataset], folder: Path, settings: FusionTrainingSettings
+) -> FusionTrainingResult:
+    return train_fusion(*datasets, settings, folder)
 
 
 class StopError(Exception):
     """Thrown into the loop from outside."""
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(banks: tuple[FusionBank, FusionBank], tmp_path: Path) -> None:
-    whole = train(banks, tmp_path / "whole", SETTINGS)
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    datasets: tuple[FusionDataset, FusionDataset], tmp_path: Path
+) -> None:
+    whole = train(datasets, tmp_path / "whole", SETTINGS)
     assert whole.finished
 
     def stop(row: dict[str, float]) -> None:
@@ -74,8 +78,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(banks: tuple[FusionBank
             raise StopError
 
     with pytest.raises(StopError):
-        train_fusion(*banks, SETTINGS, tmp_path / "stopped", watch=stop)
-    again = train(banks, tmp_path / "stopped", SETTINGS)
+        train_fusion(*datasets, SETTINGS, tmp_path / "stopped", watch=stop)
+    again = train(datasets, tmp_path / "stopped", SETTINGS)
     assert again.val_loss == whole.val_loss
     for name in ("last", "best"):
         mine, theirs = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("stopped", "whole"))
@@ -84,11 +88,11 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(banks: tuple[FusionBank
     assert rows[0] == rows[1]
     assert len(rows[0]) == 2
     with pytest.raises(OutputError, match="other settings"):
-        train(banks, tmp_path / "whole", replace(SETTINGS, rate=1e-4))
+        train(datasets, tmp_path / "whole", replace(SETTINGS, rate=1e-4))
 
 
-def test_it_learns_more_than_the_average(banks: tuple[FusionBank, FusionBank], tmp_path: Path) -> None:
-    result = train(banks, tmp_path / "run", replace(SETTINGS, steps=40, val_every=20, rate=5e-3, average=0.9))
+def test_it_learns_more_than_the_average(datasets: tuple[FusionDataset, FusionDataset], tmp_path: Path) -> None:
+    result = train(datasets, tmp_path / "run", replace(SETTINGS, steps=40, val_every=20, rate=5e-3, average=0.9))
     assert result.val_loss < result.average_loss - 0.01
     stage = load_fusion_stage(result.best)
     assert stage.settings == STAGE
@@ -96,18 +100,18 @@ def test_it_learns_more_than_the_average(banks: tuple[FusionBank, FusionBank], t
 
 
 @pytest.mark.parametrize("model", ["dcfb", "dcfb-compact"])
-def test_the_papers_loss_trains_both(model: str, banks: tuple[FusionBank, FusionBank], tmp_path: Path) -> None:
+def test_the_papers_loss_trains_both(model: str, datasets: tuple[FusionDataset, FusionDataset], tmp_path: Path) -> None:
     settings = replace(
         SETTINGS, stage=replace(STAGE, model=model), steps=2, val_every=2, loss="paper", schedule="power"
     )
-    assert train(banks, tmp_path / model, settings).steps == 2
+    assert train(datasets, tmp_path / model, settings).steps == 2
 
 
-def test_losses_agree_with_their_formulas(banks: tuple[FusionBank, FusionBank]) -> None:
+def test_losses_agree_with_their_formulas(datasets: tuple[FusionDataset, FusionDataset]) -> None:
     from crossalign.fusion.metrics.structure import qabf_score, ssim_score
     from crossalign.similarity import lncc_score
 
-    patches = draw_patches(banks[0], [0, 1], 20, None, torch.Generator().manual_seed(5))
+    patches = draw_patches(datasets[0], [0, 1], 20, None, torch.Generator().manual_seed(5))
     patches = replace(patches, emphasis=torch.tensor([0.0, 1.0]))
     fused = (patches.a + patches.b) / 2
     expected = 0.0
@@ -123,9 +127,9 @@ def test_losses_agree_with_their_formulas(banks: tuple[FusionBank, FusionBank]) 
     assert float(paper_fusion_loss(fused, patches)) == pytest.approx(paper, abs=1e-3)
 
 
-def test_planted_lesions_change_one_scan_where_they_are(banks: tuple[FusionBank, FusionBank]) -> None:
+def test_planted_lesions_change_one_scan_where_they_are(datasets: tuple[FusionDataset, FusionDataset]) -> None:
     generator = torch.Generator().manual_seed(2)
-    patches = draw_patches(banks[0], [0, 1, 2] * 4, 20, None, generator)
+    patches = draw_patches(datasets[0], [0, 1, 2] * 4, 20, None, generator)
     planted = plant_lesions(patches, generator).planted
     assert planted is not None
     changes = [(planted.a - patches.a).abs(), (planted.b - patches.b).abs()]
@@ -137,9 +141,11 @@ def test_planted_lesions_change_one_scan_where_they_are(banks: tuple[FusionBank,
     assert 0 <= float(planted.a.min()) <= float(planted.a.max()) <= 1
 
 
-def test_the_loss_of_lesions_is_what_is_short_of_the_share_to_keep(banks: tuple[FusionBank, FusionBank]) -> None:
+def test_the_loss_of_lesions_is_what_is_short_of_the_share_to_keep(
+    datasets: tuple[FusionDataset, FusionDataset],
+) -> None:
     generator = torch.Generator().manual_seed(2)
-    patches = plant_lesions(draw_patches(banks[0], [0, 1], 20, None, generator), generator)
+    patches = plant_lesions(draw_patches(datasets[0], [0, 1], 20, None, generator), generator)
     planted = patches.planted
     assert planted is not None
     bare = (patches.a + patches.b) / 2
@@ -151,15 +157,15 @@ def test_the_loss_of_lesions_is_what_is_short_of_the_share_to_keep(banks: tuple[
     assert float(lesion_loss(bare, bare, nothing)) == 0
 
 
-def test_losses_are_finite_where_nothing_is(banks: tuple[FusionBank, FusionBank]) -> None:
-    patches = draw_patches(banks[0], [0], 16, None, torch.Generator().manual_seed(5))
+def test_losses_are_finite_where_nothing_is(datasets: tuple[FusionDataset, FusionDataset]) -> None:
+    patches = draw_patches(datasets[0], [0], 16, None, torch.Generator().manual_seed(5))
     empty = replace(patches, a=torch.zeros_like(patches.a), b=torch.zeros_like(patches.b))
     for value in (keeping_loss(empty.a, empty, (0.1, 0.4)), paper_fusion_loss(empty.a, empty)):
         assert bool(value.isfinite())
 
 
-def test_validation_is_the_same_each_time(banks: tuple[FusionBank, FusionBank]) -> None:
-    task = FusionTask(*banks, SETTINGS)
+def test_validation_is_the_same_each_time(datasets: tuple[FusionDataset, FusionDataset]) -> None:
+    task = FusionTask(*datasets, SETTINGS)
     model = task.fresh_model().eval()
     with torch.no_grad():
         assert task.validate(model) == task.validate(model)
@@ -168,8 +174,8 @@ def test_validation_is_the_same_each_time(banks: tuple[FusionBank, FusionBank]) 
 
 def test_both_volumes_of_a_patch_move_together() -> None:
     """Two copies of one volume, turned and mirrored, stay two copies."""
-    volume = bank(1, 4).mri[0]
-    twin = FusionBank((volume,), (volume,))
+    volume = dataset(1, 4).mri[0]
+    twin = FusionDataset((volume,), (volume,))
     moves = FusionAugmentation(turn_rad=0.2, turned_share=1.0, gamma=0.0, noise=0.0, gain=0.0, mirror=True)
     for seed in range(4):
         patches = draw_patches(twin, [0], 16, moves, torch.Generator().manual_seed(seed))
@@ -177,8 +183,8 @@ def test_both_volumes_of_a_patch_move_together() -> None:
 
 
 def test_contrast_and_noise_change_the_mri_alone() -> None:
-    volume = bank(1, 4).mri[0]
-    twin = FusionBank((volume,), (volume,))
+    volume = dataset(1, 4).mri[0]
+    twin = FusionDataset((volume,), (volume,))
     changes = FusionAugmentation(0.0, 0.0, 0.3, 0.05, 0.0, False)
     generators = [torch.Generator().manual_seed(1) for _ in range(2)]
     plain = draw_patches(twin, [0], 16, None, generators[0])
@@ -190,25 +196,25 @@ def test_contrast_and_noise_change_the_mri_alone() -> None:
 
 def test_a_short_volume_is_extended() -> None:
     volume = torch.rand(10, 20, 30)
-    patches = draw_patches(FusionBank((volume,), (volume,)), [0], 16, None, torch.Generator().manual_seed(0))
+    patches = draw_patches(FusionDataset((volume,), (volume,)), [0], 16, None, torch.Generator().manual_seed(0))
     assert patches.a.shape == (1, 1, 16, 16, 16)
     torch.testing.assert_close(patches.a[:, :, 9], patches.a[:, :, 15])
 
 
 def test_a_bank_survives_its_file(tmp_path: Path) -> None:
-    first = bank(2, 3)
+    first = dataset(2, 3)
     first.save(tmp_path / "bank.safetensors")
-    back = FusionBank.load(tmp_path / "bank.safetensors")
+    back = FusionDataset.load(tmp_path / "bank.safetensors")
     assert len(back) == 2
     assert all(torch.equal(a, b) for a, b in zip(first.mri + first.pet, back.mri + back.pet, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(first.mri, bank(2, 3).mri, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first.mri, dataset(2, 3).mri, strict=True))
     (tmp_path / "no.safetensors").write_text("x")
     with pytest.raises(InputError, match="not a bank"):
-        FusionBank.load(tmp_path / "no.safetensors")
+        FusionDataset.load(tmp_path / "no.safetensors")
     for odd in ({"mri/x": torch.zeros(2, 2, 2)}, {"mri/00000": torch.zeros(2)}, {"luck": torch.zeros(2, 2, 2)}):
         save_file(odd, tmp_path / "odd.safetensors")
         with pytest.raises(InputError, match="not a bank of fusion pairs: it holds"):
-            FusionBank.load(tmp_path / "odd.safetensors")
+            FusionDataset.load(tmp_path / "odd.safetensors")
 
 
 def test_every_epoch_visits_all() -> None:
@@ -231,14 +237,14 @@ def manifest(folder: Path, splits: tuple[str, ...]) -> Path:
 
 
 def test_a_manifest_becomes_banks_on_the_mris_grid(tmp_path: Path) -> None:
-    first, second = fusion_prepare.fusion_banks_from_manifest(manifest(tmp_path, ("train", "val")))
+    first, second = fusion_prepare.fusion_datasets_from_manifest(manifest(tmp_path, ("train", "val")))
     assert first.mri[0].shape == first.pet[0].shape == (20, 22, 24)
     assert 0 <= float(second.pet[0].min()) <= float(second.pet[0].max()) <= 1
 
 
 def test_a_manifest_needs_both_splits(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="'val'"):
-        fusion_prepare.fusion_banks_from_manifest(manifest(tmp_path, ("train", "train")))
+        fusion_prepare.fusion_datasets_from_manifest(manifest(tmp_path, ("train", "train")))
 
 
 def test_the_command_trains_from_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,6 +323,6 @@ def test_settings_that_cannot_be() -> None:
         with pytest.raises(InputError):
             FusionAugmentation(**change)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no pairs"):
-        FusionBank((), ())
+        FusionDataset((), ())
     with pytest.raises(InputError, match="one grid"):
-        FusionBank((torch.zeros(2, 2, 2),), (torch.zeros(2, 2, 3),))
+        FusionDataset((torch.zeros(2, 2, 2),), (torch.zeros(2, 2, 3),))

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from tests.geometry.strategies import grids, rigids
 
-from crossalign.geometry import Grid, Rigid, grid_overlap, inside_share
+from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction
 
 CUBE = Grid.centered((0.0, 0.0, 0.0), (20, 20, 20), (2.0, 2.0, 2.0))
 
@@ -32,5 +32,5 @@ def test_the_order_of_the_two_does_not_matter(a: Grid, b: Grid, a_to_b: Rigid) -
 
 @given(grids())
 def test_voxels_reach_to_their_faces(grid: Grid) -> None:
-    assert inside_share(grid.corners_mm(), grid) == 1.0
+    assert inside_fraction(grid.corners_mm(), grid) == 1.0
     assert grid_overlap(grid, grid) == 1.0

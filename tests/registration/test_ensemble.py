@@ -11,7 +11,7 @@ from torch import Tensor
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.registration import average_rigid
-from crossalign.registration.ensemble import perturbed_starts, stack_rigid
+from crossalign.registration.ensemble import perturbed_initialisations, stack_rigid
 
 CENTER_MM = torch.tensor([10.0, -20.0, 35.0], dtype=torch.float64)
 DRAWN = torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -95,7 +95,7 @@ def test_no_answers_have_no_mean() -> None:
 def test_starts_lie_at_the_spread_with_the_start_itself_first(
     start: Rigid, count: int, spread: float, seed: int
 ) -> None:
-    starts = perturbed_starts(start, POINTS_MM, CENTER_MM, count, spread, seed)
+    starts = perturbed_initialisations(start, POINTS_MM, CENTER_MM, count, spread, seed)
     assert starts.rotation.shape == (count, 3, 3)
     torch.testing.assert_close(starts[0].matrix(), start.matrix())
     distances = mean_displacement_mm(starts, start, POINTS_MM)[1:]
@@ -103,5 +103,5 @@ def test_starts_lie_at_the_spread_with_the_start_itself_first(
     for k in range(1, count - 1, 2):
         both = start.inverse() @ starts[k] @ start.inverse() @ starts[k + 1]
         assert apart(both, Rigid.identity()) < 1e-6
-    again = perturbed_starts(start, POINTS_MM, CENTER_MM, count, spread, seed)
+    again = perturbed_initialisations(start, POINTS_MM, CENTER_MM, count, spread, seed)
     assert torch.equal(again.matrix(), starts.matrix())

@@ -90,14 +90,14 @@ def test_a_right_answer_is_trusted_and_scans_that_share_nothing_are_not() -> Non
     start = truth @ Rigid.from_parameters(torch.tensor([2.0, -1, 1, 2, -1, 2], dtype=torch.float64), GRID.center_mm())
     right = register(fixed, moving, QUICK, start, ball())
     assert right.trusted is True
-    assert right.expectation.doubts == ()
+    assert right.expectation.reasons == ()
     noise = torch.rand(moving.grid.shape, generator=torch.Generator().manual_seed(9))
     wrong = register(fixed, Image(noise, moving.grid, "noise"), QUICK, start, ball())
     assert wrong.trusted is False
     assert wrong.expected_sre_mm is not None
     assert wrong.expected_sre_mm > 4
-    assert "do not trust this result" in wrong.expectation.doubts[0]
-    assert "--initial" in wrong.expectation.doubts[0]
+    assert "do not trust this result" in wrong.expectation.reasons[0]
+    assert "--initial" in wrong.expectation.reasons[0]
 
 
 def test_a_start_turned_by_half_is_solved_or_doubted() -> None:

@@ -9,12 +9,12 @@ import torch
 
 from crossalign.errors import OutputError
 from crossalign.geometry import Rigid
-from crossalign.registration import Expectation, RegistrationResult, Start, Step
+from crossalign.registration import Expectation, Initialisation, RegistrationResult, Step
 from crossalign.registration.record import other_warnings, reasons_not_to_trust, registration_record, write_record
 
 CENTER = torch.tensor([10.0, 20.0, 30.0], dtype=torch.float64)
 SIX = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], dtype=torch.float64)
-START = Start(Rigid.identity(), "header", "by the headers")
+START = Initialisation(Rigid.identity(), "header", "by the headers")
 
 
 def result(**changes: Any) -> RegistrationResult:
@@ -44,9 +44,9 @@ def test_the_record_holds_the_transform_and_how_it_came_about() -> None:
 
 
 def test_doubts_make_a_result_untrusted_whatever_else_is_said() -> None:
-    doubts = ("far from the start: try another start", "do not trust this result: little overlap; start closer")
-    doubted = result(expectation=Expectation(doubts=doubts), warnings=("spacing was 0", doubts[1], doubts[0]))
-    told = (doubts[0], "little overlap; start closer")
+    reasons = ("far from the start: try another start", "do not trust this result: little overlap; start closer")
+    doubted = result(expectation=Expectation(reasons=reasons), warnings=("spacing was 0", reasons[1], reasons[0]))
+    told = (reasons[0], "little overlap; start closer")
     assert reasons_not_to_trust(doubted) == told
     assert other_warnings(doubted) == ("spacing was 0",)
     record = registration_record(doubted, START)

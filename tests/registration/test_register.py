@@ -14,8 +14,8 @@ from crossalign.registration import (
     Problem,
     Solution,
     Step,
-    center_start,
-    mask_center_start,
+    center_initialisation,
+    mask_center_initialisation,
     method_names,
     named_method,
     register,
@@ -24,7 +24,7 @@ from crossalign.registration import (
 FLIPPED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 FIXED = Image(torch.rand(20, 20, 20), Grid((20, 20, 20), (1.0, 1.0, 1.0), (5.0, 6.0, 7.0)), "mr")
 MOVING = Image(torch.rand(24, 22, 20), Grid((24, 22, 20), (1.0, 1.0, 1.0), (300.0, -80.0, 40.0), FLIPPED), "us")
-START = center_start(FIXED, MOVING)
+START = center_initialisation(FIXED, MOVING)
 
 
 def gland(grid: Grid = FIXED.grid) -> LabelMap:
@@ -75,7 +75,7 @@ def test_the_motion_is_the_correction_about_the_glands_centre() -> None:
 
 def test_the_starts_bring_the_centres_together() -> None:
     assert torch.allclose(START.apply(FIXED.grid.center_mm()[None])[0], MOVING.grid.center_mm())
-    start = mask_center_start(gland(), MOVING)
+    start = mask_center_initialisation(gland(), MOVING)
     assert torch.allclose(start.apply(gland().centroid_mm()[None])[0], MOVING.grid.center_mm())
     assert START.angle_deg() == start.angle_deg() == 0
 
@@ -104,7 +104,7 @@ def test_a_start_with_little_overlap_is_warned_of() -> None:
     assert any("start puts only" in warning for warning in result.warnings)
     assert any("do not trust this result: it puts only" in warning for warning in result.warnings)
     assert result.trusted is False
-    assert "start closer" in result.expectation.doubts[-1]
+    assert "start closer" in result.expectation.reasons[-1]
 
 
 def test_a_block_wholly_inside_the_fixed_scan_is_no_lack_of_overlap() -> None:

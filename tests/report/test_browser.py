@@ -224,7 +224,7 @@ def test_a_scan_without_masks_opens(browser: Chrome, tmp_path: Path) -> None:
 
 def test_a_verdict_cannot_be_missed(browser: Chrome, tmp_path: Path) -> None:
     path = tmp_path / "doubted.html"
-    doubted = pair.result(expectation=Expectation(9.3, False, doubts=("the answers scatter: try another start",)))
+    doubted = pair.result(expectation=Expectation(9.3, False, reasons=("the answers scatter: try another start",)))
     write_report(path, fixed=pair.scan(), moving=pair.scan(), result=doubted)
     open_page(browser, path)
     box = browser.find_element("css selector", ".verdict")

@@ -96,7 +96,7 @@ def test_the_page_stands_alone_and_names_nobody(result, tmp_path):
 
 
 def test_a_registration_that_is_not_to_be_trusted_says_so_on_top(result):
-    told = replace(result, trusted=False, doubts=("DOE_JANE_PET.nii ended elsewhere: try another start",))
+    told = replace(result, trusted=False, reasons=("DOE_JANE_PET.nii ended elsewhere: try another start",))
     page = render_fusion_report(told)
     assert "DOE_JANE" not in page
     top = page.index("Do not trust this result")

@@ -74,8 +74,8 @@ def test_warnings_come_first() -> None:
 
 
 def test_a_result_that_is_not_to_be_trusted_says_so_on_top() -> None:
-    doubts = ("the answers scatter: try another start", "smith_john_us.nii.gz shows nothing there: try another scan")
-    doubted = pair.result(warnings=("odd header", doubts[0]), expectation=Expectation(9.3, False, doubts=doubts))
+    reasons = ("the answers scatter: try another start", "smith_john_us.nii.gz shows nothing there: try another scan")
+    doubted = pair.result(warnings=("odd header", reasons[0]), expectation=Expectation(9.3, False, reasons=reasons))
     html = page(result=doubted)
     text = text_of(html)
     assert html.index("Do not trust this result") < html.index("scatter") < html.index("1 warning")
@@ -101,7 +101,7 @@ def test_text_cannot_become_markup() -> None:
         result=pair.result(
             method=attack,
             warnings=(attack,),
-            expectation=Expectation(doubts=(attack + "?",)),
+            expectation=Expectation(reasons=(attack + "?",)),
             settings={attack: attack},
             steps=(Step(attack, pair.shift(0, 0, 0), 0.0),),
         ),

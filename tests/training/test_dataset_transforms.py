@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.training.toys import make_bank
+from tests.training.toys import make_dataset
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, quarter_turn
@@ -12,7 +12,7 @@ from crossalign.training.dataset import joined, mirrored, turned
 
 
 def test_joined_keeps_order_and_counts_twice() -> None:
-    one, two = make_bank(2, 1), make_bank(1, 2)
+    one, two = make_dataset(2, 1), make_dataset(1, 2)
     both = joined([one, two, one])
     assert len(both) == 5
     torch.testing.assert_close(both.center_mm, torch.cat((one.center_mm, two.center_mm, one.center_mm)))
@@ -21,67 +21,70 @@ def test_joined_keeps_order_and_counts_twice() -> None:
 
 
 def test_joined_refuses_what_does_not_go_together() -> None:
-    bank = make_bank(1)
-    others = (replace(bank, moving_mask=None), replace(bank, spacing_mm=torch.tensor(2.0)))
+    dataset = make_dataset(1)
+    others = (replace(dataset, moving_mask=None), replace(dataset, spacing_mm=torch.tensor(2.0)))
     for other, words in zip(others, ("some do not", "other crops"), strict=True):
         with pytest.raises(InputError, match=words):
-            joined([bank, other])
+            joined([dataset, other])
     with pytest.raises(InputError, match="no banks"):
         joined([])
 
 
 @pytest.mark.parametrize("axis", ["x", "y", "z"])
 def test_a_mirror_image_shows_the_same_at_the_mirrored_place(axis: str) -> None:
-    bank = make_bank(2, 3)
-    image = mirrored(bank, axis)
+    dataset = make_dataset(2, 3)
+    image = mirrored(dataset, axis)
     sign = torch.ones(3)
     sign["xyz".index(axis)] = -1
     index = torch.arange(2)
-    points = bank.surface_mm[:, :27].reshape(2, 3, 3, 3, 3)
-    torch.testing.assert_close(bank.fixed_at(index, points, False), image.fixed_at(index, points * sign, False))
-    there = bank.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
-    torch.testing.assert_close(bank.moving_at(index, there), image.moving_at(index, there * sign))
-    torch.testing.assert_close(bank.moving_gland_at(index, there), image.moving_gland_at(index, there * sign))
+    points = dataset.surface_mm[:, :27].reshape(2, 3, 3, 3, 3)
+    torch.testing.assert_close(dataset.fixed_at(index, points, False), image.fixed_at(index, points * sign, False))
+    there = dataset.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
+    torch.testing.assert_close(dataset.moving_at(index, there), image.moving_at(index, there * sign))
+    torch.testing.assert_close(dataset.moving_gland_at(index, there), image.moving_gland_at(index, there * sign))
 
 
 @pytest.mark.parametrize("axis", ["x", "y", "z"])
 def test_a_mirror_image_has_the_mirrored_answer(axis: str) -> None:
-    bank = make_bank(2, 4)
-    image = mirrored(bank, axis)
+    dataset = make_dataset(2, 4)
+    image = mirrored(dataset, axis)
     index = torch.arange(2)
     rotation: Rigid = image.reference(index)
     torch.testing.assert_close(torch.linalg.det(rotation.rotation), torch.ones(2))
     sign = torch.ones(3)
     sign["xyz".index(axis)] = -1
     torch.testing.assert_close(
-        rotation.apply(image.surface_mm), bank.reference(index).apply(bank.surface_mm) * sign, atol=1e-4, rtol=1e-4
+        rotation.apply(image.surface_mm),
+        dataset.reference(index).apply(dataset.surface_mm) * sign,
+        atol=1e-4,
+        rtol=1e-4,
     )
     again = mirrored(image, axis)
-    torch.testing.assert_close(again.fixed_origin_mm, bank.fixed_origin_mm)
-    torch.testing.assert_close(again.moving, bank.moving)
+    torch.testing.assert_close(again.fixed_origin_mm, dataset.fixed_origin_mm)
+    torch.testing.assert_close(again.moving, dataset.moving)
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3, 5])
 def test_a_turned_bank_shows_the_same_at_the_turned_place(quarters: int) -> None:
-    bank = make_bank(2, 3)
-    image, turn = turned(bank, quarters), quarter_turn(quarters).float()
+    dataset = make_dataset(2, 3)
+    image, turn = turned(dataset, quarters), quarter_turn(quarters).float()
     index = torch.arange(2)
-    points = bank.surface_mm[:, :27].reshape(2, 3, 3, 3, 3)
-    torch.testing.assert_close(bank.fixed_at(index, points, False), image.fixed_at(index, points @ turn.mT, False))
-    there = bank.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
-    torch.testing.assert_close(bank.moving_at(index, there), image.moving_at(index, there @ turn.mT))
-    torch.testing.assert_close(bank.moving_gland_at(index, there), image.moving_gland_at(index, there @ turn.mT))
+    points = dataset.surface_mm[:, :27].reshape(2, 3, 3, 3, 3)
+    torch.testing.assert_close(dataset.fixed_at(index, points, False), image.fixed_at(index, points @ turn.mT, False))
+    there = dataset.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
+    torch.testing.assert_close(dataset.moving_at(index, there), image.moving_at(index, there @ turn.mT))
+    torch.testing.assert_close(dataset.moving_gland_at(index, there), image.moving_gland_at(index, there @ turn.mT))
     torch.testing.assert_close(
         image.reference(index).apply(image.surface_mm),
-        bank.reference(index).apply(bank.surface_mm) @ turn.mT,
+        dataset.reference(index).apply(dataset.surface_mm) @ turn.mT,
         atol=1e-4,
         rtol=1e-4,
     )
 
 
 def test_four_quarter_turns_are_none() -> None:
-    bank = make_bank(1, 5)
-    again = turned(turned(bank, 3), 1)
-    torch.testing.assert_close(again.moving, bank.moving)
-    torch.testing.assert_close(again.moving_origin_mm, bank.moving_origin_mm)
-    assert turned(bank, 4) is bank
+    dataset = make_dataset(1, 5)
+    again = turned(turned(dataset, 3), 1)
+    torch.testing.assert_close(again.moving, dataset.moving)
+    torch.testing.assert_close(again.moving_origin_mm, dataset.moving_origin_mm)
+    assert turned(dataset, 4) is dataset

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from tests.damage import damaged
 from tests.data.files import ROW, write_case, write_manifest
-from tests.training.toys import Anatomy, make_bank
+from tests.training.toys import Anatomy, make_dataset
 from torch import nn
 
 from crossalign.data import LoadedCase
@@ -18,38 +18,38 @@ from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap, surface_points
 from crossalign.models import Stage, StageSettings
 from crossalign.registration import Cascade, Problem
-from crossalign.training import NO_AUGMENTATION, Bank
+from crossalign.training import NO_AUGMENTATION, PairDataset
 from crossalign.training.preparation import (
-    bank_from_cases,
-    bank_from_simulation,
-    banks_from_manifest,
-    banks_from_simulation,
+    dataset_from_cases,
+    dataset_from_simulation,
+    datasets_from_manifest,
+    datasets_from_simulation,
 )
 from crossalign.training.sampling import draw_batch
 
 SMALL = StageSettings("feature-reg", (12, 12, 12), 4.0, 2.5)
 
 
-def equal(a: Bank, b: Bank) -> bool:
-    pairs = [(getattr(a, item.name), getattr(b, item.name)) for item in fields(Bank)]
+def equal(a: PairDataset, b: PairDataset) -> bool:
+    pairs = [(getattr(a, item.name), getattr(b, item.name)) for item in fields(PairDataset)]
     return all(one is other if one is None or other is None else torch.equal(one, other) for one, other in pairs)
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    bank = make_bank(3)
-    bank.save(tmp_path / "bank.safetensors")
-    assert equal(Bank.load(tmp_path / "bank.safetensors"), bank)
+    dataset = make_dataset(3)
+    dataset.save(tmp_path / "bank.safetensors")
+    assert equal(PairDataset.load(tmp_path / "bank.safetensors"), dataset)
     with pytest.raises(OutputError, match="exists already"):
-        bank.save(tmp_path / "bank.safetensors")
-    bank.take(torch.tensor([1])).save(tmp_path / "bank.safetensors", overwrite=True)
-    assert len(Bank.load(tmp_path / "bank.safetensors")) == 1
+        dataset.save(tmp_path / "bank.safetensors")
+    dataset.take(torch.tensor([1])).save(tmp_path / "bank.safetensors", overwrite=True)
+    assert len(PairDataset.load(tmp_path / "bank.safetensors")) == 1
 
 
 def test_round_trip_without_moving_masks(tmp_path: Path) -> None:
-    bank = replace(make_bank(2), moving_mask=None)
-    bank.save(tmp_path / "bank.safetensors")
-    loaded = Bank.load(tmp_path / "bank.safetensors")
-    assert equal(loaded, bank)
+    dataset = replace(make_dataset(2), moving_mask=None)
+    dataset.save(tmp_path / "bank.safetensors")
+    loaded = PairDataset.load(tmp_path / "bank.safetensors")
+    assert equal(loaded, dataset)
     assert loaded.take(torch.tensor([1])).moving_mask is None
     index = torch.tensor([0, 1])
     points = torch.zeros(2, 4, 4, 4, 3)
@@ -64,38 +64,38 @@ def test_not_a_bank(tmp_path: Path) -> None:
         else:
             path.write_bytes(content)
         with pytest.raises(InputError, match=r"bank\.safetensors: not a bank of cases"):
-            Bank.load(path)
+            PairDataset.load(path)
     with pytest.raises(InputError, match="no such file"):
-        Bank.load(tmp_path / "none.safetensors")
+        PairDataset.load(tmp_path / "none.safetensors")
 
 
 def test_banks_that_lack_something_or_are_damaged(tmp_path: Path) -> None:
     path = tmp_path / "bank.safetensors"
-    bank = make_bank(2)
+    dataset = make_dataset(2)
     for change, message in (
-        ({"fixed": bank.fixed[:1]}, "'"),
+        ({"fixed": dataset.fixed[:1]}, "'"),
         ({"rotation": torch.zeros(2, 3)}, "'rotation' has the shape"),
         ({"spacing_mm": torch.zeros(2)}, "'spacing_mm' has the shape"),
         ({"surface_mm": torch.zeros(2, 5, 3, dtype=torch.int32)}, "of type I32"),
         ({"luck": torch.zeros(2)}, "it holds 'luck'"),
         ({"center_mm": torch.full((2, 3), float("nan"))}, "'center_mm' holds numbers that are not finite"),
     ):
-        save_file({**bank.tensors(), **change}, path)
+        save_file({**dataset.tensors(), **change}, path)
         with pytest.raises(InputError, match="not a bank of cases") as error:
-            Bank.load(path)
+            PairDataset.load(path)
         assert message in str(error.value)
-    bank.save(path, overwrite=True)
+    dataset.save(path, overwrite=True)
     whole = path.read_bytes()
     for copy in damaged(whole, np.random.default_rng(7), 40):
         path.write_bytes(copy)
         if copy != whole:
             with pytest.raises(InputError, match=r"bank\.safetensors: not a bank of cases"):
-                Bank.load(path)
+                PairDataset.load(path)
 
 
 def test_no_cases() -> None:
     with pytest.raises(InputError, match="no cases to train on"):
-        bank_from_cases([], SMALL)
+        dataset_from_cases([], SMALL)
 
 
 def toy_case() -> LoadedCase:
@@ -133,8 +133,8 @@ def test_training_sees_what_registration_sees(fixed_input: str) -> None:
     """The same start through the bank and through the cascade: nearly the same crops."""
     stage = StageSettings("feature-reg", (12, 12, 12), 4.0, 2.5, fixed_input)
     case = toy_case()
-    bank = bank_from_cases([case], stage)
-    batch = draw_batch(bank, torch.tensor([0]), stage, (6.0, 6.0), NO_AUGMENTATION, torch.Generator().manual_seed(1))
+    dataset = dataset_from_cases([case], stage)
+    batch = draw_batch(dataset, torch.tensor([0]), stage, (6.0, 6.0), NO_AUGMENTATION, torch.Generator().manual_seed(1))
     center = case.fixed_mask.centroid_mm()
     shift = Rigid(torch.eye(3, dtype=torch.float64), center)
     start = case.fixed_to_moving @ shift @ batch.correction[0].inverse().to("cpu", torch.float64) @ shift.inverse()
@@ -151,58 +151,58 @@ def test_training_sees_what_registration_sees(fixed_input: str) -> None:
 
 def test_bank_of_a_case_holds_its_truth() -> None:
     case = toy_case()
-    bank = bank_from_cases([case], SMALL)
-    assert len(bank) == 1
-    assert bank.fixed.dtype == torch.float16
-    assert 0 <= float(bank.fixed.min()) <= float(bank.fixed.max()) <= 1
-    torch.testing.assert_close(bank.center_mm[0].double(), case.fixed_mask.centroid_mm(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(bank.reference(torch.tensor([0])).matrix()[0].double(), case.fixed_to_moving.matrix(),
+    dataset = dataset_from_cases([case], SMALL)
+    assert len(dataset) == 1
+    assert dataset.fixed.dtype == torch.float16
+    assert 0 <= float(dataset.fixed.min()) <= float(dataset.fixed.max()) <= 1
+    torch.testing.assert_close(dataset.center_mm[0].double(), case.fixed_mask.centroid_mm(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(dataset.reference(torch.tensor([0])).matrix()[0].double(), case.fixed_to_moving.matrix(),
                                atol=1e-4, rtol=1e-5)  # fmt: skip
-    assert float(torch.cdist(bank.surface_mm[0].double(), case.surface_mm).amin(1).max()) < 1e-2
+    assert float(torch.cdist(dataset.surface_mm[0].double(), case.surface_mm).amin(1).max()) < 1e-2
 
 
 def test_manifest_gives_both_splits(tmp_path: Path) -> None:
     folder = write_case(tmp_path)
     rows = [ROW.format(case=name, split=split) for name, split in (("a", "train"), ("b", "val"), ("c", "train"))]
-    train, val = banks_from_manifest(write_manifest(folder, *rows), SMALL)
+    train, val = datasets_from_manifest(write_manifest(folder, *rows), SMALL)
     assert (len(train), len(val)) == (2, 1)
     with pytest.raises(ManifestError, match="no case with split 'val'"):
-        banks_from_manifest(write_manifest(folder, rows[0]), SMALL)
+        datasets_from_manifest(write_manifest(folder, rows[0]), SMALL)
 
 
 def test_simulated_bank() -> None:
     stage = StageSettings("feature-reg", (16, 16, 16), 4.0, 3.0)
-    bank, again, other = (bank_from_simulation(count, seed, stage) for count, seed in ((3, 5), (3, 5), (2, 6)))
-    assert equal(bank, again)
-    assert not torch.equal(bank.fixed[:2], other.fixed)
-    assert len(bank) == 3
-    assert bank.fixed.dtype == torch.float16
-    for volumes in (bank.fixed, bank.moving, bank.fixed_mask):
+    dataset, again, other = (dataset_from_simulation(count, seed, stage) for count, seed in ((3, 5), (3, 5), (2, 6)))
+    assert equal(dataset, again)
+    assert not torch.equal(dataset.fixed[:2], other.fixed)
+    assert len(dataset) == 3
+    assert dataset.fixed.dtype == torch.float16
+    for volumes in (dataset.fixed, dataset.moving, dataset.fixed_mask):
         assert 0 <= float(volumes.min()) < float(volumes.max()) <= 1
-    batch = draw_batch(bank, torch.arange(3), stage, (4.0, 4.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
+    batch = draw_batch(dataset, torch.arange(3), stage, (4.0, 4.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
     assert float(batch.fixed.std()) > 0.05
     assert float(batch.moving.std()) > 0.05
     distance = batch.surface_mm.norm(dim=-1)
     assert 5 < float(distance.min()) < float(distance.max()) < 60  # about the gland, which is about the centre
-    masks = bank.fixed_at(torch.arange(3), bank.center_mm[:, None, None, None], label=True)
+    masks = dataset.fixed_at(torch.arange(3), dataset.center_mm[:, None, None, None], label=True)
     assert bool((masks > 0.5).all())
 
 
 def test_a_share_of_a_simulated_bank_shows_shapes() -> None:
     stage = StageSettings("feature-reg", (8, 8, 8), 6.0, 4.0)
-    pelves, mixed, shapes = (bank_from_simulation(2, 5, stage, shapes_share=share) for share in (0.0, 0.5, 1.0))
+    pelves, mixed, shapes = (dataset_from_simulation(2, 5, stage, shapes_share=share) for share in (0.0, 0.5, 1.0))
     assert len(mixed) == len(shapes) == 2
     assert not torch.equal(mixed.fixed[1], pelves.fixed[1])
     assert not torch.equal(shapes.fixed[0], pelves.fixed[0])
     # One pelvis of two draws other numbers than two at once, so it is compared with a bank of one.
-    assert torch.equal(mixed.fixed[0], bank_from_simulation(1, 5, stage).fixed[0])
+    assert torch.equal(mixed.fixed[0], dataset_from_simulation(1, 5, stage).fixed[0])
     for bad in (-0.1, 1.1, float("nan")):
         with pytest.raises(InputError, match=r"0\.\.1"):
-            bank_from_simulation(2, 5, stage, shapes_share=bad)
+            dataset_from_simulation(2, 5, stage, shapes_share=bad)
 
 
 def test_simulated_splits_differ() -> None:
     stage = StageSettings("feature-reg", (8, 8, 8), 6.0, 4.0)
-    train, val = banks_from_simulation(2, 1, stage)
+    train, val = datasets_from_simulation(2, 1, stage)
     assert (len(train), len(val)) == (2, 8)
     assert not torch.equal(train.fixed[0], val.fixed[0])

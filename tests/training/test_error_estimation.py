@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.training.toys import make_bank
+from tests.training.toys import make_dataset
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid
@@ -11,7 +11,7 @@ from crossalign.networks.correspondence import CorrespondenceReg
 from crossalign.training import NO_AUGMENTATION
 from crossalign.training.dataset import turned
 from crossalign.training.sampling import draw_batch
-from crossalign.training.tasks.error_estimation import DoubtSettings, teach_doubt, turned_batch
+from crossalign.training.tasks.error_estimation import ErrorHeadSettings, train_error_head, turned_batch
 from crossalign.training.tasks.registration import seeded_model
 
 SMALL = StageSettings("correspondence", (16, 16, 16), 4.0, 3.0)
@@ -23,9 +23,9 @@ def stage() -> Stage:
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 def test_turned_crops_are_crops_of_a_turned_bank(quarters: int) -> None:
-    bank, index = make_bank(2, 1), torch.arange(2)
-    whole = turned(bank, quarters)
-    start = draw_batch(bank, index, SMALL, (0.0, 0.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
+    dataset, index = make_dataset(2, 1), torch.arange(2)
+    whole = turned(dataset, quarters)
+    start = draw_batch(dataset, index, SMALL, (0.0, 0.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
     other = draw_batch(whole, index, SMALL, (0.0, 0.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
     made = turned_batch(start, torch.full((2,), quarters))
     torch.testing.assert_close(made.fixed, other.fixed, atol=1e-3, rtol=1e-3)
@@ -35,7 +35,7 @@ def test_turned_crops_are_crops_of_a_turned_bank(quarters: int) -> None:
 
 def test_the_answer_turns_with_the_crops() -> None:
     batch = draw_batch(
-        make_bank(3, 2), torch.arange(3), SMALL, (8.0, 8.0), NO_AUGMENTATION, torch.Generator().manual_seed(1)
+        make_dataset(3, 2), torch.arange(3), SMALL, (8.0, 8.0), NO_AUGMENTATION, torch.Generator().manual_seed(1)
     )
     made = turned_batch(batch, torch.tensor([1, 2, 3]))
     before = batch.correction.apply(batch.surface_mm) - batch.surface_mm
@@ -50,7 +50,7 @@ def test_the_answer_turns_with_the_crops() -> None:
 def test_only_the_expectation_is_taught_and_it_learns() -> None:
     taught = stage()
     before = {name: value.clone() for name, value in taught.model.state_dict().items()}
-    losses = teach_doubt(taught, make_bank(4, 1), DoubtSettings(steps=30, batch=6, rate=2e-2))
+    losses = train_error_head(taught, make_dataset(4, 1), ErrorHeadSettings(steps=30, batch=6, rate=2e-2))
     changed = {name.split(".")[0] for name, value in taught.model.state_dict().items() if not value.equal(before[name])}
     assert changed == {"doubt"}
     assert sum(losses[-8:]) < 0.7 * sum(losses[:8])
@@ -61,8 +61,8 @@ def test_only_the_expectation_is_taught_and_it_learns() -> None:
 def test_what_cannot_be_taught_is_refused() -> None:
     settings = StageSettings("feature-reg", (16, 16, 16), 4.0, 3.0)
     with pytest.raises(InputError, match="only 'correspondence' has"):
-        teach_doubt(Stage(seeded_model(settings, 0), settings, {}), make_bank(2), DoubtSettings())
+        train_error_head(Stage(seeded_model(settings, 0), settings, {}), make_dataset(2), ErrorHeadSettings())
     with pytest.raises(InputError, match="out of range"):
-        DoubtSettings(steps=0)
+        ErrorHeadSettings(steps=0)
     with pytest.raises(InputError, match="upwards"):
-        DoubtSettings(far_sre_mm=(5.0, 1.0))
+        ErrorHeadSettings(far_sre_mm=(5.0, 1.0))

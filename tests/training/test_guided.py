@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.training.toys import SPACING_MM, make_bank
+from tests.training.toys import SPACING_MM, make_dataset
 from torch import Tensor
 
 from crossalign.errors import InputError
@@ -13,7 +13,7 @@ from crossalign.geometry import mean_displacement_mm
 from crossalign.models import StageSettings
 from crossalign.networks import build_model
 from crossalign.networks.correspondence import CorrespondenceReg, Matching
-from crossalign.training import Bank, TrainingSettings
+from crossalign.training import PairDataset, TrainingSettings
 from crossalign.training.sampling import Batch, draw_batch
 from crossalign.training.settings import NO_AUGMENTATION
 from crossalign.training.tasks.registration import (
@@ -29,9 +29,9 @@ from crossalign.training.tasks.registration import (
 STAGE = StageSettings("correspondence", (8, 8, 8), 5.0, SPACING_MM)
 
 
-def drawn(bank: Bank) -> Batch:
+def drawn(dataset: PairDataset) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    return draw_batch(bank, torch.arange(len(bank)), STAGE, (3.0, 9.0), NO_AUGMENTATION, generator, glands=True)
+    return draw_batch(dataset, torch.arange(len(dataset)), STAGE, (3.0, 9.0), NO_AUGMENTATION, generator, glands=True)
 
 
 def network() -> CorrespondenceReg:
@@ -47,9 +47,9 @@ def at_the_truth(found: Matching, batch: Batch) -> Matching:
 
 def test_glands_lie_where_the_scans_do() -> None:
     """At no start both crops show one gland at one place; the toys' glands are exact."""
-    bank = make_bank(3)
+    dataset = make_dataset(3)
     generator = torch.Generator().manual_seed(0)
-    batch = draw_batch(bank, torch.arange(3), STAGE, (0.0, 0.0), NO_AUGMENTATION, generator, glands=True)
+    batch = draw_batch(dataset, torch.arange(3), STAGE, (0.0, 0.0), NO_AUGMENTATION, generator, glands=True)
     assert batch.fixed_gland is not None
     assert batch.moving_gland is not None
     assert batch.fixed_gland.shape == (3, 1, 4, 4, 4)
@@ -58,7 +58,7 @@ def test_glands_lie_where_the_scans_do() -> None:
 
 
 def test_match_error_by_hand() -> None:
-    batch = drawn(make_bank(2))
+    batch = drawn(make_dataset(2))
     found = network().match(batch.fixed, batch.moving)
     assert batch.fixed_gland is not None
     wide = F.max_pool3d(batch.fixed_gland, 3, 1, 1)
@@ -76,7 +76,7 @@ def test_match_error_by_hand() -> None:
 
 
 def test_at_the_truth_only_glands_and_doubt_are_left() -> None:
-    batch, model = drawn(make_bank(2)), network()
+    batch, model = drawn(make_dataset(2)), network()
     found = at_the_truth(model.match(batch.fixed, batch.moving), batch)
     assert batch.fixed_gland is not None
     assert batch.moving_gland is not None
@@ -87,8 +87,8 @@ def test_at_the_truth_only_glands_and_doubt_are_left() -> None:
 
 
 def test_a_case_without_a_moving_mask_is_left_out() -> None:
-    bank = make_bank(2)
-    with_none = dataclasses.replace(bank, moving_mask=None)
+    dataset = make_dataset(2)
+    with_none = dataclasses.replace(dataset, moving_mask=None)
     batch, model = drawn(with_none), network()
     found = model.match(batch.fixed, batch.moving)
 
@@ -98,13 +98,13 @@ def test_a_case_without_a_moving_mask_is_left_out() -> None:
     # the marked gland is also a sign for the expected error: leave that out
     torch.nn.init.zeros_(next(model.doubt.layers.parameters()))
     torch.testing.assert_close(loss(found.moving_gland), loss(found.moving_gland * -3 + 1))
-    known = drawn(bank)
+    known = drawn(dataset)
     assert known.moving_gland is not None
     assert float(known.moving_gland.amin()) >= 0
 
 
 def test_the_sum_is_weighted_as_documented() -> None:
-    batch, model = drawn(make_bank(3)), network().eval()
+    batch, model = drawn(make_dataset(3)), network().eval()
     found = model.match(batch.fixed, batch.moving)
     assert batch.fixed_gland is not None
     error = mean_displacement_mm(found.motion, batch.correction, batch.surface_mm)
@@ -115,13 +115,13 @@ def test_the_sum_is_weighted_as_documented() -> None:
 
 
 def test_without_glands_or_matches() -> None:
-    batch, model = drawn(make_bank(2)), network()
+    batch, model = drawn(make_dataset(2)), network()
     bare = dataclasses.replace(batch, fixed_gland=None, moving_gland=None)
     with pytest.raises(InputError, match="drawn with glands"):
         guided_loss(model, model.match(batch.fixed, batch.moving), bare)
     with pytest.raises(InputError, match="needs matches, which 'feature-reg' has not"):
         TrainingSettings(stage=dataclasses.replace(STAGE, model="feature-reg"), loss="guided", batch=2)
-    bank = make_bank(2)
-    task = RegistrationTask(bank, bank, TrainingSettings(stage=STAGE, loss="guided", batch=2))
+    dataset = make_dataset(2)
+    task = RegistrationTask(dataset, dataset, TrainingSettings(stage=STAGE, loss="guided", batch=2))
     with pytest.raises(InputError, match="only the network 'correspondence' has"):  # a network of one's own
         task.loss(build_model("feature-reg", STAGE.crop_shape), 0)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.conftest import REPOSITORY
-from tests.training.toys import TINY, make_bank
+from tests.training.toys import TINY, make_dataset
 from tests.training.trained import SETTINGS, left_by, rows_of
 
 from crossalign.errors import InputError, OutputError, WeightsError
@@ -31,7 +31,7 @@ from crossalign.training.sampling import draw_batch
 from crossalign.training.tasks import registration as loop
 from crossalign.training.tasks.registration import PAPER_DROPS, RegistrationTask
 
-TRAIN, VAL = make_bank(6, 1), make_bank(3, 2)
+TRAIN, VAL = make_dataset(6, 1), make_dataset(3, 2)
 Watch = Callable[[dict[str, float]], None]
 
 
@@ -245,7 +245,7 @@ def test_damaged_checkpoints_are_refused(how: str, whole: Path, tmp_path: Path) 
 
 
 def test_divergence_is_an_error_and_no_best_file_is_left(tmp_path: Path) -> None:
-    bad = make_bank(6, 1)
+    bad = make_dataset(6, 1)
     bad.moving.fill_(math.nan)
     with pytest.raises(InputError, match="diverged at step 1: the loss is nan"):
         train_stage(bad, VAL, SETTINGS, tmp_path)
@@ -317,7 +317,7 @@ def test_learns_across_modalities(model: str, most: float, tmp_path: Path) -> No
         precision="float32",
         augmentation=Augmentation(10.0, 0.05, 2.0, "", 0.0, 0.0, 0.2, 0.1, 0.02, 0.0),
     )
-    result = train_stage(make_bank(64, 1, inverted=True), make_bank(24, 2, inverted=True), settings, tmp_path)
+    result = train_stage(make_dataset(64, 1, inverted=True), make_dataset(24, 2, inverted=True), settings, tmp_path)
     assert result.start_sre_mm == pytest.approx(6.0, abs=0.7)
     assert result.best_sre_mm < most * result.start_sre_mm
     assert result.samples_per_second > 0

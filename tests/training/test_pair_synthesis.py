@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.training.toys import make_bank
+from tests.training.toys import make_dataset
 from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.simulation.pelvis.anatomy import even_directions
-from crossalign.training.dataset import Bank, joined
-from crossalign.training.pair_synthesis import Recombination, Recombiner, gland_shapes
+from crossalign.training.dataset import PairDataset, joined
+from crossalign.training.pair_synthesis import PairSynthesizer, Recombination, gland_shapes
 
 STILL = Recombination(size=0.0, bump=0.0, mixed_share=0.0)
 
@@ -26,16 +26,16 @@ def dice(a: Tensor, b: Tensor) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def at(bank: Bank, offsets_mm: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def at(dataset: PairDataset, offsets_mm: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both images and both masks at offsets (z, y, x, 3) from each gland's centre, seen through the reference."""
-    index = torch.arange(len(bank))
-    points = offsets_mm + bank.center_mm[:, None, None, None]
-    there = bank.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
+    index = torch.arange(len(dataset))
+    points = offsets_mm + dataset.center_mm[:, None, None, None]
+    there = dataset.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
     return (
-        bank.fixed_at(index, points, label=False),
-        bank.moving_at(index, there),
-        bank.fixed_at(index, points, label=True),
-        bank.moving_gland_at(index, there),
+        dataset.fixed_at(index, points, label=False),
+        dataset.moving_at(index, there),
+        dataset.fixed_at(index, points, label=True),
+        dataset.moving_gland_at(index, there),
     )
 
 
@@ -62,16 +62,16 @@ def test_directions_are_unit_vectors_spread_evenly() -> None:
 
 
 def test_one_case_that_is_not_bent_comes_back_as_it_was() -> None:
-    bank = make_bank(1, 3)
-    made = Recombiner(bank, STILL).draw(2, seeded(0))
+    dataset = make_dataset(1, 3)
+    made = PairSynthesizer(dataset, STILL).draw(2, seeded(0))
     offsets = lattice(20.0)
-    for old, new in zip(at(bank, offsets)[:2], at(made, offsets)[:2], strict=True):
+    for old, new in zip(at(dataset, offsets)[:2], at(made, offsets)[:2], strict=True):
         assert float((old - new).abs().mean()) < 0.02
         assert float(old.std()) > 0.1
 
 
 def test_any_two_images_share_the_drawn_shape() -> None:
-    made = Recombiner(make_bank(4, 1)).draw(6, seeded(2))
+    made = PairSynthesizer(make_dataset(4, 1)).draw(6, seeded(2))
     _, _, fixed, moving = at(made, lattice(30.0, 25))
     for one, other in zip(fixed, moving, strict=True):
         assert dice(one, other) > 0.88
@@ -82,16 +82,16 @@ def test_any_two_images_share_the_drawn_shape() -> None:
 
 
 def test_glands_of_new_cases_are_new() -> None:
-    bank = make_bank(3, 1)
-    made = Recombiner(bank, Recombination(0.2, 0.1, 1.0)).draw(8, seeded(0))
+    dataset = make_dataset(3, 1)
+    made = PairSynthesizer(dataset, Recombination(0.2, 0.1, 1.0)).draw(8, seeded(0))
     volumes = made.fixed_mask.float().sum((1, 2, 3, 4))
-    old = bank.fixed_mask.float().sum((1, 2, 3, 4))
+    old = dataset.fixed_mask.float().sum((1, 2, 3, 4))
     assert float(volumes.std() / volumes.mean()) > 0.15
     assert float(volumes.max()) > float(old.max())
 
 
 def test_the_same_seed_gives_the_same_cases_on_any_canvas() -> None:
-    maker = Recombiner(make_bank(3, 1))
+    maker = PairSynthesizer(make_dataset(3, 1))
     one, again, other = (maker.draw(2, seeded(seed)) for seed in (5, 5, 6))
     assert torch.equal(one.moving, again.moving)
     assert not torch.equal(one.moving, other.moving)
@@ -99,16 +99,16 @@ def test_the_same_seed_gives_the_same_cases_on_any_canvas() -> None:
     assert small.fixed.shape == small.moving.shape == (2, 1, 20, 20, 20)
     offsets = lattice(15.0)
     assert float((at(small, offsets)[0] - at(one, offsets)[0]).abs().mean()) < 0.03
-    assert len(joined([make_bank(1), maker.draw(1, seeded(0))])) == 2
+    assert len(joined([make_dataset(1), maker.draw(1, seeded(0))])) == 2
 
 
 def test_pairs_are_not_made_without_masks_of_both() -> None:
-    bank = make_bank(2)
-    assert bank.moving_mask is not None
-    masks = bank.moving_mask.clone()
+    dataset = make_dataset(2)
+    assert dataset.moving_mask is not None
+    masks = dataset.moving_mask.clone()
     masks[1] = -1
-    for without in (replace(bank, moving_mask=None), replace(bank, moving_mask=masks)):
+    for without in (replace(dataset, moving_mask=None), replace(dataset, moving_mask=masks)):
         with pytest.raises(InputError, match="every case needs a mask of its moving image"):
-            Recombiner(without)
+            PairSynthesizer(without)
     with pytest.raises(InputError, match="must lie in 0"):
         Recombination(size=-1.0)

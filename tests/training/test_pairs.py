@@ -6,16 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.training.toys import make_bank
+from tests.training.toys import make_dataset
 from torch import Tensor
 
 from crossalign.geometry import Rigid, mean_displacement_mm, sample
 from crossalign.models import StageSettings
 from crossalign.networks import crop_lattice
-from crossalign.training import NO_AUGMENTATION, Augmentation, Bank
+from crossalign.training import NO_AUGMENTATION, Augmentation, PairDataset
 from crossalign.training.sampling import Batch, draw_batch, draw_warp, validation_batches, vary_intensity
 
-BANK = make_bank(5)
+BANK = make_dataset(5)
 FINE = StageSettings("attention-reg", (20, 20, 20), 1.8, 3.0)
 SHAPES_ONLY = Augmentation(turn_deg=20.0, scale=0.15, shift_mm=4.0, mirror="x", bend_mm=1.5, part_mm=0.0, gamma=0.0,
                            bias=0.0, noise=0.0, blank=0.0)  # fmt: skip
@@ -26,9 +26,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def draw(
-    seed: int, start_mm: tuple[float, float], augmentation: Augmentation = NO_AUGMENTATION, bank: Bank = BANK
+    seed: int, start_mm: tuple[float, float], augmentation: Augmentation = NO_AUGMENTATION, dataset: PairDataset = BANK
 ) -> Batch:
-    return draw_batch(bank, torch.arange(len(bank)), FINE, start_mm, augmentation, generator(seed))
+    return draw_batch(dataset, torch.arange(len(dataset)), FINE, start_mm, augmentation, generator(seed))
 
 
 def seen_through(moving: Tensor, correction: Rigid) -> tuple[Tensor, Tensor]:
@@ -87,9 +87,9 @@ def test_starts_have_the_asked_sre(seed: int, target: float, augmented: bool) ->
 
 
 def test_starts_fill_their_range() -> None:
-    bank = BANK.take(torch.zeros(400, dtype=torch.int64))
+    dataset = BANK.take(torch.zeros(400, dtype=torch.int64))
     thin = StageSettings("feature-reg", (4, 4, 4), 5.0, 3.0)
-    batch = draw_batch(bank, torch.arange(400), thin, (2.0, 10.0), NO_AUGMENTATION, generator())
+    batch = draw_batch(dataset, torch.arange(400), thin, (2.0, 10.0), NO_AUGMENTATION, generator())
     sre = mean_displacement_mm(batch.correction, Rigid.identity(torch.float32), batch.surface_mm)
     assert 1.9 < float(sre.min()) < 2.3
     assert 9.7 < float(sre.max()) < 10.1

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.training.toys import TINY, make_bank
+from tests.training.toys import TINY, make_dataset
 from torch import Tensor, nn
 
 from crossalign.errors import InputError, OutputError, WeightsError
@@ -27,7 +27,7 @@ from crossalign.models.extractors import (
 )
 from crossalign.models.stage import Stage
 from crossalign.networks import build_model
-from crossalign.training import NO_AUGMENTATION, Bank, TrainingSettings, train_stage
+from crossalign.training import NO_AUGMENTATION, PairDataset, TrainingSettings, train_stage
 from crossalign.training.preparation import pick_patients
 from crossalign.training.run_folder import read_history
 from crossalign.training.tasks.contrastive import Places, draw_places, find_matches, info_nce_loss, measure_retrieval
@@ -40,7 +40,7 @@ from crossalign.training.tasks.pretraining import (
 )
 from crossalign.training.tasks.registration import RegistrationTask, seeded_model
 
-TRAIN, VAL = make_bank(6, 1, inverted=True), make_bank(3, 2, inverted=True)
+TRAIN, VAL = make_dataset(6, 1, inverted=True), make_dataset(3, 2, inverted=True)
 SETTINGS = PretrainSettings(
     TINY, steps=6, batch=4, val_every=3, places=8, seen_only=False, precision="float32", seed=3, radius_mm=1.0
 )
@@ -273,17 +273,17 @@ def test_it_starts_from_the_extractors_that_training_would_draw() -> None:
         )
 
 
-def texture_bank(count: int, seed: int) -> Bank:
+def texture_bank(count: int, seed: int) -> PairDataset:
     """Smooth noise against its negative: every place is like no other."""
-    bank = make_bank(count, seed)
+    dataset = make_dataset(count, seed)
     coarse = torch.rand(count, 1, 9, 9, 9, generator=torch.Generator().manual_seed(seed))
-    noise = F.interpolate(coarse, size=bank.fixed.shape[2:], mode="trilinear", align_corners=True)
+    noise = F.interpolate(coarse, size=dataset.fixed.shape[2:], mode="trilinear", align_corners=True)
     return replace(
-        bank,
+        dataset,
         fixed=noise.half(),
         moving=(1 - noise).half(),
         rotation=torch.eye(3).expand(count, 3, 3),
-        translation_mm=bank.moving_origin_mm - bank.fixed_origin_mm,
+        translation_mm=dataset.moving_origin_mm - dataset.fixed_origin_mm,
     )
 
 
@@ -413,5 +413,5 @@ def test_every_head_trains(head: str, tmp_path: Path) -> None:
 
 
 def test_bank_of_one_case_has_no_stranger(tmp_path: Path) -> None:
-    one: Bank = VAL.take(torch.tensor([0]))
+    one: PairDataset = VAL.take(torch.tensor([0]))
     assert math.isnan(pretrain(TRAIN, one, replace(SETTINGS, steps=2, val_every=2), tmp_path).before.stranger1)

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tests.damage import damaged, edited_lines
-from tests.training.toys import make_bank
+from tests.training.toys import make_dataset
 from tests.training.trained import SETTINGS, left_by
 
 from crossalign.errors import CrossalignError, InputError, InputWarning, OutputError, WeightsError
@@ -28,7 +28,7 @@ from crossalign.training.run_folder import check_run_folder, read_history
 from crossalign.training.tasks.registration import seeded_model
 
 SHORT = replace(SETTINGS, steps=4, val_every=2, val_starts=1)
-TRAIN, VAL = make_bank(4, 1), make_bank(2, 2)
+TRAIN, VAL = make_dataset(4, 1), make_dataset(2, 2)
 DATA = {"sha256": "a", "cases": {"a": {"split": "train", "fixed": "1"}, "b": {"split": "val", "fixed": "2"}}}
 
 
@@ -132,9 +132,9 @@ def test_weights_that_it_begins_with_are_kept_until_something_is_better(tmp_path
 
 def test_a_stage_that_is_worse_than_its_starts_says_so(tmp_path: Path) -> None:
     result = train(tmp_path / "run", replace(SHORT, rate=3.0, start_sre_mm=(0.1, 0.2)))
-    assert result.is_worse_than_start()
-    assert not replace(result, best_sre_mm=result.start_sre_mm / 2).is_worse_than_start()
-    assert not replace(result, best_sre_mm=math.inf).is_worse_than_start()  # nothing was measured yet
+    assert result.is_worse_than_initial()
+    assert not replace(result, best_sre_mm=result.start_sre_mm / 2).is_worse_than_initial()
+    assert not replace(result, best_sre_mm=math.inf).is_worse_than_initial()  # nothing was measured yet
 
 
 def test_validation_of_the_beginning_changes_no_step(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from crossalign.geometry import Rigid
 from crossalign.models import StageSettings
 from crossalign.networks import crop_lattice
-from crossalign.training import Bank
+from crossalign.training import PairDataset
 
 SPACING_MM = 3.0
 SIZE = 26
@@ -39,7 +39,7 @@ class Anatomy:
         return torch.stack((ring * angle.cos(), ring * angle.sin(), z), dim=-1) * self.half_axes_mm
 
 
-def make_bank(count: int, seed: int = 0, inverted: bool = False) -> Bank:
+def make_dataset(count: int, seed: int = 0, inverted: bool = False) -> PairDataset:
     """Draw cases; `inverted` shows the moving image as 1 - content, as another modality might."""
     generator = torch.Generator().manual_seed(seed)
     lattice = crop_lattice((SIZE, SIZE, SIZE), SPACING_MM).float()
@@ -71,7 +71,7 @@ def make_bank(count: int, seed: int = 0, inverted: bool = False) -> Bank:
         )
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     halves = {name: stacked[name].half() for name in ("fixed", "fixed_mask", "moving", "moving_mask")}
-    return Bank(**{**stacked, **halves}, spacing_mm=torch.tensor(SPACING_MM))
+    return PairDataset(**{**stacked, **halves}, spacing_mm=torch.tensor(SPACING_MM))
 
 
 TINY = StageSettings("attention-reg", (8, 8, 8), 5.0, SPACING_MM)

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import torch
-from tests.training.toys import make_bank
+from tests.training.toys import make_dataset
 
 # Imported by the test as well, so that both runs have the same settings.
 from tests.training.trained import SETTINGS
@@ -19,4 +19,4 @@ def say(row: dict[str, float]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train_stage(make_bank(6, 1), make_bank(3, 2), SETTINGS, Path(sys.argv[1]), watch=say)
+    train_stage(make_dataset(6, 1), make_dataset(3, 2), SETTINGS, Path(sys.argv[1]), watch=say)

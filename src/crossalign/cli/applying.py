@@ -9,7 +9,7 @@ from pathlib import Path
 from crossalign.cli.options import Outcome, check_apart
 from crossalign.cli.starting import named_transform, tell_of_namesake
 from crossalign.errors import InputError, OutputError
-from crossalign.geometry import Grid, Rigid, grid_overlap, inside_share
+from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction
 from crossalign.images import (
     Image,
     LabelMap,
@@ -26,7 +26,7 @@ from crossalign.images import (
     write_label_map,
     write_points,
 )
-from crossalign.input import finite_number, shown
+from crossalign.input import excerpt, finite_number
 from crossalign.output import check_output
 
 FIXED_TO_MOVING, MOVING_TO_FIXED = "fixed-to-moving", "moving-to-fixed"
@@ -164,7 +164,7 @@ def _label_warnings(request: ApplyRequest, placing: _Placing, labels: LabelMap, 
         return (f"{request.source.name} holds no label: the result holds none",)
     if bool((seen.labels != 0).any()):
         return _overlap_warnings(request, placing, labels.grid)
-    other = inside_share(placing.target_to_source.apply(labels.points_mm()), placing.target)
+    other = inside_fraction(placing.target_to_source.apply(labels.points_mm()), placing.target)
     grid = f"the grid of {_name(request)}"
     return (f"no labelled voxel of {request.source.name} falls on {grid}: {_advice(placing, other)}",)
 
@@ -233,5 +233,5 @@ def _number(text: str) -> float:
         return math.nan
     value = finite_number(text)
     if value is None or abs(value) > LARGEST_FILL:
-        raise InputError(f"--fill {shown(text, 40)}: expected a number such as 0 or -1024, or nan")
+        raise InputError(f"--fill {excerpt(text, 40)}: expected a number such as 0 or -1024, or nan")
     return value

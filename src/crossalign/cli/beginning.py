@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crossalign.cli.runs import parse_crop
 from crossalign.errors import InputError, WeightsError
-from crossalign.input import shown
+from crossalign.input import excerpt
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.pretrained import check_shipped, shipped_names, stage_path
 from crossalign.networks import build_model
@@ -54,6 +54,6 @@ def _found(initial: str) -> Path:
         check_shipped(path)
     elif "\0" not in initial and not os.path.lexists(path):
         raise WeightsError(
-            f"{shown(initial, 200)}: no such weight file, and shipped weights are {', '.join(shipped_names())}"
+            f"{excerpt(initial, 200)}: no such weight file, and shipped weights are {', '.join(shipped_names())}"
         )
     return path

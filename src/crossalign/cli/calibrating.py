@@ -8,7 +8,7 @@ from pathlib import Path
 from crossalign.cli.options import Outcome, check_apart, split_list
 from crossalign.cli.running import parse_run
 from crossalign.errors import InputError
-from crossalign.evaluation.calibration import fit_calibration, judge_calibration, read_doubts, report_lines
+from crossalign.evaluation.calibration import fit_calibration, judge_calibration, read_error_estimates, report_lines
 from crossalign.models import load_stage
 from crossalign.models.cascade_settings import store_settings, stored_settings
 from crossalign.output import check_output
@@ -38,9 +38,11 @@ def run_calibrate(request: CalibrateRequest) -> Outcome:
         weights = split_list(request.weights or "", "--weights", "+")
         read = (request.table, *([request.judge] if request.judge else []), *map(Path, weights))
         check_apart((request.output,), read)
-    calibration = fit_calibration(read_doubts(request.table, request.method), request.threshold_mm, request.keep)
+    calibration = fit_calibration(
+        read_error_estimates(request.table, request.method), request.threshold_mm, request.keep
+    )
     judged = request.judge or request.table
-    lines = report_lines(judge_calibration(calibration, read_doubts(judged, request.method)))
+    lines = report_lines(judge_calibration(calibration, read_error_estimates(judged, request.method)))
     lines.insert(0, f"fitted on {request.table}, judged on {judged}")
     if request.weights is not None and request.output is not None:
         stages = [load_stage(Path(part)) for part in split_list(request.weights, "--weights", "+")]

@@ -19,11 +19,11 @@ from crossalign.evaluation import (
     check_evaluation_output,
     evaluate,
     evaluation_paths,
-    parse_starts,
+    parse_initialisations,
     summary_markdown,
     write_evaluation,
 )
-from crossalign.input import shown
+from crossalign.input import excerpt
 from crossalign.networks import count_parameters
 from crossalign.registration import Cascade, Method
 from crossalign.registration.methods import named_method
@@ -52,7 +52,7 @@ class EvaluateRequest:
 def run_evaluate(request: EvaluateRequest) -> Outcome:
     """Evaluate the methods and write the tables. Raises CrossalignError, before any registration where it can."""
     check_evaluation_output(request.output, request.overwrite, request.figures)
-    starts = parse_starts(request.starts)
+    starts = parse_initialisations(request.starts)
     cases = read_manifest(request.manifest)
     spelled = _spelled(request.methods)
     check_apart(evaluation_paths(request.output, request.figures), _inputs(request.manifest, cases, spelled))
@@ -82,10 +82,10 @@ def _spelled(text: str) -> dict[str, str]:
     for part in split_list(text, "--method"):
         label, equals, name = (word.strip() for word in part.rpartition("="))
         if equals and not (label and name):
-            raise InputError(f"--method '{shown(part)}': expected NAME=METHOD, or a method alone")
+            raise InputError(f"--method '{excerpt(part)}': expected NAME=METHOD, or a method alone")
         if (label or name) in spelled:
             raise InputError(
-                f"--method: two methods are called '{shown(label or name)}', and their rows could not be told apart: "
+                f"--method: two methods are called '{excerpt(label or name)}', and their rows could not be told apart: "
                 "write NAME=METHOD to name each"
             )
         spelled[label or name] = name

@@ -21,7 +21,7 @@ from crossalign.fusion.tables import (
     write_fusion_evaluation,
 )
 from crossalign.images import Image, read_image
-from crossalign.input import shown
+from crossalign.input import excerpt
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _names(methods: str) -> tuple[str, ...]:
     names = split_list(methods, "--method")
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"--method: '{shown(name)}' is given twice: give each method once")
+            raise InputError(f"--method: '{excerpt(name)}' is given twice: give each method once")
     return names
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from crossalign.cli.options import Outcome, check_apart, collected, pick_device, weight_files
-from crossalign.cli.starting import read_fixed_mask, read_start, start_file
+from crossalign.cli.starting import read_fixed_mask, read_initialisation, start_file
 from crossalign.data.case import read_landmarks
 from crossalign.errors import InputError, OutputError
 from crossalign.explanation import Explanation, explain
@@ -26,7 +26,7 @@ from crossalign.explanation.map_files import (
 from crossalign.images import read_image, read_points
 from crossalign.input import read_text
 from crossalign.output import check_output, whole_files
-from crossalign.registration import Cascade, Problem, Start
+from crossalign.registration import Cascade, Initialisation, Problem
 from crossalign.registration.methods import default_method_name, named_method
 from crossalign.registration.record import VERDICT, reasons_not_to_trust
 from crossalign.types import Vector
@@ -70,9 +70,9 @@ def run_explain(request: ExplainRequest) -> Outcome:
         cascade = _cascade(request)
         problem, start = _problem(request)
         explanation = explain(problem, cascade, points, request.steps)
-    doubts = tuple(f"{VERDICT}: {reason}" for reason in reasons_not_to_trust(explanation.result))
-    others = tuple(text for text in explanation.warnings if text not in doubts)
-    explanation = replace(explanation, warnings=(*doubts, *told, *others))
+    reasons = tuple(f"{VERDICT}: {reason}" for reason in reasons_not_to_trust(explanation.result))
+    others = tuple(text for text in explanation.warnings if text not in reasons)
+    explanation = replace(explanation, warnings=(*reasons, *told, *others))
     with _made(request.output):
         names = _write(request, explanation)
     return Outcome(tuple(_lines(request, explanation, start, len(names))), explanation.warnings)
@@ -139,10 +139,10 @@ def _cascade(request: ExplainRequest) -> Cascade:
     return method
 
 
-def _problem(request: ExplainRequest) -> tuple[Problem, Start]:
+def _problem(request: ExplainRequest) -> tuple[Problem, Initialisation]:
     fixed, moving = read_image(request.fixed), read_image(request.moving)
     mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
-    start = read_start(request.initial, fixed, moving, mask)
+    start = read_initialisation(request.initial, fixed, moving, mask)
     return Problem(fixed, moving, start.fixed_to_moving, mask), start
 
 
@@ -182,13 +182,13 @@ def _write(request: ExplainRequest, explanation: Explanation) -> tuple[str, ...]
     return names
 
 
-def _lines(request: ExplainRequest, explanation: Explanation, start: Start, count: int) -> list[str]:
+def _lines(request: ExplainRequest, explanation: Explanation, start: Initialisation, count: int) -> list[str]:
     reason = f" ({start.reason})" if start.reason else ""
     lines = [f"method   {explanation.result.method}", f"start    {start.name}{reason}"]
     for stage in explanation.stages:
         values = ", ".join(f"{one.name} {one.value:+.2f}" for one in stage.parameters)
         lines.append(f"stage {stage.view.number}  {values} (mm, degrees)")
-        for look in stage.looks:
+        for look in stage.attended_points:
             target = look.looks_at_mm if look.matched_mm is None else look.matched_mm
             words = "looks at" if look.matched_mm is None else "matches"
             place = ", ".join(f"{value:.1f}" for value in target.tolist())

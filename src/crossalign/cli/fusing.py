@@ -55,7 +55,7 @@ def run_fuse(request: FuseRequest) -> Outcome:
     del mri, pet  # a fifth of the memory, while the result is written
     result = _with_verdict(result, told, moved)
     _write(request, result, moved)
-    short = (f"{VERDICT}: the PET may not lie on the MRI (reasons in the output)",) if result.doubts else ()
+    short = (f"{VERDICT}: the PET may not lie on the MRI (reasons in the output)",) if result.reasons else ()
     return Outcome(tuple(_lines(request, result, moved)), (*short, *result.warnings))
 
 
@@ -63,9 +63,9 @@ def _with_verdict(result: FusionResult, told: list[str], moved: RegistrationResu
     """Add what the readers warned of, and what the registration thinks of itself."""
     if moved is None:
         return replace(result, warnings=(*told, *result.warnings))
-    doubts = reasons_not_to_trust(moved)
+    reasons = reasons_not_to_trust(moved)
     warnings = (*told, *other_warnings(moved), *result.warnings)
-    return replace(result, warnings=warnings, trusted=False if doubts else moved.trusted, doubts=doubts)
+    return replace(result, warnings=warnings, trusted=False if reasons else moved.trusted, reasons=reasons)
 
 
 def check_outputs(request: FuseRequest) -> None:
@@ -101,7 +101,7 @@ def _write(request: FuseRequest, result: FusionResult, moved: RegistrationResult
 
 
 def _lines(request: FuseRequest, result: FusionResult, moved: RegistrationResult | None) -> list[str]:
-    lines = [f"{VERDICT}: {doubt}" for doubt in result.doubts]
+    lines = [f"{VERDICT}: {doubt}" for doubt in result.reasons]
     lines.append(f"method   {result.method}")
     if moved is not None:
         x, y, z, *_ = moved.motion().tolist()

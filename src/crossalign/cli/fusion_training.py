@@ -89,8 +89,8 @@ def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
     from crossalign.cli.progress import Progress
     from crossalign.fusion.networks.model_files import FusionStageSettings
     from crossalign.fusion.training.preparation import (
-        fusion_banks_from_manifest,
-        fusion_banks_from_simulation,
+        fusion_datasets_from_manifest,
+        fusion_datasets_from_simulation,
         fusion_manifest_record,
         fusion_simulation_record,
     )
@@ -106,11 +106,11 @@ def run_train_fusion(request: TrainFusionRequest) -> tuple[str, ...]:
     device = pick_device(request.device)
     if request.manifest is not None:
         data = fusion_manifest_record(request.manifest)
-        banks = fusion_banks_from_manifest(request.manifest)
+        datasets = fusion_datasets_from_manifest(request.manifest)
     else:
         data = fusion_simulation_record(request.simulate)
-        banks = fusion_banks_from_simulation(request.simulate, settings.seed)
-    train, val = (bank.to(device) for bank in banks)
+        datasets = fusion_datasets_from_simulation(request.simulate, settings.seed)
+    train, val = (dataset.to(device) for dataset in datasets)
     with Progress(settings.steps, "step") as progress:
 
         def watch(row: dict[str, float]) -> None:
@@ -138,12 +138,12 @@ def _lines(request: TrainFusionRequest, result: FusionTrainingResult) -> tuple[s
 
 def _transfer(text: str) -> tuple[float, float]:
     from crossalign.errors import InputError
-    from crossalign.input import finite_number, shown
+    from crossalign.input import excerpt, finite_number
 
     low, *others = (finite_number(part) for part in text.split(","))
     if low is None or len(others) != 1 or others[0] is None:
         raise InputError(
-            f"--transfer is two numbers with a comma between them, such as 0.015,0.25, got '{shown(text)}'"
+            f"--transfer is two numbers with a comma between them, such as 0.015,0.25, got '{excerpt(text)}'"
         )
     return low, others[0]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from crossalign.errors import InputError, InputWarning, OutputError
-from crossalign.input import shown
+from crossalign.input import excerpt
 from crossalign.models.pretrained import shipped_fusion_names, shipped_names, weight_paths
 from crossalign.registration.methods import WEIGHT_SUFFIXES
 from crossalign.training.data_record import detached_files
@@ -72,7 +72,7 @@ def split_list(text: str, option: str, separator: str = ",") -> tuple[str, ...]:
     parts = tuple(part.strip() for part in text.split(separator))
     if not all(parts):
         raise InputError(
-            f"{option} '{shown(text)}': has an empty part: write one value, or several with '{separator}' between them"
+            f"{option} '{excerpt(text)}': has an empty part: write one value, or several separated by '{separator}'"
         )
     return parts
 

@@ -102,8 +102,8 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
     from crossalign.models.extractors import feature_map
     from crossalign.networks import build_model
     from crossalign.training.preparation import (
-        banks_from_manifest,
-        banks_from_simulation,
+        datasets_from_manifest,
+        datasets_from_simulation,
         manifest_record,
         simulation_record,
     )
@@ -115,11 +115,11 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
     feature_map(build_model(stage.model, stage.crop_shape, stage.crop_spacing_mm), stage.crop_shape)  # ahead of scans
     if request.manifest is not None:
         data = manifest_record(request.manifest)
-        banks = banks_from_manifest(request.manifest, stage, settings.patients, settings.seed)
+        datasets = datasets_from_manifest(request.manifest, stage, settings.patients, settings.seed)
     else:
         data = simulation_record(request.simulate)
-        banks = banks_from_simulation(request.simulate, settings.seed, stage)
-    train, val = (bank.to(device) for bank in banks)
+        datasets = datasets_from_simulation(request.simulate, settings.seed, stage)
+    train, val = (dataset.to(device) for dataset in datasets)
     with RunBar(settings.steps, MEASURE, "val top-1 missed {:.3f}") as bar:
         result = pretrain(train, val, settings, request.output, request.minutes or math.inf, bar.watch, data)
     if result.is_no_better_than_chance():
@@ -130,12 +130,12 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
 
 def _settings(request: PretrainRequest) -> PretrainSettings:
     from crossalign.cli.runs import parse_crop
-    from crossalign.evaluation import StartRange
+    from crossalign.evaluation import InitialisationRange
     from crossalign.models import StageSettings
     from crossalign.training import NO_AUGMENTATION, Augmentation
     from crossalign.training.tasks.pretraining import PretrainSettings
 
-    start = StartRange.parse(request.start_sre)
+    start = InitialisationRange.parse(request.start_sre)
     varied = replace(Augmentation(), mirror=request.mirror)
     return PretrainSettings(
         stage=StageSettings(crop_shape=parse_crop(request.crop_shape), **request.stage),  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ class Progress:
         self._bar = tqdm(total=total, unit=unit, disable=None, smoothing=0.05)
         self._plain = bool(self._bar.disable)
         self._total, self._unit, self._clock = total, unit, clock
-        self._began = self._told = clock()
+        self._began = self._in_words = clock()
         self._first = self._done = self._done_when_told = 0
 
     def __enter__(self) -> Progress:
@@ -50,10 +50,10 @@ class Progress:
 
     def _tell(self, note: str) -> None:
         now = self._clock()
-        waited, share = now - self._told, (self._done - self._done_when_told) / max(self._total, 1)
+        waited, share = now - self._in_words, (self._done - self._done_when_told) / max(self._total, 1)
         if waited < SLOW_SECONDS and (waited < QUICK_SECONDS or share < SHARE):
             return
-        self._told, self._done_when_told = now, self._done
+        self._in_words, self._done_when_told = now, self._done
         seconds = now - self._began
         left = seconds / max(self._done - self._first, 1) * (self._total - self._done)
         words = f"{self._done} of {self._total} {self._unit}s, {seconds:.0f} s, about {left:.0f} s left"

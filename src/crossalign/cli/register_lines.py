@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from crossalign.registration import RegistrationResult, Start
+from crossalign.registration import Initialisation, RegistrationResult
 from crossalign.registration.record import VERDICT, other_warnings, reasons_not_to_trust
 
 BEFORE, AFTER = "SRE before", "SRE after"
@@ -15,7 +15,7 @@ def verdict_lines(result: RegistrationResult) -> list[str]:
     return [f"{VERDICT}: {reason}" for reason in reasons_not_to_trust(result)]
 
 
-def result_lines(result: RegistrationResult, start: Start, errors_mm: Mapping[str, float]) -> list[str]:
+def result_lines(result: RegistrationResult, start: Initialisation, errors_mm: Mapping[str, float]) -> list[str]:
     """Tell the method, the start, the motion, the seconds, and what is known of the error."""
     x, y, z, *_ = result.motion().tolist()
     shift = f"{result.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
@@ -35,8 +35,8 @@ def result_lines(result: RegistrationResult, start: Start, errors_mm: Mapping[st
 
 def result_warnings(result: RegistrationResult) -> tuple[str, ...]:
     """Return what goes to standard error: a result that is not to be trusted says so there too, in short."""
-    doubts = reasons_not_to_trust(result)
-    short = (f"{VERDICT} ({len(doubts)} reason{'s' if len(doubts) > 1 else ''} in the output)",) if doubts else ()
+    reasons = reasons_not_to_trust(result)
+    short = (f"{VERDICT} ({len(reasons)} reason{'s' if len(reasons) > 1 else ''} in the output)",) if reasons else ()
     return (*short, *other_warnings(result))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from crossalign.cli.options import Outcome, check_apart, collected, pick_device, weight_files
 from crossalign.cli.register_lines import AFTER, BEFORE, result_lines, result_warnings, verdict_lines
 from crossalign.cli.running import with_run
-from crossalign.cli.starting import read_fixed_mask, read_start, start_file
+from crossalign.cli.starting import read_fixed_mask, read_initialisation, start_file
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.images import (
@@ -27,7 +27,7 @@ from crossalign.images import (
     write_transform,
 )
 from crossalign.output import check_output, whole_files
-from crossalign.registration import RegistrationResult, Start, register
+from crossalign.registration import Initialisation, RegistrationResult, register
 from crossalign.registration.methods import default_method_name, named_method
 from crossalign.registration.record import reasons_not_to_trust, registration_record, write_record
 
@@ -96,7 +96,7 @@ class Pair:
 
     fixed: Image
     moving: Image
-    start: Start
+    start: Initialisation
     fixed_mask: LabelMap | None
     moving_mask: LabelMap | None = None
     reference: Rigid | None = None
@@ -150,7 +150,7 @@ def read_pair(request: RegisterRequest) -> Pair:
     return Pair(
         fixed=fixed,
         moving=moving,
-        start=read_start(request.initial, fixed, moving, mask),
+        start=read_initialisation(request.initial, fixed, moving, mask),
         fixed_mask=mask,
         moving_mask=None if request.moving_mask is None else read_mask(request.moving_mask),
         reference=None if request.reference is None else read_transform(request.reference),

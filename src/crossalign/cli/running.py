@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from crossalign.cli.options import split_list
 from crossalign.errors import InputError
-from crossalign.input import number_value, shown, whole_value
+from crossalign.input import excerpt, number_value, whole_value
 from crossalign.models.cascade_settings import HEADER_TURNS, CascadeSettings, GridSearch
 from crossalign.registration import Cascade, Method
 
@@ -40,8 +40,8 @@ def _number(part: str, name: str, value: str) -> int | float:
     known = ", ".join(f"{name}=NUMBER" for name in NUMBERS)
     expected = f"expected {known}, search=on (or off), together=on (or off) or {TURN}=90"
     if name not in NUMBERS:
-        raise InputError(f"cannot read '{shown(part)}': {expected}")
-    number = NUMBERS[name](value, f"cannot read '{shown(part)}'")
+        raise InputError(f"cannot read '{excerpt(part)}': {expected}")
+    number = NUMBERS[name](value, f"cannot read '{excerpt(part)}'")
     if name in ("starts", "max_passes") and number > MOST_STARTS:
         raise InputError(f"'{name}' is at most {MOST_STARTS}, got {number}")
     return number

@@ -9,7 +9,7 @@ from pathlib import Path
 from crossalign.cli.options import check_apart
 from crossalign.cli.progress import Progress
 from crossalign.errors import InputError
-from crossalign.input import shown, whole_value
+from crossalign.input import excerpt, whole_value
 from crossalign.training.run_folder import BEST, HISTORY, LAST, PREVIOUS, SETTINGS, check_run_folder
 from crossalign.types import Shape
 
@@ -36,10 +36,10 @@ def check_run_files(folder: Path, inputs: Iterable[Path | None]) -> None:
 
 def parse_crop(text: str) -> Shape:
     """Read a crop's size as z,y,x; raises InputError."""
-    sizes = [whole_value(size, f"cannot read the crop '{shown(text)}'") for size in text.split(",")]
+    sizes = [whole_value(size, f"cannot read the crop '{excerpt(text)}'") for size in text.split(",")]
     if len(sizes) != 3 or not all(1 <= size <= LARGEST_CROP for size in sizes):
         raise InputError(
-            f"cannot read the crop '{shown(text)}': expected voxels z,y,x as 32,32,32, each from 1 to {LARGEST_CROP}"
+            f"cannot read the crop '{excerpt(text)}': expected voxels z,y,x as 32,32,32, each from 1 to {LARGEST_CROP}"
         )
     z, y, x = sizes
     return (z, y, x)

@@ -10,18 +10,18 @@ from pathlib import Path
 from crossalign.errors import InputError, InputWarning, TransformError
 from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap, on_grid_of, read_mask, read_transform
-from crossalign.input import shown
+from crossalign.input import excerpt
 from crossalign.registration.initialisation import (
     CENTER,
     HEADER,
     IDENTITY,
+    INITIAL_WORDS,
     MASK_CENTER,
-    START_WORDS,
-    Start,
-    center_start,
-    choose_start,
-    header_start,
-    mask_center_start,
+    Initialisation,
+    center_initialisation,
+    choose_initialisation,
+    header_initialisation,
+    mask_center_initialisation,
 )
 
 LABELS = re.compile(r"-?[0-9]{1,9}")
@@ -29,26 +29,28 @@ LABELS = re.compile(r"-?[0-9]{1,9}")
 
 def start_file(initial: str | None) -> Path | None:
     """Return the transform file that `--initial` names, or None where it is a word or was not given."""
-    return None if initial is None or initial in START_WORDS else Path(initial)
+    return None if initial is None or initial in INITIAL_WORDS else Path(initial)
 
 
-def read_start(initial: str | None, fixed: Image, moving: Image, fixed_mask: LabelMap | None) -> Start:
+def read_initialisation(
+    initial: str | None, fixed: Image, moving: Image, fixed_mask: LabelMap | None
+) -> Initialisation:
     """Make the start, fixed to moving, that `--initial` names; without one `choose_start` does.
 
     Raises InputError for a mask's centre without a mask, TransformError for a file that is missing or no transform.
     """
     if initial is None:
-        return choose_start(fixed, moving, fixed_mask)
-    tell_of_namesake(initial, START_WORDS)
+        return choose_initialisation(fixed, moving, fixed_mask)
+    tell_of_namesake(initial, INITIAL_WORDS)
     if initial in (HEADER, IDENTITY):
-        return Start(header_start(), HEADER, "")
+        return Initialisation(header_initialisation(), HEADER, "")
     if initial == CENTER:
-        return Start(center_start(fixed, moving), CENTER, "")
+        return Initialisation(center_initialisation(fixed, moving), CENTER, "")
     if initial == MASK_CENTER:
         if fixed_mask is None:
             raise InputError("--initial mask-center needs --fixed-mask: name the mask, or start from 'center'")
-        return Start(mask_center_start(fixed_mask, moving), MASK_CENTER, "")
-    return Start(named_transform(initial, START_WORDS), Path(initial).name, "")
+        return Initialisation(mask_center_initialisation(fixed_mask, moving), MASK_CENTER, "")
+    return Initialisation(named_transform(initial, INITIAL_WORDS), Path(initial).name, "")
 
 
 def named_transform(name: str, words: Sequence[str]) -> Rigid:
@@ -77,7 +79,7 @@ def parse_labels(text: str | None) -> tuple[int, ...]:
         return ()
     parts = [part.strip() for part in text.split(",")]
     if not all(LABELS.fullmatch(part) for part in parts):
-        raise InputError(f"--mask-label {shown(text)}: expected a label such as 1, or several such as 1,2")
+        raise InputError(f"--mask-label {excerpt(text)}: expected a label such as 1, or several such as 1,2")
     return tuple(int(part) for part in parts)
 
 

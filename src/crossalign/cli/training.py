@@ -12,15 +12,15 @@ from torch import nn
 from crossalign.cli.options import Outcome, pick_device
 from crossalign.cli.runs import RunBar, check_run, check_run_files, parse_crop, run_state
 from crossalign.errors import InputError
-from crossalign.evaluation import StartRange
+from crossalign.evaluation import InitialisationRange
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.extractors import load_extractors
-from crossalign.training import Bank, TrainingResult, TrainingSettings, train_stage
+from crossalign.training import PairDataset, TrainingResult, TrainingSettings, train_stage
 from crossalign.training.dataset import joined, turned
-from crossalign.training.pair_synthesis import Recombiner
+from crossalign.training.pair_synthesis import PairSynthesizer
 from crossalign.training.preparation import (
-    banks_from_manifest,
-    banks_from_simulation,
+    datasets_from_manifest,
+    datasets_from_simulation,
     manifest_record,
     simulation_record,
 )
@@ -71,7 +71,7 @@ def run_train(request: TrainRequest) -> Outcome:
     device = pick_device(request.device)
     settings, initial = _beginning(request, _settings(request))
     data = _record(request)
-    train, val = (bank.to(device) for bank in _banks(request, settings))
+    train, val = (dataset.to(device) for dataset in _datasets(request, settings))
     minutes = request.minutes or math.inf
     with RunBar(settings.steps, MEASURE, "val SRE {:.2f} mm") as bar:
         result = train_stage(train, val, settings, request.output, minutes, initial, bar.watch, data)
@@ -79,7 +79,7 @@ def run_train(request: TrainRequest) -> Outcome:
 
 
 def _settings(request: TrainRequest) -> TrainingSettings:
-    start = StartRange.parse(request.start_sre)
+    start = InitialisationRange.parse(request.start_sre)
     return replace(
         request.settings,
         stage=replace(request.stage, crop_shape=parse_crop(request.crop_shape)),
@@ -103,13 +103,13 @@ def _beginning(request: TrainRequest, settings: TrainingSettings) -> tuple[Train
     return replace(settings, pretrained=f"{request.pretrained.name}, SHA-256 {weights.digest()}"), model
 
 
-def _banks(request: TrainRequest, settings: TrainingSettings) -> tuple[Bank, Bank]:
+def _datasets(request: TrainRequest, settings: TrainingSettings) -> tuple[PairDataset, PairDataset]:
     if request.manifest is None:
-        return banks_from_simulation(request.simulate, settings.seed, settings.stage, settings.shapes_share)
-    read = banks_from_manifest(request.manifest, settings.stage, settings.patients, settings.seed)
-    train, val = (turned(bank, settings.header_turn_deg // 90) for bank in read)
+        return datasets_from_simulation(request.simulate, settings.seed, settings.stage, settings.shapes_share)
+    read = datasets_from_manifest(request.manifest, settings.stage, settings.patients, settings.seed)
+    train, val = (turned(dataset, settings.header_turn_deg // 90) for dataset in read)
     if settings.recombined:
-        made = Recombiner(train).draw(settings.recombined, torch.Generator().manual_seed(settings.seed))
+        made = PairSynthesizer(train).draw(settings.recombined, torch.Generator().manual_seed(settings.seed))
         train = joined([train, made])
     return train, val
 
@@ -139,7 +139,7 @@ def _warnings(result: TrainingResult) -> list[str]:
             "no step was better than the weights that the run began with: best.safetensors holds those; "
             "try a lower rate, or more steps"
         )
-    if result.is_worse_than_start():
+    if result.is_worse_than_initial():
         told.append(
             f"the best stage leaves {result.best_sre_mm:.2f} mm of starts of {result.start_sre_mm:.2f} mm, "
             "worse than no registration: do not use it; train longer, on more pairs, or try another rate"

@@ -11,7 +11,7 @@ from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap, read_image, read_mask, read_transform
 from crossalign.images.masks import bring_advice, not_on_grid
 from crossalign.images.surface import surface_points
-from crossalign.input import finite_number, shown
+from crossalign.input import excerpt, finite_number
 from crossalign.types import Points
 
 
@@ -74,11 +74,11 @@ def read_landmarks(path: Path) -> Landmarks | None:
     Raises ManifestError naming the row and the column (the header is row 1).
     """
     rows = read_rows(path)
-    name = shown(path.name)
+    name = excerpt(path.name)
     header = [column.lower() for column in rows[0][1]] if rows else []
     if len(header) != 7 or [column[-2:] for column in header[1:]] != ["_x", "_y", "_z"] * 2:
         expected = "name,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
-        got = shown(",".join(header)) or "nothing"
+        got = excerpt(",".join(header)) or "nothing"
         raise ManifestError(f"{name}, row 1: expected {expected}, got {got}")
     numbers = [_numbers(f"{name}, row {number}", header, row) for number, row in rows[1:]]
     if not numbers:
@@ -97,6 +97,6 @@ def _number(where: str, column: str, text: str) -> float:
     value = finite_number(text)
     if value is None:
         raise ManifestError(
-            f"{where}, column '{shown(column)}': got '{shown(text, 40)}', expected a finite number (mm)"
+            f"{where}, column '{excerpt(column)}': got '{excerpt(text, 40)}', expected a finite number (mm)"
         )
     return value

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossalign.errors import ManifestError
-from crossalign.input import check_regular_file, read_table, shown
+from crossalign.input import check_regular_file, excerpt, read_table
 
 NEEDED = ("case", "split", "fixed", "moving", "fixed_mask", "reference")
 OPTIONAL = ("patient", "moving_mask", "landmarks")
@@ -48,7 +48,7 @@ class Case:
 def read_manifest(path: str | os.PathLike[str]) -> tuple[Case, ...]:
     """Read and check a manifest, in the order of its rows; raises ManifestError naming row and column."""
     path = Path(path)
-    name = shown(path.name)
+    name = excerpt(path.name)
     rows = read_rows(path)
     if not rows:
         raise ManifestError(f"{name}: is empty, expected a header with the columns {', '.join(NEEDED)}")
@@ -76,7 +76,7 @@ def in_split(cases: tuple[Case, ...], split: str) -> tuple[Case, ...]:
     picked = tuple(case for case in cases if case.split == split)
     if not picked:
         raise ManifestError(
-            f"the manifest has no case with split '{shown(split)}', only {sorted({c.split for c in cases})}"
+            f"the manifest has no case with split '{excerpt(split)}', only {sorted({c.split for c in cases})}"
         )
     return picked
 
@@ -88,7 +88,7 @@ def _check_columns(name: str, header: list[str]) -> None:
             raise ManifestError(f"{name}, row 1: column '{column}' is missing; {expected}")
     for column in header:
         if column not in NEEDED + OPTIONAL:
-            raise ManifestError(f"{name}, row 1: unknown column '{shown(column)}'; {expected}")
+            raise ManifestError(f"{name}, row 1: unknown column '{excerpt(column)}'; {expected}")
         if header.count(column) > 1:
             raise ManifestError(f"{name}, row 1: column '{column}' stands there twice")
 
@@ -117,8 +117,8 @@ class _Files:
             check_regular_file(path, ManifestError)
         except ManifestError as error:
             missing = isinstance(error.__cause__, FileNotFoundError)
-            reason = "no such file" if missing else str(error).removeprefix(f"{shown(path, 200)}: ")
-            raise ManifestError(f"{where}: {reason}: {shown(value)}") from error
+            reason = "no such file" if missing else str(error).removeprefix(f"{excerpt(path, 200)}: ")
+            raise ManifestError(f"{where}: {reason}: {excerpt(value)}") from error
         return path
 
 
@@ -148,11 +148,11 @@ def _case(files: _Files, where: str, header: list[str], row: list[str]) -> Case:
 
 def _check_words(where: str, values: Mapping[str, str]) -> None:
     if values["split"] not in SPLITS:
-        got = shown(values["split"])
+        got = excerpt(values["split"])
         raise ManifestError(f"{where}, column 'split': got '{got}', expected one of {', '.join(SPLITS)}")
     for column in ("case", "patient"):
         if CONTROL.search(values.get(column, "")):
-            got = shown(values[column])
+            got = excerpt(values[column])
             raise ManifestError(f"{where}, column '{column}': '{got}' holds a control character: rename it")
 
 
@@ -163,10 +163,10 @@ def _check_across_rows(name: str, cases: Mapping[int, Case]) -> None:
         where = f"{name}, row {number}"
         first = seen.setdefault(case.name, number)
         if first != number:
-            raise ManifestError(f"{where}, column 'case': '{shown(case.name)}' stands in row {first} already")
+            raise ManifestError(f"{where}, column 'case': '{excerpt(case.name)}' stands in row {first} already")
         before = split_of.setdefault(case.patient, case.split)
         if before != case.split:
             raise ManifestError(
-                f"{where}, column 'split': patient '{shown(case.patient)}' is in '{before}' and '{case.split}': "
+                f"{where}, column 'split': patient '{excerpt(case.patient)}' is in '{before}' and '{case.split}': "
                 "keep each patient in one split"
             )

@@ -2,10 +2,10 @@
 
 from crossalign.evaluation.calibration import (
     CalibrationReport,
-    Doubts,
+    ErrorEstimates,
     fit_calibration,
     judge_calibration,
-    read_doubts,
+    read_error_estimates,
 )
 from crossalign.evaluation.figures import (
     box_plots,
@@ -13,9 +13,9 @@ from crossalign.evaluation.figures import (
     write_figure,
 )
 from crossalign.evaluation.initialisations import (
-    StartRange,
-    draw_starts,
-    parse_starts,
+    InitialisationRange,
+    draw_initialisations,
+    parse_initialisations,
 )
 from crossalign.evaluation.metrics import (
     dice_score,
@@ -57,13 +57,13 @@ from crossalign.evaluation.tables import (
 __all__ = [
     "CalibrationReport",
     "Comparison",
-    "Doubts",
+    "ErrorEstimates",
     "Evaluation",
     "Row",
     "Scores",
     "Spread",
     "StageSummary",
-    "StartRange",
+    "InitialisationRange",
     "StepScore",
     "Summary",
     "Trust",
@@ -71,7 +71,7 @@ __all__ = [
     "check_evaluation_output",
     "compare_with_best",
     "dice_score",
-    "draw_starts",
+    "draw_initialisations",
     "evaluate",
     "evaluate_case",
     "evaluation_paths",
@@ -79,8 +79,8 @@ __all__ = [
     "fit_calibration",
     "holm",
     "judge_calibration",
-    "parse_starts",
-    "read_doubts",
+    "parse_initialisations",
+    "read_error_estimates",
     "rows_csv",
     "scores_of",
     "summarize",

@@ -13,7 +13,7 @@ import numpy as np
 from crossalign.cells import plain_cell
 from crossalign.errors import InputError
 from crossalign.evaluation.statistics import Values, rank_correlation
-from crossalign.input import finite_number, read_table, shown
+from crossalign.input import excerpt, finite_number, read_table
 from crossalign.models.cascade_settings import Calibration
 
 FEWEST = 10
@@ -22,7 +22,7 @@ WRITER = "`crossalign evaluate -o`"
 
 
 @dataclass(frozen=True, eq=False)
-class Doubts:
+class ErrorEstimates:
     """True SRE and what a method knew of it, one value for each registration, mm; a column that is absent is None."""
 
     sre_mm: Values
@@ -65,28 +65,28 @@ class CalibrationReport:
     flagged_sre_mm: float
 
 
-def read_doubts(path: str | os.PathLike[str], method: str | None = None) -> Doubts:
+def read_error_estimates(path: str | os.PathLike[str], method: str | None = None) -> ErrorEstimates:
     """Read the table of `crossalign evaluate`; rows that failed do not count. Raises InputError.
 
     `method` chooses one where the table has several.
     """
-    name = shown(Path(path).name)
+    name = excerpt(Path(path).name)
     records = _records(path, name)
     names = sorted({record["method"] for _, record in records})
     if method is None and len(names) > 1:
-        several = shown(", ".join(names), 200)
+        several = excerpt(", ".join(names), 200)
         raise InputError(f"{name}: holds several methods, choose one with --method: {several}")
     chosen = [(number, record) for number, record in records if record["method"] == (method or names[0])]
     if not chosen:
-        known = shown(", ".join(names), 200)
-        raise InputError(f"{name}: no method is called '{shown(method)}': there are {known}")
+        known = excerpt(", ".join(names), 200)
+        raise InputError(f"{name}: no method is called '{excerpt(method)}': there are {known}")
     sre, dispersion, network = (_column(chosen, column, name) for column in COLUMNS)
     if sre is None:
         raise InputError(f"{name}: the column sre_mm has empty cells: give the table that {WRITER} wrote")
-    return Doubts(sre, dispersion, network)
+    return ErrorEstimates(sre, dispersion, network)
 
 
-def fit_calibration(doubts: Doubts, threshold_mm: float | None = None, keep: float = 0.8) -> Calibration:
+def fit_calibration(reasons: ErrorEstimates, threshold_mm: float | None = None, keep: float = 0.8) -> Calibration:
     """Fit expected SRE = base + slope * dispersion + slope * network's expectation, by least squares, slopes >= 0.
 
     `threshold_mm` None takes the expected SRE under which the share `keep` of these registrations lies. Raises
@@ -96,41 +96,41 @@ def fit_calibration(doubts: Doubts, threshold_mm: float | None = None, keep: flo
 
     if not 0 < keep <= 1:
         raise InputError(f"the share to keep lies in (0, 1], got {keep}")
-    nothing = np.zeros_like(doubts.sre_mm)
-    known = (doubts.dispersion_mm, doubts.network_mm)
+    nothing = np.zeros_like(reasons.sre_mm)
+    known = (reasons.dispersion_mm, reasons.network_mm)
     columns = np.stack([np.ones_like(nothing), *(nothing if c is None else c for c in known)], axis=1)
-    if not np.isfinite(columns).all() or not np.isfinite(doubts.sre_mm).all():
+    if not np.isfinite(columns).all() or not np.isfinite(reasons.sre_mm).all():
         raise InputError("a calibration needs finite numbers: leave out the registrations without them")
-    fit = lsq_linear(columns, doubts.sre_mm, bounds=([-np.inf, 0, 0], np.inf), method="bvls")
+    fit = lsq_linear(columns, reasons.sre_mm, bounds=([-np.inf, 0, 0], np.inf), method="bvls")
     base, dispersion, network = (float(value) for value in fit.x)
     draft = Calibration(base, _flat(dispersion), _flat(network), 1.0)
-    limit = float(np.quantile(expected_mm(draft, doubts), keep)) if threshold_mm is None else threshold_mm
+    limit = float(np.quantile(expected_mm(draft, reasons), keep)) if threshold_mm is None else threshold_mm
     return Calibration(draft.base_mm, draft.per_dispersion, draft.per_network, limit)
 
 
-def expected_mm(calibration: Calibration, doubts: Doubts) -> Values:
+def expected_mm(calibration: Calibration, reasons: ErrorEstimates) -> Values:
     """Return the expected SRE of each registration, mm; raises InputError where a column that it needs is absent."""
-    n = len(doubts.sre_mm)
-    rows = zip(_listed(doubts.dispersion_mm, n), _listed(doubts.network_mm, n), strict=True)
+    n = len(reasons.sre_mm)
+    rows = zip(_listed(reasons.dispersion_mm, n), _listed(reasons.network_mm, n), strict=True)
     values = [calibration.expected_sre_mm(dispersion, network) for dispersion, network in rows]
     if None in values:
         raise InputError("this calibration needs a dispersion or a network's expectation that the table has not")
     return np.array(values, dtype=np.float64)
 
 
-def judge_calibration(calibration: Calibration, doubts: Doubts, bins: int = 5) -> CalibrationReport:
+def judge_calibration(calibration: Calibration, reasons: ErrorEstimates, bins: int = 5) -> CalibrationReport:
     """Measure a calibration on registrations whose answer is known, best on others than it was fitted on."""
-    expected = expected_mm(calibration, doubts)
+    expected = expected_mm(calibration, reasons)
     kept = expected <= calibration.threshold_mm
-    coverage, risk = risk_coverage(expected, doubts.sre_mm)
+    coverage, risk = risk_coverage(expected, reasons.sre_mm)
     return CalibrationReport(
         calibration=calibration,
-        rank_correlation=rank_correlation(expected, doubts.sre_mm),
-        reliability=reliability_table(expected, doubts.sre_mm, bins),
+        rank_correlation=rank_correlation(expected, reasons.sre_mm),
+        reliability=reliability_table(expected, reasons.sre_mm, bins),
         coverage=coverage,
         risk_mm=risk,
-        kept_sre_mm=_mean(doubts.sre_mm[kept]),
-        flagged_sre_mm=_mean(doubts.sre_mm[~kept]),
+        kept_sre_mm=_mean(reasons.sre_mm[kept]),
+        flagged_sre_mm=_mean(reasons.sre_mm[~kept]),
     )
 
 
@@ -196,7 +196,7 @@ def _column(records: Sequence[tuple[int, dict[str, str]]], column: str, name: st
 def _number(where: str, cell: str) -> float:
     value = finite_number(cell)
     if value is None:
-        raise InputError(f"{where}: got '{shown(cell, 40)}', expected a finite number (mm)")
+        raise InputError(f"{where}: got '{excerpt(cell, 40)}', expected a finite number (mm)")
     return value
 
 

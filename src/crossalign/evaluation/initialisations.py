@@ -12,13 +12,13 @@ import torch
 from crossalign.data import LoadedCase
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, draw_perturbation
-from crossalign.input import finite_number, shown
+from crossalign.input import excerpt, finite_number
 
 FARTHEST_MM = 1e4
 
 
 @dataclass(frozen=True)
-class StartRange:
+class InitialisationRange:
     """The start's SRE in mm: uniform between two values, or exactly one where they are equal."""
 
     low_mm: float
@@ -31,15 +31,15 @@ class StartRange:
             )
 
     @staticmethod
-    def parse(text: str) -> StartRange:
+    def parse(text: str) -> InitialisationRange:
         """Read `8` (exactly 8 mm) or `0-20` (uniform from 0 to 20 mm); raises InputError."""
         values = [finite_number(end) for end in text.split("-")]
         low, high = values[0], values[-1]
         if low is None or high is None or len(values) > 2:
-            raise InputError(f"cannot read the start '{shown(text)}': expected mm as 8, 16 or 0-20")
+            raise InputError(f"cannot read the start '{excerpt(text)}': expected mm as 8, 16 or 0-20")
         if high > FARTHEST_MM:
-            raise InputError(f"the start '{shown(text)}' is over {FARTHEST_MM:g} mm: expected mm as 8, 16 or 0-20")
-        return StartRange(low, high)
+            raise InputError(f"the start '{excerpt(text)}' is over {FARTHEST_MM:g} mm: expected mm as 8, 16 or 0-20")
+        return InitialisationRange(low, high)
 
     def __str__(self) -> str:
         if self.low_mm == self.high_mm:
@@ -47,24 +47,26 @@ class StartRange:
         return f"{_shortest(self.low_mm)}-{_shortest(self.high_mm)}"
 
 
-def parse_starts(text: str) -> tuple[StartRange, ...]:
+def parse_initialisations(text: str) -> tuple[InitialisationRange, ...]:
     """Read a list such as `8,16,0-20`; raises InputError for an empty list and for a range given twice."""
     parts = text.split(",")
     if not all(part.strip() for part in parts):
-        raise InputError(f"there is no start between two commas of '{shown(text)}': expected mm as 8,16,0-20")
-    starts = tuple(StartRange.parse(part) for part in parts)
+        raise InputError(f"there is no start between two commas of '{excerpt(text)}': expected mm as 8,16,0-20")
+    starts = tuple(InitialisationRange.parse(part) for part in parts)
     check_distinct(starts)
     return starts
 
 
-def check_distinct(starts: tuple[StartRange, ...]) -> None:
+def check_distinct(starts: tuple[InitialisationRange, ...]) -> None:
     """Raise InputError where a range is given twice: its rows could not be told apart."""
     for index, start in enumerate(starts):
         if start in starts[:index]:
             raise InputError(f"the start {start} is given twice: give each once")
 
 
-def draw_starts(case: LoadedCase, start_range: StartRange, count: int, seed: int) -> tuple[Rigid, ...]:
+def draw_initialisations(
+    case: LoadedCase, start_range: InitialisationRange, count: int, seed: int
+) -> tuple[Rigid, ...]:
     """Draw the case's starts, fixed to moving, each within 0.01 mm of the SRE that was drawn for it.
 
     Start i depends on the seed, the case's name, the range and i alone: other cases, ranges and counts do not change
@@ -79,7 +81,9 @@ def draw_starts(case: LoadedCase, start_range: StartRange, count: int, seed: int
     )
 
 
-def _perturbation(points_mm: torch.Tensor, center_mm: torch.Tensor, start_range: StartRange, key: str) -> Rigid:
+def _perturbation(
+    points_mm: torch.Tensor, center_mm: torch.Tensor, start_range: InitialisationRange, key: str
+) -> Rigid:
     generator = torch.Generator().manual_seed(_stable_seed(key))
     unit = torch.rand(1, generator=generator, dtype=torch.float64)
     target_mm = start_range.low_mm + (start_range.high_mm - start_range.low_mm) * unit

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import CrossalignError, InputError
-from crossalign.evaluation.initialisations import StartRange, check_distinct, draw_starts
+from crossalign.evaluation.initialisations import InitialisationRange, check_distinct, draw_initialisations
 from crossalign.evaluation.metrics import dice_score, surface_registration_error_mm, target_registration_error_mm
 from crossalign.geometry import Rigid
 from crossalign.registration import Expectation, Method, RegistrationResult, register
@@ -79,7 +79,7 @@ Progress = Callable[[int, int, Row], None]
 def evaluate(
     cases: Sequence[Case | LoadedCase],
     methods: Mapping[str, Method],
-    starts: Sequence[StartRange],
+    starts: Sequence[InitialisationRange],
     count: int,
     seed: int = 0,
     progress: Progress | None = None,
@@ -104,11 +104,11 @@ def evaluate(
 
 
 def evaluate_case(
-    case: LoadedCase, methods: Mapping[str, Method], starts: Sequence[StartRange], count: int, seed: int
+    case: LoadedCase, methods: Mapping[str, Method], starts: Sequence[InitialisationRange], count: int, seed: int
 ) -> Iterator[Row]:
     """Yield the rows of one case: for each start, one for each method, so that methods share the machine's moods."""
     for start_range in starts:
-        for repeat, initial in enumerate(draw_starts(case, start_range, count, seed)):
+        for repeat, initial in enumerate(draw_initialisations(case, start_range, count, seed)):
             before = scores_of(case, initial)
             for name, method in methods.items():
                 yield _row(case, (str(start_range), repeat, name), method, initial, before)
@@ -156,7 +156,10 @@ def _message(error: Exception) -> str:
 
 
 def _check_request(
-    cases: Sequence[Case | LoadedCase], methods: Mapping[str, Method], starts: tuple[StartRange, ...], count: int
+    cases: Sequence[Case | LoadedCase],
+    methods: Mapping[str, Method],
+    starts: tuple[InitialisationRange, ...],
+    count: int,
 ) -> None:
     for what, given in (("case", cases), ("method", methods), ("start", starts)):
         if len(given) == 0:

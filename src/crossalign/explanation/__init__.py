@@ -1,9 +1,9 @@
 """explain(problem, cascade, points) -> Explanation: what each stage of a cascade looked at."""
 
 from crossalign.explanation.attention import (
-    Look,
+    AttendedPoint,
+    attended_point,
     attention_blocks,
-    look_of,
     position_grid,
 )
 from crossalign.explanation.gradients import (
@@ -27,7 +27,7 @@ from crossalign.explanation.result import (
 __all__ = [
     "CropMap",
     "Explanation",
-    "Look",
+    "AttendedPoint",
     "ParameterShare",
     "StageExplanation",
     "View",
@@ -36,7 +36,7 @@ __all__ = [
     "grad_cams",
     "integrated_gradients",
     "lever_mm",
-    "look_of",
+    "attended_point",
     "parameter_shares",
     "position_grid",
     "stage_views",

@@ -80,7 +80,7 @@ def _every(crop: Grid, shape: Shape, step: Shape, first_voxel: float) -> Grid:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class AttendedPoint:
     """One fixed point in one stage; all points are (3,), LPS, mm.
 
     `position_mm` is the middle of the attention's position that holds the point, in the fixed image. `map` shows the
@@ -105,7 +105,7 @@ class Look:
 
 
 @torch.no_grad()
-def look_of(view: View, name: str, point_mm: Vector) -> Look:
+def attended_point(view: View, name: str, point_mm: Vector) -> AttendedPoint:
     """Follow a point (3,) of the fixed image; raises InputError outside the crop and for networks without attention."""
     positions = position_grid(view.stage.model, view.grid)
     check_in_crop(view, name, point_mm)
@@ -116,7 +116,7 @@ def look_of(view: View, name: str, point_mm: Vector) -> Look:
     matched = None if step_mm is None else to_moving((point_mm + step_mm)[None])[0]
     shares = spread(row.reshape(positions.shape), positions, view.grid)
     title = f"{_row_words(view.stage.model)} of {name}"
-    return Look(
+    return AttendedPoint(
         name=name,
         point_mm=point_mm,
         position_mm=places[index],
@@ -139,8 +139,9 @@ def check_in_crop(view: View, name: str, point_mm: Vector) -> None:
         half = torch.tensor(view.grid.spacing_mm, dtype=torch.float64) / 2
         corners = view.grid.corners_mm()
         raise InputError(
-            f"point '{name}' at ({_told(point_mm)}) mm lies outside what {view.name} sees: expected "
-            f"({_told(corners.amin(0) - half)}) to ({_told(corners.amax(0) + half)}) mm, LPS, in the fixed image"
+            f"point '{name}' at ({_in_words(point_mm)}) mm lies outside the crop of {view.name}: expected "
+            f"({_in_words(corners.amin(0) - half)}) to ({_in_words(corners.amax(0) + half)}) mm, LPS, "
+            "in the fixed image"
         )
 
 
@@ -189,5 +190,5 @@ def _row_words(model: nn.Module) -> str:
     return "Match shares" if isinstance(model, CorrespondenceReg) else "Attention"
 
 
-def _told(point_mm: Vector) -> str:
+def _in_words(point_mm: Vector) -> str:
     return ", ".join(f"{value:.1f}" for value in point_mm.tolist())

@@ -121,7 +121,7 @@ class ParameterShare:
     empty_value: float
     gap: float
     fixed_share: float
-    inside_share: float
+    inside_fraction: float
     mask_share: float
     map: CropMap
 
@@ -176,7 +176,7 @@ def _share(view: View, number: int, parts: Attributions, empty: float, mask: Mas
         empty_value=empty,
         gap=float(parts[number].sum()) - (value - empty),
         fixed_share=float(sizes[0].sum() / sizes.sum()),
-        inside_share=float("nan") if mask is None else shown.share_inside(mask),
+        inside_fraction=float("nan") if mask is None else shown.fraction_inside(mask),
         mask_share=float("nan") if mask is None else float(mask.double().mean()),
         map=shown,
     )

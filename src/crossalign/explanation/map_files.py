@@ -83,7 +83,7 @@ def _parameter_rows(explanation: Explanation) -> list[Row]:
     for stage in explanation.stages:
         for one in stage.parameters:
             told = (*_stage(stage), one.name, one.unit, one.value, one.empty_value, one.gap)
-            rows.append((*told, one.fixed_share, one.moving_share, one.inside_share, one.mask_share, one.map.peak))
+            rows.append((*told, one.fixed_share, one.moving_share, one.inside_fraction, one.mask_share, one.map.peak))
     return rows
 
 
@@ -100,7 +100,7 @@ def _point_rows(explanation: Explanation) -> list[Row]:
     header = [f"{place}_{axis}_mm" for place in places for axis in "xyz"]
     rows: list[Row] = [("stage", "network", "name", *header, "largest_share", "positions", "all_positions")]
     for stage in explanation.stages:
-        for look in stage.looks:
+        for look in stage.attended_points:
             found = (look.point_mm, look.position_mm, look.start_mm, look.looks_at_mm, look.matched_mm, look.answer_mm)
             numbers = [value for place in found for value in _numbers(place)]
             rows.append(

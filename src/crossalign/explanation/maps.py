@@ -13,7 +13,7 @@ from crossalign.geometry import Grid, Rigid, sample
 from crossalign.images import Image, LabelMap
 from crossalign.models import Stage
 from crossalign.registration import Cascade, Problem
-from crossalign.registration.preprocessed_pair import Canvases, mask_warnings
+from crossalign.registration.preprocessed_pair import PreprocessedPair, mask_warnings
 from crossalign.types import Mask, Parameters, Scan, Vector, Volume
 
 # Its axes are not those of the values that it was made from.
@@ -43,7 +43,7 @@ class CropMap:
         """Bring it onto the moving image's grid through the stage's start, which maps fixed to moving points."""
         return _clamped(self.image.resampled(moving, start.inverse(), fill=0.0))
 
-    def share_inside(self, mask: Mask) -> float:
+    def fraction_inside(self, mask: Mask) -> float:
         """Return the share of the map's sum that lies in a mask (z, y, x) of the crop; NaN for a map of zeros."""
         total = self.image.voxels.double().sum()
         return float(self.image.voxels[mask].double().sum() / total) if bool(total > 0) else float("nan")
@@ -108,7 +108,7 @@ def stage_views(cascade: Cascade, problem: Problem) -> tuple[View, ...]:
     """Run the stages once, each from where the one before arrived; raises InputError where a mask is needed."""
     mask_warnings(cascade.stages, problem)
     center_mm, current = problem.center_mm(), problem.initial
-    canvases = Canvases(problem, cascade.device)
+    canvases = PreprocessedPair(problem, cascade.device)
     views: list[View] = []
     for number, stage in enumerate(cascade.stages, start=1):
         fixed, moving = canvases.crops(stage, center_mm, current)

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import torch
 
 from crossalign.errors import InputError
-from crossalign.explanation.attention import ATTENTION_NETWORKS, Look, attention_blocks, check_in_crop, look_of
+from crossalign.explanation.attention import (
+    ATTENTION_NETWORKS,
+    AttendedPoint,
+    attended_point,
+    attention_blocks,
+    check_in_crop,
+)
 from crossalign.explanation.gradients import STEPS, ParameterShare, grad_cams, parameter_shares
 from crossalign.explanation.maps import CropMap, View, mask_on_crop, stage_views
 from crossalign.models.cascade_settings import CascadeSettings
@@ -23,14 +29,14 @@ class StageExplanation:
 
     view: View
     cams: tuple[CropMap, ...]
-    looks: tuple[Look, ...]
+    attended_points: tuple[AttendedPoint, ...]
     parameters: tuple[ParameterShare, ...]
     cams_inside: tuple[float, ...]
     mask_share: float
 
     def maps(self) -> tuple[CropMap, ...]:
         """Every map of the stage: the attention blocks', the points', the parameters'."""
-        return (*self.cams, *(look.map for look in self.looks), *(one.map for one in self.parameters))
+        return (*self.cams, *(look.map for look in self.attended_points), *(one.map for one in self.parameters))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +99,9 @@ def _explained(view: View, problem: Problem, points: Mapping[str, Vector], steps
     return StageExplanation(
         view=view,
         cams=cams,
-        looks=tuple(look_of(view, name, point) for name, point in points.items()) if attends else (),
+        attended_points=tuple(attended_point(view, name, point) for name, point in points.items()) if attends else (),
         parameters=parameter_shares(view, problem.fixed_mask, steps),
-        cams_inside=tuple(float("nan") if mask is None else cam.share_inside(mask) for cam in cams),
+        cams_inside=tuple(float("nan") if mask is None else cam.fraction_inside(mask) for cam in cams),
         mask_share=float("nan") if mask is None else float(mask.to(torch.float64).mean()),
     )
 

@@ -17,11 +17,11 @@ from crossalign.images import Image, LabelMap, check_transform_output, scale_int
 from crossalign.images.files.images import to_sitk
 from crossalign.images.files.writing import write_affine_text
 from crossalign.output import whole_file
-from crossalign.registration import MutualInformation, RegistrationResult, center_start, register
+from crossalign.registration import MutualInformation, RegistrationResult, center_initialisation, register
 from crossalign.registration.frame import structure_extent_mm
 from crossalign.registration.iterative.sampling_region import structure_points
 from crossalign.registration.problem import Problem
-from crossalign.registration.result import overlap_points, overlap_share
+from crossalign.registration.result import overlap_fraction, overlap_points
 from crossalign.types import Points
 
 LARGEST_STRETCH = 1.5  # beyond it, or under its inverse, no two grown-up heads differ: the optimiser has gone astray
@@ -173,7 +173,7 @@ def align(fixed: Image, moving: Image, fixed_mask: LabelMap | None = None) -> Re
     """
     points = structure_points(Problem(fixed, moving, Rigid.identity(), fixed_mask))
     extent = structure_extent_mm(points)
-    starts = [center_start(fixed, moving)]
+    starts = [center_initialisation(fixed, moving)]
     apart_mm = float(mean_displacement_mm(starts[0], Rigid.identity(), points))
     if apart_mm > SAME_START * extent and _header_is_usable(fixed, moving, fixed_mask):
         starts.append(Rigid.identity())
@@ -205,7 +205,7 @@ def _score_grid(grid: Grid, extent_mm: float) -> Grid:
 
 
 def _header_is_usable(fixed: Image, moving: Image, fixed_mask: LabelMap | None) -> bool:
-    if overlap_share(overlap_points(fixed, fixed_mask), Rigid.identity(), moving.grid) >= USABLE_HEADER:
+    if overlap_fraction(overlap_points(fixed, fixed_mask), Rigid.identity(), moving.grid) >= USABLE_HEADER:
         return True
     return fixed_mask is None and grid_overlap(fixed.grid, moving.grid) >= USABLE_HEADER
 
@@ -220,5 +220,5 @@ def _doubted(result: RegistrationResult, rivals: list[RegistrationResult], point
         f"the starts from the middle of the grids and from the headers end {max(apart):.3g} mm apart: look at the "
         "overlay, and where it is wrong register with crossalign register --initial START.tfm --moved, then fuse that"
     )
-    expectation = replace(result.expectation, trusted=False, doubts=(*result.expectation.doubts, doubt))
+    expectation = replace(result.expectation, trusted=False, reasons=(*result.expectation.reasons, doubt))
     return replace(result, expectation=expectation)

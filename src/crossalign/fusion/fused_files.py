@@ -13,7 +13,7 @@ from crossalign.fusion.scaling import Scaling
 from crossalign.images import check_image_output
 from crossalign.images.files.images import WRITTEN_SUFFIXES, to_sitk
 from crossalign.images.files.writing import write_sitk
-from crossalign.input import read_json, shown
+from crossalign.input import excerpt, read_json
 from crossalign.output import check_output, whole_files, write_text
 
 FORMAT = "crossalign fusion 1"
@@ -62,7 +62,7 @@ def read_scalings(path: str | os.PathLike[str]) -> tuple[Scaling, Scaling]:
     path = Path(path)
     path = path if path.suffix == ".json" else sidecar_path(path)
     record = read_json(path)
-    name = shown(path.name)
+    name = excerpt(path.name)
     inputs = record.get("inputs") if isinstance(record, dict) else None
     if not isinstance(inputs, dict):
         raise InputError(
@@ -79,7 +79,7 @@ def _scaling(inputs: dict[str, Any], which: str, name: str) -> Scaling:
     padding = None if record.get("padding") is None else _number(record, "padding", f"{name}: '{which}'")
     unit = record.get("unit")
     if not isinstance(unit, str):
-        raise InputError(f"{name}: '{which}': 'unit' is {shown(unit, 40)}, expected a text")
+        raise InputError(f"{name}: '{which}': 'unit' is {excerpt(unit, 40)}, expected a text")
     if not high > low:
         raise InputError(f"{name}: '{which}': 'high' is {high:g}, expected more than 'low', {low:g}")
     return Scaling(low, high, unit, clipped, padding)
@@ -88,7 +88,7 @@ def _scaling(inputs: dict[str, Any], which: str, name: str) -> Scaling:
 def _number(record: dict[str, Any], key: str, where: str) -> float:
     value = record.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where}: '{key}' is {shown(value, 40)}, expected a number")
+        raise InputError(f"{where}: '{key}' is {excerpt(value, 40)}, expected a number")
     return float(value)
 
 
@@ -112,7 +112,7 @@ def _sidecar(result: FusionResult) -> dict[str, Any]:
         "format": FORMAT,
         "method": result.method,
         "trusted": result.trusted,
-        "doubts": _nameless(result, result.doubts),
+        "doubts": _nameless(result, result.reasons),
         "warnings": _nameless(result, result.warnings),
         "notes": _nameless(result, result.notes),
         "settings": dict(result.settings),
@@ -124,7 +124,7 @@ def _sidecar(result: FusionResult) -> dict[str, Any]:
 
 def _nameless(result: FusionResult, texts: tuple[str, ...]) -> list[str]:
     """Put plain words in place of the names of both files."""
-    names = {shown(image.name): word for image, word in ((result.b, "the PET"), (result.a, "the MRI"))}
+    names = {excerpt(image.name): word for image, word in ((result.b, "the PET"), (result.a, "the MRI"))}
     names |= {result.b.name: "the PET", result.a.name: "the MRI"}
     for name in sorted(names, key=len, reverse=True):
         if name:

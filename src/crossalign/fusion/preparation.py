@@ -88,11 +88,11 @@ class Prepared:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What both registrations had to say; the reasons not to trust one of them come first."""
-        doubts = tuple(f"{VERDICT}: {text}" for text in self.doubts)
-        return (*doubts, *other_warnings(self.mri_to_pet), *other_warnings(self.template_to_mri))
+        reasons = tuple(f"{VERDICT}: {text}" for text in self.reasons)
+        return (*reasons, *other_warnings(self.mri_to_pet), *other_warnings(self.template_to_mri))
 
     @property
-    def doubts(self) -> tuple[str, ...]:
+    def reasons(self) -> tuple[str, ...]:
         """Why one of the registrations is not to be trusted."""
         named = (("PET to MRI", self.mri_to_pet), ("MRI to template", self.template_to_mri))
         return tuple(f"{name}: {text}" for name, result in named for text in reasons_not_to_trust(result))
@@ -200,6 +200,6 @@ def _record(prepared: Prepared) -> dict[str, object]:
         "voxels": prepared.mri.grid.shape[0],
         "spacing_mm": prepared.mri.grid.spacing_mm[0],
         "inputs": {"mri": scaling(prepared.mri_scaling), "pet": scaling(prepared.pet_scaling)},
-        "doubts": list(prepared.doubts),
+        "doubts": list(prepared.reasons),
         "template": f"MNI152 T1 (nilearn), {'rigid' if prepared.stretched is None else 'affine'}",
     }

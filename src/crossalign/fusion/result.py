@@ -75,7 +75,7 @@ class FusionResult:
     settings: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     trusted: bool | None = None
-    doubts: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 BYTES_EACH = 4

@@ -5,7 +5,7 @@ from crossalign.geometry.grid import (
 )
 from crossalign.geometry.resampling import (
     grid_overlap,
-    inside_share,
+    inside_fraction,
     resample,
     resample_labels,
     sample,
@@ -25,7 +25,7 @@ __all__ = [
     "draw_perturbation",
     "euler_to_rotation",
     "grid_overlap",
-    "inside_share",
+    "inside_fraction",
     "mean_displacement_mm",
     "quarter_turn",
     "resample",

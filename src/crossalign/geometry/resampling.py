@@ -100,7 +100,7 @@ def _lattice(slices: range, height: int, width: int, device: torch.device) -> Te
 POINTS_PER_AXIS = 24
 
 
-def inside_share(points_mm: Points, grid: Grid) -> float:
+def inside_fraction(points_mm: Points, grid: Grid) -> float:
     """Return the share of points (n, 3) that lie in a grid, to the outer faces of its voxels, 0 to 1."""
     index = grid.to_voxel(points_mm)
     size = torch.tensor(grid.shape[::-1]).to(index)
@@ -113,8 +113,8 @@ def grid_overlap(a: Grid, b: Grid, a_to_b: Rigid | None = None) -> float:
     A slab that lies wholly in a head has 1, whichever of the two is given first. Measured at 24^3 points of each grid.
     """
     forward = Rigid.identity() if a_to_b is None else a_to_b.to("cpu", torch.float64)
-    of_a = inside_share(forward.apply(_spread_points(a)), b)
-    of_b = inside_share(forward.inverse().apply(_spread_points(b)), a)
+    of_a = inside_fraction(forward.apply(_spread_points(a)), b)
+    of_b = inside_fraction(forward.inverse().apply(_spread_points(b)), a)
     return max(of_a, of_b)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from crossalign.errors import ImageError, InputWarning
-from crossalign.geometry import Grid, inside_share
+from crossalign.geometry import Grid, inside_fraction
 from crossalign.images.files.images import read_label_map
 from crossalign.images.image import Image, LabelMap, count_where
 
@@ -76,7 +76,7 @@ def on_grid_of(mask: LabelMap, image: Image) -> LabelMap:
             f"{not_on_grid(mask, image)}: both have the same number of voxels, so one header may be wrong: where the "
             f"mask was drawn on this image give it the image's header, or {bring_advice(mask, image)}"
         )
-    inside = inside_share(mask.spread_points_mm(SEEN_POINTS), image.grid)
+    inside = inside_fraction(mask.spread_points_mm(SEEN_POINTS), image.grid)
     if inside < LEAST_INSIDE:
         raise ImageError(
             f"{not_on_grid(mask, image)}, and only {inside:.0%} of its structure lies in it: "

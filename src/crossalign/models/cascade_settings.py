@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.input import parse_json, shown
+from crossalign.input import excerpt, parse_json
 from crossalign.models.stage import Stage, save_stage
 from crossalign.models.weight_files import settings_of
 from crossalign.types import Distances, Parameters, Volume
@@ -161,11 +161,11 @@ def settings_from_json(text: str) -> tuple[CascadeSettings, int]:
         values = parse_json(text, "the cascade's settings", WeightsError)
         stages = values.pop("stages") if isinstance(values, dict) and "stages" in values else None
         if type(stages) is not int or not 1 <= stages <= MOST_STAGES:
-            raise InputError(f"'stages' must be a whole number in 1..{MOST_STAGES}, got {shown(repr(stages))}")
+            raise InputError(f"'stages' must be a whole number in 1..{MOST_STAGES}, got {excerpt(repr(stages))}")
         return settings_of(CascadeSettings, values), stages
     except InputError as error:
         raise WeightsError(
-            f"the cascade's settings do not fit this version: {shown(error, 300)}: "
+            f"the cascade's settings do not fit this version: {excerpt(error, 300)}: "
             "write them again with `crossalign calibrate`"
         ) from error
 

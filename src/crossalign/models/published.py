@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crossalign.errors import WeightsError
-from crossalign.input import check_regular_file, shown
+from crossalign.input import check_regular_file, excerpt
 from crossalign.models.tensor_files import GIB, FileKind, check_finite, read_tensors
 from crossalign.networks.attention_reg import PAPER_SHAPE, AttentionReg
 from crossalign.types import Shape
@@ -74,7 +74,9 @@ def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = 
     names = _names(attention)
     for name in state:
         if name.rpartition(".")[0] not in names:
-            raise WeightsError(f"{path.name}: holds '{shown(name)}', which is no layer of Attention-Reg or Feature-Reg")
+            raise WeightsError(
+                f"{path.name}: holds '{excerpt(name)}', which is no layer of Attention-Reg or Feature-Reg"
+            )
     model = AttentionReg(input_shape, attention)
     try:
         model.load_state_dict({_renamed(name, names): value for name, value in state.items()})
@@ -110,7 +112,7 @@ def _unpickled(path: Path) -> object:
     except WeightsError:
         raise
     except UNREADABLE as error:
-        raise WeightsError(f"{shown(path.name)}: {KIND.refusal}") from error
+        raise WeightsError(f"{excerpt(path.name)}: {KIND.refusal}") from error
     return state
 
 
@@ -122,10 +124,10 @@ def _check_size(path: Path) -> None:
             entries = archive.infolist()
         size = max(size, sum(entry.file_size for entry in entries))
         if len(entries) > ENTRY_LIMIT:
-            raise WeightsError(f"{shown(path.name)}: holds {len(entries)} entries, more than {ENTRY_LIMIT}")
+            raise WeightsError(f"{excerpt(path.name)}: holds {len(entries)} entries, more than {ENTRY_LIMIT}")
     if size > LIMIT_BYTES:
         raise WeightsError(
-            f"{shown(path.name)}: holds {size / GIB:.1f} GiB, over the {LIMIT_BYTES / GIB:g} GiB of a state dict"
+            f"{excerpt(path.name)}: holds {size / GIB:.1f} GiB, over the {LIMIT_BYTES / GIB:g} GiB of a state dict"
         )
 
 

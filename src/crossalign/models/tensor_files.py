@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.input import check_regular_file, parse_json, shown
+from crossalign.input import check_regular_file, excerpt, parse_json
 from crossalign.output import whole_file
 
 SEAL = "sha256"  # the metadata's entry that holds the digest of everything else in the file
@@ -98,12 +98,12 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path, kind: FileKind = Fil
     """Raise the kind's error where a tensor holds NaN or infinite numbers."""
     for name, value in tensors.items():
         if value.dtype.is_floating_point and not bool(value.isfinite().all()):
-            raise refused(path, kind, f"'{shown(name)}' holds numbers that are not finite")
+            raise refused(path, kind, f"'{excerpt(name)}' holds numbers that are not finite")
 
 
 def refused(path: Path, kind: FileKind, reason: object) -> InputError:
     """Make the error that refuses a file of this kind."""
-    return kind.error(f"{shown(path.name)}: {kind.refusal}: {shown(reason, 300)}")
+    return kind.error(f"{excerpt(path.name)}: {kind.refusal}: {excerpt(reason, 300)}")
 
 
 def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -121,7 +121,7 @@ def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
 def _check_sizes(path: Path, kind: FileKind, size: int, length: int) -> None:
     if size > kind.limit_bytes:
         limit = kind.limit_bytes / GIB
-        raise kind.error(f"{shown(path.name)}: is {size / GIB:.1f} GiB, over the {limit:g} GiB of a file of its kind")
+        raise kind.error(f"{excerpt(path.name)}: is {size / GIB:.1f} GiB, over the {limit:g} GiB of a file of its kind")
     if size < 10 or length > size - 8:
         raise refused(path, kind, f"its {size} bytes do not hold the header that they announce")
     if length > HEADER_LIMIT_BYTES:
@@ -143,17 +143,19 @@ def _header(values: Any, data_bytes: int) -> TensorHeader:
 def _shape(name: str, entry: Any, data_bytes: int) -> tuple[int, ...]:
     """Return a tensor's shape; raises ValueError where it does not fit its type and place in the file."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"'{shown(name)}' is not described as a tensor")
+        raise ValueError(f"'{excerpt(name)}' is not described as a tensor")
     shape, place = entry["shape"], entry["data_offsets"]
     if not _counts(shape) or len(shape) > AXIS_LIMIT or not _counts(place) or len(place) != 2:
-        raise ValueError(f"'{shown(name)}' has the shape {shown(shape)} at {shown(place)}")
+        raise ValueError(f"'{excerpt(name)}' has the shape {excerpt(shape)} at {excerpt(place)}")
     if entry["dtype"] not in ITEM_BYTES:
-        raise ValueError(f"'{shown(name)}' is of type {shown(entry['dtype'])}, expected one of {', '.join(ITEM_BYTES)}")
+        raise ValueError(
+            f"'{excerpt(name)}' is of type {excerpt(entry['dtype'])}, expected one of {', '.join(ITEM_BYTES)}"
+        )
     needed = ITEM_BYTES[entry["dtype"]]
     for length in shape:
         needed *= length
     if place[1] - place[0] != needed or place[1] > data_bytes:
-        raise ValueError(f"'{shown(name)}' needs {needed} bytes, which are not at {shown(place)} of the file")
+        raise ValueError(f"'{excerpt(name)}' needs {needed} bytes, which are not at {excerpt(place)} of the file")
     return tuple(shape)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.input import parse_json, shown
+from crossalign.input import excerpt, parse_json
 from crossalign.models.tensor_files import (
     GIB,
     SEAL,
@@ -39,11 +39,11 @@ def settings_of(kind: type[Settings], values: object, where: str = "") -> Settin
     What the dataclass itself refuses is an InputError too.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{where or 'the settings'}: expected entries by name, got {shown(values)}")
+        raise InputError(f"{where or 'the settings'}: expected entries by name, got {excerpt(values)}")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
-            raise InputError(f"'{shown(where + str(name))}' is no setting: there are {', '.join(fields)}")
+            raise InputError(f"'{excerpt(where + str(name))}' is no setting: there are {', '.join(fields)}")
     hints = typing.get_type_hints(kind)
     given = {name: _value(hints[name], value, where + name) for name, value in values.items()}
     for name, field in fields.items():
@@ -62,16 +62,16 @@ def _value(hint: Any, value: object, where: str) -> Any:
     if typing.get_origin(hint) is tuple:
         return _tuple(typing.get_args(hint), value, where)
     if not _is(hint, value):
-        raise InputError(f"'{where}' must be {WORDS[hint]}, got {shown(repr(value))}")
+        raise InputError(f"'{where}' must be {WORDS[hint]}, got {excerpt(repr(value))}")
     return float(value) if hint is float else value  # type: ignore[arg-type]
 
 
 def _tuple(parts: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise InputError(f"'{where}' must be a list, got {shown(repr(value))}")
+        raise InputError(f"'{where}' must be a list, got {excerpt(repr(value))}")
     hints = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
     if len(hints) != len(value):
-        raise InputError(f"'{where}' must be a list of {len(hints)}, got {shown(repr(value))}")
+        raise InputError(f"'{where}' must be a list of {len(hints)}, got {excerpt(repr(value))}")
     return tuple(_value(hint, part, where) for hint, part in zip(hints, value, strict=True))
 
 
@@ -124,7 +124,7 @@ class WeightFile:
     def _check(self, name: str, expected: Tensor | None) -> None:
         got = self.header.shapes.get(name)
         if expected is None or got is None:
-            fault = f"the weights hold '{shown(name)}', which the network has not" if got else f"'{name}' is missing"
+            fault = f"the weights hold '{excerpt(name)}', which the network has not" if got else f"'{name}' is missing"
         elif got != tuple(expected.shape):
             fault = f"'{name}' has the shape {got}, expected {tuple(expected.shape)}"
         elif ("F" in self.header.types[name]) != expected.dtype.is_floating_point:
@@ -154,13 +154,13 @@ def read_weight_file(path: str | os.PathLike[str], file_format: str, what: str) 
     """
     path = Path(path)
     if "\0" not in str(path) and not os.path.lexists(path):
-        raise WeightsError(f"{shown(path, 200)}: no such weight file")
+        raise WeightsError(f"{excerpt(path, 200)}: no such weight file")
     header = read_header(path, KIND)
     held = header.metadata.get("format")
     if held != file_format:
         raise WeightsError(f"{path.name}: not {what} of crossalign ({_in_words(held, header.metadata)})")
     if odd := sorted(set(header.metadata) - METADATA):
-        raise refused(path, KIND, f"its metadata holds '{shown(odd[0])}', which crossalign does not write")
+        raise refused(path, KIND, f"its metadata holds '{excerpt(odd[0])}', which crossalign does not write")
     try:
         settings = dict(parse_json(header.metadata["settings"], "settings", WeightsError))
         notes = parse_json(header.metadata.get("notes", "{}"), "notes", WeightsError)
@@ -172,7 +172,7 @@ def read_weight_file(path: str | os.PathLike[str], file_format: str, what: str) 
 def unfit(path: str | os.PathLike[str], error: object) -> WeightsError:
     """Say that settings and weights are not of this version."""
     return WeightsError(
-        f"{shown(Path(path).name)}: settings and weights do not fit this version: {shown(error, 300)}: "
+        f"{excerpt(Path(path).name)}: settings and weights do not fit this version: {excerpt(error, 300)}: "
         "use a file that `crossalign train`, `train-fusion` or `pretrain` wrote, or train it again"
     )
 
@@ -182,4 +182,4 @@ def _in_words(held: str | None, metadata: Mapping[str, str]) -> str:
     if "progress" in metadata:
         return "it is the checkpoint of a training run: take best.safetensors beside it"
     kind = HELD.get((held or "").rpartition("-")[0])
-    return f"format '{shown(held)}'" + ("" if kind is None else f": {kind}")
+    return f"format '{excerpt(held)}'" + ("" if kind is None else f": {kind}")

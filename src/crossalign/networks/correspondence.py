@@ -17,7 +17,7 @@ SIGNS = 9
 USUAL_SRE_MM = 5.0
 
 
-class Doubt(nn.Module):
+class ErrorHead(nn.Module):
     """A small regression on nine signs of trouble. It learns beside the network: nothing flows back through them."""
 
     cells_mm: Tensor
@@ -98,7 +98,7 @@ class CorrespondenceReg(TokenNetwork):
         self.confidence = nn.Linear(2 * WIDTH, 1)
         self.refine = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, 3))
         self.fixed_gland, self.moving_gland = GlandHead(), GlandHead()
-        self.doubt = Doubt(input_shape, spacing_mm)
+        self.doubt = ErrorHead(input_shape, spacing_mm)
 
     def forward(self, fixed: Volume, moving: Volume) -> Parameters:
         """Return (b, 6): the correction in mm and degrees about the crop's centre, from two crops (b, 1, z, y, x)."""

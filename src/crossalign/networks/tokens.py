@@ -57,7 +57,7 @@ class TokenExtractor(nn.Module):
         return half, self.coarser(self.down(half))
 
 
-class Exchange(nn.Module):
+class CrossAttentionLayer(nn.Module):
     """One round on the tokens (b, n, 64) of a lattice: look at the other image, at one's neighbours, then think."""
 
     def __init__(self) -> None:
@@ -150,8 +150,8 @@ class TokenNetwork(nn.Module):
         places = crop_lattice(self.lattice, self.token_mm).float().flatten(0, 2)
         self.register_buffer("places_mm", places, persistent=False)
         self.place = nn.Linear(places.shape[1] * 2 * len(WAVES), WIDTH)
-        self.fixed_rounds = nn.ModuleList(Exchange() for _ in range(rounds))
-        self.moving_rounds = nn.ModuleList(Exchange() for _ in range(rounds))
+        self.fixed_rounds = nn.ModuleList(CrossAttentionLayer() for _ in range(rounds))
+        self.moving_rounds = nn.ModuleList(CrossAttentionLayer() for _ in range(rounds))
 
     def exchanged(self, fixed: Volume, moving: Volume) -> tuple[tuple[Map, Tensor], tuple[Map, Tensor]]:
         """Return for each crop its features at half size (b, 32, z/2, ...) and its tokens (b, n, 64) after the rounds.

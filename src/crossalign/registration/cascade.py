@@ -14,10 +14,10 @@ from crossalign.models import Stage, load_stage
 from crossalign.models.cascade_settings import CascadeSettings, ExpectsError, stored_settings
 from crossalign.networks import crop_lattice
 from crossalign.registration.frame import along_fixed_axes
-from crossalign.registration.preprocessed_pair import Canvases, mask_warnings
+from crossalign.registration.preprocessed_pair import PreprocessedPair, mask_warnings
 from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
-from crossalign.registration.search import search_start
-from crossalign.registration.stage_run import Scene, StageRun, answers_together, run_stages
+from crossalign.registration.search import search_initialisation
+from crossalign.registration.stage_run import RegistrationContext, StageRun, answers_together, run_stages
 from crossalign.types import Points
 
 NEXT = "start closer (--initial), look for a start (--search), check the headers (--header-turn) or try --method mi"
@@ -79,22 +79,24 @@ class Cascade(Method):
 
     def _solved(self, problem: Problem) -> Solution:
         warnings = list(mask_warnings(self.stages, problem))
-        scene = Scene(problem, Canvases(problem, self.device), problem.center_mm(), _points_mm(problem, self.stages[0]))
+        context = RegistrationContext(
+            problem, PreprocessedPair(problem, self.device), problem.center_mm(), _points_mm(problem, self.stages[0])
+        )
         current = problem.initial
-        scene, told = self._turned(scene, current)
+        context, told = self._turned(context, current)
         warnings += told
         steps: list[Step] = []
         if self.run.search is not None:
-            steps.append(search_start(scene, self.stages[0], current, self.run.search))
+            steps.append(search_initialisation(context, self.stages[0], current, self.run.search))
             current = steps[-1].fixed_to_moving
         done = StageRun((), None, None, ())
         for title, group in self._groups():
-            done = run_stages(scene, group, current, self.run, title)
+            done = run_stages(context, group, current, self.run, title)
             current = done.steps[-1].fixed_to_moving
             steps += done.steps
             warnings += done.warnings
-        expectation, doubts = _expectation(done, self.run)
-        return Solution(tuple(steps), (*warnings, *doubts), expectation)
+        expectation, reasons = _expectation(done, self.run)
+        return Solution(tuple(steps), (*warnings, *reasons), expectation)
 
     def _groups(self) -> list[tuple[str, tuple[Stage, ...]]]:
         """Return the stages that run one after another, and those that run together, with their titles."""
@@ -102,23 +104,23 @@ class Cascade(Method):
             return [(f"{len(self.stages)} networks together", self.stages)]
         return [(f"stage {n} ({stage.settings.model})", (stage,)) for n, stage in enumerate(self.stages, start=1)]
 
-    def _turned(self, scene: Scene, start: Rigid) -> tuple[Scene, tuple[str, ...]]:
+    def _turned(self, context: RegistrationContext, start: Rigid) -> tuple[RegistrationContext, tuple[str, ...]]:
         """Choose how the headers are turned, and say so where they are not as they should be."""
         starts = Rigid(start.rotation[None], start.translation_mm[None])
         turns = self.run.header_turns_deg
-        scenes = [replace(scene, turn=quarter_turn(turn // 90)) for turn in turns]
+        contexts = [replace(context, turn=quarter_turn(turn // 90)) for turn in turns]
         if len(turns) == 1:
-            return scenes[0], ()
-        doubts = [answers_together(one, self._groups()[0][1], starts).network_sre_mm for one in scenes]
-        expected = [math.inf if doubt is None else float(doubt.mean().nan_to_num(math.inf)) for doubt in doubts]
+            return contexts[0], ()
+        reasons = [answers_together(one, self._groups()[0][1], starts).network_sre_mm for one in contexts]
+        expected = [math.inf if doubt is None else float(doubt.mean().nan_to_num(math.inf)) for doubt in reasons]
         best = expected.index(min(expected))
         if turns[best] == 0:
-            return scenes[best], ()
+            return contexts[best], ()
         warning = (
             f"the images look as if their headers were wrong: turned by {turns[best]} degrees about z the rectum would "
             "lie behind. They were registered so; the transform still belongs to the files as they are"
         )
-        return scenes[best], (warning,)
+        return contexts[best], (warning,)
 
 
 def load_cascade(
@@ -145,8 +147,8 @@ def _expectation(done: StageRun, run: CascadeSettings) -> tuple[Expectation, tup
     limit = f"over the limit of {calibration.threshold_mm:.1f} mm"
     if trusted:
         return Expectation(expected, True, dispersion, network), ()
-    doubts = (f"do not trust this result: its expected SRE is {expected:.1f} mm, {limit}; {NEXT}",)
-    return Expectation(expected, False, dispersion, network, doubts), doubts
+    reasons = (f"do not trust this result: its expected SRE is {expected:.1f} mm, {limit}; {NEXT}",)
+    return Expectation(expected, False, dispersion, network, reasons), reasons
 
 
 def _points_mm(problem: Problem, stage: Stage) -> Points:

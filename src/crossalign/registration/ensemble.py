@@ -58,7 +58,7 @@ def plain_average(transforms: Rigid, points_mm: Points) -> Consensus:
     return Consensus(mean, mean_displacement_mm(transforms, mean, points))
 
 
-def perturbed_starts(
+def perturbed_initialisations(
     start: Rigid, points_mm: Points, center_mm: Vector, count: int, spread_mm: float, seed: int
 ) -> Rigid:
     """Return a batch (count) of starts about one, itself the first.

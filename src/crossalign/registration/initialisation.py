@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import torch
 
-from crossalign.geometry import Grid, Rigid, grid_overlap, inside_share
+from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction
 from crossalign.images import Image, LabelMap
 from crossalign.types import Vector
 
 HEADER, IDENTITY, CENTER, MASK_CENTER = "header", "identity", "center", "mask-center"
-START_WORDS = (HEADER, IDENTITY, CENTER, MASK_CENTER)
+INITIAL_WORDS = (HEADER, IDENTITY, CENTER, MASK_CENTER)
 LEAST_OVERLAP, ONE_VIEW = 0.25, 0.9
 NEAR_ZERO_VOXELS = 2.0
 MASK_POINTS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class Initialisation:
     """A start, fixed to moving (mm, LPS), the word or file name that it goes by, and why it was taken.
 
     `reason` is empty where it was asked for.
@@ -30,22 +30,22 @@ class Start:
     reason: str
 
 
-def header_start() -> Rigid:
+def header_initialisation() -> Rigid:
     """Return the start that believes both headers: a point has the same coordinates in both scans."""
     return Rigid.identity()
 
 
-def center_start(fixed: Image, moving: Image) -> Rigid:
+def center_initialisation(fixed: Image, moving: Image) -> Rigid:
     """Return the shift from the middle of the fixed grid to the middle of the moving grid, fixed to moving."""
     return _shift(fixed.grid.center_mm(), moving.grid.center_mm())
 
 
-def mask_center_start(fixed_mask: LabelMap, moving: Image) -> Rigid:
+def mask_center_initialisation(fixed_mask: LabelMap, moving: Image) -> Rigid:
     """Return the shift from the mask's centroid to the middle of the moving grid, fixed to moving."""
     return _shift(fixed_mask.centroid_mm(), moving.grid.center_mm())
 
 
-def choose_start(fixed: Image, moving: Image, fixed_mask: LabelMap | None = None) -> Start:
+def choose_initialisation(fixed: Image, moving: Image, fixed_mask: LabelMap | None = None) -> Initialisation:
     """Start from the headers where they put the scans into one world, otherwise from the mask's or the grid's centre.
 
     They do where a quarter of the smaller field of view lies in the other one, and a quarter of the structure, where it
@@ -55,16 +55,16 @@ def choose_start(fixed: Image, moving: Image, fixed_mask: LabelMap | None = None
     """
     against = _against_headers(fixed.grid, moving.grid)
     if against is None and fixed_mask is not None:
-        seen = inside_share(fixed_mask.points_mm(), moving.grid)
+        seen = inside_fraction(fixed_mask.points_mm(), moving.grid)
         if seen < LEAST_OVERLAP:
             against = f"the headers put only {seen:.0%} of the structure into the moving image"
     if against is None:
         overlap = grid_overlap(fixed.grid, moving.grid)
         reason = f"by the headers {overlap:.0%} of the smaller field of view lies in the other"
-        return Start(header_start(), HEADER, reason)
+        return Initialisation(header_initialisation(), HEADER, reason)
     if fixed_mask is not None:
-        return Start(mask_center_start(fixed_mask, moving), MASK_CENTER, against)
-    return Start(center_start(fixed, moving), CENTER, against)
+        return Initialisation(mask_center_initialisation(fixed_mask, moving), MASK_CENTER, against)
+    return Initialisation(center_initialisation(fixed, moving), CENTER, against)
 
 
 def _against_headers(fixed: Grid, moving: Grid) -> str | None:

@@ -21,12 +21,12 @@ AROUND_MM = 30.0  # what is made of a very large working image beyond the crop a
 FEWEST_VOXELS = 2  # along a crop: of an image with fewer the network sees nothing
 
 
-class Canvases:
+class PreprocessedPair:
     """The prepared images of one problem, made once for each working spacing; of very large ones the part needed."""
 
     def __init__(self, problem: Problem, device: torch.device) -> None:
         self._problem, self._device = problem, device
-        self._ready: dict[tuple[str, float], _Canvas] = {}
+        self._ready: dict[tuple[str, float], _PreprocessedImage] = {}
 
     def crops(
         self, stage: Stage, center_mm: Vector, fixed_to_moving: Rigid, turn: Tensor | None = None
@@ -40,12 +40,12 @@ class Canvases:
         points = crop_lattice(settings.crop_shape, settings.crop_spacing_mm)
         points = (points if turn is None else points @ turn) + center_mm
         seen = fixed_to_moving.to("cpu", torch.float64).apply(points.flatten(0, 2)).reshape(-1, *points.shape)
-        fixed = self._canvas(settings.fixed_input, settings, points.flatten(0, 2))
+        fixed = self._preprocessed(settings.fixed_input, settings, points.flatten(0, 2))
         fixed_crop = _cut(fixed, points[None]).to(self._device)
-        moving = self._canvas("moving", settings, seen.flatten(0, 3))
+        moving = self._preprocessed("moving", settings, seen.flatten(0, 3))
         return fixed_crop.expand(len(seen), -1, -1, -1, -1), _cut(moving, seen).to(self._device)
 
-    def _canvas(self, which: str, settings: StageSettings, points_mm: Points) -> Image:
+    def _preprocessed(self, which: str, settings: StageSettings, points_mm: Points) -> Image:
         """Return the working image that points (n, 3) are sampled from; raises ImageError where there cannot be one."""
         key, spacing_mm = (which, settings.working_spacing_mm), settings.working_spacing_mm
         box = torch.stack((points_mm.amin(0), points_mm.amax(0))).nan_to_num(0.0, 0.0, 0.0)
@@ -59,7 +59,7 @@ class Canvases:
         wide = torch.stack((box[0] - AROUND_MM, box[1] + AROUND_MM))
         whole = whole_working_grid(scan, spacing_mm)
         image = to_working_spacing(self._source(which), spacing_mm, near_mm=wide, overwrite=True)
-        self._ready[key] = _Canvas(image, image.grid.shape == whole.shape, wide)
+        self._ready[key] = _PreprocessedImage(image, image.grid.shape == whole.shape, wide)
         return image
 
     def _source(self, which: str) -> Image:
@@ -70,7 +70,7 @@ class Canvases:
 
 
 @dataclass(frozen=True, eq=False)
-class _Canvas:
+class _PreprocessedImage:
     """A working image, or the part of it about a box (2, 3), its lowest and highest x, y, z."""
 
     image: Image
@@ -92,10 +92,10 @@ def _check_voxels(scan: Image, settings: StageSettings) -> None:
         )
 
 
-def _cut(canvas: Image, points_mm: PointLattice) -> Volume:
+def _cut(preprocessed: Image, points_mm: PointLattice) -> Volume:
     """Sample one canvas at (b, z, y, x, 3) points; the batch is laid along z, so that the canvas is not copied."""
-    voxels = canvas.grid.to_voxel(points_mm.flatten(0, 3)).reshape(points_mm.flatten(0, 1).shape)
-    return sample(canvas.voxels[None, None], voxels[None]).reshape(-1, 1, *points_mm.shape[1:4])
+    voxels = preprocessed.grid.to_voxel(points_mm.flatten(0, 3)).reshape(points_mm.flatten(0, 1).shape)
+    return sample(preprocessed.voxels[None, None], voxels[None]).reshape(-1, 1, *points_mm.shape[1:4])
 
 
 def mask_warnings(stages: Sequence[Stage], problem: Problem) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class Expectation:
     trusted: bool | None = None
     dispersion_mm: float | None = None
     network_sre_mm: float | None = None
-    doubts: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
     evidence: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from crossalign.geometry import Rigid
 from crossalign.output import whole_file, write_text
-from crossalign.registration.initialisation import Start
+from crossalign.registration.initialisation import Initialisation
 from crossalign.registration.result import RegistrationResult
 
 FORMAT = "crossalign registration 1"
@@ -25,28 +25,28 @@ TRY = "look at the overlay, and try another start (--initial) or another method 
 
 def reasons_not_to_trust(result: RegistrationResult) -> tuple[str, ...]:
     """Return why a result is not to be trusted, each with what to try next; () where nothing speaks against it."""
-    doubts = result.expectation.doubts
-    if doubts or result.trusted is not False:
-        return tuple(dict.fromkeys(text.removeprefix(f"{VERDICT}: ") for text in doubts))
+    reasons = result.expectation.reasons
+    if reasons or result.trusted is not False:
+        return tuple(dict.fromkeys(text.removeprefix(f"{VERDICT}: ") for text in reasons))
     expected = "" if result.expected_sre_mm is None else f" of {result.expected_sre_mm:.1f} mm"
     return (f"its expected SRE{expected} is over the limit that came with the weights: {TRY}",)
 
 
 def other_warnings(result: RegistrationResult) -> tuple[str, ...]:
     """Return the warnings, without those that `reasons_not_to_trust` tells already, each once."""
-    doubts = reasons_not_to_trust(result)
-    told = {*doubts, *(f"{VERDICT}: {text}" for text in doubts)}
-    if not result.expectation.doubts:  # the reason told is our own: the method's words for it are one of these
-        told |= {text for text in result.warnings if doubts and text.startswith(VERDICT)}
+    reasons = reasons_not_to_trust(result)
+    told = {*reasons, *(f"{VERDICT}: {text}" for text in reasons)}
+    if not result.expectation.reasons:  # the reason told is our own: the method's words for it are one of these
+        told |= {text for text in result.warnings if reasons and text.startswith(VERDICT)}
     return tuple(dict.fromkeys(text for text in result.warnings if text not in told))
 
 
 def registration_record(
-    result: RegistrationResult, start: Start, files: Mapping[str, str | None] | None = None
+    result: RegistrationResult, start: Initialisation, files: Mapping[str, str | None] | None = None
 ) -> dict[str, Any]:
     """Return the record as plain values; `files` names the inputs by their part, without folders."""
     motion = result.motion().tolist()
-    doubts = reasons_not_to_trust(result)
+    reasons = reasons_not_to_trust(result)
     return {
         "format": FORMAT,
         "files": dict(files or {}),
@@ -68,8 +68,8 @@ def registration_record(
         ],
         "seconds": result.seconds,
         "expected_sre_mm": _finite(result.expected_sre_mm),
-        "trusted": False if doubts else result.trusted,
-        "doubts": list(doubts),
+        "trusted": False if reasons else result.trusted,
+        "doubts": list(reasons),
         "evidence": {name: _finite(value) for name, value in _evidence(result).items()},
         "warnings": list(other_warnings(result)),
         "versions": {"crossalign": _version(), "torch": str(torch.__version__), "python": platform.python_version()},

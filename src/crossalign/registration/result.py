@@ -87,7 +87,7 @@ def register(
     solution = method.solve(problem)
     seconds = time.perf_counter() - began
     found = _checked(solution.steps[-1].fixed_to_moving) if solution.steps else problem.initial
-    doubts = _end_doubts(overlap, found)
+    reasons = _reasons_at_end(overlap, found)
     return RegistrationResult(
         fixed_to_moving=found,
         initial=problem.initial,
@@ -95,9 +95,9 @@ def register(
         method=method.name,
         steps=tuple(Step(s.name, _on_cpu(s.fixed_to_moving), s.seconds) for s in solution.steps),
         seconds=seconds,
-        warnings=(*warnings, *solution.warnings, *doubts),
+        warnings=(*warnings, *solution.warnings, *reasons),
         settings=method.settings(),
-        expectation=_doubted(solution.expectation, doubts),
+        expectation=_doubted(solution.expectation, reasons),
     )
 
 
@@ -124,11 +124,11 @@ class Overlap:
 
         A slab or a block that lies wholly in the fixed structure is no lack of overlap, small as it may be.
         """
-        forward = overlap_share(self.fixed_mm, fixed_to_moving, self.problem.moving.grid)
+        forward = overlap_fraction(self.fixed_mm, fixed_to_moving, self.problem.moving.grid)
         back = fixed_to_moving.inverse()
         mask = self.problem.fixed_mask
         if mask is None:
-            return max(forward, overlap_share(self.moving_mm, back, self.problem.fixed.grid))
+            return max(forward, overlap_fraction(self.moving_mm, back, self.problem.fixed.grid))
         index = mask.grid.to_voxel(back.apply(self.moving_mm)).add(0.5).floor().long()
         size = torch.tensor(mask.grid.shape[::-1])
         inside = ((index >= 0) & (index < size)).all(-1)
@@ -152,7 +152,7 @@ def overlap_points(fixed: Image, fixed_mask: LabelMap | None) -> Points:
     return fixed.grid.to_physical(index[shown] if bool(shown.any()) else index)
 
 
-def overlap_share(points_mm: Points, fixed_to_moving: Rigid, moving_grid: Grid) -> float:
+def overlap_fraction(points_mm: Points, fixed_to_moving: Rigid, moving_grid: Grid) -> float:
     """Return the share of fixed points (n, 3) that fall into the moving grid, 0 to 1."""
     index = moving_grid.to_voxel(fixed_to_moving.apply(points_mm))
     size = torch.tensor(moving_grid.shape[::-1]).to(index)
@@ -197,7 +197,7 @@ def _start_warnings(overlap: Overlap, problem: Problem) -> tuple[str, ...]:
     return ()
 
 
-def _end_doubts(overlap: Overlap, found: Rigid) -> tuple[str, ...]:
+def _reasons_at_end(overlap: Overlap, found: Rigid) -> tuple[str, ...]:
     share = overlap.share(found)
     if share < LOW_OVERLAP:
         doubt = (
@@ -208,8 +208,8 @@ def _end_doubts(overlap: Overlap, found: Rigid) -> tuple[str, ...]:
     return ()
 
 
-def _doubted(expectation: Expectation, doubts: tuple[str, ...]) -> Expectation:
+def _doubted(expectation: Expectation, reasons: tuple[str, ...]) -> Expectation:
     """Add reasons not to trust a result."""
-    if not doubts:
+    if not reasons:
         return expectation
-    return replace(expectation, trusted=False, doubts=(*expectation.doubts, *doubts))
+    return replace(expectation, trusted=False, reasons=(*expectation.reasons, *reasons))

@@ -10,8 +10,8 @@ from crossalign.geometry import Rigid
 from crossalign.models import Stage
 from crossalign.models.cascade_settings import GridSearch
 from crossalign.registration.problem import Step
-from crossalign.registration.result import LOW_OVERLAP, overlap_share
-from crossalign.registration.stage_run import Scene, answers_from
+from crossalign.registration.result import LOW_OVERLAP, overlap_fraction
+from crossalign.registration.stage_run import RegistrationContext, answers_from
 
 
 def candidate_motions(search: GridSearch) -> torch.Tensor:
@@ -23,19 +23,19 @@ def candidate_motions(search: GridSearch) -> torch.Tensor:
     return torch.cat((shifts.repeat(len(used), 1), used.repeat_interleave(len(shifts), 0)), dim=1)
 
 
-def search_start(scene: Scene, stage: Stage, start: Rigid, search: GridSearch) -> Step:
+def search_initialisation(context: RegistrationContext, stage: Stage, start: Rigid, search: GridSearch) -> Step:
     """Run a stage from the grid of starts about one, and return its answer where it expects the smallest error.
 
     Starts that bring less than a quarter of the structure into the moving image are not looked at, unless all do.
     Raises InputError where the network does not expect its own error.
     """
     began = time.perf_counter()
-    starts = start @ Rigid.from_parameters(candidate_motions(search), scene.center_mm)
-    grid = scene.problem.moving.grid
-    shares = [overlap_share(scene.points_mm, starts[index], grid) for index in range(len(starts.rotation))]
+    starts = start @ Rigid.from_parameters(candidate_motions(search), context.center_mm)
+    grid = context.problem.moving.grid
+    shares = [overlap_fraction(context.points_mm, starts[index], grid) for index in range(len(starts.rotation))]
     seen = torch.tensor([share >= LOW_OVERLAP for share in shares])
     starts = starts[seen] if bool(seen.any()) else starts
-    answers = answers_from(scene, stage, starts)
+    answers = answers_from(context, stage, starts)
     if answers.network_sre_mm is None:
         raise InputError("a search needs a network that expects its own error, and this one does not")
     best = answers.transforms[int(answers.network_sre_mm.nan_to_num(torch.inf).argmin())]

@@ -12,8 +12,8 @@ from torch import Tensor
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.models import Stage
 from crossalign.models.cascade_settings import CascadeSettings, ExpectsError
-from crossalign.registration.ensemble import average_rigid, perturbed_starts, plain_average, stack_rigid
-from crossalign.registration.preprocessed_pair import Canvases
+from crossalign.registration.ensemble import average_rigid, perturbed_initialisations, plain_average, stack_rigid
+from crossalign.registration.preprocessed_pair import PreprocessedPair
 from crossalign.registration.problem import Problem, Step
 from crossalign.types import Distances, Parameters, Points, Vector, Volume
 
@@ -22,14 +22,14 @@ BATCH_VOXELS = 2**20  # of one crop each: 32 starts at 32^3 voxels; attention on
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class RegistrationContext:
     """One problem as stages see it: its crops, the crops' centre (3,), and the points (n, 3) distances are told at.
 
     `turn` (3, 3) is the rotation about the centre that brings the headers' axes to the patient's.
     """
 
     problem: Problem
-    canvases: Canvases
+    preprocessed: PreprocessedPair
     center_mm: Vector
     points_mm: Points
     turn: Tensor = field(default_factory=lambda: torch.eye(3, dtype=torch.float64))
@@ -53,7 +53,9 @@ class StageRun:
     warnings: tuple[str, ...]
 
 
-def run_stages(scene: Scene, stages: Sequence[Stage], start: Rigid, settings: CascadeSettings, title: str) -> StageRun:
+def run_stages(
+    context: RegistrationContext, stages: Sequence[Stage], start: Rigid, settings: CascadeSettings, title: str
+) -> StageRun:
     """Run stages from `start` until they move the points by less than the tolerance, or their passes are used up.
 
     All see the same start, and their answers are averaged.
@@ -62,13 +64,13 @@ def run_stages(scene: Scene, stages: Sequence[Stage], start: Rigid, settings: Ca
     moved_mm = 0.0
     for number in range(1, settings.max_passes + 1):
         began = time.perf_counter()
-        answers, found, dispersion = _pass(scene, stages, current, settings)
-        found = found if number == 1 else _part_of_the_way(scene, current, found, settings)
+        answers, found, dispersion = _pass(context, stages, current, settings)
+        found = found if number == 1 else _part_of_the_way(context, current, found, settings)
         network = answers.network_sre_mm
         name = title if settings.max_passes == 1 else f"{title}, pass {number}"
         steps.append(Step(name, found, time.perf_counter() - began))
         run = StageRun(tuple(steps), dispersion, None if network is None else float(network.mean()), ())
-        moved_mm = float(mean_displacement_mm(current, found, scene.points_mm))
+        moved_mm = float(mean_displacement_mm(current, found, context.points_mm))
         current = found
         if settings.max_passes > 1 and moved_mm < settings.tolerance_mm:
             return run
@@ -78,7 +80,7 @@ def run_stages(scene: Scene, stages: Sequence[Stage], start: Rigid, settings: Ca
     return StageRun(run.steps, run.dispersion_mm, run.network_sre_mm, (warning,))
 
 
-def answers_from(scene: Scene, stage: Stage, starts: Rigid) -> Answers:
+def answers_from(context: RegistrationContext, stage: Stage, starts: Rigid) -> Answers:
     """Run a stage once from each of a batch of starts; raises no error for what the network answers."""
     settings = stage.settings
     depth, height, width = settings.crop_shape
@@ -86,21 +88,21 @@ def answers_from(scene: Scene, stage: Stage, starts: Rigid) -> Answers:
     parameters: list[Parameters] = []
     expected: list[Distances] = []
     for first in range(0, len(starts.rotation), size):
-        fixed, moving = scene.canvases.crops(stage, scene.center_mm, starts[first : first + size], scene.turn)
+        fixed, moving = context.preprocessed.crops(stage, context.center_mm, starts[first : first + size], context.turn)
         found, doubt = _forward(stage, fixed, moving)
         parameters.append(found.double().cpu())
         if doubt is not None:
             expected.append(doubt.double().cpu())
-    corrections = _in_header_axes(Rigid.from_parameters(torch.cat(parameters), torch.zeros(3)), scene)
+    corrections = _in_header_axes(Rigid.from_parameters(torch.cat(parameters), torch.zeros(3)), context)
     return Answers(starts @ corrections, torch.cat(expected) if expected else None)
 
 
-def answers_together(scene: Scene, stages: Sequence[Stage], starts: Rigid) -> Answers:
+def answers_together(context: RegistrationContext, stages: Sequence[Stage], starts: Rigid) -> Answers:
     """Run each of several stages once from each of a batch of starts, and put their answers one after another.
 
     The expected SRE is there where every stage has one.
     """
-    answers = [answers_from(scene, stage, starts) for stage in stages]
+    answers = [answers_from(context, stage, starts) for stage in stages]
     expected = [one.network_sre_mm for one in answers if one.network_sre_mm is not None]
     transforms = [one.transforms for one in answers]
     return Answers(
@@ -109,27 +111,27 @@ def answers_together(scene: Scene, stages: Sequence[Stage], starts: Rigid) -> An
     )
 
 
-def _in_header_axes(corrections: Rigid, scene: Scene) -> Rigid:
+def _in_header_axes(corrections: Rigid, context: RegistrationContext) -> Rigid:
     """Bring corrections, told about the crops' centre along the crops' axes, to the images' own space."""
-    rotation = scene.turn.mT @ corrections.rotation @ scene.turn
-    shift = corrections.translation_mm @ scene.turn
-    return Rigid(rotation, scene.center_mm + shift - (rotation @ scene.center_mm))
+    rotation = context.turn.mT @ corrections.rotation @ context.turn
+    shift = corrections.translation_mm @ context.turn
+    return Rigid(rotation, context.center_mm + shift - (rotation @ context.center_mm))
 
 
-def _part_of_the_way(scene: Scene, current: Rigid, found: Rigid, settings: CascadeSettings) -> Rigid:
+def _part_of_the_way(context: RegistrationContext, current: Rigid, found: Rigid, settings: CascadeSettings) -> Rigid:
     """Take a later pass's share of its correction about the crops' centre, told along the patient's axes."""
     share, along = settings.later_share, settings.later_share_z
     if (share, along) == (1, 1):
         return found
-    correction = _about_crop(current.inverse() @ found, scene)
+    correction = _about_crop(current.inverse() @ found, context)
     parameters = correction.to_parameters(torch.zeros(3)) * torch.tensor([share, share, along, share, share, share])
-    return current @ _in_header_axes(Rigid.from_parameters(parameters, torch.zeros(3)), scene)
+    return current @ _in_header_axes(Rigid.from_parameters(parameters, torch.zeros(3)), context)
 
 
-def _about_crop(correction: Rigid, scene: Scene) -> Rigid:
+def _about_crop(correction: Rigid, context: RegistrationContext) -> Rigid:
     """Bring a correction of the images' own space to the crops' axes, about their centre: undoes `_in_header_axes`."""
-    shift = correction.apply(scene.center_mm[None])[0] - scene.center_mm
-    return Rigid(scene.turn @ correction.rotation @ scene.turn.mT, scene.turn @ shift)
+    shift = correction.apply(context.center_mm[None])[0] - context.center_mm
+    return Rigid(context.turn @ correction.rotation @ context.turn.mT, context.turn @ shift)
 
 
 def _forward(stage: Stage, fixed: Volume, moving: Volume) -> tuple[Parameters, Distances | None]:
@@ -139,21 +141,21 @@ def _forward(stage: Stage, fixed: Volume, moving: Volume) -> tuple[Parameters, D
 
 
 def _pass(
-    scene: Scene, stages: Sequence[Stage], current: Rigid, settings: CascadeSettings
+    context: RegistrationContext, stages: Sequence[Stage], current: Rigid, settings: CascadeSettings
 ) -> tuple[Answers, Rigid, float | None]:
-    starts = perturbed_starts(
-        current, scene.points_mm, scene.center_mm, settings.starts, settings.spread_mm, settings.seed
+    starts = perturbed_initialisations(
+        current, context.points_mm, context.center_mm, settings.starts, settings.spread_mm, settings.seed
     )
-    answers = answers_together(scene, stages, starts)
+    answers = answers_together(context, stages, starts)
     broken = ~answers.transforms.matrix().isfinite().flatten(1).all(1)
     if len(broken) == 1 or bool(broken.any()):  # what is not finite is the answer: `register` refuses it
         return answers, answers.transforms[int(broken.long().argmax())], None
     if len(stages) == 1:
-        consensus = average_rigid(answers.transforms, scene.points_mm)
+        consensus = average_rigid(answers.transforms, context.points_mm)
         return answers, consensus.transform, consensus.dispersion_mm
     count = settings.starts  # the answers lie stage by stage
     means = [
-        average_rigid(answers.transforms[n * count : (n + 1) * count], scene.points_mm) for n in range(len(stages))
+        average_rigid(answers.transforms[n * count : (n + 1) * count], context.points_mm) for n in range(len(stages))
     ]
-    mean = plain_average(stack_rigid([one.transform for one in means]), scene.points_mm).transform
-    return answers, mean, float(mean_displacement_mm(answers.transforms, mean, scene.points_mm.double()).mean())
+    mean = plain_average(stack_rigid([one.transform for one in means]), context.points_mm).transform
+    return answers, mean, float(mean_displacement_mm(answers.transforms, mean, context.points_mm.double()).mean())

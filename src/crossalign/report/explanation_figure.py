@@ -57,7 +57,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
     structure = None if problem.fixed_mask is None else problem.fixed_mask.extremes_mm()
     grid = display_grid(problem.fixed.grid, problem.moving.grid, structure)
     columns = _columns(explanation, stage, grid)
-    look_at = stage.looks[0].point_mm if stage.looks else explanation.result.center_mm
+    look_at = stage.attended_points[0].point_mm if stage.attended_points else explanation.result.center_mm
     figure = Figure(figsize=(2.0 * len(columns), 6.2), layout="constrained", facecolor=PAPER)
     axes = figure.subplots(3, len(columns), squeeze=False)
     for row, (plane, cut, letters) in enumerate(PLANES):
@@ -85,8 +85,8 @@ def _columns(explanation: Explanation, stage: StageExplanation, grid: Grid) -> l
             columns += [_Column(f"{words}, {side}", scans[side], cam.on_fixed(grid).voxels) for cam in found[-1:]]
     mean = torch.stack([one.map.on_fixed(grid).voxels for one in stage.parameters]).mean(0)
     columns.append(_Column("six parameters", fixed, mean / mean.max().clamp(min=1e-12)))
-    if stage.looks:
-        look = stage.looks[0]
+    if stage.attended_points:
+        look = stage.attended_points[0]
         columns[0] = _Column("Fixed, point", fixed, None, marks_of(look, stage))
         columns.append(_Column("where it looks", moving, look.map.on_fixed(grid).voxels, marks_of(look, stage)))
     return columns

@@ -24,7 +24,7 @@ Rows = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
-class _Told:
+class _PageContext:
     """The page's text, free of file names: what the template reads."""
 
     method: str
@@ -57,7 +57,7 @@ def render_explanation_report(explanation: Explanation) -> str:
     style = "\n".join(part(name) for name in STYLES)
     script = '"use strict";\n' + "\n".join(part(name) for name in SCRIPTS)
     return template("explanation.html.j2").render(
-        told=_told(explanation),
+        told=_page_context(explanation),
         maps=view.maps,
         viewer=view.viewer,
         viewer_json={**view.as_json(), "ramp": packed_bytes(colour_ramp(COLOUR_MAP))},
@@ -68,12 +68,12 @@ def render_explanation_report(explanation: Explanation) -> str:
     )
 
 
-def _told(explanation: Explanation) -> _Told:
+def _page_context(explanation: Explanation) -> _PageContext:
     problem, result = explanation.problem, explanation.result
     names = {} if problem.fixed_mask is None else {problem.fixed_mask.name: "the fixed mask"}
     names |= {problem.fixed.name: "the fixed image", problem.moving.name: "the moving image"}
     clean = Privacy(names).clean
-    return _Told(
+    return _PageContext(
         method=clean(result.method),
         warnings=tuple(clean(text) for text in explanation.warnings),
         settings=tuple((clean(key), clean(value)) for key, value in result.settings.items()),
@@ -104,7 +104,7 @@ def _parameter_rows(explanation: Explanation) -> Rows:
             _signed(one.value, one.unit),
             _share(one.fixed_share),
             _share(one.moving_share),
-            _share(one.inside_share),
+            _share(one.inside_fraction),
             _share(one.mask_share),
             _signed(one.gap, one.unit),
         )
@@ -116,7 +116,7 @@ def _parameter_rows(explanation: Explanation) -> Rows:
 def _point_rows(explanation: Explanation) -> Rows:
     rows: list[tuple[str, ...]] = []
     for stage in explanation.stages:
-        for look in stage.looks:
+        for look in stage.attended_points:
             match = "none" if look.matched_mm is None else _place(look.matched_mm)
             spread = f"{look.positions:.0f} of {look.all_positions}"
             places = (_place(look.point_mm), _place(look.looks_at_mm), match, _place(look.answer_mm))

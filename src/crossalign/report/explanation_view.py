@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from crossalign.explanation import CropMap, Explanation, Look, StageExplanation
+from crossalign.explanation import AttendedPoint, CropMap, Explanation, StageExplanation
 from crossalign.report.display import (
     ViewerData,
     contrast_window,
@@ -72,7 +72,7 @@ def explanation_view(explanation: Explanation) -> ExplanationView:
     return ExplanationView(viewer, tuple(one for stage in explanation.stages for one in _viewed_maps(stage)))
 
 
-def marks_of(look: Look, stage: StageExplanation) -> tuple[Mark, ...]:
+def marks_of(look: AttendedPoint, stage: StageExplanation) -> tuple[Mark, ...]:
     """Mark the point in the fixed image, and in the moving one where it looks, its match, and the stage's answer."""
     back = stage.view.start.inverse()
     places = (("looks at (mean)", "ring", look.looks_at_mm), ("match", "cross", look.matched_mm))
@@ -86,7 +86,7 @@ def marks_of(look: Look, stage: StageExplanation) -> tuple[Mark, ...]:
 
 
 def _viewed_maps(stage: StageExplanation) -> list[ViewedMap]:
-    marks = {look.map.name: marks_of(look, stage) for look in stage.looks}
+    marks = {look.map.name: marks_of(look, stage) for look in stage.attended_points}
     return [_viewed(shown, stage, marks.get(shown.name, ())) for shown in stage.maps()]
 
 

@@ -30,12 +30,12 @@ SCRIPTS = ("volume.js", "paint.js", "planes.js", "fusion.js")
 
 
 @dataclass(frozen=True)
-class _Told:
+class _PageContext:
     """The page's text, free of file names: what the template reads."""
 
     method: str
     trusted: bool | None
-    doubts: tuple[str, ...]
+    reasons: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     settings: dict[str, str]
@@ -87,7 +87,7 @@ def render_fusion_report(result: FusionResult, moved: RegistrationResult | None 
     style = "\n".join(_part(name) for name in STYLES)
     script = '"use strict";\n' + "\n".join(_part(name) for name in SCRIPTS)
     return _template().render(
-        told=_told(result, moved, (low, high, unit)),
+        told=_page_context(result, moved, (low, high, unit)),
         viewer_json=viewer_json,
         style=style,
         script=script,
@@ -107,16 +107,18 @@ def _template() -> jinja2.Template:
     return environment.get_template("fusion.html.j2")
 
 
-def _told(result: FusionResult, moved: RegistrationResult | None, pet: tuple[float, float, str]) -> _Told:
+def _page_context(
+    result: FusionResult, moved: RegistrationResult | None, pet: tuple[float, float, str]
+) -> _PageContext:
     names = {result.a.name: "the MRI", result.b.name: "the PET"}
     clean = Privacy(names).clean
     fused, mri, pet_voxels = result.fused.voxels, result.a.voxels, result.b.voxels
     ssim = [float(ssim_score(fused, one)) for one in (mri, pet_voxels)]
-    trusted, doubts, warnings = _said(result, moved)
-    return _Told(
+    trusted, reasons, warnings = _said(result, moved)
+    return _PageContext(
         method=clean(result.method),
         trusted=trusted,
-        doubts=tuple(clean(text) for text in doubts),
+        reasons=tuple(clean(text) for text in reasons),
         warnings=tuple(clean(text) for text in warnings),
         notes=tuple(clean(text) for text in result.notes),
         settings={clean(key): clean(value) for key, value in result.settings.items()},
@@ -139,10 +141,10 @@ def _said(
 ) -> tuple[bool | None, tuple[str, ...], tuple[str, ...]]:
     """Return whether the registration is trusted, why not, and all other warnings, each once."""
     if moved is None:
-        return (False if result.doubts else result.trusted), result.doubts, result.warnings
-    doubts = tuple(dict.fromkeys((*reasons_not_to_trust(moved), *result.doubts)))
+        return (False if result.reasons else result.trusted), result.reasons, result.warnings
+    reasons = tuple(dict.fromkeys((*reasons_not_to_trust(moved), *result.reasons)))
     warnings = tuple(dict.fromkeys((*other_warnings(moved), *result.warnings)))
-    return (False if doubts else moved.trusted), doubts, warnings
+    return (False if reasons else moved.trusted), reasons, warnings
 
 
 def _scaling_row(name: str, scaling: Scaling) -> tuple[str, ...]:

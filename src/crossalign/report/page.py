@@ -53,11 +53,11 @@ class ReportInput:
 
 
 @dataclass(frozen=True, eq=False)
-class _Told:
+class _PageContext:
     """The page's text, free of file names: what the template reads."""
 
     method: str
-    doubts: tuple[str, ...]
+    reasons: tuple[str, ...]
     warnings: tuple[str, ...]
     settings: list[tuple[str, str]]
     errors: list[ErrorRow]
@@ -112,7 +112,7 @@ def render_report(report: ReportInput) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        told=_told(report),
+        told=_page_context(report),
         viewer=viewer,
         viewer_json=asdict(viewer),
         style=style,
@@ -153,13 +153,13 @@ def _viewer(report: ReportInput) -> ViewerData:
     return ViewerData.on_grid(grid, result.center_mm.cpu().double(), scans, outlines)
 
 
-def _told(report: ReportInput) -> _Told:
+def _page_context(report: ReportInput) -> _PageContext:
     result, clean = report.result, report.privacy().clean
     center = result.center_mm.cpu().double()
     points = None if report.fixed_mask is None else report.fixed_mask.spread_points_mm(SHIFT_POINTS)
-    return _Told(
+    return _PageContext(
         method=clean(result.method),
-        doubts=tuple(clean(text) for text in reasons_not_to_trust(result)),
+        reasons=tuple(clean(text) for text in reasons_not_to_trust(result)),
         warnings=tuple(clean(text) for text in other_warnings(result)),
         settings=[(clean(str(key)), clean(str(value))) for key, value in result.settings.items()],
         errors=error_rows(report.errors_mm or {}, clean),

@@ -1,7 +1,7 @@
 """Training of registration networks from a manifest or from simulated pairs."""
 
 from crossalign.training.dataset import (
-    Bank,
+    PairDataset,
 )
 from crossalign.training.settings import (
     NO_AUGMENTATION,
@@ -16,7 +16,7 @@ from crossalign.training.tasks.registration import (
 
 __all__ = [
     "Augmentation",
-    "Bank",
+    "PairDataset",
     "NO_AUGMENTATION",
     "STRONG_AUGMENTATION",
     "TrainingResult",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.errors import InputError, InputWarning, WeightsError
-from crossalign.input import parse_json, shown
+from crossalign.input import excerpt, parse_json
 from crossalign.models.tensor_files import GIB, SEAL, FileKind, read_header, read_tensors, refused, save_tensors
 from crossalign.output import whole_file
 from crossalign.training.run_folder import LAST, PREVIOUS
@@ -115,7 +115,7 @@ def read_checkpoint(path: Path, steps: int | None = None) -> Checkpoint:
     try:
         header = read_header(path, KIND)
         if odd := sorted(set(header.metadata) - {"progress", SEAL}):
-            raise refused(path, KIND, f"its metadata holds '{shown(odd[0])}'")
+            raise refused(path, KIND, f"its metadata holds '{excerpt(odd[0])}'")
         progress = _progress(header.metadata["progress"], SEAL in header.metadata)
         if steps is not None and progress.step > steps:
             raise ValueError(f"'step' is {progress.step}, the run has {steps}")
@@ -148,17 +148,17 @@ def _progress(text: str, sealed: bool) -> Progress:
     values = parse_json(text, "'progress'")
     names = set(values) if isinstance(values, dict) else set()
     if not FIELDS <= names <= FIELDS | LATER:
-        raise ValueError(f"its progress has {shown(sorted(names))}, expected {sorted(FIELDS | LATER)}")
+        raise ValueError(f"its progress has {excerpt(sorted(names))}, expected {sorted(FIELDS | LATER)}")
     for name in ("step", "best_step"):
         if type(values.get(name, 0)) is not int or values.get(name, 0) < 0:
-            raise ValueError(f"'{name}' must be a whole number, 0 or more, got {shown(values[name])}")
+            raise ValueError(f"'{name}' must be a whole number, 0 or more, got {excerpt(values[name])}")
     best = math.inf if values["best_sre_mm"] is None else values["best_sre_mm"]
     for name, value in (("best_sre_mm", best), ("seconds", values["seconds"])):
         if type(value) not in (int, float) or not value >= 0:
-            raise ValueError(f"'{name}' must be a number, 0 or more, got {shown(value)}")
+            raise ValueError(f"'{name}' must be a number, 0 or more, got {excerpt(value)}")
     for name in ("settings", "data"):
         if not isinstance(values.get(name, ""), str):
-            raise ValueError(f"'{name}' must be text, got {shown(values[name])}")
+            raise ValueError(f"'{name}' must be text, got {excerpt(values[name])}")
     if values.get("best_step", 0) > values["step"]:
         raise ValueError(f"'best_step' is {values['best_step']}, after 'step' {values['step']}")
     return Progress(**{**values, "best_sre_mm": float(best)})
@@ -170,7 +170,7 @@ def _load_optimizer(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer
     for name, value in tensors.items():
         number, _, leaf = name.partition("/")
         if not number.isdecimal() or int(number) >= len(parameters) or leaf not in MOMENTS:
-            raise ValueError(f"optimizer state '{shown(name)}' is none of this network's")
+            raise ValueError(f"optimizer state '{excerpt(name)}' is none of this network's")
         like = parameters[int(number)]
         if value.shape != (() if leaf == "step" else like.shape):
             raise ValueError(f"optimizer state {name} is {tuple(value.shape)}, expected {tuple(like.shape)}")
@@ -184,7 +184,7 @@ def _load_optimizer(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer
 def _refusal(path: Path, error: Exception) -> WeightsError:
     """Say what is wrong with a checkpoint, and what to do."""
     said = str(error) if isinstance(error, InputError) and KIND.refusal in str(error) else ""
-    fault = said or f"{path.name}: {KIND.refusal}: {shown(error, 300)}"
+    fault = said or f"{path.name}: {KIND.refusal}: {excerpt(error, 300)}"
     other = path.with_name(PREVIOUS)
     if path.name == LAST and other.is_file():
         return WeightsError(

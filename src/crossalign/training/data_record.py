@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from crossalign.input import check_regular_file, shown
+from crossalign.input import check_regular_file, excerpt
 from crossalign.models.tensor_files import digest_of
 
 BEGINS_WITH = "begins with"  # the entry of the weights that a run begins with
@@ -38,9 +38,9 @@ def cases_record(rows: Iterable[tuple[str, Mapping[str, str | Path | None]]]) ->
     return record | ({"cases": cases} if len(cases) <= DETAIL_LIMIT else {})
 
 
-def tensors_record(**banks: Mapping[str, Tensor]) -> dict[str, object]:
+def tensors_record(**datasets: Mapping[str, Tensor]) -> dict[str, object]:
     """Record banks, each by the SHA-256 of its tensors."""
-    return {"tensors": {name: digest_of(tensors, {}) for name, tensors in banks.items()}}
+    return {"tensors": {name: digest_of(tensors, {}) for name, tensors in datasets.items()}}
 
 
 def file_digest(path: Path) -> str:
@@ -83,7 +83,7 @@ def changes(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     names = [name for name in names if name != "sha256"] or names
     if names == ["sha256"] and list(before) != list(after):
         return ["the order of the cases"]
-    told = [_told(name, before.get(name), after.get(name)) for name in names]
+    told = [_in_words(name, before.get(name), after.get(name)) for name in names]
     more = len(told) - SHOWN
     return told if more <= 0 else [*told[:SHOWN], f"and {more} more"]
 
@@ -96,17 +96,17 @@ def _flat(values: object, where: str = "") -> Iterator[tuple[str, object]]:
         yield from _flat(value, f"{where}.{name}" if where else str(name))
 
 
-def _told(name: str, was: object, now: object) -> str:
+def _in_words(name: str, was: object, now: object) -> str:
     case, _, column = name.removeprefix("cases.").rpartition(".")
     if name.startswith("cases."):
-        place = f"case '{shown(case)}', {column}"
+        place = f"case '{excerpt(case)}', {column}"
         if column not in ("split", "patient") and None not in (was, now):
             return f"{place}: another file"
         return f"{place}: was {_word(was)}, now {_word(now)}"
     if name in WORDS:
         return WORDS[name]
-    return f"{shown(name)}: was {_word(was)}, now {_word(now)}"
+    return f"{excerpt(name)}: was {_word(was)}, now {_word(now)}"
 
 
 def _word(value: object) -> str:
-    return "not there" if value is None else shown(json.dumps(value))
+    return "not there" if value is None else excerpt(json.dumps(value))

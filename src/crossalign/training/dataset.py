@@ -29,7 +29,7 @@ AXES |= {"fixed_origin_mm": 1, "moving_origin_mm": 1, "center_mm": 1, "translati
 
 
 @dataclass(frozen=True, eq=False)
-class Bank:
+class PairDataset:
     """n cases, each on canvases with axes along L, P and S and one isotropic spacing; only their origins differ.
 
     Volumes are (n, 1, z, y, x), float16, intensities in [0, 1]; masks are 0 to 1, and below 0 throughout where a case
@@ -74,14 +74,14 @@ class Bank:
         points_voxel = (points_mm - origins[index][:, None, None, None]) / self.spacing_mm
         return sample(volumes[index].float(), points_voxel)
 
-    def to(self, device: torch.device | str) -> Bank:
+    def to(self, device: torch.device | str) -> PairDataset:
         """Return the bank on another device."""
-        return Bank(**{name: value.to(device) for name, value in self.tensors().items()})
+        return PairDataset(**{name: value.to(device) for name, value in self.tensors().items()})
 
-    def take(self, index: Tensor) -> Bank:
+    def take(self, index: Tensor) -> PairDataset:
         """Return the bank of these cases alone."""
         picked = {name: value[index] for name, value in self.tensors().items() if name != "spacing_mm"}
-        return Bank(**picked, spacing_mm=self.spacing_mm)
+        return PairDataset(**picked, spacing_mm=self.spacing_mm)
 
     def save(self, path: Path, overwrite: bool = False) -> None:
         """Write the tensors to a safetensors file, to train where no image reader is. Raises OutputError."""
@@ -93,17 +93,17 @@ class Bank:
         return {name: value for name, value in values.items() if value is not None}
 
     @staticmethod
-    def load(path: Path) -> Bank:
+    def load(path: Path) -> PairDataset:
         """Read what `save` wrote; raises InputError where it is missing, damaged, or of something else."""
         header = read_header(path, KIND)
         if fault := _fault(header):
             raise refused(path, KIND, fault)
-        return Bank(**read_tensors(path, KIND, header))
+        return PairDataset(**read_tensors(path, KIND, header))
 
 
 def _fault(header: TensorHeader) -> str | None:
     """Say what keeps tensors of these shapes from being a bank."""
-    known = {item.name for item in fields(Bank)}
+    known = {item.name for item in fields(PairDataset)}
     missing, odd = sorted(known - {"moving_mask"} - set(header.shapes)), sorted(set(header.shapes) - known)
     if missing or odd:
         return f"'{missing[0]}' is missing" if missing else f"it holds '{odd[0]}'"
@@ -121,90 +121,90 @@ def _fault(header: TensorHeader) -> str | None:
 AXIS_ORDER = "xyz"
 
 
-def joined(banks: list[Bank]) -> Bank:
+def joined(datasets: list[PairDataset]) -> PairDataset:
     """Put the cases of several banks into one, in order; a bank that is named twice counts twice.
 
     Raises InputError where their canvases differ, or where only some of them hold moving masks.
     """
-    if not banks:
+    if not datasets:
         raise InputError("there are no banks to join")
-    first = banks[0]
-    for bank in banks[1:]:
-        same = bank.fixed.shape[1:] == first.fixed.shape[1:] and bank.moving.shape[1:] == first.moving.shape[1:]
-        if not same or not torch.equal(bank.spacing_mm, first.spacing_mm):
+    first = datasets[0]
+    for dataset in datasets[1:]:
+        same = dataset.fixed.shape[1:] == first.fixed.shape[1:] and dataset.moving.shape[1:] == first.moving.shape[1:]
+        if not same or not torch.equal(dataset.spacing_mm, first.spacing_mm):
             raise InputError("the banks to join were prepared for other crops: prepare them for one stage")
-        if (bank.moving_mask is None) != (first.moving_mask is None):
+        if (dataset.moving_mask is None) != (first.moving_mask is None):
             raise InputError("some banks to join hold masks of the moving images and some do not")
     tensors: dict[str, Tensor] = {}
-    for item in fields(Bank):
-        values = [getattr(bank, item.name) for bank in banks]
+    for item in fields(PairDataset):
+        values = [getattr(dataset, item.name) for dataset in datasets]
         if values[0] is not None:
             tensors[item.name] = values[0] if item.name == "spacing_mm" else torch.cat(values)
-    return Bank(**tensors)
+    return PairDataset(**tensors)
 
 
-def mirrored(bank: Bank, axis: str) -> Bank:
+def mirrored(dataset: PairDataset, axis: str) -> PairDataset:
     """Return every case as its mirror image along the axis x, y or z of both spaces (LPS): x swaps left and right."""
     number = AXIS_ORDER.index(axis)
-    sign = torch.ones(3, device=bank.center_mm.device)
+    sign = torch.ones(3, device=dataset.center_mm.device)
     sign[number] = -1.0
 
     def flipped(volumes: Tensor) -> Tensor:
         return volumes.flip(4 - number)
 
     def origin(origins: Tensor, volumes: Tensor) -> Tensor:
-        last = (volumes.shape[4 - number] - 1) * bank.spacing_mm
+        last = (volumes.shape[4 - number] - 1) * dataset.spacing_mm
         return torch.where(sign < 0, -(origins + last), origins)
 
     return replace(
-        _with_volumes(bank, flipped),
-        fixed_origin_mm=origin(bank.fixed_origin_mm, bank.fixed),
-        moving_origin_mm=origin(bank.moving_origin_mm, bank.moving),
-        center_mm=bank.center_mm * sign,
-        rotation=sign[:, None] * bank.rotation * sign,
-        translation_mm=bank.translation_mm * sign,
-        surface_mm=bank.surface_mm * sign,
+        _with_volumes(dataset, flipped),
+        fixed_origin_mm=origin(dataset.fixed_origin_mm, dataset.fixed),
+        moving_origin_mm=origin(dataset.moving_origin_mm, dataset.moving),
+        center_mm=dataset.center_mm * sign,
+        rotation=sign[:, None] * dataset.rotation * sign,
+        translation_mm=dataset.translation_mm * sign,
+        surface_mm=dataset.surface_mm * sign,
     )
 
 
-def turned(bank: Bank, quarters: int) -> Bank:
+def turned(dataset: PairDataset, quarters: int) -> PairDataset:
     """Return every case turned as a whole, both spaces alike, by so many quarter turns about z (from x to y).
 
     For scans whose headers name the axes wrongly: 3 quarters bring what lies at -x (where the headers say the patient's
     right is) to +y, the patient's back.
     """
     for _ in range(quarters % 4):
-        bank = _quarter_turned(bank)
-    return bank
+        dataset = _quarter_turned(dataset)
+    return dataset
 
 
-def _quarter_turned(bank: Bank) -> Bank:
-    turn = quarter_turn(1).to(bank.center_mm)
+def _quarter_turned(dataset: PairDataset) -> PairDataset:
+    turn = quarter_turn(1).to(dataset.center_mm)
 
     def volume(volumes: Tensor) -> Tensor:
         return volumes.transpose(-1, -2).flip(-1)
 
     def origin(origins: Tensor, volumes: Tensor) -> Tensor:
-        last = (volumes.shape[-2] - 1) * bank.spacing_mm
+        last = (volumes.shape[-2] - 1) * dataset.spacing_mm
         x, y, z = origins.unbind(-1)
         return torch.stack((-(y + last), x, z), -1)
 
     return replace(
-        _with_volumes(bank, volume),
-        fixed_origin_mm=origin(bank.fixed_origin_mm, bank.fixed),
-        moving_origin_mm=origin(bank.moving_origin_mm, bank.moving),
-        center_mm=bank.center_mm @ turn.mT,
-        rotation=turn @ bank.rotation @ turn.mT,
-        translation_mm=bank.translation_mm @ turn.mT,
-        surface_mm=bank.surface_mm @ turn.mT,
+        _with_volumes(dataset, volume),
+        fixed_origin_mm=origin(dataset.fixed_origin_mm, dataset.fixed),
+        moving_origin_mm=origin(dataset.moving_origin_mm, dataset.moving),
+        center_mm=dataset.center_mm @ turn.mT,
+        rotation=turn @ dataset.rotation @ turn.mT,
+        translation_mm=dataset.translation_mm @ turn.mT,
+        surface_mm=dataset.surface_mm @ turn.mT,
     )
 
 
-def _with_volumes(bank: Bank, change: Callable[[Tensor], Tensor]) -> Bank:
+def _with_volumes(dataset: PairDataset, change: Callable[[Tensor], Tensor]) -> PairDataset:
     return replace(
-        bank,
-        fixed=change(bank.fixed),
-        fixed_mask=change(bank.fixed_mask),
-        moving=change(bank.moving),
-        moving_mask=None if bank.moving_mask is None else change(bank.moving_mask),
+        dataset,
+        fixed=change(dataset.fixed),
+        fixed_mask=change(dataset.fixed_mask),
+        moving=change(dataset.moving),
+        moving_mask=None if dataset.moving_mask is None else change(dataset.moving_mask),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.simulation.pelvis.anatomy import even_directions
-from crossalign.training.dataset import Bank
+from crossalign.training.dataset import PairDataset
 from crossalign.types import PointLattice, Points, Volume
 
 DEGREE = 6  # of the shapes' spherical polynomials: bumps of 30 degrees
@@ -75,15 +75,15 @@ def gland_shapes(radii_mm: Tensor, directions: Points) -> GlandShapes:
     return GlandShapes(fitted.float())
 
 
-class Recombiner:
+class PairSynthesizer:
     """Draws new cases from a bank whose cases have masks of both images. Raises InputError where one has none."""
 
-    def __init__(self, bank: Bank, settings: Recombination = Recombination()) -> None:
-        if bank.moving_mask is None or bool((bank.moving_mask.amin(dim=(1, 2, 3, 4)) < 0).any()):
+    def __init__(self, dataset: PairDataset, settings: Recombination = Recombination()) -> None:
+        if dataset.moving_mask is None or bool((dataset.moving_mask.amin(dim=(1, 2, 3, 4)) < 0).any()):
             raise InputError("new pairs are made from glands: every case needs a mask of its moving image too")
-        self._bank, self._settings = bank, settings
-        self._rays = even_directions(RAYS).to(bank.fixed.device)
-        every = torch.arange(len(bank), device=bank.fixed.device)
+        self._dataset, self._settings = dataset, settings
+        self._rays = even_directions(RAYS).to(dataset.fixed.device)
+        every = torch.arange(len(dataset), device=dataset.fixed.device)
         self._fixed = gland_shapes(self._measured(every, False), self._rays)
         self._moving = gland_shapes(self._measured(every, True), self._rays)
 
@@ -96,20 +96,22 @@ class Recombiner:
 
     def _at(self, index: Tensor, offsets_mm: Tensor, moving: bool, mask: bool = False) -> Volume:
         """Sample cases at offsets (b, z, y, x, 3) from their gland's centre along the fixed image's axes."""
-        bank = self._bank
-        points = offsets_mm + bank.center_mm[index][:, None, None, None]
+        dataset = self._dataset
+        points = offsets_mm + dataset.center_mm[index][:, None, None, None]
         if not moving:
-            return bank.fixed_at(index, points, label=mask)
-        seen = bank.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
-        return bank.moving_gland_at(index, seen) if mask else bank.moving_at(index, seen)
+            return dataset.fixed_at(index, points, label=mask)
+        seen = dataset.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
+        return dataset.moving_gland_at(index, seen) if mask else dataset.moving_at(index, seen)
 
-    def draw(self, count: int, generator: torch.Generator, lattice: tuple[int, float] | None = None) -> Bank:
+    def draw(self, count: int, generator: torch.Generator, lattice: tuple[int, float] | None = None) -> PairDataset:
         """Make `count` new cases, in the frame of their gland's centre; the reference is the identity.
 
         `lattice` is the canvases' voxels along each axis and spacing, mm; None takes those of the bank.
         """
-        step = float(self._bank.spacing_mm) if lattice is None else lattice[1]
-        sizes = (self._bank.fixed.shape[-1], self._bank.moving.shape[-1]) if lattice is None else (lattice[0],) * 2
+        step = float(self._dataset.spacing_mm) if lattice is None else lattice[1]
+        sizes = (
+            (self._dataset.fixed.shape[-1], self._dataset.moving.shape[-1]) if lattice is None else (lattice[0],) * 2
+        )
         parts = [self._draw(min(CHUNK, count - first), generator, sizes, step) for first in range(0, count, CHUNK)]
         names = ("fixed", "fixed_mask", "moving", "moving_mask", "surface_mm")
         volumes = {name: torch.cat([part[name] for part in parts]) for name in names}
@@ -120,7 +122,7 @@ class Recombiner:
             size = torch.tensor(volumes[name].shape[:1:-1], device=device)
             return (-(size - 1) / 2 * step).expand(count, 3).clone()
 
-        return Bank(
+        return PairDataset(
             **volumes,
             fixed_origin_mm=origin("fixed"),
             moving_origin_mm=origin("moving"),
@@ -140,7 +142,7 @@ class Recombiner:
             image, mask = self._image(shape, (size, step_mm), name == "moving", generator)
             made[name] = image.half()
             made[f"{name}_mask"] = mask.half()
-        rays = even_directions(self._bank.surface_mm.shape[1]).to(self._rays.device)
+        rays = even_directions(self._dataset.surface_mm.shape[1]).to(self._rays.device)
         made["surface_mm"] = rays * fixed_shape.radius_mm(rays)[..., None]
         return made
 
@@ -167,7 +169,7 @@ class Recombiner:
         return field / field.std(dim=1, keepdim=True).clamp(min=1e-3) * self._settings.bump
 
     def _pick(self, count: int, generator: torch.Generator) -> Tensor:
-        return torch.randint(len(self._bank), (count,), generator=generator).to(self._rays.device)
+        return torch.randint(len(self._dataset), (count,), generator=generator).to(self._rays.device)
 
     def _image(
         self, shape: GlandShapes, lattice: tuple[int, float], moving: bool, generator: torch.Generator

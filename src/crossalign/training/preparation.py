@@ -14,10 +14,10 @@ from crossalign.images import Image, scale_intensity, to_working_spacing
 from crossalign.models import StageSettings
 from crossalign.simulation import SimulatedPairs, SimulationSettings, simulate_pairs, simulate_shapes
 from crossalign.training.data_record import cases_record
-from crossalign.training.dataset import Bank, joined
+from crossalign.training.dataset import PairDataset, joined
 from crossalign.types import Points, Shape, Triple
 
-BANK_POINTS = 256
+DATASET_POINTS = 256
 FIXED_REACH = 1.6  # canvas over crop: room for turning, stretching and shifting the crop
 MOVING_MARGIN_MM = 20.0  # and for the largest usual start
 
@@ -33,9 +33,9 @@ class _Row:
     surface_mm: Points
 
 
-def banks_from_manifest(
+def datasets_from_manifest(
     manifest: str | os.PathLike[str], stage: StageSettings, patients: float = 1.0, seed: int = 0
-) -> tuple[Bank, Bank]:
+) -> tuple[PairDataset, PairDataset]:
     """Read a manifest's train and val splits; raises ManifestError where one is missing, or a file's own error.
 
     With `patients` below 1 only that share of the training patients is read, drawn by `pick_patients` from the seed.
@@ -44,8 +44,8 @@ def banks_from_manifest(
     train, val = (in_split(cases, split) for split in ("train", "val"))  # before minutes are spent on reading scans
     kept = [train[number] for number in pick_patients([case.patient for case in train], patients, seed)]
     return (
-        bank_from_cases((load_case(case) for case in kept), stage),
-        bank_from_cases((load_case(case) for case in val), stage),
+        dataset_from_cases((load_case(case) for case in kept), stage),
+        dataset_from_cases((load_case(case) for case in val), stage),
     )
 
 
@@ -68,7 +68,7 @@ def pick_patients(patients: Sequence[str], share: float, seed: int) -> list[int]
     return [number for number, name in enumerate(patients) if name in kept]
 
 
-def bank_from_cases(cases: Iterable[LoadedCase], stage: StageSettings) -> Bank:
+def dataset_from_cases(cases: Iterable[LoadedCase], stage: StageSettings) -> PairDataset:
     """Bring cases to canvases at the stage's working spacing, prepared as registration prepares them."""
     return _stack([_prepared(case, stage) for case in cases], stage)
 
@@ -78,7 +78,7 @@ def _prepared(case: LoadedCase, stage: StageSettings) -> _Row:
     reach = stage.extent_mm() * FIXED_REACH
     center = case.fixed_mask.centroid_mm()
     middle = case.fixed_to_moving.to("cpu", torch.float64).apply(center[None])[0]
-    keep = torch.linspace(0, len(case.surface_mm) - 1, BANK_POINTS).round().long()
+    keep = torch.linspace(0, len(case.surface_mm) - 1, DATASET_POINTS).round().long()
     return _Row(
         fixed=_canvas(scale_intensity(case.fixed), center, reach, step),
         mask=_canvas(case.fixed_mask.foreground(), center, reach, step),
@@ -100,7 +100,7 @@ def _canvas(image: Image, center_mm: Tensor, reach_mm: float, spacing_mm: float)
     return to_working_spacing(image, spacing_mm).resampled(grid, fill=0.0)
 
 
-def _stack(rows: list[_Row], stage: StageSettings) -> Bank:
+def _stack(rows: list[_Row], stage: StageSettings) -> PairDataset:
     if not rows:
         raise InputError("there are no cases to train on")
 
@@ -118,7 +118,7 @@ def _stack(rows: list[_Row], stage: StageSettings) -> Bank:
     def origins(name: str) -> Tensor:
         return torch.tensor([getattr(row, name).grid.origin_mm for row in rows])
 
-    return Bank(
+    return PairDataset(
         fixed=volumes("fixed"),
         fixed_mask=volumes("mask"),
         moving=volumes("moving"),
@@ -140,15 +140,17 @@ LEAST_REACH_MM = 66.0  # pelves need some room
 Simulate = Callable[[int, torch.Generator, Shape, float], SimulatedPairs]
 
 
-def banks_from_simulation(
+def datasets_from_simulation(
     count: int, seed: int, stage: StageSettings, shapes_share: float = 0.0, settings: SimulationSettings | None = None
-) -> tuple[Bank, Bank]:
+) -> tuple[PairDataset, PairDataset]:
     """Simulate `count` training pairs and a tenth as many (8 at least) to validate on, from unrelated seeds.
 
     `shapes_share` of either are of shapes in any two modalities instead of pelves.
     """
-    train = bank_from_simulation(count, 2 * seed, stage, shapes_share=shapes_share, settings=settings)
-    val = bank_from_simulation(max(8, count // 10), 2 * seed + 1, stage, shapes_share=shapes_share, settings=settings)
+    train = dataset_from_simulation(count, 2 * seed, stage, shapes_share=shapes_share, settings=settings)
+    val = dataset_from_simulation(
+        max(8, count // 10), 2 * seed + 1, stage, shapes_share=shapes_share, settings=settings
+    )
     return train, val
 
 
@@ -163,14 +165,14 @@ def canvas_lattice(stage: StageSettings) -> tuple[int, float]:
     return round(max(stage.extent_mm() * CANVAS_REACH, LEAST_REACH_MM) / spacing_mm), spacing_mm
 
 
-def bank_from_simulation(
+def dataset_from_simulation(
     count: int,
     seed: int,
     stage: StageSettings,
     chunk: int = 16,
     shapes_share: float = 0.0,
     settings: SimulationSettings | None = None,
-) -> Bank:
+) -> PairDataset:
     """Simulate `count` pairs from one seed, `shapes_share` of them (the last ones) of shapes in any two modalities.
 
     The same seed gives the same bank. `settings` None takes the simulator's own. Raises InputError for a share outside
@@ -193,18 +195,18 @@ def bank_from_simulation(
     def others(wanted: int) -> SimulatedPairs:
         return simulate_shapes(wanted, generator, shape=(size, size, size), spacing_mm=spacing_mm)
 
-    parts: list[Bank] = []
+    parts: list[PairDataset] = []
     for simulate, total in ((pelves, count - shapes), (others, shapes)):
-        parts += [_bank(simulate(min(chunk, total - first)), spacing_mm) for first in range(0, total, chunk)]
+        parts += [_dataset(simulate(min(chunk, total - first)), spacing_mm) for first in range(0, total, chunk)]
     return joined(parts)
 
 
-def _bank(pairs: SimulatedPairs, spacing_mm: float) -> Bank:
+def _dataset(pairs: SimulatedPairs, spacing_mm: float) -> PairDataset:
     count = len(pairs.fixed)
     gland = pairs.fixed_gland.float()
     lattice = pairs.fixed_grid.points_mm().float()
     weight = gland[:, 0, ..., None]
-    return Bank(
+    return PairDataset(
         fixed=_scaled(pairs.fixed, pairs.fixed_grid),
         fixed_mask=gland.half(),
         moving=_scaled(pairs.moving, pairs.moving_grid),

@@ -10,7 +10,7 @@ from types import TracebackType
 from torch.utils.tensorboard import SummaryWriter
 
 from crossalign.errors import InputError, OutputError
-from crossalign.input import finite_number, read_json, read_table, shown
+from crossalign.input import excerpt, finite_number, read_json, read_table
 from crossalign.output import PARTIAL, reason, whole_file
 from crossalign.training.data_record import changes
 
@@ -28,7 +28,7 @@ def check_run_folder(folder: Path) -> None:
     killed before its first file was whole.
     """
     if "\0" in str(folder):
-        raise OutputError(f"{shown(folder, 200)}: the name holds a NUL character: name another folder")
+        raise OutputError(f"{excerpt(folder, 200)}: the name holds a NUL character: name another folder")
     try:
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder}: is a file, expected a folder for the run")
@@ -42,14 +42,14 @@ def check_run_folder(folder: Path) -> None:
     except OutputError:
         raise
     except (OSError, ValueError) as error:  # a name that is too long or holds a NUL, a folder that is locked
-        raise OutputError(f"{shown(folder, 200)}: cannot be used for a run: {reason(error)}") from error
+        raise OutputError(f"{excerpt(folder, 200)}: cannot be used for a run: {reason(error)}") from error
 
 
 def _check_contents(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         log = path.name == LOG and path.is_dir() and all("tfevents" in entry.name for entry in path.iterdir())
         if not log and not path.name.startswith(LEFT):
-            raise OutputError(f"{folder}: holds other files than a run ('{shown(path.name)}'): name a new folder")
+            raise OutputError(f"{folder}: holds other files than a run ('{excerpt(path.name)}'): name a new folder")
 
 
 def check_saved_settings(folder: Path, settings: Mapping[str, object], begun: bool) -> None:
@@ -168,7 +168,7 @@ def read_history(path: Path, columns: Sequence[str] | None = None) -> list[dict[
     header = tuple(rows[0])
     if (columns is not None and header != tuple(columns)) or len(header) != len(COLUMNS) or header[0] != "step":
         expected = ", ".join(columns or COLUMNS)
-        raise InputError(f"{path}: has the columns {shown(', '.join(header))}, expected {expected}: {WAY_OUT}")
+        raise InputError(f"{path}: has the columns {excerpt(', '.join(header))}, expected {expected}: {WAY_OUT}")
     read: list[dict[str, float]] = []
     for number, row in enumerate(rows[1:], start=2):
         if not any(row):
@@ -177,7 +177,7 @@ def read_history(path: Path, columns: Sequence[str] | None = None) -> list[dict[
         if values is not None:
             read.append(dict(zip(header, values, strict=True)))
         elif number < len(rows):
-            raise InputError(f"{path}, row {number}: is '{shown(','.join(row))}', not what a run writes: {WAY_OUT}")
+            raise InputError(f"{path}, row {number}: is '{excerpt(','.join(row))}', not what a run writes: {WAY_OUT}")
     return read
 
 

@@ -155,7 +155,7 @@ class _Run:
             near, own = slab.widened(1), slab.planes
             pair = self._pair(near)
             facts.keep(slab, pair, slab.inside(near))
-            told = _upsampled(context, near, self.a), described(pair), self._told(near)
+            told = _upsampled(context, near, self.a), described(pair), self._in_words(near)
             around = _around(model.around, F.gelu(_mixed_last(model.mix, *told)), slab, near)
             features = F.gelu(around) * (1 + scale) + shift
             hidden[:, :, own] = features
@@ -174,7 +174,7 @@ class _Run:
         first, second = ((slope[:, :, inside], strength[:, :, inside]) for slope, strength in slopes)
         return PairFacts(self.a[:, :, slab.planes], self.b[:, :, slab.planes], moments, (first, second))
 
-    def _told(self, slab: Slab) -> Map:
+    def _in_words(self, slab: Slab) -> Map:
         return self.wish[:, :, None, None, None].expand(-1, -1, slab.last - slab.first, *self.a.shape[3:])
 
     def _similarity(self, fused: Volume, facts: _Facts) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from crossalign.errors import InputError
 from crossalign.fusion.training.settings import FusionAugmentation
 from crossalign.geometry import euler_to_rotation, sample
-from crossalign.input import shown
+from crossalign.input import excerpt
 from crossalign.models.tensor_files import GIB, FileKind, read_header, read_tensors, refused, save_tensors
 from crossalign.types import Volume
 
@@ -24,7 +24,7 @@ SMALL_VOXEL, LARGE_VOXEL = (1.5, 4.0, 0.3), (2.5, 7.0, 0.8)  # lesions in MRI an
 
 
 @dataclass(frozen=True, eq=False)
-class FusionBank:
+class FusionDataset:
     """n pairs on one grid each, [0, 1], float16 (z, y, x); the sizes differ from pair to pair."""
 
     mri: tuple[Tensor, ...]
@@ -39,9 +39,9 @@ class FusionBank:
     def __len__(self) -> int:
         return len(self.mri)
 
-    def to(self, device: torch.device | str) -> FusionBank:
+    def to(self, device: torch.device | str) -> FusionDataset:
         """Return the bank on another device."""
-        return FusionBank(tuple(v.to(device) for v in self.mri), tuple(v.to(device) for v in self.pet))
+        return FusionDataset(tuple(v.to(device) for v in self.mri), tuple(v.to(device) for v in self.pet))
 
     def save(self, path: Path, overwrite: bool = False) -> None:
         """Write all volumes to one safetensors file. Raises OutputError."""
@@ -52,15 +52,15 @@ class FusionBank:
         return {f"{kind}/{n:05d}": v for kind in ("mri", "pet") for n, v in enumerate(getattr(self, kind))}
 
     @staticmethod
-    def load(path: Path) -> FusionBank:
+    def load(path: Path) -> FusionDataset:
         """Read what `save` wrote; raises InputError where it is missing, damaged, or of something else."""
         header = read_header(path, KIND)
         for name, shape in header.shapes.items():
             if NAME.fullmatch(name) is None or len(shape) != 3 or not header.types[name].endswith(("F16", "F32")):
-                raise refused(path, KIND, f"it holds '{shown(name)}', {shape} of type {header.types[name]}")
+                raise refused(path, KIND, f"it holds '{excerpt(name)}', {shape} of type {header.types[name]}")
         tensors = read_tensors(path, KIND, header)
         mri, pet = (tuple(tensors[k] for k in sorted(tensors) if k.startswith(f"{kind}/")) for kind in ("mri", "pet"))
-        return FusionBank(mri, pet)
+        return FusionDataset(mri, pet)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +83,18 @@ class FusionPatches:
 
 
 def draw_patches(
-    bank: FusionBank, index: list[int], patch: int, augmentation: FusionAugmentation | None, generator: torch.Generator
+    dataset: FusionDataset,
+    index: list[int],
+    patch: int,
+    augmentation: FusionAugmentation | None,
+    generator: torch.Generator,
 ) -> FusionPatches:
     """Cut one patch from each pair of `index`, varied where there is an augmentation.
 
     Half of them are to be balanced, a quarter asks for detail, a quarter for something between. Volumes shorter than
     the patch are extended by their border.
     """
-    pairs = [_patch(bank.mri[i], bank.pet[i], patch, augmentation, generator) for i in index]
+    pairs = [_patch(dataset.mri[i], dataset.pet[i], patch, augmentation, generator) for i in index]
     draw = torch.rand(len(index), generator=generator)
     between = torch.rand(len(index), generator=generator)
     emphasis = torch.where(draw < 0.5, torch.zeros_like(draw), torch.where(draw < 0.75, torch.ones_like(draw), between))

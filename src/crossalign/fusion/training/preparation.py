@@ -11,7 +11,7 @@ from crossalign.fusion.manifest import FusionPair, read_fusion_manifest
 from crossalign.fusion.scaling import find_scaling, find_uptake_scaling
 from crossalign.fusion.simulation.head_anatomy import BrainMaps, BrainSettings
 from crossalign.fusion.simulation.heads import make_heads, simulate_brain
-from crossalign.fusion.training.dataset import FusionBank
+from crossalign.fusion.training.dataset import FusionDataset
 from crossalign.geometry import Grid
 from crossalign.images import Image, read_image
 from crossalign.training.data_record import cases_record
@@ -21,16 +21,16 @@ MOST_SIMULATED = 10_000  # their volumes are held in memory
 SIMULATED_SHAPE: Shape = (112, 112, 112)
 
 
-def fusion_banks_from_manifest(manifest: str | os.PathLike[str]) -> tuple[FusionBank, FusionBank]:
+def fusion_datasets_from_manifest(manifest: str | os.PathLike[str]) -> tuple[FusionDataset, FusionDataset]:
     """Read a fusion manifest's train and val splits; raises ManifestError for a missing one, or a file's own error."""
     pairs = read_fusion_manifest(manifest)
-    banks = []
+    datasets = []
     for split in ("train", "val"):
         chosen = [pair for pair in pairs if pair.split == split]
         if not chosen:
             raise ManifestError(f"{Path(manifest).name}: no row has split '{split}': training needs both")
-        banks.append(_bank([_read(pair) for pair in chosen]))
-    return banks[0], banks[1]
+        datasets.append(_dataset([_read(pair) for pair in chosen]))
+    return datasets[0], datasets[1]
 
 
 def fusion_manifest_record(manifest: str | os.PathLike[str]) -> dict[str, object]:
@@ -45,7 +45,9 @@ def fusion_simulation_record(count: int) -> dict[str, object]:
     return {"simulated": {"pairs": count, "shape": SIMULATED_SHAPE, "simulator": asdict(BrainSettings())}}
 
 
-def fusion_banks_from_simulation(count: int, seed: int, maps: BrainMaps | None = None) -> tuple[FusionBank, FusionBank]:
+def fusion_datasets_from_simulation(
+    count: int, seed: int, maps: BrainMaps | None = None
+) -> tuple[FusionDataset, FusionDataset]:
     """Simulate `count` training pairs and a fifth as many (4 at least) to validate on, from unrelated seeds.
 
     The template is nilearn's MNI152, unless `maps` gives another.
@@ -53,13 +55,13 @@ def fusion_banks_from_simulation(count: int, seed: int, maps: BrainMaps | None =
     if not 1 <= count <= MOST_SIMULATED:
         raise InputError(f"there must be 1 to {MOST_SIMULATED} simulated pairs to train on, got {count}")
     maps = maps or mni_maps()
-    train = fusion_bank_from_simulation(count, 2 * seed, maps)
-    return train, fusion_bank_from_simulation(max(4, count // 5), 2 * seed + 1, maps)
+    train = fusion_dataset_from_simulation(count, 2 * seed, maps)
+    return train, fusion_dataset_from_simulation(max(4, count // 5), 2 * seed + 1, maps)
 
 
-def fusion_bank_from_simulation(
+def fusion_dataset_from_simulation(
     count: int, seed: int, maps: BrainMaps, settings: BrainSettings | None = None, shape: Shape | None = None
-) -> FusionBank:
+) -> FusionDataset:
     """Simulate `count` pairs from one seed; the same seed gives the same bank."""
     maker, generator = make_heads(maps), torch.Generator().manual_seed(seed)
     rows: list[tuple[Scan, Scan]] = []
@@ -67,7 +69,7 @@ def fusion_bank_from_simulation(
         pair = simulate_brain(maker, shape or SIMULATED_SHAPE, generator, settings or BrainSettings())
         if min(float(volume.max()) for volume in (pair.mri, pair.pet)) > 0:  # else the lattice missed the head
             rows.append((_scaled(pair.mri[0, 0]), _scaled(pair.pet[0, 0])))
-    return _bank(rows)
+    return _dataset(rows)
 
 
 def mni_maps() -> BrainMaps:
@@ -95,5 +97,5 @@ def _scaled(voxels: Scan) -> Scan:
     return find_scaling(image).applied(voxels)
 
 
-def _bank(rows: list[tuple[Scan, Scan]]) -> FusionBank:
-    return FusionBank(tuple(mri.half() for mri, _ in rows), tuple(pet.half() for _, pet in rows))
+def _dataset(rows: list[tuple[Scan, Scan]]) -> FusionDataset:
+    return FusionDataset(tuple(mri.half() for mri, _ in rows), tuple(pet.half() for _, pet in rows))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.fusion.networks.model_files import FusionStage, build_fusion_model, fusion_progress, save_fusion_stage
-from crossalign.fusion.training.dataset import FusionBank, FusionPatches, draw_patches, plant_lesions
+from crossalign.fusion.training.dataset import FusionDataset, FusionPatches, draw_patches, plant_lesions
 from crossalign.fusion.training.settings import FusionTrainingSettings
 from crossalign.similarity import gradient_transfer_score, lncc_loss, ssim3d_loss, ssim_pair_score
 from crossalign.training.data_record import tensors_record
@@ -93,8 +93,8 @@ class FusionTrainingResult:
 
 
 def train_fusion(  # noqa: PLR0913 (a run is two banks, settings and a folder; the rest is for its caller's comfort)
-    train: FusionBank,
-    val: FusionBank,
+    train: FusionDataset,
+    val: FusionDataset,
     settings: FusionTrainingSettings,
     folder: Path,
     minutes: float = math.inf,
@@ -124,8 +124,8 @@ class FusionTask(Task):
 
     def __init__(
         self,
-        train: FusionBank,
-        val: FusionBank,
+        train: FusionDataset,
+        val: FusionDataset,
         settings: FusionTrainingSettings,
         data: Mapping[str, object] | None = None,
     ) -> None:
@@ -205,7 +205,7 @@ class FusionTask(Task):
             return kept
         return kept + self._settings.lesions * lesion_loss(bare, planted, patches)
 
-    def _val_patches(self, val: FusionBank) -> list[FusionPatches]:
+    def _val_patches(self, val: FusionDataset) -> list[FusionPatches]:
         generator = torch.Generator().manual_seed(step_seed(self._settings.seed))
         chosen = []
         for number in range(VAL_PATCHES):

@@ -17,7 +17,7 @@ import torch
 
 from crossalign.cells import plain_cell, spreadsheet_cell
 from crossalign.errors import InputError, InputWarning
-from crossalign.input import check_regular_file, finite_number, parse_json, parse_table, read_text, shown
+from crossalign.input import check_regular_file, excerpt, finite_number, parse_json, parse_table, read_text
 from crossalign.output import whole_file
 from crossalign.types import Points
 
@@ -72,7 +72,7 @@ def parse_markups(text: str, name: str) -> list[NamedPoint]:
         raise InputError(f"{name}: JSON without a list 'markups': not points of 3D Slicer (.mrk.json)")
     fiducials = [one for one in lists if one.get("type") == "Fiducial"]
     if not fiducials:
-        kinds = ", ".join(shown(one.get("type"), 20) for one in lists[:5]) or "nothing"
+        kinds = ", ".join(excerpt(one.get("type"), 20) for one in lists[:5]) or "nothing"
         raise InputError(f"{name}: holds no list of points (type Fiducial), only {kinds}: save a point list")
     if len(fiducials) < len(lists):
         warnings.warn(
@@ -99,7 +99,7 @@ def _settings(text: str) -> dict[str, str]:
 
 def _signs(frame: object, where: str) -> tuple[float, ...]:
     if not isinstance(frame, str) or frame.upper() not in SIGNS:
-        got = "nothing" if frame is None else f"'{shown(frame, 40)}'"
+        got = "nothing" if frame is None else f"'{excerpt(frame, 40)}'"
         raise InputError(f"{where}: got {got}, {FRAME_ADVICE}")
     return SIGNS[frame.upper()]
 
@@ -115,7 +115,7 @@ def _row_point(where: str, columns: list[str], row: list[str], signs: tuple[floa
 def _slicer_number(where: str, text: str) -> float:
     value = finite_number(text)
     if value is None:
-        raise InputError(f"{where}: got '{shown(text, 40)}', expected a finite number (mm)")
+        raise InputError(f"{where}: got '{excerpt(text, 40)}', expected a finite number (mm)")
     return value
 
 
@@ -139,17 +139,17 @@ def _mm_per_unit(where: str, units: object) -> float:
     unit = each[0] if each else None
     if not isinstance(unit, str) or unit.strip("[] ") not in MM_PER_UNIT or each.count(unit) != len(each):
         known = ", ".join(MM_PER_UNIT)
-        raise InputError(f"{where}: coordinateUnits: got '{shown(units, 40)}', expected one of {known} for all axes")
+        raise InputError(f"{where}: coordinateUnits: got '{excerpt(units, 40)}', expected one of {known} for all axes")
     return MM_PER_UNIT[unit.strip("[] ")]
 
 
 def _control_point(where: str, control: dict[str, Any], factors: tuple[float, ...]) -> NamedPoint:
     position = control.get("position")
     if not isinstance(position, list) or len(position) != 3 or not all(_is_number(value) for value in position):
-        raise InputError(f"{where}: position: got {shown(position, 60)}, expected three numbers")
+        raise InputError(f"{where}: position: got {excerpt(position, 60)}, expected three numbers")
     label = control.get("label", "")
     if not isinstance(label, str):
-        raise InputError(f"{where}: label: got {shown(label, 60)}, expected text")
+        raise InputError(f"{where}: label: got {excerpt(label, 60)}, expected text")
     return NamedPoint(label.strip(), tuple(f * float(value) for f, value in zip(factors, position, strict=True)))
 
 
@@ -208,7 +208,7 @@ def is_points_file(path: str | os.PathLike[str]) -> bool:
 
 def read_points(path: str | os.PathLike[str]) -> PointsFile:
     """Read a points file of any kind; raises InputError naming the row and the column (a CSV's header is row 1)."""
-    name = shown(Path(path).name)
+    name = excerpt(Path(path).name)
     text = read_text(path)
     if is_fcsv(text):
         return _points_file(name, parse_fcsv(text, name))
@@ -257,7 +257,7 @@ def _check_header(name: str, header: list[str]) -> None:
     unknown = [column for column in header if column not in COLUMNS]
     if not unknown and len(set(header)) == len(header) and set(AXES) <= set(header):
         return
-    got = shown(", ".join(header)) or "nothing"
+    got = excerpt(", ".join(header)) or "nothing"
     advice = READ
     if len(header) == 1 and {"x", "y", "z"} <= set(_header(header[0].replace("\t", ";").split(";"))):
         advice = "save it with commas between the columns and points in the numbers"
@@ -279,7 +279,7 @@ def _number(name: str, number: int, column: str, text: str) -> float:
     value = finite_number(text)
     if value is None:
         raise InputError(
-            f"{name}, row {number}, column '{column}': got '{shown(text, 40)}', expected a finite number (mm)"
+            f"{name}, row {number}, column '{column}': got '{excerpt(text, 40)}', expected a finite number (mm)"
         )
     return value
 
@@ -287,6 +287,6 @@ def _number(name: str, number: int, column: str, text: str) -> float:
 def _frame(name: str, records: list[dict[str, str]]) -> str:
     frames = {record.get("frame", "") for record in records}
     if len(frames) > 1 or not frames <= {"", *FRAMES}:
-        got = shown(", ".join(repr(frame) for frame in sorted(frames)))
+        got = excerpt(", ".join(repr(frame) for frame in sorted(frames)))
         raise InputError(f"{name}, column 'frame': expected 'fixed' or 'moving', the same in each row, got {got}")
     return frames.pop() if frames else ""

@@ -26,7 +26,7 @@ from crossalign.images.files.transform_formats.matlab import is_matlab_transform
 from crossalign.images.files.transform_formats.minc import is_minc, parse_minc
 from crossalign.images.files.transform_formats.nearly_rigid import compose_rigid
 from crossalign.images.files.writing import write_affine_text
-from crossalign.input import check_regular_file, read_bytes, shown
+from crossalign.input import check_regular_file, excerpt, read_bytes
 from crossalign.output import check_output, whole_file
 
 WRITTEN_SUFFIXES = (".tfm", ".txt")
@@ -41,7 +41,7 @@ def read_transform(path: str | os.PathLike[str]) -> Rigid:
     not a transform, is damaged, holds several, or scales, shears, mirrors or bends.
     """
     path = Path(path)
-    name = shown(path.name)
+    name = excerpt(path.name)
     check_regular_file(path, TransformError)
     try:
         with path.open("rb") as file:

@@ -95,7 +95,7 @@ class MindSSD(Method):
             best = int(found.cost.argmin())
             if not bool(found.converged[best]):
                 warnings.append(f"MIND had not settled after {self.iterations} iterations at level {number}")
-            ends, told = base @ found.motion, _told(number, spacing / frame.scale, found, best)
+            ends, told = base @ found.motion, _in_words(number, spacing / frame.scale, found, best)
             steps.append(Step(told, frame.back(ends[best]), time.perf_counter() - began))
             rivals = _rivals(ends, found.cost)
             kept = _kept(found.cost)
@@ -104,7 +104,7 @@ class MindSSD(Method):
         if rivals:
             evidence = gather_evidence(working, motion[best], rivals, points)
             expectation = judged(evidence, structure_extent_mm(points) / frame.scale, OF_SHORT_STEPS)
-        return Solution(tuple(steps), (*warnings, *expectation.doubts), expectation)
+        return Solution(tuple(steps), (*warnings, *expectation.reasons), expectation)
 
 
 def _nothing_seen(name: str, problem: Problem) -> Solution:
@@ -112,7 +112,7 @@ def _nothing_seen(name: str, problem: Problem) -> Solution:
         "MIND could not be compared: the start brings none of the moving image near the structure; the start is "
         f"returned; {TRY_ANOTHER}"
     )
-    return Solution((Step(name, problem.initial, 0.0),), (doubt,), Expectation(trusted=False, doubts=(doubt,)))
+    return Solution((Step(name, problem.initial, 0.0),), (doubt,), Expectation(trusted=False, reasons=(doubt,)))
 
 
 def _rivals(ends: Rigid, cost: Distances) -> list[Rigid]:
@@ -128,7 +128,7 @@ def _kept(cost: Distances) -> torch.Tensor:
     return torch.cat((torch.zeros(1, dtype=torch.int64), least[least != 0]))
 
 
-def _told(number: int, spacing: float, found: Descent, best: int) -> str:
+def _in_words(number: int, spacing: float, found: Descent, best: int) -> str:
     return (
         f"level {number} ({spacing:g} mm, start {best + 1} of {len(found.cost)}, "
         f"{int(found.iterations[best])} iterations, cost {float(found.cost[best]):.4g})"

@@ -145,7 +145,7 @@ class MutualInformation(Method):
             evidence = gather_evidence(working, ends[best].motion, found, points, coarse)
             expectation = judged(evidence, structure_extent_mm(points) / frame.scale, self._judgement())
         step = Step(self.name, frame.back(ends[best].motion), time.perf_counter() - began)
-        return Solution((step,), expectation.doubts, expectation)
+        return Solution((step,), expectation.reasons, expectation)
 
     def _judgement(self) -> Judgement:
         """Choose what the evidence means: a prior or a few steps hold a climb back, and then its scatter tells less."""
@@ -153,7 +153,7 @@ class MutualInformation(Method):
 
     def _no_score(self, problem: Problem, end: _End, seconds: float) -> Solution:
         doubt = f"mutual information could not be computed, the start is returned: {end.failure}; {TRY_ANOTHER}"
-        expectation = Expectation(trusted=False, doubts=(doubt,))
+        expectation = Expectation(trusted=False, reasons=(doubt,))
         return Solution((Step(self.name, problem.initial, seconds),), (doubt,), expectation)
 
     def _score(self, end: _End, points: Points) -> float:

@@ -9,7 +9,7 @@ from crossalign.errors import InputError
 from crossalign.geometry import Rigid, mean_displacement_mm, quarter_turn
 from crossalign.models import Stage
 from crossalign.networks.correspondence import CorrespondenceReg
-from crossalign.training.dataset import Bank
+from crossalign.training.dataset import PairDataset
 from crossalign.training.engine import pick_cases, step_seed
 from crossalign.training.sampling import Batch, draw_batch
 from crossalign.training.settings import Augmentation
@@ -19,7 +19,7 @@ USUAL = Augmentation()
 
 
 @dataclass(frozen=True)
-class DoubtSettings:
+class ErrorHeadSettings:
     """How the expectation is taught: `far_sre_mm` is the range of the starts, `turned_share` of the crops are turned.
 
     Crops are turned by 90, 180 or 270 degrees about z, both alike, as files are whose headers name the axes wrongly.
@@ -40,8 +40,8 @@ class DoubtSettings:
             raise InputError(f"the starts' SRE runs from 0 or more upwards, got {self.far_sre_mm} mm")
 
 
-def teach_doubt(
-    stage: Stage, bank: Bank, settings: DoubtSettings, augmentation: Augmentation = USUAL
+def train_error_head(
+    stage: Stage, dataset: PairDataset, settings: ErrorHeadSettings, augmentation: Augmentation = USUAL
 ) -> tuple[float, ...]:
     """Train the expected SRE of a stage's network alone, in place; return the loss (mm) of each step.
 
@@ -57,9 +57,9 @@ def teach_doubt(
     losses = []
     for step in range(settings.steps):
         generator = torch.Generator().manual_seed(step_seed(settings.seed, step))
-        cases = pick_cases(len(bank), settings.batch, step, settings.seed)
-        index = torch.tensor(cases, device=bank.fixed.device)
-        batch = draw_batch(bank, index, stage.settings, settings.far_sre_mm, augmentation, generator)
+        cases = pick_cases(len(dataset), settings.batch, step, settings.seed)
+        index = torch.tensor(cases, device=dataset.fixed.device)
+        batch = draw_batch(dataset, index, stage.settings, settings.far_sre_mm, augmentation, generator)
         loss = _loss(model, turned_batch(batch, _turns(settings, generator)))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -87,7 +87,7 @@ def turned_batch(batch: Batch, quarters: Tensor) -> Batch:
     return Batch(turned(batch.fixed), turned(batch.moving), correction, batch.surface_mm @ rotation.mT)
 
 
-def _turns(settings: DoubtSettings, generator: torch.Generator) -> Tensor:
+def _turns(settings: ErrorHeadSettings, generator: torch.Generator) -> Tensor:
     chosen = torch.rand(settings.batch, generator=generator) < settings.turned_share
     return torch.randint(1, TURNS, (settings.batch,), generator=generator) * chosen
 

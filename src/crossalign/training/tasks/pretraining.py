@@ -23,7 +23,7 @@ from crossalign.models.extractors import (
     save_extractors,
 )
 from crossalign.training.data_record import tensors_record
-from crossalign.training.dataset import Bank
+from crossalign.training.dataset import PairDataset
 from crossalign.training.device import choose_precision, settled_precision
 from crossalign.training.engine import Plan, Task, cosine_rate, pick_cases, run_task, step_seed
 from crossalign.training.sampling import Batch, draw_batch, validation_batches
@@ -124,8 +124,8 @@ class PretrainResult:
 
 
 def pretrain(  # noqa: PLR0913 (a run is two banks, settings and a folder; the rest is for its caller's comfort)
-    train: Bank,
-    val: Bank,
+    train: PairDataset,
+    val: PairDataset,
     settings: PretrainSettings,
     folder: Path,
     minutes: float = math.inf,
@@ -182,7 +182,7 @@ class PretrainTask(Task):
     """The extractors of a registration network on crop pairs of a bank whose alignment is known."""
 
     def __init__(
-        self, train: Bank, val: Bank, settings: PretrainSettings, data: Mapping[str, object] | None = None
+        self, train: PairDataset, val: PairDataset, settings: PretrainSettings, data: Mapping[str, object] | None = None
     ) -> None:
         self._train, self._settings = train, settings
         self._data = tensors_record(train=train.tensors(), val=val.tensors()) if data is None else data

@@ -17,7 +17,7 @@ from crossalign.models.tensor_files import digest_of
 from crossalign.networks import build_model
 from crossalign.networks.correspondence import CorrespondenceReg, Matching
 from crossalign.training.data_record import BEGINS_WITH, tensors_record
-from crossalign.training.dataset import Bank
+from crossalign.training.dataset import PairDataset
 from crossalign.training.device import choose_precision, settled_precision
 from crossalign.training.engine import Plan, Task, cosine_rate, pick_cases, run_task, step_seed
 from crossalign.training.sampling import Batch, draw_batch, validation_batches
@@ -96,14 +96,14 @@ class TrainingResult:
     samples_per_second: float
     finished: bool
 
-    def is_worse_than_start(self) -> bool:
+    def is_worse_than_initial(self) -> bool:
         """Tell whether the best weights leave more than they were given: no registration at all would be better."""
         return self.start_sre_mm <= self.best_sre_mm < math.inf
 
 
 def train_stage(  # noqa: PLR0913 (a run is two banks, settings and a folder; the rest is for its caller's comfort)
-    train: Bank,
-    val: Bank,
+    train: PairDataset,
+    val: PairDataset,
     settings: TrainingSettings,
     folder: Path,
     minutes: float = math.inf,
@@ -138,8 +138,8 @@ class RegistrationTask(Task):
 
     def __init__(
         self,
-        train: Bank,
-        val: Bank,
+        train: PairDataset,
+        val: PairDataset,
         settings: TrainingSettings,
         initial: nn.Module | None = None,
         data: Mapping[str, object] | None = None,

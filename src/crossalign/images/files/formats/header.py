@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossalign.errors import ImageError
-from crossalign.input import check_regular_file, shown
+from crossalign.input import check_regular_file, excerpt
 
 Encoding: TypeAlias = Literal["raw", "gzip", "zlib", "bzip2", "text", "hex"]
 HEADER_LIMIT_BYTES = 1024**2
@@ -66,7 +66,7 @@ class Header:
 def spatial_size(sizes: tuple[int, ...], name: str) -> tuple[int, int, int]:
     """Check the sizes of a header and return those of the three axes of space; trailing axes of 1 are dropped."""
     if not 1 <= len(sizes) <= DIMENSION_LIMIT or any(size < 1 for size in sizes):
-        raise ImageError(f"{name}: the sizes are {shown(sizes)} voxels, expected three whole numbers of 1 or more")
+        raise ImageError(f"{name}: the sizes are {excerpt(sizes)} voxels, expected three whole numbers of 1 or more")
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes = sizes[:-1]
     if len(sizes) != 3:
@@ -88,7 +88,7 @@ def numbers(text: str, count: int, name: str, field_name: str) -> tuple[float, .
     except ValueError:
         values = ()
     if len(values) != count or len(words) != count:
-        raise ImageError(f"{name}: {field_name} is {shown(text)!r} in the header, expected {count} numbers")
+        raise ImageError(f"{name}: {field_name} is {excerpt(text)!r} in the header, expected {count} numbers")
     return values
 
 
@@ -97,7 +97,7 @@ def whole_numbers(text: str, name: str, field_name: str, most: int = DIMENSION_L
     words = text.split()
     plain = [word.lstrip("+-") for word in words]
     if not 1 <= len(words) <= most or not all(w.isascii() and w.isdigit() and len(w) <= 15 for w in plain):
-        raise ImageError(f"{name}: {field_name} is {shown(text)!r} in the header, expected whole numbers")
+        raise ImageError(f"{name}: {field_name} is {excerpt(text)!r} in the header, expected whole numbers")
     return tuple(int(word) for word in words)
 
 
@@ -110,12 +110,12 @@ def data_file(header: Path, file_name: str, name: str) -> Path:
     advice = "put the voxels beside the header, or convert the image to one file (.nrrd, .mha, .nii.gz)"
     if not file_name or file_name in (".", "..") or any(c in file_name for c in "/\\%\0") or len(file_name) > 255:
         raise ImageError(
-            f"{name}: the header names {shown(file_name)!r} as its data, expected a plain file name: {advice}"
+            f"{name}: the header names {excerpt(file_name)!r} as its data, expected a plain file name: {advice}"
         )
     path = header.parent / file_name
     check_regular_file(path, ImageError)
     if Path(os.path.realpath(path)).parent != Path(os.path.realpath(header.parent)):
-        raise ImageError(f"{name}: its data file {shown(file_name)} is a link out of the folder: {advice}")
+        raise ImageError(f"{name}: its data file {excerpt(file_name)} is a link out of the folder: {advice}")
     return path
 
 
@@ -126,12 +126,12 @@ def numbered_names(text: str, name: str) -> list[str]:
     numbers = words[1:4]
     if match is None or len(numbers) < 2 or not all(re.fullmatch(r"-?[0-9]{1,9}", word) for word in numbers):
         raise ImageError(
-            f"{name}: cannot tell the data files from {shown(text)!r}: expected a pattern with one %d and first, last "
-            "and step, or convert the image to one file"
+            f"{name}: cannot tell the data files from {excerpt(text)!r}: expected a pattern with one %d and first, "
+            "last and step, or convert the image to one file"
         )
     first, last, step = int(numbers[0]), int(numbers[1]), int(numbers[2]) if len(numbers) == 3 else 1
     if step == 0 or (last - first) * step < 0 or abs(last - first) // abs(step) >= COUNT_LIMIT:
-        raise ImageError(f"{name}: {shown(text)!r} counts no files, or too many: mend its first, last and step")
+        raise ImageError(f"{name}: {excerpt(text)!r} counts no files, or too many: mend its first, last and step")
     before, zero, width, after = match.groups()
     stop = last + (1 if step > 0 else -1)
     return [f"{before}{number:{zero}{width}d}{after}" for number in range(first, stop, step)]

@@ -25,7 +25,7 @@ from crossalign.images.files.formats.header import (
     spatial_size,
     whole_numbers,
 )
-from crossalign.input import shown
+from crossalign.input import excerpt
 
 KINDS = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -83,7 +83,7 @@ def _fields(lines: Iterator[tuple[str, int]], name: str) -> tuple[dict[str, str]
             continue
         match = FIELD.fullmatch(line)
         if match is None:
-            raise ImageError(f"{name}: {shown(line, 60)!r} is no line of a MetaImage header: the header is damaged")
+            raise ImageError(f"{name}: {excerpt(line, 60)!r} is no line of a MetaImage header: the header is damaged")
         key = match[1].lower()
         key = SYNONYMS.get(key, key)
         if key in fields and key != "comment":
@@ -103,14 +103,14 @@ def _required(fields: dict[str, str], key: str, label: str, name: str) -> str:
 def _true(fields: dict[str, str], key: str, default: bool, name: str) -> bool:
     text = fields.get(key, str(default)).lower()
     if text not in ("true", "false", "t", "f", "1", "0"):
-        raise ImageError(f"{name}: {key} is {shown(text)!r} in the header, expected True or False")
+        raise ImageError(f"{name}: {key} is {excerpt(text)!r} in the header, expected True or False")
     return text in ("true", "t", "1")
 
 
 def _kind(fields: dict[str, str], name: str) -> np.dtype[Any]:
     text = _required(fields, "elementtype", "ElementType", name).upper()
     if text not in KINDS:
-        raise ImageError(f"{name}: ElementType is {shown(text)!r}, expected one of {', '.join(KINDS)}")
+        raise ImageError(f"{name}: ElementType is {excerpt(text)!r}, expected one of {', '.join(KINDS)}")
     return np.dtype((">" if _true(fields, "elementbyteordermsb", False, name) else "<") + KINDS[text])
 
 
@@ -121,7 +121,7 @@ def _affine(fields: dict[str, str], rank: int, name: str, notes: list[str]) -> N
         spacing_text = " ".join(["1"] * rank)
     unit = fields.get("distanceunits", "mm").lower()
     if unit not in MM_PER_UNIT:
-        notes.append(f"DistanceUnits is {shown(unit)!r}: taken as mm")
+        notes.append(f"DistanceUnits is {excerpt(unit)!r}: taken as mm")
     elif unit != "mm":
         notes.append(f"the header's unit is {unit}: converted to mm")
     spacing = np.array(numbers(spacing_text, rank, name, "ElementSpacing")[:3])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from crossalign.errors import ImageError
 from crossalign.images.files.formats.header import SKIP_LIMIT_BYTES, Header, Part, check_scalar, spatial_size
 from crossalign.images.files.formats.placement import far_apart, farthest_corner, position
-from crossalign.input import shown
+from crossalign.input import excerpt
 
 HEADER_BYTES = 540
 HEADER_SIZES = (348, 540)  # NIfTI-1 and -2
@@ -114,7 +114,9 @@ def _pair(path: Path, name: str) -> tuple[Path, bool]:
     for suffix in (".img", ".img.gz"):
         if (folder / f"{stem}{suffix}").is_file():
             return folder / f"{stem}{suffix}", suffix.endswith(".gz")
-    raise ImageError(f"{name}: is the header of a pair of files, and {shown(stem)}.img is not beside it: put it there")
+    raise ImageError(
+        f"{name}: is the header of a pair of files, and {excerpt(stem)}.img is not beside it: put it there"
+    )
 
 
 class _Geometry:

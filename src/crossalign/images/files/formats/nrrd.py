@@ -25,7 +25,7 @@ from crossalign.images.files.formats.header import (
     spatial_size,
     whole_numbers,
 )
-from crossalign.input import shown
+from crossalign.input import excerpt
 
 MAGIC = re.compile(rb"NRRD000[1-9]\r?\n")
 NAMES_OF_KINDS = {
@@ -97,7 +97,7 @@ def _fields(lines: Iterator[tuple[str, int]], name: str) -> tuple[dict[str, str]
             continue
         match = FIELD.fullmatch(line)
         if match is None:
-            raise ImageError(f"{name}: {shown(line, 60)!r} is no line of an NRRD header: the header is damaged")
+            raise ImageError(f"{name}: {excerpt(line, 60)!r} is no line of an NRRD header: the header is damaged")
         key = SYNONYMS.get(match[1].lower(), match[1].lower())
         if key in fields:
             raise ImageError(f"{name}: the header holds {key!r} twice: leave one")
@@ -130,12 +130,12 @@ def _check_axes(fields: dict[str, str], sizes: tuple[int, ...], name: str) -> No
 def _kind(fields: dict[str, str], name: str) -> np.dtype[Any]:
     text = " ".join(_required(fields, "type", name).lower().split())
     if text not in KINDS:
-        raise ImageError(f"{name}: the type is {shown(text)!r}, expected a number such as short or float: convert it")
+        raise ImageError(f"{name}: the type is {excerpt(text)!r}, expected a number such as short or float: convert it")
     kind = KINDS[text]
     endian = fields.get("endian", "").lower()
     encoding = fields.get("encoding", "").lower()
     if endian not in ("little", "big") and kind[1] != "1" and ENCODINGS.get(encoding) != "text":
-        raise ImageError(f"{name}: 'endian' is {shown(endian)!r} in the header, expected little or big: add the line")
+        raise ImageError(f"{name}: 'endian' is {excerpt(endian)!r} in the header, expected little or big: add the line")
     return np.dtype((">" if endian == "big" else "<") + kind)
 
 
@@ -170,7 +170,7 @@ def _signs(fields: dict[str, str], name: str, notes: list[str]) -> tuple[int, in
         return SPACES[space]
     if space and space not in UNNAMED_SPACES:
         known = "left-posterior-superior, right-anterior-superior or left-anterior-superior"
-        raise ImageError(f"{name}: the space is {shown(space)!r} in the header, expected {known}: mend it")
+        raise ImageError(f"{name}: the space is {excerpt(space)!r} in the header, expected {known}: mend it")
     named = f"the space {space!r}" if space else "a space without a name"
     notes.append(
         f"the axes stand in {named}, which is not tied to the patient: read as left-posterior-superior, as in ITK"
@@ -183,10 +183,10 @@ def _mm_per_unit(text: str, name: str, notes: list[str]) -> float:
     if not units:
         return 1.0
     if len(set(units)) != 1:
-        raise ImageError(f"{name}: the axes have different units of length, {shown(text)}: convert it to mm")
+        raise ImageError(f"{name}: the axes have different units of length, {excerpt(text)}: convert it to mm")
     scale = MM_PER_UNIT.get(units[0])
     if scale is None:
-        notes.append(f"the header's unit of length is {shown(units[0])!r}, which is not known: taken as mm")
+        notes.append(f"the header's unit of length is {excerpt(units[0])!r}, which is not known: taken as mm")
     elif scale != 1:
         notes.append(f"the header's unit is {units[0]}: converted to mm")
     return 1.0 if scale is None else scale
@@ -218,10 +218,10 @@ def _from_spacings(fields: dict[str, str], sizes: tuple[int, ...], name: str, no
 def _parts(
     fields: dict[str, str], path: Path, place: int, lines: Iterator[tuple[str, int]], size: tuple[int, int, int]
 ) -> tuple[Part, ...]:
-    name = shown(path.name)
+    name = excerpt(path.name)
     encoding = ENCODINGS.get(_required(fields, "encoding", name).lower())
     if encoding is None:
-        raise ImageError(f"{name}: the encoding is {shown(fields['encoding'])!r}, expected raw or gzip: convert it")
+        raise ImageError(f"{name}: the encoding is {excerpt(fields['encoding'])!r}, expected raw or gzip: convert it")
     line_skip, byte_skip = (whole_numbers(fields.get(key, "0"), name, key, 1)[0] for key in ("line skip", "byte skip"))
     if line_skip < 0 or not -1 <= byte_skip <= SKIP_LIMIT_BYTES or (byte_skip < 0 and encoding != "raw"):
         raise ImageError(f"{name}: 'line skip' or 'byte skip' makes no sense in the header: mend it")
@@ -250,7 +250,7 @@ def _part(path: Path, begin: int, encoding: Encoding, line_skip: int, byte_skip:
 
 
 def _files(target: str, path: Path, lines: Iterator[tuple[str, int]], size: tuple[int, int, int]) -> list[Path]:
-    name = shown(path.name)
+    name = excerpt(path.name)
     words = target.split()
     if words and words[0] == "LIST":
         names = [line.strip() for line, _ in lines if line.strip()]

@@ -11,7 +11,7 @@ from crossalign.images.files.formats.metaimage import is_metaimage, read_metaima
 from crossalign.images.files.formats.nifti import HEADER_BYTES, nifti_kind, read_nifti_header
 from crossalign.images.files.formats.nrrd import is_nrrd, read_nrrd_header
 from crossalign.images.files.formats.voxels import head
-from crossalign.input import shown
+from crossalign.input import excerpt
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 HEAD_BYTES = 1024
@@ -37,7 +37,7 @@ OTHERS = (
 def read_header(path: Path) -> Header:
     """Recognise a file and parse its header; raises ImageError, with what to do, where that cannot be done."""
     first, is_gzip = head(path, HEAD_BYTES)
-    name = shown(path.name, 255)
+    name = excerpt(path.name, 255)
     suffix = _suffix(path)
     if not first:
         raise ImageError(f"{name}: not a readable image: the file is empty: copy it again")
@@ -67,7 +67,7 @@ def _suffix(path: Path) -> str:
 def _checked_name(header: Header, suffix: str, expected: tuple[str, ...], content: str) -> Header:
     if suffix in expected:
         return header
-    ending = shown(suffix or "nothing", 20)
+    ending = excerpt(suffix or "nothing", 20)
     note = f"the name ends in {ending} but the file is {content}: read as that; name it {expected[0]}"
     return replace(header, notes=(note, *header.notes))
 

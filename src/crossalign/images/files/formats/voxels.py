@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from crossalign.errors import ImageError, InputWarning
 from crossalign.images.files.formats.header import SKIP_LIMIT_BYTES, Header, Part
-from crossalign.input import check_regular_file, shown
+from crossalign.input import check_regular_file, excerpt
 
 BLOCK_BYTES = 1 << 20
 DEFLATE_RATIO = 1032  # no deflated byte stands for more
@@ -82,7 +82,7 @@ def _filled(header: Header, target: np.dtype[Any], convert: Convert) -> NDArray[
 def _blocks(header: Header, part: Part, count: int) -> Iterator[NDArray[Any]]:
     """Give the stored values of one part in blocks; raises ImageError where there are fewer than `count`."""
     needed = count * header.kind.itemsize
-    name = header.name if part.path.name == header.name else f"{header.name}: {shown(part.path.name)}"
+    name = header.name if part.path.name == header.name else f"{header.name}: {excerpt(part.path.name)}"
     check_regular_file(part.path, ImageError)
     try:
         with part.path.open("rb") as file:
@@ -177,7 +177,7 @@ def _text_blocks(file: io.BufferedReader, kind: np.dtype[Any], count: int, name:
         try:
             yield np.array([word.decode("ascii") for word in words]).astype(kind.newbyteorder("="))
         except (ValueError, OverflowError) as error:
-            raise ImageError(f"{name}: the voxels are no numbers of type {kind.name}: {shown(error)}") from error
+            raise ImageError(f"{name}: the voxels are no numbers of type {kind.name}: {excerpt(error)}") from error
         got += len(words)
 
 
@@ -218,7 +218,7 @@ class _Hexadecimal:
 def head(path: Path, length: int) -> tuple[bytes, bool]:
     """Return the first bytes of a file, decompressed where it is gzip, and whether it is. Raises ImageError."""
     check_regular_file(path, ImageError)
-    name = shown(path.name)
+    name = excerpt(path.name)
     try:
         with path.open("rb") as file:
             first = file.read(length)

@@ -12,7 +12,7 @@ import numpy as np
 
 from crossalign.errors import TransformError
 from crossalign.images.files.transform_formats.itk import Linear, Matrix
-from crossalign.input import shown
+from crossalign.input import excerpt
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 CHILD = Path(__file__).with_name("hdf5_child.py")
@@ -35,7 +35,7 @@ def parse_hdf5_transform(content: bytes, name: str) -> Linear:
         raise TransformError(f"{name}: a {found['dimension']}-D transform, expected 3-D")
     if not found["linear"]:
         raise TransformError(
-            f"{name}: holds a deformation ({shown(found['type'])}), expected a rigid transform: save its rigid part"
+            f"{name}: holds a deformation ({excerpt(found['type'])}), expected a rigid transform: save its rigid part"
         )
     return _linear(np.array(found["points"], dtype=np.float64), name)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossalign.errors import TransformError
-from crossalign.input import finite_number, shown
+from crossalign.input import excerpt, finite_number
 
 Matrix = NDArray[np.float64]
 Numbers = tuple[float, ...]
@@ -53,19 +53,19 @@ def parse_type(text: str, where: str) -> str:
     parts = TYPE_NAME.fullmatch(text)
     if parts is None:
         raise TransformError(
-            f"{where}: got '{shown(text, 60)}' as the type of a transform, expected one such as "
+            f"{where}: got '{excerpt(text, 60)}' as the type of a transform, expected one such as "
             "AffineTransform_double_3_3: save the transform again"
         )
     kind, source, target = parts.groups()
     if DEFORMATION.search(kind):
         raise TransformError(
-            f"{where}: holds a deformation ({shown(kind)}), expected a rigid transform: save its rigid part alone"
+            f"{where}: holds a deformation ({excerpt(kind)}), expected a rigid transform: save its rigid part alone"
         )
     if (source, target) != ("3", "3"):
-        raise TransformError(f"{where}: a {shown(source, 8)}-D transform, expected 3-D")
+        raise TransformError(f"{where}: a {excerpt(source, 8)}-D transform, expected 3-D")
     if kind != COMPOSITE and kind not in KINDS:
         raise TransformError(
-            f"{where}: the type {shown(kind)} is not read: save the transform as AffineTransform_double_3_3"
+            f"{where}: the type {excerpt(kind)} is not read: save the transform as AffineTransform_double_3_3"
         )
     return kind
 
@@ -230,8 +230,8 @@ def _blocks(lines: list[str], name: str) -> list[_Block]:
         if not colon or key not in KEYS or (not blocks and key != KEYS[0]):
             expected = ", ".join(f"'{key}:'" for key in KEYS)
             raise TransformError(
-                f"{name}, line {number}: got '{shown(line, 40)}', expected a line that begins with one of {expected}, "
-                "the first one first: save the transform again"
+                f"{name}, line {number}: got '{excerpt(line, 40)}', expected a line that begins with one of "
+                f"{expected}, the first one first: save the transform again"
             )
         if key == KEYS[0]:
             blocks.append({})
@@ -263,5 +263,5 @@ def _number(line: int, word: str, name: str) -> float:
     value = finite_number(word)
     if value is None:
         advice = "write numbers with a point, as in 0.5" if "," in word else "save the transform again"
-        raise TransformError(f"{name}, line {line}: got '{shown(word, 40)}', expected a finite number: {advice}")
+        raise TransformError(f"{name}, line {line}: got '{excerpt(word, 40)}', expected a finite number: {advice}")
     return value

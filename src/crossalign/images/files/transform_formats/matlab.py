@@ -9,7 +9,7 @@ import numpy as np
 
 from crossalign.errors import TransformError
 from crossalign.images.files.transform_formats.itk import COMPOSITE, TYPE_NAME, ItkTransform, check_counts, parse_type
-from crossalign.input import shown
+from crossalign.input import excerpt
 
 HEADER_BYTES = 20
 LONGEST_NAME = 256
@@ -59,7 +59,7 @@ def _matrices(content: bytes, name: str) -> list[tuple[str, tuple[float, ...]]]:
             parse_type(label, name)  # a deformation is refused by its name, however long it is
         if count > LARGEST_COUNT or len(content) < size:
             raise TransformError(
-                f"{name}: {shown(label)} should have {count} numbers, which are not there: is the file damaged?"
+                f"{name}: {excerpt(label)} should have {count} numbers, which are not there: is the file damaged?"
             )
         values = np.frombuffer(content[HEADER_BYTES + name_bytes : size], dtype=order + precision)
         if not np.isfinite(values).all():

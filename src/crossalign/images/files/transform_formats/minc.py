@@ -6,7 +6,7 @@ import numpy as np
 
 from crossalign.errors import TransformError
 from crossalign.images.files.transform_formats.itk import Linear, Matrix
-from crossalign.input import finite_number, shown
+from crossalign.input import excerpt, finite_number
 
 FIRST_LINE = "MNI Transform File"
 FLIP = np.diag([-1.0, -1.0, 1.0])  # between RAS and LPS, either way
@@ -33,11 +33,13 @@ def parse_minc(text: str, name: str) -> list[Linear]:
     for statement in body.split(";"):
         key, equals, value = (part.strip() for part in statement.partition("="))
         if not equals or (not sections and key != "Transform_Type"):
-            raise TransformError(f"{name}: got '{shown(statement, 40)}', expected 'Transform_Type = Linear': {ADVICE}")
+            raise TransformError(
+                f"{name}: got '{excerpt(statement, 40)}', expected 'Transform_Type = Linear': {ADVICE}"
+            )
         if key == "Transform_Type":
             sections.append({})
         if key in sections[-1]:
-            raise TransformError(f"{name}: '{shown(key, 40)}' stands twice in one transform: {ADVICE}")
+            raise TransformError(f"{name}: '{excerpt(key, 40)}' stands twice in one transform: {ADVICE}")
         sections[-1][key] = value
     return [_linear(section, name) for section in reversed(sections)]
 
@@ -45,14 +47,14 @@ def parse_minc(text: str, name: str) -> list[Linear]:
 def _linear(section: dict[str, str], name: str) -> Linear:
     kind = section.pop("Transform_Type")
     if kind != "Linear":
-        raise TransformError(f"{name}: holds a transform of the type {shown(kind, 40)}, expected Linear, and rigid")
+        raise TransformError(f"{name}: holds a transform of the type {excerpt(kind, 40)}, expected Linear, and rigid")
     inverted = section.pop("Invert_Flag", "False")
     numbers = [finite_number(word) for word in section.pop("Linear_Transform", "").split()]
     values = [number for number in numbers if number is not None]
     if section or inverted not in ("True", "False") or len(numbers) != 12 or len(values) != 12:
         raise TransformError(
             f"{name}: expected 'Linear_Transform =' and twelve finite numbers, got {len(values)} of them"
-            f"{' and ' + shown(', '.join(section), 40) if section else ''}: {ADVICE}"
+            f"{' and ' + excerpt(', '.join(section), 40) if section else ''}: {ADVICE}"
         )
     top = np.array(values).reshape(3, 4)
     matrix, translation = _invert(top[:, :3], top[:, 3], name) if inverted == "True" else (top[:, :3], top[:, 3])
