@@ -9,7 +9,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-LINTED := src tests $(wildcard benchmarks)
+LINTED := src tests $(wildcard benchmarks studies recipes)
 export MPLBACKEND ?= Agg
 
 .PHONY: help demo test lint format pytest bench wheel clean

@@ -332,7 +332,9 @@ def test_the_docs_name_commands_and_options_that_exist() -> None:
 
 def test_the_docs_name_no_option_that_nothing_has() -> None:
     known = {option for options in options_of_commands().values() for option in options}
-    scripts = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "benchmarks").glob("*.py"))
+    folders = ("benchmarks", "studies", "recipes")
+    paths = [path for folder in folders for path in (REPOSITORY / folder).glob("*.py")]
+    scripts = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     known |= set(re.findall(r"\"(--[a-z][a-z-]*)\"", scripts)) | {"--version", "--exclude-editable"}
     for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]:
         named = {

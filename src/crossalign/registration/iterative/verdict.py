@@ -152,7 +152,7 @@ class Judgement:
     """The error to expect, as a share of the structure's extent, and up to which it is trusted.
 
     base + per_rivalry * rivalry + per_dispersion * dispersion + per_both * rivalry * sqrt(dispersion). Fitted, with
-    slopes of 0 or more, on cases whose answer is known (benchmarks/verdict_cases.py, docs/uncertainty.md).
+    slopes of 0 or more, on cases whose answer is known (studies/verdict_cases.py, docs/uncertainty.md).
     """
 
     base: float = 0.0

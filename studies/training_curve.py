@@ -1,6 +1,6 @@
-"""Learning curves of finished runs: `python benchmarks/training_curve.py NAME=RUN ... -o curve.png --log log.csv`.
+"""Learning curves of finished runs: `python studies/training_curve.py NAME=RUN ... -o curve.png --log log.csv`.
 
-A RUN is a folder of `crossalign train` or of one run of `benchmarks/train_shipped.py`. Draws the validation SRE of each
+A RUN is a folder of `crossalign train` or of one run of `recipes/train_shipped.py`. Draws the validation SRE of each
 against its steps, and writes the validations of all into one table.
 """
 

@@ -1,4 +1,4 @@
-"""How simulated pairs differ from real ones: `python benchmarks/simulation_gap.py MANIFEST [--count 224] [--seed 0]`.
+"""How simulated pairs differ from real ones: `python studies/simulation_gap.py MANIFEST [--count 224] [--seed 0]`.
 
 Cuts the crops that a network sees (32^3 at 2.5 mm about the gland) from the manifest's train split and from simulated
 pairs, measures both, and prints for each measure the quartiles and the share of real cases inside the middle 90 % of

@@ -1,6 +1,6 @@
 """How the shipped registration weights were trained: on simulated pairs, or on pairs recombined from eight open ones.
 
-    python benchmarks/train_shipped.py OPEN_MANIFEST -o FOLDER [--minutes 10] [--device auto] [--times 1] [--runs NAMES]
+    python recipes/train_shipped.py OPEN_MANIFEST -o FOLDER [--minutes 10] [--device auto] [--times 1] [--runs NAMES]
 
 OPEN_MANIFEST lists the eight MR-ultrasound pairs of learn2reg/tutorials2019 (`weakly/data`, Apache-2.0), all `train`;
 their headers are a quarter turn off. Every step is resumable: call it again until it says that it is done. The pairs

@@ -1,6 +1,6 @@
 """Does contrastive pre-training help? Val SRE with and without it, at shares of the training patients.
 
-    python benchmarks/pretraining_study.py MANIFEST -o FOLDER [--steps 100] [--pretrain-steps 100] [--longer]
+    python studies/pretraining_study.py MANIFEST -o FOLDER [--steps 100] [--pretrain-steps 100] [--longer]
 
 For each share and seed: one pre-training of Attention-Reg's extractors, one training that starts from them and one that
 does not, all on the same patients (drawn by the seed), crop 24^3 at 3.33 mm. `--longer` adds both once more for as many

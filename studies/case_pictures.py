@@ -1,4 +1,4 @@
-"""How methods fail: `python benchmarks/case_pictures.py ROWS.csv MANIFEST -o FOLDER [--start 0-20] [--seed 0]`.
+"""How methods fail: `python studies/case_pictures.py ROWS.csv MANIFEST -o FOLDER [--start 0-20] [--seed 0]`.
 
 ROWS.csv is what `crossalign evaluate` wrote. Prints a Markdown table of what is left to correct after each method:
 along which axis, shift or turn, and how it hangs on the start and on the gland's volume. Draws `cases-METHOD.png` for

@@ -1,4 +1,4 @@
-"""Draw simulated pairs beside real ones: `python benchmarks/simulation_sheet.py MANIFEST -o sheet.png [--seed 0]`.
+"""Draw simulated pairs beside real ones: `python studies/simulation_sheet.py MANIFEST -o sheet.png [--seed 0]`.
 
 Each pair is shown as a network sees it at a start of 0 mm: crops of 32^3 voxels at 2.5 mm about the gland, the fixed
 scan above the moving one, each cut through the middle along three planes. Real pairs are the first eight of the

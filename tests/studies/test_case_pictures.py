@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.case_pictures import (
+from studies.case_pictures import (
     Registration,
     chosen,
     failure_table,

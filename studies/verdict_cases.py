@@ -4,8 +4,8 @@ The constants of `crossalign.registration.verdict` are fitted on the cases that 
 from the template head of nilearn and from the `train` split of the soft-tissue tumours (T1, CT and PET of one frame
 of reference), and tested on the cases of the `val` split:
 
-    python benchmarks/verdict_cases.py --sts DATA/sts --limit 5 -o cases.csv
-    python benchmarks/verdict_cases.py --fit cases.csv
+    python studies/verdict_cases.py --sts DATA/sts --limit 5 -o cases.csv
+    python studies/verdict_cases.py --fit cases.csv
 
 Each pair is started near (0 to 30 mm off), turned by 60 to 180 degrees, as scans of different patients or organs, and
 as a slab that is cut off.

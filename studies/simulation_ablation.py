@@ -1,6 +1,6 @@
 """What each part of the simulator, of the augmentation and of the network brings on real pairs that none of them saw.
 
-    python benchmarks/simulation_ablation.py MANIFEST -o FOLDER [--header-turn 270] [--seeds 0,1] [--rows NAMES]
+    python studies/simulation_ablation.py MANIFEST -o FOLDER [--header-turn 270] [--seeds 0,1] [--rows NAMES]
 
 Each row is one change. It simulates its own pairs, trains a network from scratch on them alone, and is judged on the
 manifest's train and val splits, of which no network sees anything in training; the weights after the last step count,

@@ -1,4 +1,4 @@
-"""Turn a folder of MR-ultrasound pairs into a manifest: `python benchmarks/mrus_manifest.py FOLDER -o manifest.csv`.
+"""Turn a folder of MR-ultrasound pairs into a manifest: `python recipes/mrus_manifest.py FOLDER -o manifest.csv`.
 
 The folder holds `cases.csv` (column `case`; `patient` and `split` where known) and a folder for each case with
 `mr.nii.gz`, `us.nii.gz`, their glands, `reference.tfm` (MR points to ultrasound points) and `landmarks.csv`. A case

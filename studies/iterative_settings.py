@@ -1,6 +1,6 @@
 """Settings of the iterative methods on a few real pairs: the tables of docs/methods-iterative.md.
 
-    python benchmarks/iterative_settings.py mrus.csv
+    python studies/iterative_settings.py mrus.csv
 
 One start a case and range, from 8 mm, 16 mm and U[0, 20] mm; SRE in mm after registration.
 """

@@ -1,6 +1,6 @@
 """Real and simulated pairs, measured in one way: what docs/simulation.md says of how lifelike the pairs are.
 
-    python benchmarks/simulation_measures.py MANIFEST [--split train] [--header-turn 270] [--count 80]
+    python studies/simulation_measures.py MANIFEST [--split train] [--header-turn 270] [--count 80]
         [--critic run/best.safetensors ...]
 
 Prints tables, real beside simulated: where the imaged box of the ultrasound lies; brightness by depth from the probe,

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks.mrus_manifest import COLUMNS, main
+from recipes.mrus_manifest import COLUMNS, main
 
 from crossalign.data import read_manifest
 from crossalign.evaluation import evaluate, parse_initialisations
