@@ -8,13 +8,24 @@ from torch import Tensor
 
 from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Grid
-from crossalign.images.image import Image, slabs
+from crossalign.images.image import Image, LabelMap, slabs
+from crossalign.images.intensity import scale_intensity
 from crossalign.types import Points, Scan
 
 WHOLE_VOXELS = 2**24  # 64 MiB: working images up to this are made whole, larger ones only where they are looked at
 LARGEST_VOXELS = 2**28  # 1 GiB
 SLAB_VOXELS = 2**16  # at which smoothing is fastest: slabs of 2^20 take ten times as long
 FINEST_SHARE = 1 / 300  # of the working spacing: no scan that is to be seen at it has voxels so small
+
+
+def preprocess(scan: Image, spacing_mm: float, near_mm: Points | None = None) -> Image:
+    """Scale a scan to [0, 1] and bring it to the working spacing, as every network sees it, in training and in use."""
+    return to_working_spacing(scale_intensity(scan), spacing_mm, near_mm=near_mm, overwrite=True)
+
+
+def preprocess_mask(mask: LabelMap, spacing_mm: float, near_mm: Points | None = None) -> Image:
+    """Bring a mask to the working spacing likewise, as an image of 0 to 1."""
+    return to_working_spacing(mask.foreground(), spacing_mm, near_mm=near_mm, overwrite=True)
 
 
 def to_working_spacing(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Rigid, sample
-from crossalign.images import Image, scale_intensity, to_working_spacing
-from crossalign.images.preprocessing import whole_working_grid
+from crossalign.images import Image
+from crossalign.images.preprocessing import preprocess, preprocess_mask, whole_working_grid
 from crossalign.models import Stage, StageSettings
 from crossalign.networks import crop_lattice
 from crossalign.registration.problem import Problem
@@ -58,15 +58,10 @@ class PreprocessedPair:
         self._ready.pop(key, None)  # ahead of making another, so that one at a time is in memory
         wide = torch.stack((box[0] - AROUND_MM, box[1] + AROUND_MM))
         whole = whole_working_grid(scan, spacing_mm)
-        image = to_working_spacing(self._source(which), spacing_mm, near_mm=wide, overwrite=True)
+        mask = self._problem.fixed_mask if which == "label" else None
+        image = preprocess(scan, spacing_mm, wide) if mask is None else preprocess_mask(mask, spacing_mm, wide)
         self._ready[key] = _PreprocessedImage(image, image.grid.shape == whole.shape, wide)
         return image
-
-    def _source(self, which: str) -> Image:
-        problem = self._problem
-        if which == "label" and problem.fixed_mask is not None:
-            return problem.fixed_mask.foreground()
-        return scale_intensity(problem.moving if which == "moving" else problem.fixed)
 
 
 @dataclass(frozen=True, eq=False)
