@@ -36,8 +36,8 @@ def test_a_planted_value_lands_where_itk_says(tmp_path_factory, index: tuple[int
     path = tmp_path_factory.mktemp("map") / "map.nii.gz"
     write_image(shown.on_fixed(oblique(turn, CROP.center_mm())), path)
     image = sitk.ReadImage(str(path))
-    place = CROP.to_physical(torch.tensor([index], dtype=torch.float64))[0].tolist()
-    at = image.TransformPhysicalPointToIndex(place)
+    one = CROP.to_physical(torch.tensor([index], dtype=torch.float64))[0].tolist()
+    at = image.TransformPhysicalPointToIndex(one)
     found = sitk.GetArrayFromImage(image)
     z, y, x = (int(i) for i in divmod_index(int(found.argmax()), found.shape))
     assert max(abs(a - b) for a, b in zip(at, (x, y, z), strict=True)) <= 1  # a voxel of 1 mm in a cell of 2.5 mm
@@ -70,9 +70,7 @@ def test_both_grids_show_one_map(start: Rigid) -> None:
 def test_outside_the_crop_there_is_nothing() -> None:
     shown = crop_map(("one", "one", "fixed"), torch.ones(CROP.shape), CROP, "mm")
     grid = oblique(torch.eye(3), CROP.center_mm() + 0.1)  # no voxel lies just on the crop's rim
-    index = CROP.to_voxel(grid.points_mm().flatten(0, 2))
-    size = torch.tensor(CROP.shape[::-1])
-    inside = ((index >= -0.5) & (index < size - 0.5)).all(-1).reshape(grid.shape)
+    inside = CROP.contains(grid.points_mm().flatten(0, 2)).reshape(grid.shape)
     torch.testing.assert_close(shown.on_fixed(grid).voxels, inside.float())
 
 
@@ -88,9 +86,9 @@ def test_positions_lie_where_the_extractor_looks(name: str) -> None:
     assert isinstance(model, AttentionReg)
     for at in ((3, 3, 4), (4, 4, 2)):
         lowest, highest = reach(model.fixed_extractor, crop, at)
-        place = positions.to_physical(torch.tensor([at[::-1]], dtype=torch.float64))
+        one = positions.to_physical(torch.tensor([at[::-1]], dtype=torch.float64))
         middle = crop.to_physical(torch.tensor([[(a + b) / 2 for a, b in zip(lowest, highest, strict=True)]]).double())
-        torch.testing.assert_close(place, middle)
+        torch.testing.assert_close(one, middle)
 
 
 def reach(extractor: nn.Module, crop: Grid, at: tuple[int, int, int]) -> tuple[list[int], list[int]]:

@@ -9,12 +9,12 @@ CUBE = Grid.centered((0.0, 0.0, 0.0), (20, 20, 20), (2.0, 2.0, 2.0))
 
 
 def shifted(x: float) -> Rigid:
-    return Rigid(torch.eye(3, dtype=torch.float64), torch.tensor([x, 0.0, 0.0], dtype=torch.float64))
+    return Rigid.from_translation(torch.tensor([x, 0.0, 0.0], dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("x", "share"), [(0.0, 1.0), (10.0, 0.75), (20.0, 0.5), (39.9, 0.0), (100.0, 0.0)])
-def test_a_shifted_cube_overlaps_by_what_is_left(x: float, share: float) -> None:
-    assert grid_overlap(CUBE, CUBE, shifted(x)) == pytest.approx(share, abs=0.05)
+@pytest.mark.parametrize(("x", "fraction"), [(0.0, 1.0), (10.0, 0.75), (20.0, 0.5), (39.9, 0.0), (100.0, 0.0)])
+def test_a_shifted_cube_overlaps_by_what_is_left(x: float, fraction: float) -> None:
+    assert grid_overlap(CUBE, CUBE, shifted(x)) == pytest.approx(fraction, abs=0.05)
 
 
 def test_a_slab_inside_is_all_overlap_from_either_side() -> None:
@@ -25,9 +25,11 @@ def test_a_slab_inside_is_all_overlap_from_either_side() -> None:
 
 @given(grids(), grids(), rigids())
 def test_the_order_of_the_two_does_not_matter(a: Grid, b: Grid, a_to_b: Rigid) -> None:
-    share = grid_overlap(a, b, a_to_b)
-    assert 0 <= share <= 1
-    assert grid_overlap(b, a, a_to_b.inverse()) == pytest.approx(share, abs=0.01)  # points on a face may go either way
+    fraction = grid_overlap(a, b, a_to_b)
+    assert 0 <= fraction <= 1
+    assert grid_overlap(b, a, a_to_b.inverse()) == pytest.approx(
+        fraction, abs=0.01
+    )  # points on a face may go either way
 
 
 @given(grids())

@@ -86,7 +86,7 @@ def test_it_agrees_with_itk(
 
 @given(st.lists(rigids(), min_size=1, max_size=4))
 def test_a_batch_equals_its_parts(parts: list[Rigid]) -> None:
-    batch = Rigid(torch.stack([p.rotation for p in parts]), torch.stack([p.translation_mm for p in parts]))
+    batch = Rigid.stack(parts)
     points_mm = POINTS_MM.expand(len(parts), -1, -1)
     centers_mm = torch.linspace(-9, 9, 3 * len(parts), dtype=torch.float64).reshape(-1, 3)
     moved, inverse, squared = batch.apply(points_mm), batch.inverse(), batch @ batch
@@ -102,6 +102,15 @@ def test_a_batch_equals_its_parts(parts: list[Rigid]) -> None:
         close(far_mm[i], mean_displacement_mm(part, Rigid.identity(), POINTS_MM))
     same(Rigid.from_parameters(parameters, centers_mm), batch, atol=1e-4)
     same(Rigid.from_matrix(batch.matrix()), batch)
+    assert len(batch) == len(list(batch)) == len(parts)
+    same(Rigid.cat([batch[:1], batch[1:]]), batch)
+    same(Rigid.cat([part[None] for part in parts]), batch)
+
+
+def test_one_transform_is_no_batch() -> None:
+    with pytest.raises(TypeError, match="no length"):
+        len(Rigid.identity())
+    assert len(Rigid.from_translation(torch.ones(4, 3))) == 4
 
 
 def test_one_transform_serves_a_batch_of_points_and_a_batch_serves_one_set_of_points() -> None:
@@ -147,7 +156,7 @@ def test_what_is_not_rigid_is_refused(change: torch.Tensor, message: str) -> Non
 
 @given(triples(-30, 30))
 def test_mean_displacement_of_a_shift_is_its_length(shift_mm: tuple[float, float, float]) -> None:
-    shift = Rigid(torch.eye(3).double(), torch.tensor(shift_mm, dtype=torch.float64))
+    shift = Rigid.from_translation(torch.tensor(shift_mm, dtype=torch.float64))
     close(mean_displacement_mm(shift, Rigid.identity(), POINTS_MM), shift.translation_mm.norm())
 
 

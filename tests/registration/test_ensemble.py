@@ -11,7 +11,7 @@ from torch import Tensor
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.registration import average_rigid
-from crossalign.registration.ensemble import perturbed_initialisations, stack_rigid
+from crossalign.registration.ensemble import perturbed_initialisations
 
 CENTER_MM = torch.tensor([10.0, -20.0, 35.0], dtype=torch.float64)
 DRAWN = torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -30,7 +30,7 @@ def apart(a: Rigid, b: Rigid, points: Tensor = POINTS_MM) -> float:
 @settings(max_examples=10)
 @given(one=rigids(), count=st.integers(1, 6))
 def test_the_mean_of_identical_answers_is_that_answer(one: Rigid, count: int) -> None:
-    found = average_rigid(stack_rigid([one] * count), POINTS_MM)
+    found = average_rigid(Rigid.stack([one] * count), POINTS_MM)
     assert torch.equal(found.transform.matrix(), one.matrix())
     assert found.dispersion_mm == 0
 
@@ -55,7 +55,7 @@ def test_the_mean_of_motions_and_their_inverses_is_the_middle(seed: int, pairs: 
     back = there.inverse()
     middle = motions(1000 + seed, 1, 10.0)[0]
     every = [middle @ there[k] for k in range(pairs)] + [middle @ back[k] for k in range(pairs)]
-    assert apart(average_rigid(stack_rigid([middle, *every]), POINTS_MM).transform, middle) < 1e-6
+    assert apart(average_rigid(Rigid.stack([middle, *every]), POINTS_MM).transform, middle) < 1e-6
 
 
 def test_without_outliers_it_is_near_the_chordal_mean_of_scipy() -> None:
@@ -63,16 +63,16 @@ def test_without_outliers_it_is_near_the_chordal_mean_of_scipy() -> None:
     found = average_rigid(given_motions, POINTS_MM).transform
     expected = torch.from_numpy(Rotation.from_matrix(given_motions.rotation.numpy()).mean().as_matrix())
     assert float(Rigid(found.rotation @ expected.T, torch.zeros(3).double()).angle_deg()) < 0.15
-    places = given_motions.apply(POINTS_MM.mean(0)[None])[:, 0]
-    assert float((found.apply(POINTS_MM.mean(0)[None])[0] - places.mean(0)).norm()) < 0.15
+    absolute = given_motions.apply(POINTS_MM.mean(0)[None])[:, 0]
+    assert float((found.apply(POINTS_MM.mean(0)[None])[0] - absolute.mean(0)).norm()) < 0.15
 
 
 def test_two_of_seven_gone_astray_hardly_matter_and_show_in_the_dispersion() -> None:
     good = motions(5, 5, 0.5)
     stray = [Rigid.from_parameters(torch.tensor([40.0, -30, 20, 60, 0, 30]).double(), CENTER_MM)] * 2
     alone = average_rigid(good, POINTS_MM)
-    found = average_rigid(stack_rigid([*(good[k] for k in range(5)), *stray]), POINTS_MM)
-    plain = average_rigid(stack_rigid([alone.transform]), POINTS_MM)
+    found = average_rigid(Rigid.stack([*(good[k] for k in range(5)), *stray]), POINTS_MM)
+    plain = average_rigid(Rigid.stack([alone.transform]), POINTS_MM)
     assert apart(found.transform, alone.transform) < 1.5
     assert found.dispersion_mm > 10 > alone.dispersion_mm > plain.dispersion_mm == 0
 

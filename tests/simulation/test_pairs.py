@@ -5,6 +5,7 @@ import torch
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, resample
+from crossalign.geometry.fit import fit_rigid
 from crossalign.simulation import (
     DeformationSettings,
     PoseSettings,
@@ -13,7 +14,6 @@ from crossalign.simulation import (
     UltrasoundSettings,
     simulate_pairs,
 )
-from crossalign.simulation.pelvis.anatomy import fit_rigid
 from crossalign.simulation.pelvis.pairs import DEFAULTS, _draw
 
 SHAPE, SPACING_MM = (32, 32, 32), 3.0
@@ -133,7 +133,7 @@ def test_turned_headers_turn_patient_and_probe(share: float, behind: bool) -> No
 
 def test_reference_is_the_least_squares_optimum() -> None:
     drawn = _draw(4, HALF_MM, DEFAULTS, torch.Generator().manual_seed(0))
-    fitted = fit_rigid(drawn.surface_mm, drawn.on_moving_mm)
+    fitted = fit_rigid(drawn.surface_mm, drawn.on_moving_mm, prior_mm2=0.0)
     assert torch.allclose(fitted.matrix(), make(0, 4).fixed_to_moving.matrix(), atol=1e-4)
     best = (fitted.apply(drawn.surface_mm) - drawn.on_moving_mm).square().sum((1, 2))
     center = drawn.surface_mm.mean(1)

@@ -133,9 +133,7 @@ def attended_point(view: View, name: str, point_mm: Vector) -> AttendedPoint:
 
 def check_in_crop(view: View, name: str, point_mm: Vector) -> None:
     """Raise InputError where a point (3,) lies outside a stage's crop."""
-    index = view.grid.to_voxel(point_mm[None])[0]
-    size = torch.tensor(view.grid.shape[::-1]).to(index)
-    if bool(((index < -0.5) | (index >= size - 0.5)).any()):
+    if not bool(view.grid.contains(point_mm[None])):
         half = torch.tensor(view.grid.spacing_mm, dtype=torch.float64) / 2
         corners = view.grid.corners_mm()
         raise InputError(

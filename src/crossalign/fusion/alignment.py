@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crossalign.errors import InputError, TransformError
 from crossalign.fusion.metrics.information import mutual_information_score
-from crossalign.geometry import Grid, Rigid, grid_overlap, mean_displacement_mm
+from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction, mean_displacement_mm
 from crossalign.images import Image, LabelMap, check_transform_output, scale_intensity
 from crossalign.images.files.images import to_sitk
 from crossalign.images.files.writing import write_affine_text
@@ -21,7 +21,7 @@ from crossalign.registration import MutualInformation, RegistrationResult, cente
 from crossalign.registration.frame import structure_extent_mm
 from crossalign.registration.iterative.sampling_region import structure_points
 from crossalign.registration.problem import Problem
-from crossalign.registration.result import overlap_fraction, overlap_points
+from crossalign.registration.result import overlap_points
 from crossalign.types import Points
 
 LARGEST_STRETCH = 1.5  # beyond it, or under its inverse, no two grown-up heads differ: the optimiser has gone astray
@@ -205,7 +205,7 @@ def _score_grid(grid: Grid, extent_mm: float) -> Grid:
 
 
 def _header_is_usable(fixed: Image, moving: Image, fixed_mask: LabelMap | None) -> bool:
-    if overlap_fraction(overlap_points(fixed, fixed_mask), Rigid.identity(), moving.grid) >= USABLE_HEADER:
+    if inside_fraction(overlap_points(fixed, fixed_mask), moving.grid) >= USABLE_HEADER:
         return True
     return fixed_mask is None and grid_overlap(fixed.grid, moving.grid) >= USABLE_HEADER
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from crossalign.errors import ImageError
 from crossalign.fusion.scaling import Scaling
-from crossalign.geometry import Grid, Rigid
+from crossalign.geometry import Grid, Rigid, inside_fraction
 from crossalign.images import Image
 from crossalign.images.image import count_where, slabs
 from crossalign.images.intensity import looks_like_labels
@@ -40,7 +40,7 @@ def check_usable(a: Image, b: Image) -> None:
 
 def check_overlap(a: Image, b: Image, a_to_b: Rigid | None) -> float:
     """Return the share of a's grid that lies in b's; raises ImageError where neither has a quarter in the other."""
-    forward = a_to_b or Rigid.identity()
+    forward = Rigid.identity() if a_to_b is None else a_to_b
     a_in_b, b_in_a = _share(a.grid, b.grid, forward), _share(b.grid, a.grid, forward.inverse())
     if max(a_in_b, b_in_a) < LEAST_OVERLAP:
         raise ImageError(
@@ -99,7 +99,7 @@ def input_warnings(image: Image, scaling: Scaling) -> tuple[str, ...]:
 
 def _share(inner: Grid, outer: Grid, inner_to_outer: Rigid) -> float:
     points = inner.to_physical(torch.cartesian_prod(*[axis.double() for axis in _lattice(inner)]))
-    return float(_lies_in(inner_to_outer.apply(points), outer).double().mean())
+    return inside_fraction(inner_to_outer.apply(points), outer)
 
 
 def _lattice(grid: Grid) -> list[Tensor]:
@@ -108,17 +108,11 @@ def _lattice(grid: Grid) -> list[Tensor]:
     return [torch.linspace(0, n - 1, min(n, per_axis), dtype=torch.float64).round().long() for n in grid.shape[::-1]]
 
 
-def _lies_in(points_mm: Tensor, grid: Grid) -> Tensor:
-    index = grid.to_voxel(points_mm)
-    size = torch.tensor(grid.shape[::-1]).to(index)
-    return ((index >= -0.5) & (index < size - 0.5)).all(dim=-1)
-
-
 def _flat_warnings(a: Image, b: Image, a_to_b: Rigid | None, b_grid: Grid) -> tuple[str, ...]:
     """Warn of an image that has one value wherever both lie."""
     x, y, z = _lattice(a.grid)
     points = a.grid.to_physical(torch.cartesian_prod(x.double(), y.double(), z.double()))
-    both = _lies_in((a_to_b or Rigid.identity()).apply(points), b_grid)
+    both = b_grid.contains((Rigid.identity() if a_to_b is None else a_to_b).apply(points))
     told = []
     for image in (a, b):
         seen = image.voxels[z][:, y][:, :, x].permute(2, 1, 0).flatten()[both]

@@ -7,17 +7,18 @@ from crossalign.geometry.rigid import Rigid
 from crossalign.types import Points, Rotations
 
 
-def fit_rigid(from_mm: Points, to_mm: Points, weight: Tensor, prior_mm2: float = 1.0) -> Rigid:
+def fit_rigid(from_mm: Points, to_mm: Points, weight: Tensor | None = None, prior_mm2: float = 1.0) -> Rigid:
     """Find the rigid motions (b) that carry points (b, n, 3) onto points (b, n, 3) with least weighted square error.
 
-    Kabsch (1976) in Arun's SVD form (1987). `weight` (b, n) is 0 or more and need not sum to 1. `prior_mm2` times
-    the identity is added to the covariance: matches that say nothing about an axis leave the rotation about it at
-    zero, and the derivative stays finite there.
+    Kabsch (1976) in Arun's SVD form (1987). `weight` (b, n) is 0 or more and need not sum to 1; None: all alike.
+    `prior_mm2` times the identity is added to the covariance: matches that say nothing about an axis leave the rotation
+    about it at zero, and the derivative stays finite there. 0 is the plain fit.
     """
-    share = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-12))[..., None]
-    from_center, to_center = (share * from_mm).sum(-2), (share * to_mm).sum(-2)
-    moved = (share * (to_mm - to_center[..., None, :])).mT @ (from_mm - from_center[..., None, :])
-    rotation = nearest_rotation(moved + prior_mm2 * torch.eye(3).to(moved))
+    weight = torch.ones_like(from_mm[..., 0]) if weight is None else weight
+    weight = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-12))[..., None]
+    from_center, to_center = (weight * from_mm).sum(-2), (weight * to_mm).sum(-2)
+    covariance = (weight * (to_mm - to_center[..., None, :])).mT @ (from_mm - from_center[..., None, :])
+    rotation = nearest_rotation(covariance + prior_mm2 * torch.eye(3).to(covariance))
     return Rigid(rotation, to_center - (rotation @ from_center[..., None])[..., 0])
 
 

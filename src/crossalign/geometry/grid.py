@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.types import Matrix4, PointLattice, Points, Shape, Triple, Vector
@@ -61,9 +63,7 @@ class Grid:
                 f"{extent} mm at a spacing of {spacing_mm[0]:g} x {spacing_mm[1]:g} x {spacing_mm[2]:g} mm are more "
                 "voxels than can be counted: check the spacing in the header and its unit (mm)"
             )
-        width, height, depth = (
-            math.ceil(count - 1e-6) + 1 for count in steps
-        )  # 1e-6: an exact fit gets no spare voxel
+        width, height, depth = (math.ceil(count - 1e-6) + 1 for count in steps)  # an exact fit gets no spare voxel
         x, y, z = ((low + high) / 2).tolist()
         return Grid.centered((x, y, z), (depth, height, width), spacing_mm)
 
@@ -93,6 +93,12 @@ class Grid:
         """Map points in mm to continuous voxel indices (x, y, z), in the dtype given."""
         matrix = self.physical_to_voxel().to(points_mm)
         return points_mm @ matrix[:3, :3].T + matrix[:3, 3]
+
+    def contains(self, points_mm: Points) -> Bool[Tensor, "*b n"]:
+        """Say which points (*b, n, 3), mm, lie inside, to the outer faces of the voxels."""
+        index = self.to_voxel(points_mm)
+        size = torch.tensor(self.shape[::-1]).to(index)
+        return ((index >= -0.5) & (index < size - 0.5)).all(dim=-1)
 
     def points_voxel(self) -> PointLattice:
         """Voxel indices (x, y, z) of every voxel, (z, y, x, 3), float64."""

@@ -97,31 +97,35 @@ def _lattice(slices: range, height: int, width: int, device: torch.device) -> Te
     return torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], dim=-1)
 
 
+def nearest_values(volume: Tensor, grid: Grid, points_mm: Points, fill: float = 0) -> Tensor:
+    """Return the values (n,) of a volume (z, y, x) at the voxels nearest to points (n, 3), mm; outside it is `fill`."""
+    index = grid.to_voxel(points_mm).add(0.5).floor().long()
+    size = torch.tensor(grid.shape[::-1])
+    inside = ((index >= 0) & (index < size)).all(-1)
+    x, y, z = torch.where(inside[:, None], index, 0).unbind(-1)
+    return torch.where(inside, volume[z, y, x], fill)
+
+
 POINTS_PER_AXIS = 24
 
 
 def inside_fraction(points_mm: Points, grid: Grid) -> float:
-    """Return the share of points (n, 3) that lie in a grid, to the outer faces of its voxels, 0 to 1."""
-    index = grid.to_voxel(points_mm)
-    size = torch.tensor(grid.shape[::-1]).to(index)
-    return float(((index >= -0.5) & (index < size - 0.5)).all(dim=-1).double().mean())
+    """Return the fraction of points (n, 3) that lie in a grid, to the outer faces of its voxels, 0 to 1."""
+    return float(grid.contains(points_mm).double().mean())
 
 
 def grid_overlap(a: Grid, b: Grid, a_to_b: Rigid | None = None) -> float:
-    """Return the share of the smaller field of view that lies in the larger one, 0 to 1; `a_to_b` None: as they are.
+    """Return the fraction of the smaller field of view that lies in the larger one, 0 to 1; without `a_to_b` as it is.
 
     A slab that lies wholly in a head has 1, whichever of the two is given first. Measured at 24^3 points of each grid.
     """
     forward = Rigid.identity() if a_to_b is None else a_to_b.to("cpu", torch.float64)
-    of_a = inside_fraction(forward.apply(_spread_points(a)), b)
-    of_b = inside_fraction(forward.inverse().apply(_spread_points(b)), a)
-    return max(of_a, of_b)
+    a_in_b = inside_fraction(forward.apply(_even_points(a)), b)
+    b_in_a = inside_fraction(forward.inverse().apply(_even_points(b)), a)
+    return max(a_in_b, b_in_a)
 
 
-def _spread_points(grid: Grid) -> Points:
-    """Points (n, 3), mm, that stand for equal parts of a field of view."""
-    axes = []
-    for size in grid.shape[::-1]:
-        count = POINTS_PER_AXIS
-        axes.append((torch.arange(count, dtype=torch.float64) + 0.5) * (size / count) - 0.5)
-    return grid.to_physical(torch.cartesian_prod(*axes))
+def _even_points(grid: Grid) -> Points:
+    """Points (n, 3), mm, at the centres of equal parts of a field of view."""
+    steps = torch.arange(POINTS_PER_AXIS, dtype=torch.float64) + 0.5
+    return grid.to_physical(torch.cartesian_prod(*[steps * (n / POINTS_PER_AXIS) - 0.5 for n in grid.shape[::-1]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -68,6 +69,24 @@ class Rigid:
         return Rigid(torch.eye(3, dtype=dtype), torch.zeros(3, dtype=dtype))
 
     @staticmethod
+    def from_translation(translation_mm: Vectors) -> Rigid:
+        """Make the shift by a vector, or a batch of them."""
+        identity = torch.eye(3).to(translation_mm)
+        return Rigid(identity.expand(*translation_mm.shape[:-1], 3, 3), translation_mm)
+
+    @staticmethod
+    def stack(transforms: Sequence[Rigid]) -> Rigid:
+        """Make a batch of transforms that are alike in shape, along a new first axis."""
+        return Rigid(
+            torch.stack([one.rotation for one in transforms]), torch.stack([one.translation_mm for one in transforms])
+        )
+
+    @staticmethod
+    def cat(batches: Sequence[Rigid]) -> Rigid:
+        """Put batches one after another along their first axis."""
+        return Rigid(torch.cat([one.rotation for one in batches]), torch.cat([one.translation_mm for one in batches]))
+
+    @staticmethod
     def from_parameters(parameters: BroadParameters, center_mm: BroadVectors) -> Rigid:
         """Build from (tx, ty, tz in mm, rx, ry, rz in degrees): p -> R (p - center) + center + t, R = Rz Ry Rx."""
         rotation = euler_to_rotation(parameters[..., 3:] * (math.pi / 180))
@@ -121,9 +140,17 @@ class Rigid:
         """Return the same transform on another device and in another precision."""
         return Rigid(self.rotation.to(device, dtype), self.translation_mm.to(device, dtype))
 
-    def __getitem__(self, index: int | slice | torch.Tensor) -> Rigid:
-        """Pick from a batch."""
+    def __getitem__(self, index: int | slice | Tensor | None) -> Rigid:
+        """Pick from a batch; `[None]` makes a batch of one."""
         return Rigid(self.rotation[index], self.translation_mm[index])
+
+    def __len__(self) -> int:
+        if self.rotation.dim() == 2:
+            raise TypeError("one transform has no length: make a batch of it with transform[None]")
+        return len(self.rotation)
+
+    def __iter__(self) -> Iterator[Rigid]:
+        return (self[index] for index in range(len(self)))
 
     def angle_deg(self) -> Distances:
         """Return the angle of the rotation about its own axis, in degrees."""

@@ -106,7 +106,7 @@ class Cascade(Method):
 
     def _turned(self, context: RegistrationContext, start: Rigid) -> tuple[RegistrationContext, tuple[str, ...]]:
         """Choose how the headers are turned, and say so where they are not as they should be."""
-        starts = Rigid(start.rotation[None], start.translation_mm[None])
+        starts = start[None]
         turns = self.run.header_turns_deg
         contexts = [replace(context, turn=quarter_turn(turn // 90)) for turn in turns]
         if len(turns) == 1:

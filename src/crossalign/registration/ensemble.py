@@ -35,11 +35,11 @@ def average_rigid(transforms: Rigid, points_mm: Points) -> Consensus:
     nearest to the others. The mean itself is the chordal one: the rotation nearest to the mean matrix, and the mean
     place of the points' centre. Raises InputError without transforms.
     """
-    if transforms.rotation.dim() != 3 or len(transforms.rotation) == 0:
+    if transforms.rotation.dim() != 3 or len(transforms) == 0:
         raise InputError(f"a mean needs a batch of transforms, got {tuple(transforms.rotation.shape[:-2])}")
     transforms = transforms.to(points_mm.device, torch.float64)
     points = points_mm.double()
-    between = torch.stack([mean_displacement_mm(transforms, one, points) for one in _each(transforms)])
+    between = torch.stack([mean_displacement_mm(transforms, one, points) for one in transforms])
     mean = transforms[int(between.mean(1).argmin())]
     if float(between.max()) <= SMALLEST_MM:
         return Consensus(mean, mean_displacement_mm(transforms, mean, points))
@@ -54,7 +54,7 @@ def plain_average(transforms: Rigid, points_mm: Points) -> Consensus:
     """Return the chordal mean of a batch (b) of transforms, each counting alike, as `average_rigid` tells it."""
     transforms = transforms.to(points_mm.device, torch.float64)
     points = points_mm.double()
-    mean = _weighted_mean(transforms, torch.ones(len(transforms.rotation), dtype=torch.float64), points.mean(0))
+    mean = _weighted_mean(transforms, torch.ones(len(transforms), dtype=torch.float64), points.mean(0))
     return Consensus(mean, mean_displacement_mm(transforms, mean, points))
 
 
@@ -70,25 +70,14 @@ def perturbed_initialisations(
     pairs = count // 2
     identity = Rigid.identity()
     if pairs == 0:
-        return Rigid(start.rotation[None], start.translation_mm[None])
+        return start[None]
     generator = torch.Generator().manual_seed(seed)
     target = torch.full((pairs,), spread_mm, dtype=torch.float64)
     points = points_mm.double().expand(pairs, -1, -1)
     drawn = draw_perturbation(points, center_mm.double().expand(pairs, -1), target, generator)
     back = drawn.inverse()
     motions = [identity, *(motion for k in range(pairs) for motion in (drawn[k], back[k]))][:count]
-    return start @ stack_rigid(motions)
-
-
-def stack_rigid(transforms: list[Rigid]) -> Rigid:
-    """Make a batch of single transforms."""
-    return Rigid(
-        torch.stack([one.rotation for one in transforms]), torch.stack([one.translation_mm for one in transforms])
-    )
-
-
-def _each(transforms: Rigid) -> list[Rigid]:
-    return [transforms[index] for index in range(len(transforms.rotation))]
+    return start @ Rigid.stack(motions)
 
 
 def _weighted_mean(transforms: Rigid, weight: Tensor, center_mm: Vector) -> Rigid:

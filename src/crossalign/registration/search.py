@@ -6,11 +6,11 @@ import time
 import torch
 
 from crossalign.errors import InputError
-from crossalign.geometry import Rigid
+from crossalign.geometry import Rigid, inside_fraction
 from crossalign.models import Stage
 from crossalign.models.cascade_settings import GridSearch
 from crossalign.registration.problem import Step
-from crossalign.registration.result import LOW_OVERLAP, overlap_fraction
+from crossalign.registration.result import LOW_OVERLAP
 from crossalign.registration.stage_run import RegistrationContext, answers_from
 
 
@@ -32,11 +32,11 @@ def search_initialisation(context: RegistrationContext, stage: Stage, start: Rig
     began = time.perf_counter()
     starts = start @ Rigid.from_parameters(candidate_motions(search), context.center_mm)
     grid = context.problem.moving.grid
-    shares = [overlap_fraction(context.points_mm, starts[index], grid) for index in range(len(starts.rotation))]
+    shares = [inside_fraction(start.apply(context.points_mm), grid) for start in starts]
     seen = torch.tensor([share >= LOW_OVERLAP for share in shares])
     starts = starts[seen] if bool(seen.any()) else starts
     answers = answers_from(context, stage, starts)
     if answers.network_sre_mm is None:
         raise InputError("a search needs a network that expects its own error, and this one does not")
     best = answers.transforms[int(answers.network_sre_mm.nan_to_num(torch.inf).argmin())]
-    return Step(f"search ({len(starts.rotation)} starts)", best, time.perf_counter() - began)
+    return Step(f"search ({len(starts)} starts)", best, time.perf_counter() - began)

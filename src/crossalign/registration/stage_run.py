@@ -12,7 +12,7 @@ from torch import Tensor
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.models import Stage
 from crossalign.models.cascade_settings import CascadeSettings, ExpectsError
-from crossalign.registration.ensemble import average_rigid, perturbed_initialisations, plain_average, stack_rigid
+from crossalign.registration.ensemble import average_rigid, perturbed_initialisations, plain_average
 from crossalign.registration.preprocessed_pair import PreprocessedPair
 from crossalign.registration.problem import Problem, Step
 from crossalign.types import Distances, Parameters, Points, Vector, Volume
@@ -87,7 +87,7 @@ def answers_from(context: RegistrationContext, stage: Stage, starts: Rigid) -> A
     size = max(1, BATCH_VOXELS // (depth * height * width))
     parameters: list[Parameters] = []
     expected: list[Distances] = []
-    for first in range(0, len(starts.rotation), size):
+    for first in range(0, len(starts), size):
         fixed, moving = context.preprocessed.crops(stage, context.center_mm, starts[first : first + size], context.turn)
         found, doubt = _forward(stage, fixed, moving)
         parameters.append(found.double().cpu())
@@ -106,7 +106,7 @@ def answers_together(context: RegistrationContext, stages: Sequence[Stage], star
     expected = [one.network_sre_mm for one in answers if one.network_sre_mm is not None]
     transforms = [one.transforms for one in answers]
     return Answers(
-        Rigid(torch.cat([t.rotation for t in transforms]), torch.cat([t.translation_mm for t in transforms])),
+        Rigid.cat(transforms),
         torch.cat(expected) if len(expected) == len(answers) else None,
     )
 
@@ -157,5 +157,5 @@ def _pass(
     means = [
         average_rigid(answers.transforms[n * count : (n + 1) * count], context.points_mm) for n in range(len(stages))
     ]
-    mean = plain_average(stack_rigid([one.transform for one in means]), context.points_mm).transform
+    mean = plain_average(Rigid.stack([one.transform for one in means]), context.points_mm).transform
     return answers, mean, float(mean_displacement_mm(answers.transforms, mean, context.points_mm.double()).mean())

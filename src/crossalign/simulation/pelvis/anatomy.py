@@ -6,7 +6,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from crossalign.geometry import Rigid
 from crossalign.simulation.deformation import Shape, Waves, draw_waves, hollowed
 from crossalign.simulation.ellipsoids import LONG_MM, NOWHERE, Body, absent, quadric_coefficients, random_body, triple
 from crossalign.simulation.fields import uniform
@@ -187,14 +186,3 @@ def gland_surface(anatomy: Anatomy, count: int = SURFACE_POINTS) -> Tensor:
         inside = anatomy.shape.radius(at.mT) < 1
         low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
     return rays * ((low + high) / 2)[..., None]
-
-
-def fit_rigid(points_mm: Tensor, moved_mm: Tensor) -> Rigid:
-    """Fit rigid transforms of least squares distance from points (b, n, 3) to moved points (Kabsch, in float64)."""
-    points, moved = points_mm.double(), moved_mm.double()
-    center, moved_center = points.mean(1, keepdim=True), moved.mean(1, keepdim=True)
-    u, _, vh = torch.linalg.svd((moved - moved_center).mT @ (points - center))
-    sign = torch.ones(len(points), 3, dtype=torch.float64)
-    sign[:, 2] = torch.linalg.det(u @ vh).sign()
-    rotation = (u * sign[:, None]) @ vh
-    return Rigid(rotation, (moved_center - center @ rotation.mT)[:, 0]).to("cpu", torch.float32)

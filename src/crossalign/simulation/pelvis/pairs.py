@@ -8,10 +8,11 @@ from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.geometry import Grid, Rigid
+from crossalign.geometry.fit import fit_rigid
 from crossalign.simulation.deformation import Deformation, draw_deformation
 from crossalign.simulation.ellipsoids import memberships
 from crossalign.simulation.fields import from_nodes, node_positions, noise_generator
-from crossalign.simulation.pelvis.anatomy import Anatomy, draw_anatomy, fit_rigid, gland_level, gland_surface
+from crossalign.simulation.pelvis.anatomy import Anatomy, draw_anatomy, gland_level, gland_surface
 from crossalign.simulation.pelvis.mr import MRScan, draw_mr, render_mr
 from crossalign.simulation.pelvis.probe import Poses, Sector, draw_poses, draw_sector
 from crossalign.simulation.pelvis.ultrasound import (
@@ -127,7 +128,8 @@ def _simulate_chunk(
 ) -> SimulatedPairs:
     drawn = _draw(count, torch.tensor(grid.extent_mm()) / 2, settings, generator)
     noise = noise_generator(generator, device)
-    fixed_to_moving = fit_rigid(drawn.surface_mm, drawn.on_moving_mm)
+    fixed_to_moving = fit_rigid(drawn.surface_mm.double(), drawn.on_moving_mm.double(), prior_mm2=0.0)
+    fixed_to_moving = fixed_to_moving.to("cpu", torch.float32)
     residual_mm = (fixed_to_moving.apply(drawn.surface_mm) - drawn.on_moving_mm).norm(dim=-1).mean(-1)
     drawn = to_device(drawn, device)
     fixed, fixed_gland = _see_fixed(drawn, grid, noise)
@@ -191,10 +193,6 @@ def join_pairs(parts: list[SimulatedPairs]) -> SimulatedPairs:
     def joined(name: str) -> Tensor:
         return torch.cat([getattr(part, name) for part in parts])
 
-    rigid = Rigid(
-        torch.cat([part.fixed_to_moving.rotation for part in parts]),
-        torch.cat([part.fixed_to_moving.translation_mm for part in parts]),
-    )
     return SimulatedPairs(
         fixed=joined("fixed"),
         moving=joined("moving"),
@@ -202,7 +200,7 @@ def join_pairs(parts: list[SimulatedPairs]) -> SimulatedPairs:
         moving_gland=joined("moving_gland"),
         fixed_grid=parts[0].fixed_grid,
         moving_grid=parts[0].moving_grid,
-        fixed_to_moving=rigid,
+        fixed_to_moving=Rigid.cat([part.fixed_to_moving for part in parts]),
         surface_mm=joined("surface_mm"),
         residual_mm=joined("residual_mm"),
     )

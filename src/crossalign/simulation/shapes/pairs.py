@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from crossalign.geometry import Grid
+from crossalign.geometry.fit import fit_rigid
 from crossalign.simulation.deformation import Deformation, Waves, draw_deformation, draw_waves
 from crossalign.simulation.ellipsoids import memberships
 from crossalign.simulation.fields import chance, from_nodes, noise_generator
-from crossalign.simulation.pelvis.anatomy import Anatomy, fit_rigid, gland_surface
+from crossalign.simulation.pelvis.anatomy import Anatomy, gland_surface
 from crossalign.simulation.pelvis.pairs import SimulatedPairs, checked_grid, chunk_size, join_pairs, lattice_nodes
 from crossalign.simulation.pelvis.probe import Poses, draw_poses
 from crossalign.simulation.shapes.scene import ShapeSettings, draw_orientations, draw_scene
@@ -100,7 +101,8 @@ def _simulate_chunk(
 ) -> SimulatedPairs:
     drawn = _draw(count, torch.tensor(grid.extent_mm()) / 2, settings, generator)
     noise = noise_generator(generator, device)
-    fixed_to_moving = fit_rigid(drawn.surface_mm, drawn.on_moving_mm)
+    fixed_to_moving = fit_rigid(drawn.surface_mm.double(), drawn.on_moving_mm.double(), prior_mm2=0.0)
+    fixed_to_moving = fixed_to_moving.to("cpu", torch.float32)
     residual_mm = (fixed_to_moving.apply(drawn.surface_mm) - drawn.on_moving_mm).norm(dim=-1).mean(-1)
     drawn = to_device(drawn, device)
     nodes = lattice_nodes(grid, drawn.surface_mm)
