@@ -25,10 +25,10 @@ from crossalign.data import in_split, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.training import STRONG_AUGMENTATION, PairDataset, TrainingSettings
-from crossalign.training.dataset import joined, turned
+from crossalign.training.dataset import joined, rotated
 from crossalign.training.engine import Plan, cosine_rate, run_task
 from crossalign.training.pair_synthesis import PairSynthesizer
-from crossalign.training.preparation import canvas_lattice, dataset_from_cases, dataset_from_simulation
+from crossalign.training.preparation import preprocessed_grid, dataset_from_cases, dataset_from_simulation
 from crossalign.training.tasks.error_estimation import ErrorHeadSettings, train_error_head
 from crossalign.training.tasks.registration import RegistrationTask
 
@@ -160,8 +160,8 @@ def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDa
 
 def _recombined(manifest: Path, count: int, seed: int) -> PairDataset:
     cases = in_split(read_manifest(manifest), "train")
-    dataset = turned(dataset_from_cases((load_case(case) for case in cases), STAGE), QUARTERS)
-    return PairSynthesizer(dataset).draw(count, torch.Generator().manual_seed(seed), canvas_lattice(STAGE))
+    dataset = rotated(dataset_from_cases((load_case(case) for case in cases), STAGE), QUARTERS)
+    return PairSynthesizer(dataset).draw(count, torch.Generator().manual_seed(seed), preprocessed_grid(STAGE))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from crossalign.models import StageSettings
 from crossalign.models.extractors import load_extractors
 from crossalign.output import whole_file
 from crossalign.training import Augmentation, PairDataset, TrainingSettings, train_stage
-from crossalign.training.preparation import datasets_from_manifest, pick_patients
+from crossalign.training.preparation import datasets_from_manifest, select_patients
 from crossalign.training.tasks.pretraining import PretrainSettings, PretrainTask, pretrain, pretrained_model
 
 SHARES, SEEDS = (0.25, 0.5, 1.0), (0, 1, 2)
@@ -132,7 +132,7 @@ def run(study: Study, folder: Path) -> None:
 def compare(study: Study, share: float, seed: int) -> Row:
     """Pre-train, and train with and without, on one share of the patients."""
     torch.set_num_threads(1)
-    kept = pick_patients(study.patients, share, seed)
+    kept = select_patients(study.patients, share, seed)
     train = study.train.take(torch.tensor(kept))
     place = study.folder / f"seed{seed}-share{round(share * 100)}"
     before = replace(study.pretraining, seed=seed, patients=share)

@@ -25,7 +25,7 @@ from crossalign.models.extractors import load_extractors
 from crossalign.output import whole_file
 from crossalign.simulation import SimulationSettings, UltrasoundSettings
 from crossalign.training import STRONG_AUGMENTATION, Augmentation, PairDataset, TrainingSettings
-from crossalign.training.dataset import turned
+from crossalign.training.dataset import rotated
 from crossalign.training.engine import run_task, step_seed
 from crossalign.training.preparation import dataset_from_cases, dataset_from_simulation
 from crossalign.training.sampling import validation_batches
@@ -219,7 +219,7 @@ def _real(given: argparse.Namespace, split: str) -> PairDataset:
     if not path.is_file():
         cases = in_split(read_manifest(given.manifest), split)
         dataset = dataset_from_cases((load_case(case) for case in cases), StageSettings("correspondence"))
-        turned(dataset, given.header_turn // 90).save(path)
+        rotated(dataset, given.header_turn // 90).save(path)
     return PairDataset.load(path)
 
 

@@ -24,7 +24,7 @@ from crossalign.errors import CrossalignError, InputError
 from crossalign.models import StageSettings, load_stage
 from crossalign.networks.correspondence import CorrespondenceReg
 from crossalign.training import PairDataset
-from crossalign.training.dataset import turned
+from crossalign.training.dataset import rotated
 from crossalign.training.preparation import dataset_from_cases, dataset_from_simulation
 from crossalign.training.sampling import draw_batch
 from crossalign.training.settings import NO_AUGMENTATION
@@ -235,7 +235,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         cases = in_split(read_manifest(given.manifest), given.split)
-        real = turned(dataset_from_cases((load_case(case) for case in cases), STAGE), given.header_turn // 90)
+        real = rotated(dataset_from_cases((load_case(case) for case in cases), STAGE), given.header_turn // 90)
         simulated = dataset_from_simulation(given.count, given.seed, STAGE)
         print("\n".join(tables({"real": real, "simulated": simulated}, given.critic)))
     except CrossalignError as error:

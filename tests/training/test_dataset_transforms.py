@@ -1,4 +1,4 @@
-"""Banks made of banks."""
+"""Datasets made of datasets."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import torch
 from tests.training.toys import make_dataset
 
 from crossalign.errors import InputError
-from crossalign.geometry import Rigid, quarter_turn
-from crossalign.training.dataset import joined, mirrored, turned
+from crossalign.geometry import quarter_turn
+from crossalign.training.dataset import joined, rotated
 
 
 def test_joined_keeps_order_and_counts_twice() -> None:
@@ -26,54 +26,20 @@ def test_joined_refuses_what_does_not_go_together() -> None:
     for other, words in zip(others, ("some do not", "other crops"), strict=True):
         with pytest.raises(InputError, match=words):
             joined([dataset, other])
-    with pytest.raises(InputError, match="no banks"):
+    with pytest.raises(InputError, match="no datasets"):
         joined([])
 
 
-@pytest.mark.parametrize("axis", ["x", "y", "z"])
-def test_a_mirror_image_shows_the_same_at_the_mirrored_place(axis: str) -> None:
-    dataset = make_dataset(2, 3)
-    image = mirrored(dataset, axis)
-    sign = torch.ones(3)
-    sign["xyz".index(axis)] = -1
-    index = torch.arange(2)
-    points = dataset.surface_mm[:, :27].reshape(2, 3, 3, 3, 3)
-    torch.testing.assert_close(dataset.fixed_at(index, points, False), image.fixed_at(index, points * sign, False))
-    there = dataset.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
-    torch.testing.assert_close(dataset.moving_at(index, there), image.moving_at(index, there * sign))
-    torch.testing.assert_close(dataset.moving_gland_at(index, there), image.moving_gland_at(index, there * sign))
-
-
-@pytest.mark.parametrize("axis", ["x", "y", "z"])
-def test_a_mirror_image_has_the_mirrored_answer(axis: str) -> None:
-    dataset = make_dataset(2, 4)
-    image = mirrored(dataset, axis)
-    index = torch.arange(2)
-    rotation: Rigid = image.reference(index)
-    torch.testing.assert_close(torch.linalg.det(rotation.rotation), torch.ones(2))
-    sign = torch.ones(3)
-    sign["xyz".index(axis)] = -1
-    torch.testing.assert_close(
-        rotation.apply(image.surface_mm),
-        dataset.reference(index).apply(dataset.surface_mm) * sign,
-        atol=1e-4,
-        rtol=1e-4,
-    )
-    again = mirrored(image, axis)
-    torch.testing.assert_close(again.fixed_origin_mm, dataset.fixed_origin_mm)
-    torch.testing.assert_close(again.moving, dataset.moving)
-
-
 @pytest.mark.parametrize("quarters", [1, 2, 3, 5])
-def test_a_turned_bank_shows_the_same_at_the_turned_place(quarters: int) -> None:
+def test_a_rotated_dataset_shows_the_same_at_the_rotated_place(quarters: int) -> None:
     dataset = make_dataset(2, 3)
-    image, turn = turned(dataset, quarters), quarter_turn(quarters).float()
+    image, turn = rotated(dataset, quarters), quarter_turn(quarters).float()
     index = torch.arange(2)
     points = dataset.surface_mm[:, :27].reshape(2, 3, 3, 3, 3)
     torch.testing.assert_close(dataset.fixed_at(index, points, False), image.fixed_at(index, points @ turn.mT, False))
     there = dataset.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
     torch.testing.assert_close(dataset.moving_at(index, there), image.moving_at(index, there @ turn.mT))
-    torch.testing.assert_close(dataset.moving_gland_at(index, there), image.moving_gland_at(index, there @ turn.mT))
+    torch.testing.assert_close(dataset.moving_mask_at(index, there), image.moving_mask_at(index, there @ turn.mT))
     torch.testing.assert_close(
         image.reference(index).apply(image.surface_mm),
         dataset.reference(index).apply(dataset.surface_mm) @ turn.mT,
@@ -84,7 +50,7 @@ def test_a_turned_bank_shows_the_same_at_the_turned_place(quarters: int) -> None
 
 def test_four_quarter_turns_are_none() -> None:
     dataset = make_dataset(1, 5)
-    again = turned(turned(dataset, 3), 1)
+    again = rotated(rotated(dataset, 3), 1)
     torch.testing.assert_close(again.moving, dataset.moving)
     torch.testing.assert_close(again.moving_origin_mm, dataset.moving_origin_mm)
-    assert turned(dataset, 4) is dataset
+    assert rotated(dataset, 4) is dataset

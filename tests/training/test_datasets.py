@@ -1,5 +1,6 @@
-"""Banks: from files, from the simulator, to a file and back; and that training sees what registration sees."""
+"""Datasets: from files, from the simulator, to a file and back; and that training sees what registration sees."""
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,18 +13,22 @@ from tests.data.files import ROW, write_case, write_manifest
 from tests.training.toys import Anatomy, make_dataset
 from torch import nn
 
-from crossalign.data import LoadedCase
+from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import InputError, ManifestError, OutputError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap, surface_points
 from crossalign.models import Stage, StageSettings
-from crossalign.registration import Cascade, Problem
+from crossalign.registration import Problem
+from crossalign.registration.preprocessed_pair import PreprocessedPair
+from crossalign.simulation import simulate_pairs
 from crossalign.training import NO_AUGMENTATION, PairDataset
 from crossalign.training.preparation import (
     dataset_from_cases,
     dataset_from_simulation,
     datasets_from_manifest,
     datasets_from_simulation,
+    simulated_cases,
+    simulation_grid,
 )
 from crossalign.training.sampling import draw_batch
 
@@ -37,40 +42,40 @@ def equal(a: PairDataset, b: PairDataset) -> bool:
 
 def test_round_trip(tmp_path: Path) -> None:
     dataset = make_dataset(3)
-    dataset.save(tmp_path / "bank.safetensors")
-    assert equal(PairDataset.load(tmp_path / "bank.safetensors"), dataset)
+    dataset.save(tmp_path / "dataset.safetensors")
+    assert equal(PairDataset.load(tmp_path / "dataset.safetensors"), dataset)
     with pytest.raises(OutputError, match="exists already"):
-        dataset.save(tmp_path / "bank.safetensors")
-    dataset.take(torch.tensor([1])).save(tmp_path / "bank.safetensors", overwrite=True)
-    assert len(PairDataset.load(tmp_path / "bank.safetensors")) == 1
+        dataset.save(tmp_path / "dataset.safetensors")
+    dataset.take(torch.tensor([1])).save(tmp_path / "dataset.safetensors", overwrite=True)
+    assert len(PairDataset.load(tmp_path / "dataset.safetensors")) == 1
 
 
 def test_round_trip_without_moving_masks(tmp_path: Path) -> None:
     dataset = replace(make_dataset(2), moving_mask=None)
-    dataset.save(tmp_path / "bank.safetensors")
-    loaded = PairDataset.load(tmp_path / "bank.safetensors")
+    dataset.save(tmp_path / "dataset.safetensors")
+    loaded = PairDataset.load(tmp_path / "dataset.safetensors")
     assert equal(loaded, dataset)
     assert loaded.take(torch.tensor([1])).moving_mask is None
     index = torch.tensor([0, 1])
     points = torch.zeros(2, 4, 4, 4, 3)
-    assert bool((loaded.moving_gland_at(index, points) == -1).all())
+    assert bool((loaded.moving_mask_at(index, points) == -1).all())
 
 
-def test_not_a_bank(tmp_path: Path) -> None:
-    path = tmp_path / "bank.safetensors"
+def test_not_a_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.safetensors"
     for content in (b"", b"text", None):
         if content is None:
             save_file({"fixed": torch.zeros(3)}, path)
         else:
             path.write_bytes(content)
-        with pytest.raises(InputError, match=r"bank\.safetensors: not a bank of cases"):
+        with pytest.raises(InputError, match=r"dataset\.safetensors: not a dataset of image pairs"):
             PairDataset.load(path)
     with pytest.raises(InputError, match="no such file"):
         PairDataset.load(tmp_path / "none.safetensors")
 
 
-def test_banks_that_lack_something_or_are_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "bank.safetensors"
+def test_datasets_that_lack_something_or_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.safetensors"
     dataset = make_dataset(2)
     for change, message in (
         ({"fixed": dataset.fixed[:1]}, "'"),
@@ -81,7 +86,7 @@ def test_banks_that_lack_something_or_are_damaged(tmp_path: Path) -> None:
         ({"center_mm": torch.full((2, 3), float("nan"))}, "'center_mm' holds numbers that are not finite"),
     ):
         save_file({**dataset.tensors(), **change}, path)
-        with pytest.raises(InputError, match="not a bank of cases") as error:
+        with pytest.raises(InputError, match="not a dataset of image pairs") as error:
             PairDataset.load(path)
         assert message in str(error.value)
     dataset.save(path, overwrite=True)
@@ -89,7 +94,7 @@ def test_banks_that_lack_something_or_are_damaged(tmp_path: Path) -> None:
     for copy in damaged(whole, np.random.default_rng(7), 40):
         path.write_bytes(copy)
         if copy != whole:
-            with pytest.raises(InputError, match=r"bank\.safetensors: not a bank of cases"):
+            with pytest.raises(InputError, match=r"dataset\.safetensors: not a dataset of image pairs"):
                 PairDataset.load(path)
 
 
@@ -99,7 +104,7 @@ def test_no_cases() -> None:
 
 
 def toy_case() -> LoadedCase:
-    """One blob case on flipped, anisotropic grids, its gland at the canvas's middle."""
+    """One blob case on flipped, anisotropic grids, its gland at the volume's middle."""
     anatomy = Anatomy(torch.Generator().manual_seed(4))
     center = torch.tensor([31.0, -42.0, 17.0], dtype=torch.float64)
     reference = Rigid.from_parameters(torch.tensor([-20.0, 15, 9, 12, -7, 10], dtype=torch.float64), center)
@@ -120,36 +125,62 @@ def toy_case() -> LoadedCase:
     )  # fmt: skip
 
 
-class Recorder(nn.Module):
-    """Shows the test what a stage is shown."""
-
-    def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
-        self.shown = fixed, moving
-        return torch.zeros(1, 6)
+def crops_of_both(
+    case: LoadedCase, dataset: PairDataset, stage: StageSettings, sre_mm: float, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the fixed and the moving crop as training and as registration make them, from one initial transform."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = draw_batch(dataset, torch.tensor([0]), stage, (sre_mm, sre_mm), NO_AUGMENTATION, generator)
+    center = case.fixed_mask.centroid_mm()
+    shift = Rigid(torch.eye(3, dtype=torch.float64), center)
+    initial = case.fixed_to_moving @ shift @ batch.correction[0].inverse().to("cpu", torch.float64) @ shift.inverse()
+    reached = float(mean_displacement_mm(initial, case.fixed_to_moving, case.surface_mm))
+    assert reached == pytest.approx(sre_mm, abs=0.1)
+    problem = Problem(case.fixed, case.moving, initial, case.fixed_mask)
+    used = PreprocessedPair(problem, torch.device("cpu")).crops(Stage(nn.Identity(), stage, {}), center, initial)
+    yield from zip((batch.fixed, batch.moving), used, strict=True)
 
 
 @pytest.mark.parametrize("fixed_input", ["image", "label"])
-def test_training_sees_what_registration_sees(fixed_input: str) -> None:
-    """The same start through the bank and through the cascade: nearly the same crops."""
+@pytest.mark.parametrize("sre_mm", [0.0, 6.0, 20.0])
+def test_training_and_registration_make_the_same_crops(fixed_input: str, sre_mm: float) -> None:
     stage = StageSettings("feature-reg", (12, 12, 12), 4.0, 2.5, fixed_input)
     case = toy_case()
+    for trained, used in crops_of_both(case, dataset_from_cases([case], stage), stage, sre_mm, 1):
+        assert float(used.std()) > 0.05
+        assert float((trained - used).abs().max()) < 1e-3  # half-precision volumes: 2.4e-4
+
+
+def test_the_border_of_a_scan_is_the_same_in_training_and_in_registration() -> None:
+    """A crop that is larger than the scan: ITK's rule holds half a voxel beyond its outermost voxels."""
+    stage = StageSettings("feature-reg", (12, 12, 12), 9.1, 2.5)
+    case = toy_case()
+    for trained, used in crops_of_both(case, dataset_from_cases([case], stage), stage, 5.0, 2):
+        assert 0.2 < float((used == 0).float().mean()) < 0.9
+        assert float((trained - used).abs().max()) < 1e-3
+
+
+def test_simulated_pairs_are_prepared_as_their_scans_would_be() -> None:
+    stage = StageSettings("feature-reg", (16, 16, 16), 4.0, 3.0)
+    grid = simulation_grid(stage)
+    pairs = simulate_pairs(1, torch.Generator().manual_seed(5), shape=grid.shape, spacing_mm=grid.spacing_mm[0])
+    case = simulated_cases(pairs)[0]
+    for trained, used in crops_of_both(case, dataset_from_simulation(1, 5, stage), stage, 8.0, 3):
+        assert float((trained - used).abs().max()) < 1e-3
+
+
+def test_real_scans_reach_the_network_alike_in_training_and_in_registration(shared_data: Path) -> None:
+    folder = shared_data / "mrus_open" / "open00"
+    files = ("mr.nii.gz", "us.nii.gz", "mr_gland.nii.gz", "reference.tfm", "us_gland.nii.gz")
+    case = load_case(Case("real", "real", "val", *(folder / name for name in files)))
+    stage = StageSettings("correspondence")
     dataset = dataset_from_cases([case], stage)
-    batch = draw_batch(dataset, torch.tensor([0]), stage, (6.0, 6.0), NO_AUGMENTATION, torch.Generator().manual_seed(1))
-    center = case.fixed_mask.centroid_mm()
-    shift = Rigid(torch.eye(3, dtype=torch.float64), center)
-    start = case.fixed_to_moving @ shift @ batch.correction[0].inverse().to("cpu", torch.float64) @ shift.inverse()
-    assert float(mean_displacement_mm(start, case.fixed_to_moving, case.surface_mm)) == pytest.approx(6.0, abs=0.05)
-    recorder = Recorder()
-    Cascade((Stage(recorder, stage, {}),), torch.device("cpu")).solve(
-        Problem(case.fixed, case.moving, start, case.fixed_mask)
-    )
-    for mine, theirs in zip((batch.fixed, batch.moving), recorder.shown, strict=True):
-        inside = (mine > 0) & (theirs > 0)
-        assert float((mine - theirs)[inside].abs().mean()) < 0.03
-        assert float(torch.corrcoef(torch.stack((mine.flatten(), theirs.flatten())))[0, 1]) > 0.98
+    for seed, sre_mm in ((0, 0.0), (1, 10.0), (2, 20.0)):
+        for trained, used in crops_of_both(case, dataset, stage, sre_mm, seed):
+            assert float((trained - used).abs().max()) < 1e-3
 
 
-def test_bank_of_a_case_holds_its_truth() -> None:
+def test_dataset_of_a_case_holds_its_truth() -> None:
     case = toy_case()
     dataset = dataset_from_cases([case], SMALL)
     assert len(dataset) == 1
@@ -170,7 +201,7 @@ def test_manifest_gives_both_splits(tmp_path: Path) -> None:
         datasets_from_manifest(write_manifest(folder, rows[0]), SMALL)
 
 
-def test_simulated_bank() -> None:
+def test_simulated_dataset() -> None:
     stage = StageSettings("feature-reg", (16, 16, 16), 4.0, 3.0)
     dataset, again, other = (dataset_from_simulation(count, seed, stage) for count, seed in ((3, 5), (3, 5), (2, 6)))
     assert equal(dataset, again)
@@ -188,17 +219,17 @@ def test_simulated_bank() -> None:
     assert bool((masks > 0.5).all())
 
 
-def test_a_share_of_a_simulated_bank_shows_shapes() -> None:
+def test_a_fraction_of_a_simulated_dataset_shows_shapes() -> None:
     stage = StageSettings("feature-reg", (8, 8, 8), 6.0, 4.0)
-    pelves, mixed, shapes = (dataset_from_simulation(2, 5, stage, shapes_share=share) for share in (0.0, 0.5, 1.0))
+    pelves, mixed, shapes = (dataset_from_simulation(2, 5, stage, shapes_fraction=share) for share in (0.0, 0.5, 1.0))
     assert len(mixed) == len(shapes) == 2
     assert not torch.equal(mixed.fixed[1], pelves.fixed[1])
     assert not torch.equal(shapes.fixed[0], pelves.fixed[0])
-    # One pelvis of two draws other numbers than two at once, so it is compared with a bank of one.
+    # One pelvis of two draws other numbers than two at once, so it is compared with a dataset of one.
     assert torch.equal(mixed.fixed[0], dataset_from_simulation(1, 5, stage).fixed[0])
     for bad in (-0.1, 1.1, float("nan")):
         with pytest.raises(InputError, match=r"0\.\.1"):
-            dataset_from_simulation(2, 5, stage, shapes_share=bad)
+            dataset_from_simulation(2, 5, stage, shapes_fraction=bad)
 
 
 def test_simulated_splits_differ() -> None:

@@ -9,7 +9,7 @@ from crossalign.geometry import Rigid
 from crossalign.models import Stage, StageSettings
 from crossalign.networks.correspondence import CorrespondenceReg
 from crossalign.training import NO_AUGMENTATION
-from crossalign.training.dataset import turned
+from crossalign.training.dataset import rotated
 from crossalign.training.sampling import draw_batch
 from crossalign.training.tasks.error_estimation import ErrorHeadSettings, train_error_head, turned_batch
 from crossalign.training.tasks.registration import seeded_model
@@ -24,7 +24,7 @@ def stage() -> Stage:
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 def test_turned_crops_are_crops_of_a_turned_bank(quarters: int) -> None:
     dataset, index = make_dataset(2, 1), torch.arange(2)
-    whole = turned(dataset, quarters)
+    whole = rotated(dataset, quarters)
     start = draw_batch(dataset, index, SMALL, (0.0, 0.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
     other = draw_batch(whole, index, SMALL, (0.0, 0.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
     made = turned_batch(start, torch.full((2,), quarters))

@@ -35,7 +35,7 @@ def at(dataset: PairDataset, offsets_mm: Tensor) -> tuple[Tensor, Tensor, Tensor
         dataset.fixed_at(index, points, label=False),
         dataset.moving_at(index, there),
         dataset.fixed_at(index, points, label=True),
-        dataset.moving_gland_at(index, there),
+        dataset.moving_mask_at(index, there),
     )
 
 

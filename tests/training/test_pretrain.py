@@ -28,7 +28,7 @@ from crossalign.models.extractors import (
 from crossalign.models.stage import Stage
 from crossalign.networks import build_model
 from crossalign.training import NO_AUGMENTATION, PairDataset, TrainingSettings, train_stage
-from crossalign.training.preparation import pick_patients
+from crossalign.training.preparation import select_patients
 from crossalign.training.run_folder import read_history
 from crossalign.training.tasks.contrastive import Places, draw_places, find_matches, info_nce_loss, measure_retrieval
 from crossalign.training.tasks.pretraining import (
@@ -396,13 +396,13 @@ def test_bad_settings(change: dict[str, object]) -> None:
 
 def test_patients_are_whole_nested_and_drawn_by_the_seed() -> None:
     whose = [f"p{number // 2}" for number in range(20)]
-    quarter, half, every = (pick_patients(whose, share, 1) for share in (0.25, 0.5, 1.0))
+    quarter, half, every = (select_patients(whose, share, 1) for share in (0.25, 0.5, 1.0))
     assert every == list(range(20))
     assert set(quarter) < set(half)
     assert (len(quarter), len(half)) == (4, 10)
     assert all((number ^ 1) in half for number in half)  # both cases of a patient
-    assert len({tuple(pick_patients(whose, 0.5, seed)) for seed in range(5)}) > 1
-    assert len(pick_patients(whose, 1e-9, 0)) == 2
+    assert len({tuple(select_patients(whose, 0.5, seed)) for seed in range(5)}) > 1
+    assert len(select_patients(whose, 1e-9, 0)) == 2
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "none"])

@@ -16,7 +16,7 @@ from crossalign.evaluation import InitialisationRange
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.extractors import load_extractors
 from crossalign.training import PairDataset, TrainingResult, TrainingSettings, train_stage
-from crossalign.training.dataset import joined, turned
+from crossalign.training.dataset import joined, rotated
 from crossalign.training.pair_synthesis import PairSynthesizer
 from crossalign.training.preparation import (
     datasets_from_manifest,
@@ -107,7 +107,7 @@ def _datasets(request: TrainRequest, settings: TrainingSettings) -> tuple[PairDa
     if request.manifest is None:
         return datasets_from_simulation(request.simulate, settings.seed, settings.stage, settings.shapes_share)
     read = datasets_from_manifest(request.manifest, settings.stage, settings.patients, settings.seed)
-    train, val = (turned(dataset, settings.header_turn_deg // 90) for dataset in read)
+    train, val = (rotated(dataset, settings.header_turn_deg // 90) for dataset in read)
     if settings.recombined:
         made = PairSynthesizer(train).draw(settings.recombined, torch.Generator().manual_seed(settings.seed))
         train = joined([train, made])

@@ -12,13 +12,14 @@ from crossalign.input import check_regular_file, excerpt
 from crossalign.models.tensor_files import digest_of
 
 BEGINS_WITH = "begins with"  # the entry of the weights that a run begins with
+PREPARATION: dict[str, object] = {"preparation": 2}  # crops as registration makes them; before, one more interpolation
 DIGITS = 12  # of a file's SHA-256 that are kept, to name what changed; the whole record has a full one
 DETAIL_LIMIT = 20_000  # cases up to which each is recorded by itself
 SHOWN = 6  # changes that an error lists
 # Headers whose voxels lie in another file, and where they say so.
 DETACHED = {".mhd": rb"ElementDataFile\s*=\s*([^\r\n]+)", ".nhdr": rb"data ?file:\s*([^\r\n]+)"}
 WORDS = {"sha256": "the cases", BEGINS_WITH: "the weights that it begins with"}
-WORDS |= {f"tensors.{name}": f"the bank of {name} pairs" for name in ("train", "val")}
+WORDS |= {f"tensors.{name}": f"the dataset of {name} pairs" for name in ("train", "val")}
 TWINS = {".hdr": ".img", ".img": ".hdr"}
 HEADER_BYTES = 65536
 
@@ -39,7 +40,7 @@ def cases_record(rows: Iterable[tuple[str, Mapping[str, str | Path | None]]]) ->
 
 
 def tensors_record(**datasets: Mapping[str, Tensor]) -> dict[str, object]:
-    """Record banks, each by the SHA-256 of its tensors."""
+    """Record datasets, each by the SHA-256 of its tensors."""
     return {"tensors": {name: digest_of(tensors, {}) for name, tensors in datasets.items()}}
 
 

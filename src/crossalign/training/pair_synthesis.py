@@ -101,7 +101,7 @@ class PairSynthesizer:
         if not moving:
             return dataset.fixed_at(index, points, label=mask)
         seen = dataset.reference(index).apply(points.flatten(1, 3)).reshape(points.shape)
-        return dataset.moving_gland_at(index, seen) if mask else dataset.moving_at(index, seen)
+        return dataset.moving_mask_at(index, seen) if mask else dataset.moving_at(index, seen)
 
     def draw(self, count: int, generator: torch.Generator, lattice: tuple[int, float] | None = None) -> PairDataset:
         """Make `count` new cases, in the frame of their gland's centre; the reference is the identity.

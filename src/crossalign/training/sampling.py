@@ -148,7 +148,7 @@ def draw_batch(  # noqa: PLR0913 (what is drawn, from what, and how far: none of
     marked: tuple[Volume | None, Volume | None] = (None, None)
     if glands:
         points = _crop_points(dataset, index, stage, warp, start, coarser=2)
-        marked = dataset.fixed_at(index, points[0], label=True), dataset.moving_gland_at(index, points[1])
+        marked = dataset.fixed_at(index, points[0], label=True), dataset.moving_mask_at(index, points[1])
     return Batch(fixed, moving, start.inverse(), surface, *marked)
 
 
