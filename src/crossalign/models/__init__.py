@@ -1,19 +1,26 @@
-"""Model files: trained stages, how they are run, and the models that come in the package."""
+"""Model files: trained stages, how they are run, and the models that come in the package.
 
-from crossalign.models.published import (
-    load_original_checkpoint,
-)
-from crossalign.models.stage import (
-    Stage,
-    StageSettings,
-    load_stage,
-    save_stage,
-)
+Loaded on first use: the command line reads the settings' modules of this room without waiting for torch.
+"""
 
-__all__ = [
-    "Stage",
-    "StageSettings",
-    "load_original_checkpoint",
-    "load_stage",
-    "save_stage",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+_MODULES = {
+    "Stage": "stage",
+    "StageSettings": "stage",
+    "load_original_checkpoint": "published",
+    "load_stage": "stage",
+    "save_stage": "stage",
+}
+__all__ = ["Stage", "StageSettings", "load_original_checkpoint", "load_stage", "save_stage"]
+
+if TYPE_CHECKING:
+    from crossalign.models.published import load_original_checkpoint
+    from crossalign.models.stage import Stage, StageSettings, load_stage, save_stage
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'crossalign.models' has no attribute '{name}'")
+    return getattr(import_module(f"crossalign.models.{_MODULES[name]}"), name)

@@ -1,0 +1,101 @@
+"""How a model's networks are run on a pair. Standard library only: the command line makes its options from these."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from crossalign.errors import InputError
+
+OrientationCorrection: TypeAlias = Literal[0, 90, 180, 270, "auto"]
+ORIENTATIONS_DEG = (0, 90, 180, 270)
+MOST_INITIALISATIONS, MOST_PASSES = 10_000, 1000
+MOST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """From how many initialisations networks answer, and how often they refine their answer."""
+
+    initialisations: int = 1
+    """Number of initialisations whose answers are averaged: the given one, and random perturbations of it."""
+
+    perturbation_mm: float = 10.0
+    """How far a perturbed initialisation moves the structure's surface on average, mm."""
+
+    seed: int = 0
+    """Seed of the perturbations."""
+
+    max_passes: int = 1
+    """Refinement passes: how often, at most, each stage of a cascade (or an ensemble as a whole) is run from its own
+    answer."""
+
+    tolerance_mm: float = 0.1
+    """No further pass is made once a pass moves the structure's surface by less than this, mm."""
+
+    refinement_step: float = 1.0
+    """Step size of the passes after the first: the fraction of their correction that is applied."""
+
+    refinement_step_z: float = 1.0
+    """The same for the correction's shift along the body, the patient's z axis."""
+
+    search: bool = False
+    """Search a coarse grid for an initialisation first; the network must predict its own error."""
+
+    search_shift_mm: float = 15.0
+    """Shift between the points of the search grid along each axis, mm."""
+
+    search_rotation_deg: float = 20.0
+    """Rotation about each axis between the points of the search grid, degrees; 0 searches shifts alone."""
+
+    orientation_correction: OrientationCorrection = 0
+    """Rotation about the z axis that corrects wrong axes in both headers, degrees; `auto` takes the one at which the
+    network predicts the smallest error."""
+
+    def __post_init__(self) -> None:
+        for name, most in (("initialisations", MOST_INITIALISATIONS), ("max_passes", MOST_PASSES)):
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(f"'{name}' must lie in 1..{most}, got {getattr(self, name)}")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InputError(f"'seed' must lie in 0..{MOST_SEED}, got {self.seed}")
+        for name, most_mm in (("perturbation_mm", 100.0), ("tolerance_mm", math.inf), ("search_shift_mm", math.inf)):
+            value = getattr(self, name)
+            if not 0 < value <= most_mm or value == math.inf:
+                at_most = "" if most_mm == math.inf else f" and at most {most_mm:g}"
+                raise InputError(f"'{name}' must be over 0{at_most}, got {value}")
+        if not 0 < self.refinement_step <= 1 or not 0 <= self.refinement_step_z <= 1:
+            raise InputError(
+                "'refinement_step' must be over 0 and at most 1 and 'refinement_step_z' lie in 0..1, "
+                f"got {self.refinement_step} and {self.refinement_step_z}"
+            )
+        if not 0 <= self.search_rotation_deg <= 90:
+            raise InputError(f"'search_rotation_deg' must lie in 0..90, got {self.search_rotation_deg}")
+        choices = get_args(OrientationCorrection)
+        if self.orientation_correction not in choices:
+            raise InputError(
+                f"'orientation_correction' must be one of {', '.join(map(str, choices))}, "
+                f"got {self.orientation_correction!r}"
+            )
+
+    def orientations_deg(self) -> tuple[int, ...]:
+        """Return the orientation corrections to choose from, degrees."""
+        return ORIENTATIONS_DEG if self.orientation_correction == "auto" else (self.orientation_correction,)
+
+    def text(self) -> str:
+        """Say what differs from running each stage once."""
+        parts = []
+        if self.initialisations > 1:
+            parts.append(
+                f"{self.initialisations} initialisations, {self.perturbation_mm:g} mm apart (seed {self.seed})"
+            )
+        if self.max_passes > 1:
+            parts.append(f"up to {self.max_passes} passes, until one moves under {self.tolerance_mm:g} mm")
+            if (self.refinement_step, self.refinement_step_z) != (1, 1):
+                steps = f"{self.refinement_step:.0%} of the correction, {self.refinement_step_z:.0%} along the body"
+                parts.append(f"after the first pass {steps}")
+        if self.search:
+            parts.append(f"search of {self.search_shift_mm:g} mm and {self.search_rotation_deg:g} degrees")
+        if self.orientation_correction != 0:
+            parts.append(f"orientation correction {self.orientation_correction}")
+        return ", ".join(parts) or "each stage once"
