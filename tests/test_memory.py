@@ -13,7 +13,7 @@ from tests.geometry.strategies import grids, rigids
 
 from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Grid, Rigid, resample, resample_labels
-from crossalign.images import Image, LabelMap, foreground, places_of, scale_intensity, to_working_spacing
+from crossalign.images import Image, LabelMap, foreground, marked_voxels, scale_intensity, to_working_spacing
 from crossalign.images.image import count_where, slabs
 from crossalign.images.memory import BYTES_PER_VOXEL
 from crossalign.models import Stage, StageSettings
@@ -122,9 +122,9 @@ def test_points_of_a_mask_in_slabs_are_those_of_all_its_voxels(grid: Grid, seed:
         assert torch.equal(mask.points_mm(), expected)
         assert torch.equal(mask.points_mm(ranks), expected[ranks])
         assert torch.equal(mask.extremes_mm(), torch.stack((expected.amin(0), expected.amax(0))))
-        assert torch.equal(places_of(labels != 0, ranks), index[ranks])
+        assert torch.equal(marked_voxels(labels != 0, ranks), index[ranks])
         torch.testing.assert_close(mask.centroid_mm(), expected.mean(0), rtol=0, atol=1e-9)
-        assert len(mask.spread_points_mm(5)) <= 5
+        assert len(mask.sampled_points_mm(5)) <= 5
         assert mask.foreground_count() == len(index)
     assert torch.equal(mask.centroid_mm(), expected.mean(0)), "of an ordinary mask, which is one slab"
 

@@ -1,4 +1,4 @@
-"""Text of the user's in tables: a spreadsheet runs nothing of it, and a Markdown table keeps its columns."""
+"""The user's text in tables: no spreadsheet runs it as a formula, and a Markdown table keeps its columns."""
 
 import csv
 import io

@@ -21,13 +21,13 @@ TEXT_LIMIT_BYTES = 64 * 1024**2
 JSON_LIMIT_BYTES = 16 * 1024**2
 JSON_DEPTH = 64
 ROW_LIMIT = 100_000
-SHOWN_NAME = 80  # characters of a name that a message repeats
+EXCERPT_LENGTH = 80  # characters of a name that a message repeats
 WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 WHOLE_LIMIT = 2**63
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
-def excerpt(text: object, length: int = SHOWN_NAME) -> str:
+def excerpt(text: object, length: int = EXCERPT_LENGTH) -> str:
     """Return a text for a message: printable, on one line, its middle left out where it is long."""
     plain = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
     if len(plain) <= length:
@@ -42,7 +42,7 @@ def finite_number(text: str) -> float | None:
     For tables and files, whose reader then names the place; `number_value` raises an error itself.
     """
     plain = text.strip()
-    if len(plain) > SHOWN_NAME * 4 or not NUMBER.fullmatch(plain):
+    if len(plain) > EXCERPT_LENGTH * 4 or not NUMBER.fullmatch(plain):
         return None
     value = float(plain)
     return value if math.isfinite(value) else None

@@ -1,7 +1,7 @@
 """Output files and folders that appear whole or not at all, and never in place of something of the user's.
 
-What is written goes to a temporary name in the same folder (`.crossalign-partial-...`), is brought to the disk and
-looked at, and is renamed last. A process that is killed leaves such a name behind; the next one that writes into the
+What is written goes to a temporary name in the same folder (`.crossalign-partial-...`), is flushed to the disk and
+checked, and is renamed last. A process that is killed leaves such a name behind; the next one that writes into the
 folder removes it, where the process that made it has ended.
 """
 
@@ -36,7 +36,7 @@ REASONS: Mapping[int, str] = {
 }
 # What has been staged and neither moved into place nor removed yet, by this process.
 _staged: dict[Path, int] = {}
-_tidied: set[Path] = set()
+_searched: set[Path] = set()
 
 
 def reason(error: BaseException) -> str:
@@ -101,10 +101,10 @@ def whole_files(paths: Sequence[str | os.PathLike[str]], overwrite: bool = False
 
     The temporary files exist already: write them with `overwrite=True`. Raises OutputError, also for one name twice.
     """
-    places = [Path(path).absolute() for path in paths]
-    for place in places:
-        if places.count(place) > 1:
-            raise OutputError(f"{place}: is named for two outputs: give each its own file")
+    absolute = [Path(path).absolute() for path in paths]
+    for one in absolute:
+        if absolute.count(one) > 1:
+            raise OutputError(f"{one}: is named for two outputs: give each its own file")
     with _whole({Path(path): _suffix(Path(path)) for path in paths}, overwrite) as partials:
         yield partials
 
@@ -128,14 +128,14 @@ def whole_folder(path: str | os.PathLike[str], reserved: bool = False) -> Iterat
         partial.rename(path)
         _to_disk(path.parent)
     except OutputError as error:
-        raise OutputError(_in_words(str(error), {partial: path})) from error
+        raise OutputError(_with_final_names(str(error), {partial: path})) from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {_in_words(reason(error), {partial: path})}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         _staged.pop(partial, None)
         if reserved:
-            with suppress(OSError):  # no longer empty: it is in place
+            with suppress(OSError):  # no longer empty: the folder has its final name
                 path.rmdir()
 
 
@@ -153,7 +153,7 @@ def write_bytes(content: bytes, path: str | os.PathLike[str]) -> None:
 
 
 def discard_partials() -> None:
-    """Remove what this process has staged and not finished: for the moment at which it is told to stop."""
+    """Remove what this process has staged and not finished: called when the process is stopped by a signal."""
     for partial, process in tuple(_staged.items()):
         if process == os.getpid():
             _remove(partial)
@@ -172,13 +172,13 @@ def _whole(suffixes: Mapping[Path, str], overwrite: bool) -> Iterator[tuple[Path
         yield tuple(paths)
         for partial, path in paths.items():
             check_output(path, overwrite)  # someone may have made it in the meantime
-            _settle(partial, path)
+            _finish_file(partial, path)
         for partial, path in paths.items():
             partial.replace(path)
         for folder in {path.parent for path in paths.values()}:
             _to_disk(folder)
     except OutputError as error:
-        raise OutputError(_in_words(str(error), paths)) from error
+        raise OutputError(_with_final_names(str(error), paths)) from error
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{_names(error, paths)}: cannot be written: {reason(error)}") from error
     finally:
@@ -191,13 +191,13 @@ def _names(error: BaseException, paths: Mapping[Path, Path]) -> str:
     """Name the output that an error is about, or all of them where it does not say."""
     named = getattr(error, "filename", None)
     if named is not None:
-        return _in_words(os.fsdecode(named), paths)
+        return _with_final_names(os.fsdecode(named), paths)
     first, *others = paths.values()
     return f"{first} (and {len(others)} other outputs)" if others else str(first)
 
 
-def _in_words(message: str, paths: Mapping[Path, Path]) -> str:
-    """Put the names that the user gave for the temporary ones."""
+def _with_final_names(message: str, paths: Mapping[Path, Path]) -> str:
+    """Replace temporary names by the names that the user gave."""
     for partial, path in paths.items():
         message = message.replace(str(partial), str(path)).replace(partial.name, path.name)
     return message
@@ -219,7 +219,7 @@ def _check_parent(path: Path) -> None:
 
 
 def _stage_file(partial: Path, path: Path) -> None:
-    _tidy(path.parent)
+    _remove_leftovers(path.parent)
     _staged[partial] = os.getpid()
     # The kernel takes the umask off. What replaces a file is as private as that one from the first byte on.
     mode = 0o666 if _mode(path) is None else 0o600
@@ -227,13 +227,13 @@ def _stage_file(partial: Path, path: Path) -> None:
 
 
 def _stage_folder(partial: Path, path: Path) -> None:
-    _tidy(path.parent)
+    _remove_leftovers(path.parent)
     _staged[partial] = os.getpid()
     partial.mkdir()
 
 
-def _settle(partial: Path, path: Path) -> None:
-    """Bring a staged file to the disk with the mode of the one it replaces; raises OutputError where it is empty."""
+def _finish_file(partial: Path, path: Path) -> None:
+    """Flush a staged file to the disk with the mode of the one it replaces; raises OutputError where it is empty."""
     handle = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if os.fstat(handle).st_size == 0:
@@ -273,8 +273,8 @@ def _suffix(path: Path) -> str:
     return ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
 
 
-def _here() -> str:
-    """Tell this machine (or container, whose processes are numbered apart) from others that share the disk."""
+def _machine_id() -> str:
+    """Identify this machine, or container (whose process numbers are its own), among others that use the same disk."""
     try:
         processes = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -283,15 +283,15 @@ def _here() -> str:
 
 
 def _partial_name(path: Path, suffix: str) -> Path:
-    return path.parent / f"{PARTIAL}{_here()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+    return path.parent / f"{PARTIAL}{_machine_id()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
 
 
-def _tidy(folder: Path) -> None:
+def _remove_leftovers(folder: Path) -> None:
     """Remove what processes of this user on this machine left in a folder when they were killed; looks once."""
     folder = folder.absolute()
-    if folder in _tidied:
+    if folder in _searched:
         return
-    _tidied.add(folder)
+    _searched.add(folder)
     with suppress(OSError):
         for path in folder.iterdir():
             if path.name.startswith(PARTIAL) and _abandoned(path):
@@ -300,12 +300,12 @@ def _tidy(folder: Path) -> None:
 
 def _abandoned(partial: Path) -> bool:
     found = re.match(re.escape(PARTIAL) + r"([0-9a-f]{8})-([0-9]{1,10})-", partial.name)
-    if found is None or found.group(1) != _here():
+    if found is None or found.group(1) != _machine_id():
         return False
-    kept = partial.lstat()
+    status = partial.lstat()
     return (
-        kept.st_uid == os.geteuid()
-        and time.time() - kept.st_mtime > LEFTOVER_SECONDS
+        status.st_uid == os.geteuid()
+        and time.time() - status.st_mtime > LEFTOVER_SECONDS
         and not _is_running(int(found.group(2)))
     )
 

@@ -132,7 +132,7 @@ def test_a_mask_stored_in_another_order_is_the_same_mask(work: Path, capfd) -> N
     flipped = Grid(GRID.shape, GRID.spacing_mm, (-20.0 + 3 * 19, 5.0, 40.0), direction)
     write_label_map(LabelMap((zones.labels == 4).long().flip(-1), flipped), "flipped.nii.gz")
     _out, err = register(capfd, "--fixed-mask", "flipped.nii.gz", "--initial", "mask-center", "--json", "r.json")
-    assert "was brought to that of fixed.nii.gz (exact" in err
+    assert "was resampled to that of fixed.nii.gz (exact" in err
     assert any("exact" in text for text in json.loads(Path("r.json").read_text())["warnings"])
     there = shift_of()
     register(capfd, "--fixed-mask", "zones.nii.gz", "--mask-label", "4", "--initial", "mask-center")

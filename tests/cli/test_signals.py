@@ -12,14 +12,14 @@ import pytest
 from crossalign.cli.main import main
 from crossalign.cli.signals import Stopped, stoppable
 from crossalign.errors import OutputError
-from crossalign.output import PARTIAL, _here, whole_file, whole_files, whole_folder
+from crossalign.output import PARTIAL, _machine_id, whole_file, whole_files, whole_folder
 
 # Runs a command and stops itself, by a real signal, at the n-th time that something is written.
 STOPPED_AT = """
 import os, signal, sys
 import crossalign.output as output
 number, at, words = getattr(signal, sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-settle, count = output._settle, 0
+settle, count = output._finish_file, 0
 
 def stop(partial, path):
     global count
@@ -28,7 +28,7 @@ def stop(partial, path):
         os.kill(os.getpid(), number)
     settle(partial, path)
 
-output._settle = stop
+output._finish_file = stop
 from crossalign.cli.main import main
 sys.exit(main(words))
 """
@@ -79,7 +79,7 @@ def test_a_process_that_is_killed_names_what_it_leaves_and_the_next_run_removes_
 
 
 def test_only_what_is_surely_abandoned_is_removed(tmp_path: Path) -> None:
-    dead, here = 2**22 + 1, _here()
+    dead, here = 2**22 + 1, _machine_id()
     names = {
         "old and dead": (f"{PARTIAL}{here}-{dead}-aa.nii.gz", 90, False),
         "an old folder": (f"{PARTIAL}{here}-{dead}-bb", 90, False),

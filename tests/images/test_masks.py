@@ -104,7 +104,7 @@ def test_another_spacing_takes_the_nearest_voxel() -> None:
 
 def test_two_roundings_of_one_header_are_one_grid() -> None:
     moved = Grid(GRID.shape, GRID.spacing_mm, (10.05, -20.0, 30.0))
-    with pytest.warns(InputWarning, match="brought"):
+    with pytest.warns(InputWarning, match="resampled"):
         assert torch.equal(on_grid_of(LabelMap(labelled(1).labels, moved), scan()).labels, labelled(1).labels)
 
 

@@ -39,7 +39,7 @@ from crossalign.images.files.transforms import (
 from crossalign.images.image import (
     Image,
     LabelMap,
-    places_of,
+    marked_voxels,
 )
 from crossalign.images.intensity import (
     empty_value,
@@ -81,7 +81,7 @@ __all__ = [
     "one_structure",
     "padding_value",
     "placed",
-    "places_of",
+    "marked_voxels",
     "read_float32",
     "read_grid",
     "read_header",

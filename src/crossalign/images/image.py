@@ -17,7 +17,7 @@ SLAB_VOXELS = 2**20
 
 
 def slabs(volume: Tensor, axis: int = 0, voxels: int = SLAB_VOXELS) -> Iterator[Tensor]:
-    """Give views of a tensor, one after another along an axis, each of about `voxels` elements or of one slice."""
+    """Yield views of a tensor, one after another along an axis, each of about `voxels` elements or of one slice."""
     length = volume.shape[axis]
     thickness = max(1, voxels * length // max(1, volume.numel()))
     for first in range(0, length, thickness):
@@ -29,8 +29,8 @@ def count_where(volume: Tensor, test: Callable[[Tensor], Tensor]) -> int:
     return sum(int(torch.count_nonzero(test(part))) for part in slabs(volume))
 
 
-def places_of(mask: Mask, ranks: Int[Tensor, " k"]) -> Int[Tensor, "k 3"]:
-    """Return the voxels (z, y, x) that are the first (rank 0), second (1) and so on of those that a mask marks.
+def marked_voxels(mask: Mask, ranks: Int[Tensor, " k"]) -> Int[Tensor, "k 3"]:
+    """Return the indices (z, y, x) of the marked voxels of these ranks: 0 is the first in the order of storage.
 
     As `mask.nonzero()[ranks]`, which takes 24 bytes for each marked voxel.
     """
@@ -40,20 +40,20 @@ def places_of(mask: Mask, ranks: Int[Tensor, " k"]) -> Int[Tensor, "k 3"]:
         count = int(torch.count_nonzero(part))
         here = (ranks >= done) & (ranks < done + count)
         if bool(here.any()):
-            places = part.nonzero()
-            places[:, 0] += first
-            found[here] = places[ranks[here] - done]
+            indices = part.nonzero()
+            indices[:, 0] += first
+            found[here] = indices[ranks[here] - done]
         done, first = done + count, first + len(part)
     return found
 
 
 POINT_SLAB_VOXELS = 2**18  # of a mask: points take up to 100 bytes each on the way
-UNKNOWN_SHARE = 1e-3  # of an interpolated value: less comes of rounding, where a sample lies on a voxel beside a NaN
+UNKNOWN_FRACTION = 1e-3  # of an interpolated value: less comes of rounding, where a sample lies on a voxel beside a NaN
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A scan (z, y, x), float32, on its grid. `name` says in messages which one it is."""
+    """A scan (z, y, x), float32, on its grid. `name` says the scan in messages."""
 
     voxels: Scan
     grid: Grid
@@ -63,9 +63,9 @@ class Image:
         _check_shape(self.voxels.shape, self.grid, self.name)
 
     def resampled(self, grid: Grid, grid_to_image: Rigid | None = None, fill: float | None = None) -> Image:
-        """Bring the scan onto another grid, trilinear; outside it is `fill`, or what the scan means by nothing.
+        """Resample the scan onto another grid, trilinear; outside it is `fill`, by default the scan's `empty_value`.
 
-        That is `empty_value`. What is interpolated from a NaN or infinite voxel is NaN.
+        What is interpolated from a NaN or infinite voxel is NaN.
         """
         if fill is None:
             from crossalign.images.intensity import empty_value  # intensity imports Image
@@ -75,12 +75,12 @@ class Image:
         voxels = self.voxels if unknown is None else self.voxels.masked_fill(unknown, 0.0)
         moved = resample(voxels[None, None], self.grid, grid, grid_to_image, fill=fill)
         if unknown is not None:
-            share = resample(unknown[None, None].to(voxels), self.grid, grid, grid_to_image)
-            moved = moved.masked_fill(share > UNKNOWN_SHARE, torch.nan)
+            fraction = resample(unknown[None, None].to(voxels), self.grid, grid, grid_to_image)
+            moved = moved.masked_fill(fraction > UNKNOWN_FRACTION, torch.nan)
         return Image(moved[0, 0], grid, self.name)
 
     def _unknown(self) -> Mask | None:
-        """Say which voxels are NaN or infinite; None where none is."""
+        """Mark the voxels that are NaN or infinite; None where none is."""
         if all(bool(part.isfinite().all()) for part in slabs(self.voxels)):
             return None
         return ~self.voxels.isfinite()
@@ -98,11 +98,11 @@ class LabelMap:
         _check_shape(self.labels.shape, self.grid, self.name)
 
     def resampled(self, grid: Grid, grid_to_map: Rigid | None = None, fill: int = 0) -> LabelMap:
-        """Bring the labels onto another grid, nearest voxel; outside they are `fill`."""
+        """Resample the labels onto another grid, nearest voxel; outside they are `fill`."""
         return LabelMap(resample_labels(self.labels, self.grid, grid, grid_to_map, fill), grid, self.name)
 
     def foreground(self) -> Image:
-        """Everything that is not background, as a scan of 0 and 1."""
+        """Return everything that is not background, as a scan of 0 and 1."""
         return Image((self.labels != 0).float(), self.grid, self.name)
 
     def foreground_count(self) -> int:
@@ -110,18 +110,18 @@ class LabelMap:
         return int(torch.count_nonzero(self.labels))
 
     def foreground_box(self) -> tuple[Shape, Shape]:
-        """First voxel (z, y, x) and size of the box about the foreground; raises ImageError where there is none."""
+        """Return the foreground's box: its first voxel (z, y, x) and size; raises ImageError where there is none."""
         slices = []
         columns = torch.zeros(self.labels.shape[1:], dtype=torch.uint8, device=self.labels.device)
         for part in slabs(self.labels):
             inside = (part != 0).view(torch.uint8)  # `amax` of bytes takes a tenth of the time of `any`
             slices.append(inside.amax((1, 2)))
             columns = torch.maximum(columns, inside.amax(0))
-        places = [axis.nonzero()[:, 0] for axis in (torch.cat(slices), columns.amax(1), columns.amax(0))]
-        if len(places[0]) == 0:
+        indices = [axis.nonzero()[:, 0] for axis in (torch.cat(slices), columns.amax(1), columns.amax(0))]
+        if len(indices[0]) == 0:
             raise ImageError(f"{self.name}: the mask is empty: give one whose structure has values other than 0")
-        z, y, x = (int(place[0]) for place in places)
-        depth, height, width = (int(place[-1] - place[0]) + 1 for place in places)
+        z, y, x = (int(index[0]) for index in indices)
+        depth, height, width = (int(index[-1] - index[0]) + 1 for index in indices)
         return (z, y, x), (depth, height, width)
 
     def points_mm(self, ranks: Int[Tensor, " k"] | None = None) -> Points:
@@ -140,7 +140,7 @@ class LabelMap:
             done += len(points)
         return found
 
-    def spread_points_mm(self, most: int) -> Points:
+    def sampled_points_mm(self, most: int) -> Points:
         """Centres of `most` foreground voxels or fewer, (k, 3), float64: every j-th in the order of storage.
 
         Raises ImageError where there are none.
@@ -162,7 +162,7 @@ class LabelMap:
         return total / count
 
     def _point_slabs(self) -> Iterator[Points]:
-        """Give the foreground's points (n, 3), mm, a few slices of its box at a time."""
+        """Yield the foreground's points (n, 3), mm, a few slices of its box at a time."""
         (z, y, x), (depth, height, width) = self.foreground_box()
         offset = torch.tensor([x, y, z], dtype=torch.float64, device=self.labels.device)
         for part in slabs(self.labels[z : z + depth, y : y + height, x : x + width], voxels=POINT_SLAB_VOXELS):

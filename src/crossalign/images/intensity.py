@@ -1,9 +1,9 @@
 """Intensities of a volume: padding, foreground, scaling to [0, 1], and whether the values look like labels.
 
-Scans carry voxels that show nothing: the outside of an ultrasound's sector, what was added when a scan was rotated or
-brought to a larger grid, the air that a brain extraction has set to one value. They hold one exact value, which need
-not be the lowest (255, 0 in a z-scored image, 65535). Such a value is found by what it does: it fills the border of
-the image, or it is the minimum and fills more than 1 % of the image. It is left out of percentiles and of similarity.
+Scans contain voxels without signal: the outside of an ultrasound's sector, what was added when a scan was rotated or
+resampled to a larger grid, the air that a brain extraction has set to one value. They hold one exact value, which need
+not be the lowest (255, 0 in a z-scored image, 65535). It is recognised because it fills the border of the image, or
+because it is the minimum and fills more than 1 % of the image. Percentiles and similarities leave it out.
 """
 
 import torch
@@ -14,14 +14,14 @@ from crossalign.types import Mask, Scan
 
 LOW_PERCENTILE = 0.5
 HIGH_PERCENTILE = 99.5
-BACKGROUND_SHARE = 0.01
+BACKGROUND_FRACTION = 0.01
 # The minimum, the maximum or 0 fills the border where it holds a quarter of the six faces, or nearly all of one face.
-BORDER_SHARE = 0.25
-FACE_SHARE = 0.9
+BORDER_FRACTION = 0.25
+FACE_FRACTION = 0.9
 # Any other value must hold most of it: a tissue of one value, as in a phantom without noise, may touch the border too.
-WHOLE_BORDER_SHARE = 0.75
+OTHER_BORDER_FRACTION = 0.75
 AIR_RANGE = 0.02  # a signed scan whose lowest 2 % of the range hold many voxels shows air there, as a CT does
-AIR_SHARE = 0.05
+AIR_FRACTION = 0.05
 AIR_HU = (-1100.0, -900.0)  # a scan whose minimum lies here is taken for a CT in Hounsfield units
 
 
@@ -34,29 +34,30 @@ def padding_value(voxels: Scan) -> float | None:
     faces = [face.flatten() for axis in range(3) for face in (voxels.select(axis, 0), voxels.select(axis, -1))]
     border = torch.cat(faces)
     usual = {float(voxels.min()), float(voxels.max()), 0.0}
-    for part, least in ((border, BORDER_SHARE), *((face, FACE_SHARE) for face in faces)):
+    for part, least in ((border, BORDER_FRACTION), *((face, FACE_FRACTION) for face in faces)):
         value = _commonest(part)
-        enough = _share(part, value) >= least and float(value) in usual
-        if (enough or _share(border, value) >= WHOLE_BORDER_SHARE) and _share(voxels, value) >= BACKGROUND_SHARE:
+        fills_border = _fraction(part, value) >= least and float(value) in usual
+        fills_border = fills_border or _fraction(border, value) >= OTHER_BORDER_FRACTION
+        if fills_border and _fraction(voxels, value) >= BACKGROUND_FRACTION:
             return float(value)
     return None
 
 
 def foreground(voxels: Scan) -> Mask:
-    """Say which voxels are not empty background: not padding, and not a minimum that fills more than 1 %."""
+    """Mark the voxels that are not background: not padding, and not a minimum that fills more than 1 %."""
     lowest, padding = voxels.min(), padding_value(voxels)
     empty = [] if padding is None else [padding]
-    if _share(voxels, lowest) >= BACKGROUND_SHARE:
+    if _fraction(voxels, lowest) >= BACKGROUND_FRACTION:
         empty.append(float(lowest))
     inside = torch.ones_like(voxels, dtype=torch.bool)
-    for part, kept in zip(slabs(voxels), slabs(inside), strict=True):
+    for part, mask in zip(slabs(voxels), slabs(inside), strict=True):
         for value in empty:
-            kept.logical_and_(part != value)
+            mask.logical_and_(part != value)
     return inside if bool(inside.any()) else torch.ones_like(inside)
 
 
 def empty_value(voxels: Scan) -> float:
-    """Return what a scan means by nothing: what lies outside it when it is brought onto another grid.
+    """Return the value for voxels outside a scan when it is resampled onto another grid.
 
     The padding value where there is one; otherwise the minimum of a scan without negative values, and of one that shows
     air (a CT); otherwise 0: a statistical map, a PET with negative noise, a z-scored scan. NaN where the scan holds
@@ -73,16 +74,16 @@ def empty_value(voxels: Scan) -> float:
     if low >= 0 or high <= 0 or AIR_HU[0] <= low <= AIR_HU[1]:
         return low
     air = count_where(voxels, lambda part: part <= low + AIR_RANGE * (high - low))
-    return low if air >= AIR_SHARE * voxels.numel() else 0.0
+    return low if air >= AIR_FRACTION * voxels.numel() else 0.0
 
 
 def _commonest(values: Tensor) -> Tensor:
-    """Return the value that stands most often, ()."""
+    """Return the most frequent value, ()."""
     found, counts = torch.unique(values, return_counts=True)
     return found[counts.argmax()]
 
 
-def _share(voxels: Tensor, value: Tensor) -> float:
+def _fraction(voxels: Tensor, value: Tensor) -> float:
     return count_where(voxels, lambda part: part == value) / voxels.numel()
 
 
@@ -96,8 +97,8 @@ def scale_intensity(image: Image) -> Image:
     if bool(high <= low):
         return Image(inside.to(image.voxels), image.grid, image.name)
     scaled = torch.empty_like(image.voxels)
-    for part, kept, made in zip(slabs(image.voxels), slabs(inside), slabs(scaled), strict=True):
-        torch.sub(part, low, out=made).div_(high - low).clamp_(0, 1).masked_fill_(~kept, 0)
+    for part, mask, made in zip(slabs(image.voxels), slabs(inside), slabs(scaled), strict=True):
+        torch.sub(part, low, out=made).div_(high - low).clamp_(0, 1).masked_fill_(~mask, 0)
     return Image(scaled, image.grid, image.name)
 
 
@@ -107,12 +108,13 @@ def _range(voxels: Scan, inside: Mask) -> tuple[Tensor, Tensor]:
         values = torch.from_numpy(voxels.detach().numpy()[inside.numpy()])
     else:
         values = voxels[inside]
-    low, high = _at_ranks(values, [int((len(values) - 1) * share / 100) for share in (LOW_PERCENTILE, HIGH_PERCENTILE)])
+    ranks = [int((len(values) - 1) * percentile / 100) for percentile in (LOW_PERCENTILE, HIGH_PERCENTILE)]
+    low, high = _at_ranks(values, ranks)
     return (values.min(), values.max()) if bool(high <= low) else (low, high)
 
 
 def _at_ranks(values: Tensor, ranks: list[int]) -> tuple[Tensor, Tensor]:
-    """Return the values (n) that stand at two ranks, the least at 0; their order may change."""
+    """Return the values of two ranks among (n), the least has rank 0; `values` may be reordered."""
     if values.device.type == "cpu":
         values.numpy().partition(ranks)
         return values[ranks[0]].clone(), values[ranks[1]].clone()
@@ -122,8 +124,8 @@ def _at_ranks(values: Tensor, ranks: list[int]) -> tuple[Tensor, Tensor]:
 
 FEW_VALUES = 3
 SOME_VALUES = 24
-PLATEAU_SHARE = 0.6  # of neighbours, both of them not background, that are equal
-JUMP_SHARE = 0.5  # of those that differ, the share that differ by more than 1: a smooth scan goes up by ones
+PLATEAU_FRACTION = 0.6  # of neighbours, both of them not background, that are equal
+JUMP_FRACTION = 0.5  # of those that differ, the fraction that differ by more than 1: a smooth scan goes up by ones
 SAMPLED_VOXELS = 200_000
 
 
@@ -132,7 +134,7 @@ def looks_like_labels(voxels: Scan) -> bool:
 
     Two or three values are taken for labels; up to 24 where most neighbours within the structures are equal; more where
     besides those that differ mostly do so by more than 1, as labels of no order do. Air and padding, the commonest one
-    or two values, tell nothing. Constant images are not labels.
+    or two values, are left out. Constant images are not labels.
     """
     if bool(voxels.isnan().any()):
         voxels = voxels.nan_to_num(nan=0.0)
@@ -145,9 +147,9 @@ def looks_like_labels(voxels: Scan) -> bool:
         return count > 1
     common = values[counts.argsort(descending=True)][: 1 if count <= SOME_VALUES else 2]
     equal, jumps, pairs = _neighbours(voxels, common)
-    if equal < PLATEAU_SHARE * pairs:
+    if equal < PLATEAU_FRACTION * pairs:
         return False
-    return count <= SOME_VALUES or jumps >= JUMP_SHARE * (pairs - equal)
+    return count <= SOME_VALUES or jumps >= JUMP_FRACTION * (pairs - equal)
 
 
 def _distinct_values(voxels: Scan, limit: int) -> int:

@@ -14,11 +14,11 @@ from crossalign.images.files.images import read_label_map
 from crossalign.images.image import Image, LabelMap, count_where
 
 CHOOSE = "choose the structure with --mask-label N (label=N in Python)"
-SHOWN_LABELS = 12
+LISTED_LABELS = 12
 SAME_MM = 1e-2  # as Grid.agrees_with
 SAME_VOXEL = 0.25  # headers of one lattice that differ by less are two roundings of one header
 LEAST_INSIDE, WHOLE_INSIDE = 0.5, 0.99
-SEEN_POINTS = 100_000
+SAMPLED_POINTS = 100_000
 
 
 def read_mask(path: str | os.PathLike[str], label: int | Sequence[int] | None = None, advice: str = CHOOSE) -> LabelMap:
@@ -45,13 +45,13 @@ def one_structure(label_map: LabelMap, label: int | Sequence[int] | None = None,
         return label_map
     if 0 in wanted:
         raise ImageError(f"{label_map.name}: label 0 is the background, expected one of: {_listed(label_map)}")
-    chosen = torch.zeros_like(labels)
+    selected = torch.zeros_like(labels)
     for one in wanted:
         here = labels == one
         if not bool(here.any()):
             raise ImageError(f"{label_map.name}: holds no label {one}: {_listed(label_map)}: choose one of them")
-        chosen[here] = wanted[0]
-    return LabelMap(chosen, label_map.grid, label_map.name)
+        selected[here] = wanted[0]
+    return LabelMap(selected, label_map.grid, label_map.name)
 
 
 def has_several_labels(label_map: LabelMap) -> bool:
@@ -62,33 +62,33 @@ def has_several_labels(label_map: LabelMap) -> bool:
 
 
 def on_grid_of(mask: LabelMap, image: Image) -> LabelMap:
-    """Bring a mask of the same space onto an image's grid by the nearest voxel, where it is not on it already.
+    """Resample a mask of the same space onto an image's grid by the nearest voxel, where it is not on it already.
 
     Says so with an InputWarning. Raises ImageError where the structure does not lie in the image, and where the mask
-    has the image's size but another place: then one of the two headers is wrong, and neither may be believed.
+    has the image's size but another place: then one of the two headers is wrong, and it is not known which.
     """
     if mask.grid.agrees_with(image.grid):
         return mask
-    exact = _shares_lattice(mask.grid, image.grid, SAME_MM)
-    rounded = not exact and _shares_lattice(mask.grid, image.grid, SAME_VOXEL * min(image.grid.spacing_mm))
+    exact = _same_positions(mask.grid, image.grid, SAME_MM)
+    rounded = not exact and _same_positions(mask.grid, image.grid, SAME_VOXEL * min(image.grid.spacing_mm))
     if not (exact or rounded) and sorted(mask.grid.shape) == sorted(image.grid.shape):
         raise ImageError(
             f"{not_on_grid(mask, image)}: both have the same number of voxels, so one header may be wrong: where the "
-            f"mask was drawn on this image give it the image's header, or {bring_advice(mask, image)}"
+            f"mask was drawn on this image give it the image's header, or {resampling_advice(mask, image)}"
         )
-    inside = inside_fraction(mask.spread_points_mm(SEEN_POINTS), image.grid)
+    inside = inside_fraction(mask.sampled_points_mm(SAMPLED_POINTS), image.grid)
     if inside < LEAST_INSIDE:
         raise ImageError(
             f"{not_on_grid(mask, image)}, and only {inside:.0%} of its structure lies in it: "
             "give the mask of this image, in the same space"
         )
-    brought = mask.resampled(image.grid)
-    if not bool((brought.labels != 0).any()):
+    resampled = mask.resampled(image.grid)
+    if not bool((resampled.labels != 0).any()):
         raise ImageError(
             f"{not_on_grid(mask, image)}, whose voxels all miss the structure: draw the mask on the image's grid"
         )
-    _tell(mask, image, "exact: the same voxels in another order or region" if exact else "nearest voxel", inside)
-    return brought
+    _warn(mask, image, "exact: the same voxels in another order or region" if exact else "nearest voxel", inside)
+    return resampled
 
 
 def not_on_grid(mask: LabelMap, image: Image) -> str:
@@ -99,23 +99,23 @@ def not_on_grid(mask: LabelMap, image: Image) -> str:
     )
 
 
-def bring_advice(mask: LabelMap, image: Image) -> str:
-    """Say how to bring a mask onto its image's grid."""
+def resampling_advice(mask: LabelMap, image: Image) -> str:
+    """Say how to resample a mask onto its image's grid."""
     return (
-        "bring it there by its own header: "
+        "resample it by its own header: "
         f"crossalign apply identity {mask.name} --reference {image.name} --label -o NEW_MASK.nii.gz"
     )
 
 
-def _tell(mask: LabelMap, image: Image, how: str, inside: float) -> None:
-    text = f"{mask.name}: the mask was stored on another grid and was brought to that of {image.name} ({how})"
+def _warn(mask: LabelMap, image: Image, how: str, inside: float) -> None:
+    text = f"{mask.name}: the mask was stored on another grid and was resampled to that of {image.name} ({how})"
     if inside < WHOLE_INSIDE:
         text += f"; {1 - inside:.0%} of its structure lies outside the image and was left out"
     warnings.warn(text, InputWarning, stacklevel=3)
 
 
-def _shares_lattice(a: Grid, b: Grid, tolerance_mm: float) -> bool:
-    """Say whether each voxel centre of `a`, where it lies in `b`, is one of `b`'s, to within the tolerance."""
+def _same_positions(a: Grid, b: Grid, tolerance_mm: float) -> bool:
+    """Whether each voxel centre of `a`, where it lies in `b`, is one of `b`'s, to within the tolerance."""
     steps = (b.physical_to_voxel() @ a.voxel_to_physical())[:3, :3]
     whole = steps.round()
     ones = torch.ones(3, dtype=torch.float64)
@@ -134,9 +134,9 @@ def _shares_lattice(a: Grid, b: Grid, tolerance_mm: float) -> bool:
 def _listed(label_map: LabelMap) -> str:
     values, counts = torch.unique(label_map.labels[label_map.labels != 0], return_counts=True)
     pairs = list(zip(values.tolist(), counts.tolist(), strict=True))
-    told = ", ".join(f"{value} ({count:,} voxels)" for value, count in pairs[:SHOWN_LABELS])
-    rest = f" and {len(pairs) - SHOWN_LABELS} more" if len(pairs) > SHOWN_LABELS else ""
-    return f"holds the labels {told}{rest}" if len(pairs) > 1 else f"holds the label {told}"
+    listed = ", ".join(f"{value} ({count:,} voxels)" for value, count in pairs[:LISTED_LABELS])
+    rest = f" and {len(pairs) - LISTED_LABELS} more" if len(pairs) > LISTED_LABELS else ""
+    return f"holds the labels {listed}{rest}" if len(pairs) > 1 else f"holds the label {listed}"
 
 
 def _described(grid: Grid) -> str:

@@ -21,7 +21,7 @@ CGROUP_FILES = (
 
 
 def memory_limit() -> int:
-    """Return how many bytes an image may take: what the machine, or the process's share of it, has free."""
+    """Return how many bytes an image may take: what the machine, or the process's container, has free."""
     free = available_bytes()
     return UNKNOWN_BYTES if free is None else max(FLOOR_BYTES, free)
 

@@ -1,4 +1,4 @@
-"""Working images: a scan on an isotropic grid along the patient's axes, smoothed against aliasing, and bounded."""
+"""Preprocessing: scans resampled to isotropic voxels, smoothed against aliasing, and bounded in size."""
 
 import math
 
@@ -12,10 +12,10 @@ from crossalign.images.image import Image, LabelMap, slabs
 from crossalign.images.intensity import scale_intensity
 from crossalign.types import Points, Scan
 
-WHOLE_VOXELS = 2**24  # 64 MiB: working images up to this are made whole, larger ones only where they are looked at
+WHOLE_VOXELS = 2**24  # 64 MiB: larger preprocessed images are made only around the points that are sampled
 LARGEST_VOXELS = 2**28  # 1 GiB
 SLAB_VOXELS = 2**16  # at which smoothing is fastest: slabs of 2^20 take ten times as long
-FINEST_SHARE = 1 / 300  # of the working spacing: no scan that is to be seen at it has voxels so small
+FINEST_FRACTION = 1 / 300  # of the working spacing: smaller voxels show nothing that this spacing resolves
 
 
 def preprocess(scan: Image, spacing_mm: float, near_mm: Points | None = None) -> Image:
@@ -89,7 +89,7 @@ def _smooth(image: Image, spacing_mm: float, overwrite: bool) -> Scan:
     }
     if not sigmas:
         return image.voxels
-    if min(image.grid.spacing_mm) < spacing_mm * FINEST_SHARE:
+    if min(image.grid.spacing_mm) < spacing_mm * FINEST_FRACTION:
         steps = " x ".join(f"{step:.4g}" for step in image.grid.spacing_mm)
         raise ImageError(
             f"{image.name}: voxels of {steps} mm are too small to be seen at a working spacing of {spacing_mm:g} mm: "

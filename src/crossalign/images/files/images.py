@@ -1,4 +1,4 @@
-"""Image files: NIfTI, NRRD and MetaImage are read by `images.formats` and written through SimpleITK."""
+"""Image files: NIfTI, NRRD and MetaImage are read by `images.files.formats` and written through SimpleITK."""
 
 import os
 import warnings
@@ -102,7 +102,7 @@ def to_sitk(array: NDArray[Any], grid: Grid) -> sitk.Image:
 
 
 def _opened(path: str | os.PathLike[str], memory_limit_bytes: int | None) -> tuple[Header, Placement]:
-    """Read and check a header, and say what is odd about it."""
+    """Read and check a header, and warn of what is odd about it."""
     with np.errstate(all="ignore"):  # what a damaged header makes infinite or NaN is refused by name
         header = read_header(Path(path))
         check_memory(header.size, header.name, memory_limit_bytes)

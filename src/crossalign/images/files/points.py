@@ -60,7 +60,7 @@ def parse_fcsv(text: str, name: str) -> list[NamedPoint]:
                 points.append(_row_point(f"{name}, line {reader.line_num}", columns, row, signs))
     except csv.Error as error:
         raise InputError(f"{name}: not a .fcsv file: {error}") from error
-    _tell_left_out(name, left_out)
+    _warn_left_out(name, left_out)
     return points
 
 
@@ -126,7 +126,7 @@ def _list_points(where: str, one: dict[str, Any]) -> list[NamedPoint]:
     if not isinstance(controls, list) or not all(isinstance(control, dict) for control in controls):
         raise InputError(f"{where}: expected a list 'controlPoints': save the points again in 3D Slicer")
     defined = [control for control in controls if control.get("positionStatus", "defined") == "defined"]
-    _tell_left_out(where, len(controls) - len(defined))
+    _warn_left_out(where, len(controls) - len(defined))
     return [
         _control_point(f"{where}, point {number}", control, tuple(scale * sign for sign in signs))
         for number, control in enumerate(controls, 1)
@@ -157,7 +157,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _tell_left_out(where: str, count: int) -> None:
+def _warn_left_out(where: str, count: int) -> None:
     if count:
         warnings.warn(
             f"{where}: {count} points whose position is not defined were left out", InputWarning, stacklevel=3

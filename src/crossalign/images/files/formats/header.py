@@ -44,7 +44,7 @@ class Header:
     """A header that has been checked as far as its format goes; the geometry is judged by `placed`.
 
     `size` counts voxels (x, y, z); `kind` is numpy's type with the byte order of the file; `affine` (4, 4) maps voxel
-    indices to LPS mm; the value of a voxel is `slope` * stored + `intercept`. Each note is told to the user.
+    indices to LPS mm; the value of a voxel is `slope` * stored + `intercept`. Each note becomes a warning.
     """
 
     name: str

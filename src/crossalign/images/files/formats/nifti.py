@@ -135,7 +135,7 @@ class _Geometry:
         self.pixdim = np.asarray(header["pixdim"][1:4], np.float64)
 
     def read(self) -> tuple[NDArray[np.float64], list[str]]:
-        """Return the affine to LPS mm, and what is to be told of it."""
+        """Return the affine to LPS mm, and notes about it for the user."""
         sform = self._sform() if self.sform_code > 0 else None
         qform = self._qform() if self.qform_code > 0 else None
         if sform is not None:

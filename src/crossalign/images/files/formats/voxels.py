@@ -147,7 +147,7 @@ def _binary_blocks(stream: _Stream, part: Part, needed: int, kind: np.dtype[Any]
 
 
 def _check_end(stream: _Stream, part: Part, needed: int, name: str) -> None:
-    """Read to the end, where a compressed stream compares its checksum, and tell of bytes that are left over."""
+    """Read to the end, where a compressed stream compares its checksum, and warn of bytes that are left over."""
     surplus = 0
     while block := stream.read(BLOCK_BYTES):
         surplus += len(block)
