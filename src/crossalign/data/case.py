@@ -9,7 +9,7 @@ from crossalign.data.manifest import Case, read_rows
 from crossalign.errors import ImageError, ManifestError
 from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap, read_image, read_mask, read_transform
-from crossalign.images.masks import bring_advice, not_on_grid
+from crossalign.images.masks import resampling_advice, not_on_grid
 from crossalign.images.surface import surface_points
 from crossalign.input import excerpt, finite_number
 from crossalign.types import Points
@@ -64,7 +64,7 @@ def _mask(case: str, path: Path, image: Image) -> LabelMap:
     except ImageError as error:
         raise ImageError(f"case {case}: {error}") from error
     if not mask.grid.agrees_with(image.grid):
-        raise ImageError(f"case {case}: {not_on_grid(mask, image)}: {bring_advice(mask, image)}")
+        raise ImageError(f"case {case}: {not_on_grid(mask, image)}: {resampling_advice(mask, image)}")
     return mask
 
 

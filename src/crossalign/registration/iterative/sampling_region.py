@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid, draw_perturbation
-from crossalign.images import Image, LabelMap, foreground, places_of
+from crossalign.images import Image, LabelMap, foreground, marked_voxels
 from crossalign.images.files.images import to_sitk
 from crossalign.registration.problem import Problem
 from crossalign.types import Mask, Points
@@ -118,7 +118,7 @@ def structure_points(problem: Problem) -> Points:
         return problem.fixed_mask.points_mm(torch.arange(0, count, max(1, count // STRUCTURE_POINTS)))
     shown = foreground(problem.fixed.voxels)
     count = int(torch.count_nonzero(shown))
-    places = places_of(shown, torch.arange(0, count, max(1, count // STRUCTURE_POINTS)))
+    places = marked_voxels(shown, torch.arange(0, count, max(1, count // STRUCTURE_POINTS)))
     return problem.fixed.grid.to_physical(places.flip(-1).double())
 
 
