@@ -41,6 +41,8 @@ def settings_of(kind: type[Settings], values: object, where: str = "") -> Settin
     if not isinstance(values, Mapping):
         raise InputError(f"{where or 'the settings'}: expected entries by name, got {excerpt(values)}")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    renamed = getattr(kind, "OLD_NAMES", {})  # how files of earlier versions call a setting
+    values = {renamed.get(name, name): value for name, value in values.items()}
     for name in values:
         if name not in fields:
             raise InputError(f"'{excerpt(where + str(name))}' is no setting: there are {', '.join(fields)}")
@@ -102,10 +104,11 @@ class WeightFile:
     header: TensorHeader
     settings: dict[str, Any]
     notes: dict[str, str]
+    rename: Callable[[str], str] = str
 
     def tensors(self) -> dict[str, Tensor]:
         """Read the tensors by name; raises WeightsError where they are damaged or not finite."""
-        return read_tensors(self.path, KIND, self.header)
+        return {self.rename(name): value for name, value in read_tensors(self.path, KIND, self.header).items()}
 
     def network(self, build: Callable[[], nn.Module]) -> nn.Module:
         """Build a network and put the weights in; raises WeightsError where they are not this network's.
@@ -147,10 +150,13 @@ def save_weight_file(
     save_tensors(model.state_dict(), metadata, path, overwrite)
 
 
-def read_weight_file(path: str | os.PathLike[str], file_format: str, what: str) -> WeightFile:
+def read_weight_file(
+    path: str | os.PathLike[str], file_format: str, what: str, rename: Callable[[str], str] = str
+) -> WeightFile:
     """Read what `save_weight_file` wrote, all but the tensors; `what` says in errors which kind of file was expected.
 
-    Raises WeightsError where the file is missing, damaged, or of another kind.
+    `rename` maps the names of tensors that earlier versions wrote to today's. Raises WeightsError where the file is
+    missing, damaged, or of another kind.
     """
     path = Path(path)
     if "\0" not in str(path) and not os.path.lexists(path):
@@ -164,7 +170,9 @@ def read_weight_file(path: str | os.PathLike[str], file_format: str, what: str) 
     try:
         settings = dict(parse_json(header.metadata["settings"], "settings", WeightsError))
         notes = parse_json(header.metadata.get("notes", "{}"), "notes", WeightsError)
-        return WeightFile(path, header, settings, {str(name): str(value) for name, value in notes.items()})
+        shapes, types = ({rename(name): one for name, one in part.items()} for part in (header.shapes, header.types))
+        header = TensorHeader(header.metadata, shapes, types)
+        return WeightFile(path, header, settings, {str(name): str(value) for name, value in notes.items()}, rename)
     except UNFIT as error:
         raise unfit(path, error) from error
 
