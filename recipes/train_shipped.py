@@ -70,7 +70,7 @@ class StoppedTask(RegistrationTask):
     def __init__(
         self, scheduled: int, train: PairDataset, val: PairDataset, settings: TrainingSettings, begin: Path | None
     ) -> None:
-        super().__init__(train, val, settings, None if begin is None else load_stage(begin).model)
+        super().__init__(train, val, settings, None if begin is None else load_stage(begin).network)
         self._scheduled = scheduled
 
     def plan(self) -> Plan:
@@ -142,7 +142,7 @@ def _finish(run: Run, given: argparse.Namespace, device: torch.device) -> None:
     dataset = _dataset(run.pairs, given)
     dataset = joined([_dataset("simulated", given), dataset]) if run.pairs == RECOMBINED else dataset
     train_error_head(stage, dataset.to(device), ErrorHeadSettings())
-    save_stage(Stage(stage.model.half(), stage.settings, stage.notes), path)
+    save_stage(Stage(stage.network.half(), stage.settings, stage.notes), path)
 
 
 def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDataset:

@@ -68,7 +68,7 @@ def _rigid(settings: SimulationSettings) -> SimulationSettings:
 
 NONE = (0.0, 0.0)
 # With brightness that tells the gland's height, which is off by default (docs/experiments.md).
-BASE = SimulationSettings(ultrasound=UltrasoundSettings(beside_near=(0.6, 1.8), beside_far=(0.0, 0.2)))
+BASE = SimulationSettings(ultrasound=UltrasoundSettings(brighter_near=(0.6, 1.8), darker_far=(0.0, 0.2)))
 ROWS = {
     "full": Ablation("as it is"),
     "rigid": Ablation("no deformation between the scans", _rigid),
@@ -88,10 +88,10 @@ ROWS = {
     ),
     "even-us": Ablation(
         "ultrasound without shadows, missing planes, sweep, focus and shading at the sides",
-        _us(shadows=False, gap_share=0.0, sweep=NONE, focus=NONE, lateral_shading=NONE),
+        _us(shadows=False, gap_fraction=0.0, sweep=NONE, focus=NONE, lateral_shading=NONE),
     ),
     "same-us": Ablation(
-        "ultrasound as bright above and below the gland as at its height", _us(beside_near=NONE, beside_far=NONE)
+        "ultrasound as bright above and below the gland as at its height", _us(brighter_near=NONE, darker_far=NONE)
     ),
     "whole-us": Ablation("ultrasound without sector and imaged box", _us(sector=False, crop=False)),
     "mild": Ablation("ordinary augmentation", augmentation=Augmentation()),
@@ -148,7 +148,7 @@ def judge(name: str, seed: int, real: dict[str, PairDataset], given: argparse.Na
         made = pretrain(pairs, own, before, folder / "pretrain")
         initial = pretrained_model(load_extractors(made.best), stage, seed)
     result = run_task(RegistrationTask(pairs, own, settings, initial), folder / "train")
-    network = load_stage(result.best).model.eval()
+    network = load_stage(result.best).network.eval()
     errors = {split: measure(network, stage, dataset, STARTS[split], seed) for split, dataset in real.items()}
     values = (errors["val"][0], result.measure, errors["train"][1], errors["val"][1], result.seconds)
     return dict(zip(COLUMNS, (name, str(seed), *(f"{value:.3f}" for value in values)), strict=True))

@@ -55,7 +55,7 @@ def real_crops(manifest: str) -> list[Crops]:
 def fake_crops(count: int, seed: int, settings: SimulationSettings | None = None) -> list[Crops]:
     """Simulate pairs without turned headers, and turn them as the published pairs are."""
     settings = settings or SimulationSettings()
-    settings = replace(settings, pose=replace(settings.pose, turned_share=0.0))
+    settings = replace(settings, pose=replace(settings.pose, rotated_fraction=0.0))
     pairs = simulate_pairs(count, torch.Generator().manual_seed(seed), settings)
     found = []
     for k in range(count):

@@ -153,9 +153,9 @@ def across(scan: Scan) -> Tensor:
 def criticised(path: Path, dataset: PairDataset) -> dict[str, float]:
     """Let a network register a bank's pairs from 0 to 20 mm, and mark their glands."""
     stage = load_stage(path)
-    if not isinstance(stage.model, CorrespondenceReg):
-        raise InputError(f"{path}: a critic is a network 'correspondence', this is '{stage.settings.model}'")
-    network, generator = stage.model.eval().float(), torch.Generator().manual_seed(7)
+    if not isinstance(stage.network, CorrespondenceReg):
+        raise InputError(f"{path}: a critic is a network 'correspondence', this is '{stage.settings.network}'")
+    network, generator = stage.network.eval().float(), torch.Generator().manual_seed(7)
     found: dict[str, list[Tensor]] = {"start": [], "SRE": [], "Dice MR": [], "Dice US": []}
     for first in range(0, len(dataset), 20):
         index = torch.arange(first, min(first + 20, len(dataset)))

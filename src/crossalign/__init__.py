@@ -24,7 +24,7 @@ _HOME = {
     "Scaling": "fusion",
     "fuse": "fusion",
     "named_fusion_method": "fusion",
-    "build_model": "networks",
+    "build_network": "networks",
     "load_original_checkpoint": "models",
     "load_original_fusion_checkpoint": "fusion",
     "RegistrationResult": "registration",
@@ -49,7 +49,7 @@ __all__ = [
     "Scaling",
     "fuse",
     "named_fusion_method",
-    "build_model",
+    "build_network",
     "load_original_checkpoint",
     "load_original_fusion_checkpoint",
     "RegistrationResult",
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
         write_transform,
     )
     from crossalign.models import load_original_checkpoint
-    from crossalign.networks import build_model
+    from crossalign.networks import build_network
     from crossalign.registration import RegistrationResult, named_method, register
 
 

@@ -10,7 +10,7 @@ import typer
 
 from crossalign.cli.main import app, main
 from crossalign.models import Stage, StageSettings, save_stage
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -193,7 +193,7 @@ def odd(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / path.name).write_bytes(path.read_bytes())
     settings = StageSettings("feature-reg", (16, 16, 16), 5.0, 2.0)
     save_stage(
-        Stage(build_model(settings.model, settings.crop_shape).eval(), settings, {}), folder / "small.safetensors"
+        Stage(build_network(settings.network, settings.crop_shape).eval(), settings, {}), folder / "small.safetensors"
     )
     rows = [f"net,{n}.0,{n}.5,," for n in range(12)]
     (folder / "table.csv").write_text("method,sre_mm,dispersion_mm,network_sre_mm,error\n" + "\n".join(rows) + "\n")

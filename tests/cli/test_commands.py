@@ -27,7 +27,7 @@ from crossalign.images import (
     write_transform,
 )
 from crossalign.models import Stage, StageSettings, save_stage
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: object) -> str:
@@ -204,7 +204,7 @@ def make_cube_pair(folder: Path) -> None:
     for name in ("mr", "us"):
         write_image(Image(torch.rand(96, 96, 96), grid), folder / f"{name}.nii.gz")
     settings = StageSettings()
-    model = build_model(settings.model, settings.crop_shape).eval()
+    model = build_network(settings.network, settings.crop_shape).eval()
     save_stage(Stage(model, settings, {}), folder / "s.safetensors")
 
 

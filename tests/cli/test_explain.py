@@ -11,7 +11,7 @@ import torch
 from crossalign.cli.main import main
 from crossalign.images import LabelMap, read_grid, read_label_map, write_label_map
 from crossalign.models import Stage, StageSettings, save_stage
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("label", "attention-reg", "label"),
         ):
             torch.manual_seed(1)
-            network = build_model(model, (8, 8, 8), 5.0).eval()
+            network = build_network(model, (8, 8, 8), 5.0).eval()
             settings = StageSettings(model, (8, 8, 8), 5.0, 3.0, seen)
             save_stage(Stage(network, settings, {}), folder / f"{name}.safetensors")
     return folder

@@ -20,7 +20,7 @@ import torch
 from crossalign.cli.main import main
 from crossalign.images import write_transform
 from crossalign.models import Stage, StageSettings, save_stage
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 
 OLD = b"a good result"
 LIMIT_BYTES = 150  # less than any output but the header of a table
@@ -81,7 +81,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     torch.manual_seed(0)
     settings = StageSettings("attention-reg", (16, 16, 16), 5.0, 2.0)
-    save_stage(Stage(build_model(settings.model, settings.crop_shape).eval(), settings, {}), path)
+    save_stage(Stage(build_network(settings.network, settings.crop_shape).eval(), settings, {}), path)
     return path
 
 

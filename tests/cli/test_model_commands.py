@@ -20,7 +20,7 @@ from crossalign.models.cascade_settings import (
     stored_settings,
 )
 from crossalign.models.pretrained import model_card, recorded_sums, shipped_fusion_names, shipped_names, weight_paths
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 from crossalign.registration.methods import default_method_name
 
 NAME = default_method_name()
@@ -70,7 +70,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small") / "small.safetensors"
     torch.manual_seed(0)
     settings = StageSettings("feature-reg", (16, 16, 16), 5.0, 2.0)
-    save_stage(Stage(build_model(settings.model, settings.crop_shape).eval(), settings, {}), path)
+    save_stage(Stage(build_network(settings.network, settings.crop_shape).eval(), settings, {}), path)
     return path
 
 
@@ -165,8 +165,8 @@ def test_shipped_weights_are_fine_tuned_by_name_on_scans_of_any_spacing(pair: Pa
     run(capfd, *words, "--steps", 1, "--val-every", 1, "--rate", "1e-9")
     begun, tuned = load_stage(weight_paths(ONE)[0]), load_stage(folder / "best.safetensors")
     assert tuned.settings == begun.settings
-    assert json.loads((folder / "settings.json").read_text())["stage"]["model"] == begun.settings.model
-    for name, value in begun.model.named_parameters():
+    assert json.loads((folder / "settings.json").read_text())["stage"]["network"] == begun.settings.network
+    for name, value in begun.network.named_parameters():
         torch.testing.assert_close(tuned.model.get_parameter(name), value, atol=1e-4, rtol=1e-4)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from crossalign.explanation.maps import View, crop_grid
 from crossalign.geometry import Rigid
 from crossalign.models import Stage, StageSettings
-from crossalign.networks import build_model, crop_lattice
+from crossalign.networks import build_network, crop_lattice
 
 SIZE, SPACING_MM, BLOB_VOXEL, NEAR_VOXEL = 16, 3.0, 2.0, 4.0
 LEVER_MM = 10.0
@@ -49,7 +49,7 @@ def plant(count: int, generator: torch.Generator) -> Planted:
 def untrained(name: str, seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return build_model(name, (SIZE,) * 3, SPACING_MM).eval()
+        return build_network(name, (SIZE,) * 3, SPACING_MM).eval()
 
 
 def trained(name: str, steps: int, rate: float) -> nn.Module:

@@ -14,7 +14,7 @@ from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
 from crossalign.models import Stage, StageSettings
 from crossalign.models.cascade_settings import CascadeSettings
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 from crossalign.registration import Cascade, Problem, register
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ STEPS = 2
 def stage(name: str, seed: int = 0, fixed_input: str = "image") -> Stage:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = build_model(name, (8, 8, 8), 5.0).eval()
+        model = build_network(name, (8, 8, 8), 5.0).eval()
     return Stage(model, StageSettings(name, (8, 8, 8), 5.0, 3.0, fixed_input), {})
 
 

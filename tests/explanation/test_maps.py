@@ -14,7 +14,7 @@ from crossalign.explanation.attention import attention_blocks, position_grid
 from crossalign.explanation.maps import crop_map, mask_on_crop, spread
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, read_image, write_image
-from crossalign.networks import AttentionReg, CorrespondenceReg, build_model
+from crossalign.networks import AttentionReg, CorrespondenceReg, build_network
 
 CROP = Grid.centered((20.0, -35.0, 60.0), (8, 10, 12), (2.5, 2.5, 2.5))
 
@@ -78,7 +78,7 @@ def test_outside_the_crop_there_is_nothing() -> None:
 def test_positions_lie_where_the_extractor_looks(name: str) -> None:
     """The middle of the voxels that a position's features depend on, by autograd; correspondence says where itself."""
     crop = Grid.centered((0.0, 0.0, 0.0), (16, 32, 32), (1.0, 1.0, 1.0))
-    model = build_model(name, crop.shape, 1.0).eval()
+    model = build_network(name, crop.shape, 1.0).eval()
     positions = position_grid(model, crop)
     if isinstance(model, CorrespondenceReg):
         torch.testing.assert_close(positions.points_mm().flatten(0, 2).float(), model.places_mm)
@@ -130,7 +130,7 @@ def test_share_inside_a_mask() -> None:
 
 
 def test_networks_without_attention_have_no_positions() -> None:
-    model = build_model("feature-reg", (8, 8, 8))
+    model = build_network("feature-reg", (8, 8, 8))
     assert attention_blocks(model) == ()
     with pytest.raises(InputError, match="has no attention: give the weights of attention-reg and correspondence"):
         position_grid(model, CROP)
@@ -147,7 +147,7 @@ def test_files_round_trip_as_float32(tmp_path) -> None:
 
 
 def test_blocks_have_words() -> None:
-    words = [block.title for block in attention_blocks(build_model("correspondence", (8, 8, 8)))]
+    words = [block.title for block in attention_blocks(build_network("correspondence", (8, 8, 8)))]
     assert words[0] == "attention block of the fixed side, round 1"
     assert words[-1] == "attention block of the moving side, round 2"
     names = [block.title for block in attention_blocks(planted.untrained("attention-reg", 0))]

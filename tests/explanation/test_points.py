@@ -25,14 +25,14 @@ def view(name: str) -> View:
 
 def position_of(made: View) -> int:
     """Number of the position nearest to the point, by distance."""
-    places = position_grid(made.stage.model, made.grid).points_mm().flatten(0, 2)
+    places = position_grid(made.stage.network, made.grid).points_mm().flatten(0, 2)
     return int((places - POINT).norm(dim=-1).argmin())
 
 
 @torch.no_grad()
 def test_attention_regs_row_is_that_of_its_whole_map() -> None:
     made = view("attention-reg")
-    model = made.stage.model
+    model = made.stage.network
     assert isinstance(model, AttentionReg)
     assert model.moving_attention is not None
     fixed, moving = model.fixed_extractor(made.fixed), model.moving_extractor(made.moving)
@@ -51,7 +51,7 @@ def test_attention_regs_row_is_that_of_its_whole_map() -> None:
 @torch.no_grad()
 def test_the_match_is_the_networks_own() -> None:
     made = view("correspondence")
-    model = made.stage.model
+    model = made.stage.network
     assert isinstance(model, CorrespondenceReg)
     places, matches, _ = model.correspondences(made.fixed, made.moving)
     at = position_of(made)

@@ -19,14 +19,16 @@ from crossalign.models.cascade_settings import (
     store_settings,
     stored_settings,
 )
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 
 FULL = CascadeSettings(8, 5.0, 3, 10, 0.2, GridSearch(12.0, 15.0), Calibration(0.5, 0.7, 1.1, 6.0), (0, 270), True)
 DOUBT = st.none() | st.floats(0, 50)
 
 
 def small_stage() -> Stage:
-    return Stage(build_model("feature-reg", (8, 8, 8)).eval(), StageSettings("feature-reg", (8, 8, 8)), {"steps": "7"})
+    return Stage(
+        build_network("feature-reg", (8, 8, 8)).eval(), StageSettings("feature-reg", (8, 8, 8)), {"steps": "7"}
+    )
 
 
 @pytest.mark.parametrize("settings", [CascadeSettings(), FULL])
@@ -59,7 +61,7 @@ def test_settings_travel_in_the_last_stage_and_count_for_a_cascade_of_that_lengt
 )
 def test_settings_that_cannot_be_read(text: str, tmp_path: Path) -> None:
     stage = small_stage()
-    save_stage(Stage(stage.model, stage.settings, {"cascade": text}), tmp_path / "a.safetensors")
+    save_stage(Stage(stage.network, stage.settings, {"cascade": text}), tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match="cascade's settings do not fit"):
         stored_settings([load_stage(tmp_path / "a.safetensors")])
 

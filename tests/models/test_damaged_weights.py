@@ -39,7 +39,7 @@ from crossalign.models.cascade_settings import Calibration, CascadeSettings, set
 from crossalign.models.extractors import load_extractors, save_extractors
 from crossalign.models.tensor_files import SEAL
 from crossalign.models.weight_files import settings_of
-from crossalign.networks import build_model, model_names
+from crossalign.networks import build_network, network_names
 from crossalign.networks.registry import check_crop_shape
 
 SMALL = StageSettings("feature-reg", (8, 8, 8), 2.0, 1.5)
@@ -50,7 +50,7 @@ FUSION = FusionStageSettings("dcfb-compact", CompactSettings(8, 1, 2, 2, 3, 4, 6
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with one file of each kind."""
     place = tmp_path_factory.mktemp("weights")
-    network = build_model(SMALL.model, SMALL.crop_shape)
+    network = build_network(SMALL.network, SMALL.crop_shape)
     save_stage(Stage(network, SMALL, {"steps": "7"}), place / "stage.safetensors")
     save_fusion_stage(FusionStage(build_fusion_model(FUSION), FUSION, {}), place / "fusion.safetensors")
     save_extractors(network, SMALL, {}, place / "extractors.safetensors")
@@ -186,7 +186,7 @@ def test_weights_of_another_kind_say_which(folder: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(value: float, tmp_path: Path) -> None:
-    network = build_model(SMALL.model, SMALL.crop_shape)
+    network = build_network(SMALL.network, SMALL.crop_shape)
     with torch.no_grad():
         network.get_parameter("head.linear3.bias")[2] = value
     save_stage(Stage(network, SMALL, {}), tmp_path / "a.safetensors")
@@ -260,12 +260,12 @@ def test_settings_of_cascades_have_bounds() -> None:
         DCFBSettings(window=99)
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", network_names())
 def test_the_smallest_crop_that_an_error_names_is_one_that_works(name: str) -> None:
     with pytest.raises(InputError, match="its smallest crop is") as error:
         StageSettings(name, (2, 32, 32))
     z, y, x = (int(size) for size in str(error.value).rpartition(" ")[2].split(","))
-    network = build_model(StageSettings(name, (z, y, x)).model, (z, y, x), 4.0).eval()
+    network = build_network(StageSettings(name, (z, y, x)).network, (z, y, x), 4.0).eval()
     with torch.no_grad():
         assert bool(network(torch.rand(1, 1, z, y, x), torch.rand(1, 1, z, y, x)).isfinite().all())
     for wrong in ((), (8, 8), (8, 8, 8, 8)):

@@ -14,13 +14,13 @@ from tests.networks.originals import scrambled
 
 from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
-from crossalign.networks import build_model, crop_lattice
+from crossalign.networks import build_network, crop_lattice
 
 SMALL = StageSettings("feature-reg", (8, 9, 10), 2.0, 1.5, "label")
 
 
 def stage(settings: StageSettings = SMALL) -> Stage:
-    model = scrambled(build_model(settings.model, settings.crop_shape))
+    model = scrambled(build_network(settings.network, settings.crop_shape))
     return Stage(model, settings, {"val_sre_mm": "4.321", "made of": "ünïcode"})
 
 
@@ -29,18 +29,18 @@ def stage(settings: StageSettings = SMALL) -> Stage:
 def test_round_trip(name: str, channels_last: bool, tmp_path: Path) -> None:
     made = stage(StageSettings(name, (8, 9, 10), 2.25, 1.75, "label"))
     if channels_last:  # as the training loop holds its weights
-        made.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        made.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     save_stage(made, tmp_path / "a.safetensors")
     back = load_stage(tmp_path / "a.safetensors")
     assert back.settings == made.settings
     assert back.notes == made.notes
-    assert not back.model.training
-    assert list(back.model.state_dict()) == list(made.model.state_dict())
-    for ours, theirs in zip(back.model.state_dict().values(), made.model.state_dict().values(), strict=True):
+    assert not back.network.training
+    assert list(back.network.state_dict()) == list(made.network.state_dict())
+    for ours, theirs in zip(back.network.state_dict().values(), made.network.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
     a, b = torch.rand(2, 1, 8, 9, 10), torch.rand(2, 1, 8, 9, 10)
     with torch.no_grad():
-        torch.testing.assert_close(back.model(a, b), made.model(a, b), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(back.network(a, b), made.network(a, b), atol=1e-5, rtol=1e-5)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3)}, tmp_path / "foreign.safetensors")
     with pytest.raises(WeightsError, match=r"foreign\.safetensors: not a trained stage of crossalign"):
         load_stage(tmp_path / "foreign.safetensors")
-    torch.save(stage().model.state_dict(), tmp_path / "pickle.pth")
+    torch.save(stage().network.state_dict(), tmp_path / "pickle.pth")
     with pytest.raises(WeightsError, match=r"pickle\.pth: not a safetensors file"):
         load_stage(tmp_path / "pickle.pth")
 
@@ -142,7 +142,7 @@ def test_other_format_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "nobody"}, "no network is called 'nobody'"),
+        ({"network": "nobody"}, "no network is called 'nobody'"),
         ({"crop_shape": (3, 8, 8)}, "4 voxels or more"),
         ({"crop_spacing_mm": 0.0}, "over 0 mm"),
         ({"working_spacing_mm": math.nan}, "over 0 mm"),

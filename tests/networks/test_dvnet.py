@@ -8,7 +8,7 @@ from tests.networks.shifts import SIZE, correlation_after_training
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
-from crossalign.networks import build_model, count_parameters, dvnet
+from crossalign.networks import build_network, count_parameters, dvnet
 from crossalign.networks.dvnet import DVNetStandIn
 
 
@@ -18,14 +18,14 @@ def pair(*shape: int) -> tuple[Tensor, Tensor]:
 
 
 def test_published_parameter_count() -> None:
-    assert count_parameters(build_model("dvnet")) == 5_275_832
+    assert count_parameters(build_network("dvnet")) == 5_275_832
 
 
 def test_is_called_a_stand_in() -> None:
     assert "stand-in" in str(dvnet.__doc__)
     assert "stand-in" in str(DVNetStandIn.__doc__)
     with pytest.raises(InputError, match=r"dvnet \(a stand-in\)"):
-        build_model("dv-net")
+        build_network("dv-net")
 
 
 def test_every_convolution_stays_in_the_plane() -> None:
@@ -62,7 +62,7 @@ def test_any_size_gives_six_numbers(shape: tuple[int, int, int], batch: int) -> 
 
 def test_every_parameter_gets_a_gradient_in_the_layout_of_training() -> None:
     torch.manual_seed(0)
-    model = build_model("dvnet", (16, 16, 16))
+    model = build_network("dvnet", (16, 16, 16))
     model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
     model(*pair(4, 1, 16, 16, 16)).square().sum().backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
@@ -71,18 +71,18 @@ def test_every_parameter_gets_a_gradient_in_the_layout_of_training() -> None:
 
 def test_learns_how_far_a_blob_went() -> None:
     torch.manual_seed(0)
-    assert correlation_after_training(build_model("dvnet", (SIZE, SIZE, SIZE)), steps=25, rate=1e-3) > 0.8
+    assert correlation_after_training(build_network("dvnet", (SIZE, SIZE, SIZE)), steps=25, rate=1e-3) > 0.8
 
 
 @pytest.mark.usefixtures("shape_checks_off")
 @pytest.mark.parametrize("shape", [(7, 16, 16), (16, 16), (16, 7, 16), (16, 16, 0)])
 def test_crops_that_are_too_small(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="the DVNet stand-in needs 8 voxels or more on each of three axes"):
-        build_model("dvnet", shape)  # type: ignore[arg-type]
+        build_network("dvnet", shape)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("shape_checks_off")
 def test_wrong_shapes() -> None:
-    model = build_model("dvnet", (8, 8, 8)).eval()
+    model = build_network("dvnet", (8, 8, 8)).eval()
     with pytest.raises(InputError, match=r"fixed volume is \(1, 2, 8, 8, 8\), expected \(b, 1, 8, 8, 8\)"):
         model(torch.rand(1, 2, 8, 8, 8), torch.rand(1, 1, 8, 8, 8))

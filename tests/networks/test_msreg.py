@@ -10,7 +10,7 @@ from tests.networks.shifts import SIZE, correlation_after_training
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.networks import build_model, count_parameters
+from crossalign.networks import build_network, count_parameters
 from crossalign.networks.msreg import GroupedConvolution, MSReg, UnusedLayers
 
 SMALL = (12, 16, 16)
@@ -22,15 +22,15 @@ def pair(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def test_published_parameter_counts() -> None:
-    assert count_parameters(build_model("msreg")) == 10_850_630
-    published = build_model("msreg-published")
+    assert count_parameters(build_network("msreg")) == 10_850_630
+    published = build_network("msreg-published")
     assert count_parameters(published) == 16_106_076
     assert count_parameters(published.get_submodule("unused")) == 5_255_446
 
 
 def test_dead_layers_are_those_of_the_paper_and_get_no_gradient() -> None:
     torch.manual_seed(0)
-    model = build_model("msreg-published", SMALL)
+    model = build_network("msreg-published", SMALL)
     model(*pair(4, 1, *SMALL)).square().sum().backward()
     dead = {name for name, value in model.named_parameters() if value.grad is None}
     assert dead == {name for name, _ in model.named_parameters() if name.startswith("unused.")}
@@ -41,7 +41,7 @@ def test_dead_layers_are_those_of_the_paper_and_get_no_gradient() -> None:
 
 def test_every_parameter_of_the_live_network_gets_a_gradient() -> None:
     torch.manual_seed(0)
-    model = build_model("msreg", SMALL)
+    model = build_network("msreg", SMALL)
     model(*pair(4, 1, *SMALL)).square().sum().backward()
     zero = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
     assert zero == []
@@ -50,9 +50,9 @@ def test_every_parameter_of_the_live_network_gets_a_gradient() -> None:
 def test_dead_layers_change_no_output() -> None:
     """From one seed both networks are drawn alike, and answer alike whatever the dead weights are."""
     torch.manual_seed(0)
-    live = build_model("msreg", SMALL).eval()
+    live = build_network("msreg", SMALL).eval()
     torch.manual_seed(0)
-    published = build_model("msreg-published", SMALL).eval()
+    published = build_network("msreg-published", SMALL).eval()
     scrambled(published.get_submodule("unused"))
     fixed, moving = pair(1, 1, *SMALL)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_dense_kernel_agrees_with_the_grouped_one(channels: int, stride: int) ->
 
 def test_in_the_layout_and_precision_of_training_it_says_the_same() -> None:
     torch.manual_seed(0)
-    model = build_model("msreg", SMALL).eval()
+    model = build_network("msreg", SMALL).eval()
     fixed, moving = pair(2, 1, *SMALL)
     with torch.no_grad():
         plain = model(fixed, moving)
@@ -103,7 +103,7 @@ def test_in_the_layout_and_precision_of_training_it_says_the_same() -> None:
 
 def test_learns_how_far_a_blob_went() -> None:
     torch.manual_seed(0)
-    assert correlation_after_training(build_model("msreg", (SIZE, SIZE, SIZE)), steps=20, rate=1e-3) > 0.8
+    assert correlation_after_training(build_network("msreg", (SIZE, SIZE, SIZE)), steps=20, rate=1e-3) > 0.8
 
 
 @pytest.mark.usefixtures("shape_checks_off")
@@ -111,12 +111,12 @@ def test_learns_how_far_a_blob_went() -> None:
 @pytest.mark.parametrize("shape", [(7, 16, 16), (16, 16), (16, 7, 16), (16, 16, 0)])
 def test_crops_that_are_too_small(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"MSReg needs 8 voxels or more on each of three axes \(z, y, x\), got"):
-        build_model(name, shape)  # type: ignore[arg-type]
+        build_network(name, shape)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("shape_checks_off")
 def test_wrong_shapes() -> None:
-    model = build_model("msreg", (8, 8, 8)).eval()
+    model = build_network("msreg", (8, 8, 8)).eval()
     volume = torch.rand(1, 1, 8, 8, 8)
     with pytest.raises(InputError, match=r"moving volume is \(1, 1, 8, 8, 9\), expected \(b, 1, 8, 8, 8\)"):
         model(volume, torch.rand(1, 1, 8, 8, 9))

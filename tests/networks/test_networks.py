@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 from crossalign.errors import InputError
 from crossalign.models.cascade_settings import ExpectsError
 from crossalign.models.pretrained import shipped_names, shipped_stage_paths
-from crossalign.networks import AttentionReg, CorrespondenceReg, build_model, count_parameters, model_names
+from crossalign.networks import AttentionReg, CorrespondenceReg, build_network, count_parameters, network_names
 from crossalign.networks.attention_reg import feature_shape
 from crossalign.networks.tokens import Attention
 
 
 @pytest.mark.parametrize(("name", "count"), [("attention-reg", 1_248_777), ("feature-reg", 1_244_393)])
 def test_published_parameter_counts(name: str, count: int) -> None:
-    assert count_parameters(build_model(name)) == count
-    assert count_parameters(build_model(name, (32, 96, 96))) == count
+    assert count_parameters(build_network(name)) == count
+    assert count_parameters(build_network(name, (32, 96, 96))) == count
 
 
 def test_counts_only_what_is_trained() -> None:
-    model = build_model("feature-reg", (8, 8, 8))
+    model = build_network("feature-reg", (8, 8, 8))
     before = count_parameters(model)
     model.get_parameter("head.linear3.weight").requires_grad_(False)
     assert count_parameters(model) == before - 32 * 6
@@ -50,7 +50,7 @@ def test_paper_size_has_the_papers_positions() -> None:
 @pytest.mark.parametrize("name", ["attention-reg", "feature-reg"])
 def test_label_mode_takes_a_mask_and_the_two_inputs_differ(name: str) -> None:
     torch.manual_seed(0)
-    model = build_model(name, (8, 12, 12)).eval()
+    model = build_network(name, (8, 12, 12)).eval()
     mask = torch.zeros(1, 1, 8, 12, 12)
     mask[..., 2:6, 3:9, 3:9] = 1
     image = torch.rand(1, 1, 8, 12, 12)
@@ -62,7 +62,7 @@ def test_label_mode_takes_a_mask_and_the_two_inputs_differ(name: str) -> None:
 @pytest.mark.parametrize("name", ["attention-reg", "feature-reg"])
 def test_eval_treats_each_pair_by_itself_and_keeps_nothing(name: str) -> None:
     torch.manual_seed(0)
-    model = build_model(name, (8, 8, 8)).eval()
+    model = build_network(name, (8, 8, 8)).eval()
     a, b = torch.rand(3, 1, 8, 8, 8), torch.rand(3, 1, 8, 8, 8)
     before = set(vars(model))
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_eval_treats_each_pair_by_itself_and_keeps_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", ["attention-reg", "feature-reg"])
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     torch.manual_seed(0)
-    model = build_model(name, (8, 8, 8))
+    model = build_network(name, (8, 8, 8))
     model(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8)).square().sum().backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
     assert missing == []
@@ -94,26 +94,26 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
 )
 def test_wrong_shapes(fixed: tuple[int, ...], moving: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        build_model("attention-reg", (8, 8, 8)).eval()(torch.rand(fixed), torch.rand(moving))
+        build_network("attention-reg", (8, 8, 8)).eval()(torch.rand(fixed), torch.rand(moving))
 
 
 def test_wrong_shape_is_refused_by_both_paths_alike() -> None:
     volume = torch.rand(1, 1, 8, 8, 10)
     with pytest.raises(InputError, match=r"expected \(b, 1, 8, 8, 8\)"):
-        build_model("feature-reg", (8, 8, 8)).eval()(volume, volume)
+        build_network("feature-reg", (8, 8, 8)).eval()(volume, volume)
 
 
 @pytest.mark.usefixtures("shape_checks_off")
 @pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8), (8, 8, 8, 8), (0, 8, 8), (8, 8, -4)])
 def test_impossible_sizes(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="4 voxels or more on each of three axes"):
-        build_model("attention-reg", shape)  # type: ignore[arg-type]
+        build_network("attention-reg", shape)  # type: ignore[arg-type]
 
 
 def test_unknown_names_say_what_there_is() -> None:
     with pytest.raises(InputError, match=r"no network is called 'attention'.*attention-reg, feature-reg"):
-        build_model("attention")
-    assert {"attention-reg", "feature-reg"} <= set(model_names())
+        build_network("attention")
+    assert {"attention-reg", "feature-reg"} <= set(network_names())
 
 
 def test_shipped_cascades_exist() -> None:
@@ -127,7 +127,7 @@ def test_shipped_cascades_exist() -> None:
 @given(shape=st.tuples(*[st.sampled_from([8, 12, 16])] * 3), spacing_mm=st.floats(0.5, 5), batch=st.integers(1, 2))
 def test_correspondence_answers_within_the_crop(shape: tuple[int, int, int], spacing_mm: float, batch: int) -> None:
     torch.manual_seed(0)
-    model = build_model("correspondence", shape, spacing_mm).eval()
+    model = build_network("correspondence", shape, spacing_mm).eval()
     assert isinstance(model, CorrespondenceReg)
     fixed, moving = torch.rand(2, batch, 1, *shape)
     with torch.no_grad():
@@ -151,7 +151,7 @@ def test_correspondence_in_training_and_in_use_agree() -> None:
 
 def test_every_parameter_of_correspondence_gets_a_gradient() -> None:
     torch.manual_seed(0)
-    model = build_model("correspondence", (8, 8, 8))
+    model = build_network("correspondence", (8, 8, 8))
     assert isinstance(model, CorrespondenceReg)
     found = model.match(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8))
     told = (found.motion.translation_mm, found.motion.rotation, found.fixed_gland, found.moving_gland)
@@ -162,7 +162,7 @@ def test_every_parameter_of_correspondence_gets_a_gradient() -> None:
 
 def test_the_expected_error_has_no_say_in_the_matches() -> None:
     torch.manual_seed(0)
-    model = build_model("correspondence", (8, 8, 8))
+    model = build_network("correspondence", (8, 8, 8))
     assert isinstance(model, CorrespondenceReg)
     found = model.match(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8))
     model.expected_sre_mm(found).sum().backward()
@@ -171,7 +171,7 @@ def test_the_expected_error_has_no_say_in_the_matches() -> None:
 
 def test_forward_with_error_answers_as_forward_does() -> None:
     torch.manual_seed(0)
-    model = build_model("correspondence", (8, 12, 8)).eval()
+    model = build_network("correspondence", (8, 12, 8)).eval()
     assert isinstance(model, CorrespondenceReg)
     assert isinstance(model, ExpectsError)
     fixed, moving = torch.rand(2, 3, 1, 8, 12, 8)
@@ -185,6 +185,6 @@ def test_forward_with_error_answers_as_forward_does() -> None:
 @pytest.mark.usefixtures("shape_checks_off")
 def test_correspondence_refuses_other_sizes() -> None:
     with pytest.raises(InputError, match="multiple of 4"):
-        build_model("correspondence", (8, 8, 10))
+        build_network("correspondence", (8, 8, 10))
     with pytest.raises(InputError, match=r"moving volume is \(1, 1, 8, 8, 12\)"):
-        build_model("correspondence", (8, 8, 8)).eval()(torch.rand(1, 1, 8, 8, 8), torch.rand(1, 1, 8, 8, 12))
+        build_network("correspondence", (8, 8, 8)).eval()(torch.rand(1, 1, 8, 8, 8), torch.rand(1, 1, 8, 8, 12))

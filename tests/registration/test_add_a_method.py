@@ -1,4 +1,4 @@
-"""docs/add-a-method.md does what it says: who follows it has a method and a network that the commands know."""
+"""docs/how-to/add-a-method.md does what it says: who follows it has a method and a network that the commands know."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ import crossalign
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, read_transform, write_image, write_label_map, write_transform
 
-PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-method.md"
 GRID = Grid((24, 24, 24), (2.5, 2.5, 2.5), (-20.0, 15.0, 40.0))
 
 

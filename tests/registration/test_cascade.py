@@ -14,7 +14,7 @@ from crossalign.errors import InputError, WeightsError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap, surface_points
 from crossalign.models import Stage, StageSettings, save_stage
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 from crossalign.registration import Cascade, Problem, load_cascade, register
 
 CPU = torch.device("cpu")
@@ -42,8 +42,8 @@ def stage(parameters: Tensor, crop: StageSettings = CROP) -> Stage:
 
 
 def seen(made: Stage) -> tuple[Tensor, Tensor]:
-    assert isinstance(made.model, Stub)
-    return made.model.seen[-1]
+    assert isinstance(made.network, Stub)
+    return made.network.seen[-1]
 
 
 def blobs(points_mm: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ def test_without_a_mask_the_grids_middle_serves_and_the_user_is_told() -> None:
 
 def test_a_problem_twice_gives_the_same_answer_and_the_images_stay_as_they_were() -> None:
     torch.manual_seed(0)
-    network = Stage(build_model("attention-reg", (12, 8, 8)).eval(), StageSettings("attention-reg", (12, 8, 8)), {})
+    network = Stage(build_network("attention-reg", (12, 8, 8)).eval(), StageSettings("attention-reg", (12, 8, 8)), {})
     cascade = Cascade((network, network), CPU)
     voxels = PLAIN.fixed.voxels.clone()
     first, second = (cascade.solve(PLAIN).steps[-1].fixed_to_moving for _ in range(2))
@@ -196,7 +196,7 @@ def test_loading(tmp_path: Path) -> None:
     paths = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
     for path, spacing in zip(paths, (3.0, 2.0), strict=True):
         crop = StageSettings("feature-reg", (8, 8, 8), spacing)
-        save_stage(Stage(build_model("feature-reg", (8, 8, 8)).eval(), crop, {}), path)
+        save_stage(Stage(build_network("feature-reg", (8, 8, 8)).eval(), crop, {}), path)
     cascade = load_cascade(paths, CPU, "mine")
     assert cascade.name == "mine"
     assert [s.settings.crop_spacing_mm for s in cascade.stages] == [3.0, 2.0]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap
 from crossalign.models import Stage, StageSettings
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 from crossalign.registration import Cascade, Method, MutualInformation, register
 from crossalign.registration.iterative.mind import MindSSD
 
@@ -31,7 +31,7 @@ USUAL: dict[str, Method] = {"mi": MutualInformation(checks=0), "mind": MindSSD()
 def network() -> Cascade:
     generator = torch.Generator().manual_seed(5)
     setting = StageSettings("feature-reg", (12, 12, 12), 6.0, 4.0)
-    model = build_model(setting.model, setting.crop_shape, setting.crop_spacing_mm)
+    model = build_network(setting.network, setting.crop_shape, setting.crop_spacing_mm)
     with torch.no_grad():
         for value in model.parameters():
             value.copy_(torch.randn(value.shape, generator=generator) * 0.2)

@@ -14,7 +14,7 @@ from crossalign.errors import OutputError
 from crossalign.explanation import Explanation, explain
 from crossalign.geometry import sample
 from crossalign.models import Stage, StageSettings
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 from crossalign.registration import Cascade, Problem
 from crossalign.report.explanation_figure import draw_explanation, write_explanation_figure
 from crossalign.report.explanation_page import write_explanation_report
@@ -30,7 +30,7 @@ def explanation() -> Explanation:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         stages = tuple(
-            Stage(build_model(name, (8, 8, 8), 6.0).eval(), StageSettings(name, (8, 8, 8), 6.0, 3.0), {})
+            Stage(build_network(name, (8, 8, 8), 6.0).eval(), StageSettings(name, (8, 8, 8), 6.0, 3.0), {})
             for name in ("attention-reg", "correspondence")
         )
     problem = Problem(

@@ -32,7 +32,7 @@ def pairs() -> SimulatedPairs:
 
 def test_same_seed_same_pairs() -> None:
     first, again, other = make(3, 5), make(3, 5), make(4, 5)
-    for name in ("fixed", "moving", "fixed_gland", "moving_gland", "surface_mm", "residual_mm"):
+    for name in ("fixed", "moving", "fixed_mask", "moving_mask", "surface_mm", "residual_mm"):
         assert torch.equal(getattr(first, name), getattr(again, name))
         assert not torch.equal(getattr(first, name), getattr(other, name))
     assert torch.equal(first.fixed_to_moving.matrix(), again.fixed_to_moving.matrix())
@@ -53,8 +53,8 @@ def test_shapes_ranges_and_types(pairs: SimulatedPairs) -> None:
         assert image.dtype == torch.float32
         assert bool(((image >= 0) & (image <= 1)).all())
         assert bool((image.flatten(1).std(1) > 0.01).all())
-    assert pairs.fixed_gland.dtype == pairs.moving_gland.dtype == torch.bool
-    assert pairs.fixed_gland.shape == pairs.moving_gland.shape == (24, 1, *SHAPE)
+    assert pairs.fixed_mask.dtype == pairs.moving_mask.dtype == torch.bool
+    assert pairs.fixed_mask.shape == pairs.moving_mask.shape == (24, 1, *SHAPE)
     assert pairs.surface_mm.shape == (24, 256, 3)
     assert pairs.fixed_grid.shape == SHAPE
     assert pairs.fixed_grid.spacing_mm == (SPACING_MM,) * 3
@@ -66,10 +66,10 @@ def test_lattice_may_have_three_sizes() -> None:
 
 
 def test_glands_lie_inside_both_volumes(pairs: SimulatedPairs) -> None:
-    for gland in (pairs.fixed_gland, pairs.moving_gland):
+    for gland in (pairs.fixed_mask, pairs.moving_mask):
         inner = gland[..., 1:-1, 1:-1, 1:-1].sum()
         assert float(inner) > 0.999 * float(gland.sum())  # the probe may push the largest to the edge
-    volume_ml = pairs.fixed_gland.flatten(1).sum(1) * SPACING_MM**3 / 1000
+    volume_ml = pairs.fixed_mask.flatten(1).sum(1) * SPACING_MM**3 / 1000
     assert float(volume_ml.min()) > 10
     assert float(volume_ml.max()) < 180
     assert float(volume_ml.max()) > 2 * float(volume_ml.min())
@@ -81,7 +81,7 @@ def test_surface_points_lie_on_the_gland(pairs: SimulatedPairs) -> None:
         points = center + (pairs.surface_mm - center) * scale
         index = pairs.fixed_grid.to_voxel(points).round().long().clamp(0, SHAPE[0] - 1)
         for b in range(24):
-            found = pairs.fixed_gland[b, 0, index[b, :, 2], index[b, :, 1], index[b, :, 0]].float().mean()
+            found = pairs.fixed_mask[b, 0, index[b, :, 2], index[b, :, 1], index[b, :, 0]].float().mean()
             assert abs(float(found) - expected) < 0.05
 
 
@@ -99,18 +99,18 @@ def test_without_deformation_the_rigid_answer_is_exact() -> None:
     assert float(pairs.residual_mm.max()) < 1e-3
     for b in range(6):
         brought = resample(
-            pairs.moving_gland[b : b + 1].float(), pairs.moving_grid, pairs.fixed_grid, pairs.fixed_to_moving[b]
+            pairs.moving_mask[b : b + 1].float(), pairs.moving_grid, pairs.fixed_grid, pairs.fixed_to_moving[b]
         )
-        a, f = brought[0] > 0.5, pairs.fixed_gland[b]
+        a, f = brought[0] > 0.5, pairs.fixed_mask[b]
         assert 2 * float((a & f).sum()) / float(a.sum() + f.sum()) > 0.9
 
 
 def test_with_deformation_the_glands_still_overlap(pairs: SimulatedPairs) -> None:
     for b in range(6):
         brought = resample(
-            pairs.moving_gland[b : b + 1].float(), pairs.moving_grid, pairs.fixed_grid, pairs.fixed_to_moving[b]
+            pairs.moving_mask[b : b + 1].float(), pairs.moving_grid, pairs.fixed_grid, pairs.fixed_to_moving[b]
         )
-        a, f = brought[0] > 0.5, pairs.fixed_gland[b]
+        a, f = brought[0] > 0.5, pairs.fixed_mask[b]
         assert 2 * float((a & f).sum()) / float(a.sum() + f.sum()) > 0.72
 
 
@@ -123,7 +123,7 @@ def test_still_patients_have_the_identity_as_answer() -> None:
 @pytest.mark.parametrize(("share", "behind"), [(0.0, True), (1.0, False)])
 def test_turned_headers_turn_patient_and_probe(share: float, behind: bool) -> None:
     settings = SimulationSettings(
-        pose=PoseSettings(turned_share=share), ultrasound=UltrasoundSettings(end_fire_share=0.0)
+        pose=PoseSettings(rotated_fraction=share), ultrasound=UltrasoundSettings(end_fire_fraction=0.0)
     )
     drawn = _draw(32, HALF_MM, settings, torch.Generator().manual_seed(0))
     from_gland = drawn.sector.probe_to_moving.translation_mm - drawn.on_moving_mm.mean(1)
@@ -156,9 +156,9 @@ def test_lattices_too_small_for_a_gland_are_refused(count: int, shape: tuple[int
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_the_field_of_view_lies_about_the_gland_whichever_way_the_headers_turn(share: float) -> None:
     settings = SimulationSettings(
-        pose=PoseSettings(turned_share=share),
-        ultrasound=UltrasoundSettings(end_fire_share=0.0, attenuation_per_mm=(0, 0)),
+        pose=PoseSettings(rotated_fraction=share),
+        ultrasound=UltrasoundSettings(end_fire_fraction=0.0, attenuation_per_mm=(0, 0)),
     )
     pairs = simulate_pairs(12, torch.Generator().manual_seed(3), settings, SHAPE, 4.0)
-    seen = ((pairs.moving > 0) & pairs.moving_gland).flatten(1).sum(1) / pairs.moving_gland.flatten(1).sum(1)
+    seen = ((pairs.moving > 0) & pairs.moving_mask).flatten(1).sum(1) / pairs.moving_mask.flatten(1).sum(1)
     assert float(seen.mean()) > 0.85

@@ -19,9 +19,9 @@ from crossalign.simulation import (
 )
 from crossalign.simulation.deformation import draw_deformation
 from crossalign.simulation.ellipsoids import memberships
-from crossalign.simulation.fields import blur_matrices, from_nodes, slice_matrices
-from crossalign.simulation.pelvis.anatomy import draw_anatomy, draw_gland_shape, gland_level, gland_surface
-from crossalign.simulation.pelvis.pairs import DEFAULTS, _draw, _to_anatomy, lattice_nodes
+from crossalign.simulation.random_fields import blur_matrices, from_control_points, slice_matrices
+from crossalign.simulation.pelvis.anatomy import draw_anatomy, draw_gland_shape, gland_membership, gland_surface
+from crossalign.simulation.pelvis.pairs import DEFAULTS, _draw, _to_anatomy, control_points
 from crossalign.simulation.pelvis.probe import Sector
 from crossalign.simulation.pelvis.surroundings import pelvic_wall
 
@@ -49,14 +49,14 @@ def test_anatomy_parts_change_both_scans_and_not_the_answer(part: str, usual: Si
     changed = make(SimulationSettings(anatomy=with_part(AnatomySettings(), part, False)))
     assert not torch.equal(changed.fixed, usual.fixed)
     assert not torch.equal(changed.moving, usual.moving)
-    assert torch.equal(changed.fixed_gland, usual.fixed_gland)
+    assert torch.equal(changed.fixed_mask, usual.fixed_mask)
     assert torch.equal(changed.fixed_to_moving.matrix(), usual.fixed_to_moving.matrix())
 
 
 @pytest.mark.parametrize(
     ("part", "off"),
     [
-        ("random_contrast_share", 1.0),
+        ("random_contrast_fraction", 1.0),
         ("contrast_jitter", NOTHING),
         ("zones", NOTHING),
         ("texture", NOTHING),
@@ -71,14 +71,14 @@ def test_mr_parts_change_the_fixed_scan_alone(part: str, off: object, usual: Sim
     changed = make(SimulationSettings(mr=with_part(MRSettings(), part, off)))
     assert not torch.equal(changed.fixed, usual.fixed)
     assert torch.equal(changed.moving, usual.moving)
-    assert torch.equal(changed.fixed_gland, usual.fixed_gland)
+    assert torch.equal(changed.fixed_mask, usual.fixed_mask)
 
 
 @pytest.mark.parametrize(
     ("part", "off"),
     [
-        ("end_fire_share", 1.0),
-        ("random_contrast_share", 0.0),
+        ("end_fire_fraction", 1.0),
+        ("random_contrast_fraction", 0.0),
         ("half_angle_deg", (60.0, 60.0)),
         ("speckle", NOTHING),
         ("texture", NOTHING),
@@ -87,7 +87,7 @@ def test_mr_parts_change_the_fixed_scan_alone(part: str, off: object, usual: Sim
         ("lateral_shading", NOTHING),
         ("blur_mm", NOTHING),
         ("edge_mm", (0.1, 0.1)),
-        ("gap_share", 1.0),
+        ("gap_fraction", 1.0),
         ("gap_mm", (4.0, 4.0)),
         ("side_mm", NOTHING),
         ("along_mm", NOTHING),
@@ -97,8 +97,8 @@ def test_mr_parts_change_the_fixed_scan_alone(part: str, off: object, usual: Sim
         ("sweep", NOTHING),
         ("focus", NOTHING),
         ("near_fade", NOTHING),
-        ("beside_near", (0.9, 0.9)),
-        ("beside_far", (0.9, 0.9)),
+        ("brighter_near", (0.9, 0.9)),
+        ("darker_far", (0.9, 0.9)),
         ("zones", NOTHING),
         ("shadows", False),
         ("sector", False),
@@ -110,7 +110,7 @@ def test_ultrasound_parts_change_the_moving_scan_alone(part: str, off: object, u
     changed = make(SimulationSettings(ultrasound=with_part(UltrasoundSettings(), part, off)))
     assert not torch.equal(changed.moving, usual.moving)
     assert torch.equal(changed.fixed, usual.fixed)
-    assert torch.equal(changed.moving_gland, usual.moving_gland)
+    assert torch.equal(changed.moving_mask, usual.moving_mask)
 
 
 @pytest.mark.parametrize("part", ["wave_mm", "push_mm", "stretch_x", "stretch_y", "stretch_z", "wrap_mm"])
@@ -135,13 +135,13 @@ def test_moving_is_exactly_zero_outside_the_sector() -> None:
 
 def test_it_is_brighter_above_and_below_the_back_of_the_gland_and_the_same_at_its_height() -> None:
     plain = UltrasoundSettings(
-        end_fire_share=0.0, beside_near=NOTHING, beside_far=NOTHING, quantised=False, blur_mm=NOTHING, crop=False
+        end_fire_fraction=0.0, brighter_near=NOTHING, darker_far=NOTHING, quantised=False, blur_mm=NOTHING, crop=False
     )
     without = make(SimulationSettings(ultrasound=plain))
-    changed = make(SimulationSettings(ultrasound=replace(plain, beside_near=(0.8, 0.8))))
+    changed = make(SimulationSettings(ultrasound=replace(plain, brighter_near=(0.8, 0.8))))
     points = without.moving_grid.points_mm().float()
     for k in range(len(without.moving)):
-        gland = points[without.moving_gland[k, 0]]
+        gland = points[without.moving_mask[k, 0]]
         low, high, back = gland[:, 2].amin(), gland[:, 2].amax(), gland[:, 1].amax()
         height = (points[..., 2] - (low + high) / 2) / ((high - low) / 2)
         seen = (without.moving[k, 0] > 0.05) & (changed.moving[k, 0] < 0.98) & ((points[..., 1] - back).abs() < 5)
@@ -154,7 +154,7 @@ def test_it_is_brighter_above_and_below_the_back_of_the_gland_and_the_same_at_it
 
 
 def test_most_of_the_gland_is_seen(usual: SimulatedPairs) -> None:
-    assert float((usual.moving[usual.moving_gland] > 0).float().mean()) > 0.8
+    assert float((usual.moving[usual.moving_mask] > 0).float().mean()) > 0.8
 
 
 def test_quantised_scans_have_at_most_256_levels(usual: SimulatedPairs) -> None:
@@ -219,7 +219,7 @@ def test_glands_narrow_to_the_apex_and_have_a_hollow_back() -> None:
     assert bool((plain < 1).all())
     assert float(hollowed_radius[0, 0]) > 1 > float(hollowed_radius[0, 1])
     assert float(hollowed_radius[0, 2]) < 1
-    level = gland_level(shape, back.mT)
+    level = gland_membership(shape, back.mT)
     assert torch.equal(level > 0.5, hollowed_radius < 1)
 
 
@@ -248,8 +248,8 @@ def test_node_interpolation_agrees_with_the_map_itself() -> None:
     generator = torch.Generator().manual_seed(3)
     grid = simulate_pairs(1, generator, shape=(32, 32, 32), spacing_mm=3.5).moving_grid
     drawn = _draw(4, torch.tensor(grid.extent_mm()) / 2, DEFAULTS, generator)
-    nodes = _to_anatomy(lattice_nodes(grid, drawn.surface_mm), drawn)
-    fast = from_nodes(nodes.mT, grid.shape)
+    nodes = _to_anatomy(control_points(grid, drawn.surface_mm), drawn)
+    fast = from_control_points(nodes.mT, grid.shape)
     slow = _to_anatomy(grid.points_mm().float().flatten(0, 2).expand(4, -1, 3), drawn).mT.view_as(fast)
     error = (fast - slow).norm(dim=1).flatten(1)
     assert float(error.square().mean().sqrt()) < 0.08
@@ -269,14 +269,14 @@ def test_blur_and_slices_keep_a_constant() -> None:
         (AnatomySettings, {"volume_ml": (1.0, 20.0)}),
         (AnatomySettings, {"asymmetry_mm": (-1.0, 2.0)}),
         (AnatomySettings, {"barrel": (0.5, 0.4)}),
-        (PoseSettings, {"turned_share": 1.5}),
+        (PoseSettings, {"rotated_fraction": 1.5}),
         (PoseSettings, {"rotation_deg": (0.0, float("nan"))}),
         (DeformationSettings, {"wavelength_mm": (10.0, 20.0)}),
         (DeformationSettings, {"push_mm": (0.0, 40.0)}),
         (MRSettings, {"noise": (0.2, 0.1)}),
         (UltrasoundSettings, {"half_angle_deg": (5.0, 100.0)}),
         (UltrasoundSettings, {"edge_mm": (0.0, 1.0)}),
-        (UltrasoundSettings, {"gap_share": -0.1}),
+        (UltrasoundSettings, {"gap_fraction": -0.1}),
     ],
 )
 def test_wrong_settings_are_refused(kind: type, wrong: dict[str, object]) -> None:

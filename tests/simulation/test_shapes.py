@@ -21,13 +21,13 @@ from crossalign.simulation import (
 )
 from crossalign.simulation.shapes.pairs import DEFAULTS, _draw
 from crossalign.simulation.shapes.scene import axis_orientations, draw_orientations
-from crossalign.simulation.shapes.view import apply_curves, draw_curves
+from crossalign.simulation.shapes.modality import apply_curves, draw_curves
 
 SHAPE, SPACING_MM = (32, 32, 32), 3.0
 HALF_MM = torch.tensor([48.0, 48.0, 48.0])
 NOTHING = (0.0, 0.0)
 STIFF = DeformationSettings(enabled=False)
-STILL = PoseSettings(rotation_deg=NOTHING, translation_mm=NOTHING, turned_share=0.0)
+STILL = PoseSettings(rotation_deg=NOTHING, translation_mm=NOTHING, rotated_fraction=0.0)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -40,8 +40,8 @@ def make(seed: int = 0, count: int = 4, **changes: Any) -> SimulatedPairs:
 
 def overlap(pairs: SimulatedPairs, b: int) -> float:
     grids = pairs.moving_grid, pairs.fixed_grid
-    brought = resample(pairs.moving_gland[b : b + 1].float(), *grids, pairs.fixed_to_moving[b])[0] > 0.5
-    return 2 * float((brought & pairs.fixed_gland[b]).sum()) / float(brought.sum() + pairs.fixed_gland[b].sum())
+    brought = resample(pairs.moving_mask[b : b + 1].float(), *grids, pairs.fixed_to_moving[b])[0] > 0.5
+    return 2 * float((brought & pairs.fixed_mask[b]).sum()) / float(brought.sum() + pairs.fixed_mask[b].sum())
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -56,13 +56,13 @@ def pairs() -> SimulatedPairs:
 @pytest.fixture(scope="module")
 def aligned() -> SimulatedPairs:
     """Both views of one lattice, whole: what is at a voxel of one is at that voxel of the other."""
-    settings = replace(DEFAULTS, pose=STILL, deformation=STIFF, partial_share=0.0)
+    settings = replace(DEFAULTS, pose=STILL, deformation=STIFF, partial_fraction=0.0)
     return simulate_shapes(64, seeded(9), settings, (20, 20, 20), 4.0)
 
 
 def test_same_seed_same_pairs() -> None:
     first, again, other = make(3, 5), make(3, 5), make(4, 5)
-    for name in ("fixed", "moving", "fixed_gland", "moving_gland", "surface_mm", "residual_mm"):
+    for name in ("fixed", "moving", "fixed_mask", "moving_mask", "surface_mm", "residual_mm"):
         assert torch.equal(getattr(first, name), getattr(again, name))
         assert not torch.equal(getattr(first, name), getattr(other, name))
     assert torch.equal(first.fixed_to_moving.matrix(), again.fixed_to_moving.matrix())
@@ -79,7 +79,7 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
 
 def test_the_result_is_as_that_of_the_pelvis(pairs: SimulatedPairs) -> None:
     pelvis = simulate_pairs(1, seeded(0), SimulationSettings(), SHAPE, SPACING_MM)
-    for name in ("fixed", "moving", "fixed_gland", "moving_gland", "surface_mm", "residual_mm"):
+    for name in ("fixed", "moving", "fixed_mask", "moving_mask", "surface_mm", "residual_mm"):
         mine, theirs = getattr(pairs, name), getattr(pelvis, name)
         assert (mine.shape[1:], mine.dtype) == (theirs.shape[1:], theirs.dtype)
     assert pairs.fixed_grid.shape == pelvis.fixed_grid.shape
@@ -98,14 +98,14 @@ def test_ranges(pairs: SimulatedPairs) -> None:
 
 
 def test_main_bodies_lie_inside_both_volumes_under_their_surface_points(pairs: SimulatedPairs) -> None:
-    for body in (pairs.fixed_gland, pairs.moving_gland):
+    for body in (pairs.fixed_mask, pairs.moving_mask):
         assert body[..., 1:-1, 1:-1, 1:-1].sum() == body.sum()
         assert bool((body.flatten(1).sum(1) * SPACING_MM**3 > 5000).all())
     center = pairs.surface_mm.mean(1, keepdim=True)
     for scale, expected in ((0.75, 1.0), (1.35, 0.0)):
         index = pairs.fixed_grid.to_voxel(center + (pairs.surface_mm - center) * scale).round().long().clamp(0, 31)
         for b in range(24):
-            found = pairs.fixed_gland[b, 0, index[b, :, 2], index[b, :, 1], index[b, :, 0]].float().mean()
+            found = pairs.fixed_mask[b, 0, index[b, :, 2], index[b, :, 1], index[b, :, 0]].float().mean()
             assert abs(float(found) - expected) < 0.08
 
 
@@ -163,7 +163,7 @@ def test_each_part_changes_the_views_and_not_the_answer(part: str, usual: Simula
     less = make(6, 2, **{part: (9.0, 9.0) if part == "slice_mm" else NOTHING})
     assert not torch.equal(usual.fixed, less.fixed)
     assert not torch.equal(usual.moving, less.moving)
-    assert torch.equal(usual.fixed_gland, less.fixed_gland)
+    assert torch.equal(usual.fixed_mask, less.fixed_mask)
     assert torch.equal(usual.fixed_to_moving.matrix(), less.fixed_to_moving.matrix())
 
 
@@ -194,12 +194,12 @@ def test_all_axis_orientations_occur() -> None:
 
 
 def test_fields_of_view_are_exactly_empty_outside_and_show_the_main_body() -> None:
-    drawn = _draw(8, HALF_MM, replace(DEFAULTS, partial_share=1.0), seeded(7))
-    partial = make(7, 8, partial_share=1.0)  # eight pairs are one chunk of this lattice, so that one draw repeats them
+    drawn = _draw(8, HALF_MM, replace(DEFAULTS, partial_fraction=1.0), seeded(7))
+    partial = make(7, 8, partial_fraction=1.0)  # eight pairs are one chunk of this lattice, so that one draw repeats them
     points = partial.fixed_grid.points_mm().float().flatten(0, 2)
     for image, body, view in (
-        (partial.fixed, partial.fixed_gland, drawn.fixed),
-        (partial.moving, partial.moving_gland, drawn.moving),
+        (partial.fixed, partial.fixed_mask, drawn.fixed),
+        (partial.moving, partial.moving_mask, drawn.moving),
     ):
         inside_mm = view.field.inside_mm(points)
         seen = image.flatten(1)
@@ -210,7 +210,7 @@ def test_fields_of_view_are_exactly_empty_outside_and_show_the_main_body() -> No
 
 
 def test_whole_views_have_no_empty_part() -> None:
-    whole = make(7, 4, partial_share=0.0)
+    whole = make(7, 4, partial_fraction=0.0)
     assert float((whole.fixed > 0).float().mean()) > 0.98
     assert float((whole.moving > 0).float().mean()) > 0.98
 
@@ -234,9 +234,9 @@ def test_bad_requests_are_refused(count: int, shape: tuple[int, int, int]) -> No
         {"noise": (-0.1, 0.1)},
         {"bias": (0.0, float("nan"))},
         {"edge_mm": (0.0, 1.0)},
-        {"crowd": (0.5, 1.5)},
-        {"related_share": 1.5},
-        {"pose": PoseSettings(turned_share=0.5)},
+        {"density": (0.5, 1.5)},
+        {"related_fraction": 1.5},
+        {"pose": PoseSettings(rotated_fraction=0.5)},
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from crossalign.errors import InputError
 from crossalign.geometry import mean_displacement_mm
 from crossalign.models import StageSettings
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 from crossalign.networks.correspondence import CorrespondenceReg, Matching
 from crossalign.training import PairDataset, TrainingSettings
 from crossalign.training.sampling import Batch, draw_batch
@@ -36,7 +36,7 @@ def drawn(dataset: PairDataset) -> Batch:
 
 def network() -> CorrespondenceReg:
     torch.manual_seed(0)
-    model = build_model("correspondence", (8, 8, 8), 5.0)
+    model = build_network("correspondence", (8, 8, 8), 5.0)
     assert isinstance(model, CorrespondenceReg)
     return model
 
@@ -120,8 +120,8 @@ def test_without_glands_or_matches() -> None:
     with pytest.raises(InputError, match="drawn with glands"):
         guided_loss(model, model.match(batch.fixed, batch.moving), bare)
     with pytest.raises(InputError, match="needs matches, which 'feature-reg' has not"):
-        TrainingSettings(stage=dataclasses.replace(STAGE, model="feature-reg"), loss="guided", batch=2)
+        TrainingSettings(stage=dataclasses.replace(STAGE, network="feature-reg"), loss="guided", batch=2)
     dataset = make_dataset(2)
     task = RegistrationTask(dataset, dataset, TrainingSettings(stage=STAGE, loss="guided", batch=2))
     with pytest.raises(InputError, match="only the network 'correspondence' has"):  # a network of one's own
-        task.loss(build_model("feature-reg", STAGE.crop_shape), 0)
+        task.loss(build_network("feature-reg", STAGE.crop_shape), 0)

@@ -197,7 +197,7 @@ def test_a_finished_run_is_left_as_it_is(whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 30}, {"seed": 4}, {"stage": replace(TINY, model="feature-reg")}, {"augmentation": Augmentation(1.0)}],
+    [{"steps": 30}, {"seed": 4}, {"stage": replace(TINY, network="feature-reg")}, {"augmentation": Augmentation(1.0)}],
     ids=lambda change: next(iter(change)),
 )
 def test_other_settings_are_refused(change: dict[str, object], whole: Path) -> None:
@@ -256,7 +256,7 @@ def test_divergence_is_an_error_and_no_best_file_is_left(tmp_path: Path) -> None
 
 
 def test_initial_weights_are_where_it_starts(whole: Path, tmp_path: Path) -> None:
-    trained = load_stage(whole / "best.safetensors").model
+    trained = load_stage(whole / "best.safetensors").network
     model = RegistrationTask(TRAIN, VAL, SETTINGS, trained).fresh_model()
     for ours, theirs in zip(model.state_dict().values(), trained.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)

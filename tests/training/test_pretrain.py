@@ -26,7 +26,7 @@ from crossalign.models.extractors import (
     save_extractors,
 )
 from crossalign.models.stage import Stage
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 from crossalign.training import NO_AUGMENTATION, PairDataset, TrainingSettings, train_stage
 from crossalign.training.preparation import select_patients
 from crossalign.training.run_folder import read_history
@@ -187,7 +187,7 @@ def test_retrieval_of_known_embeddings() -> None:
 
 @pytest.mark.parametrize(("model", "shape"), [("attention-reg", (9, 16, 13)), ("correspondence", (8, 16, 12))])
 def test_the_map_is_what_the_extractor_makes(model: str, shape: tuple[int, int, int]) -> None:
-    network = build_model(model, shape, 2.5)
+    network = build_network(model, shape, 2.5)
     where = feature_map(network, shape)
     for extractor in extractors_of(network):
         made = extractor.eval()(torch.zeros(1, 1, *shape))
@@ -331,7 +331,7 @@ def test_pretrained_extractors_are_where_training_starts(whole: Path, tmp_path: 
     task = RegistrationTask(TRAIN, VAL, settings, pretrained_model(weights, TINY, 5))
     for name, value in task.fresh_model().state_dict().items():
         assert torch.equal(value, weights.tensors.get(name, drawn[name]))
-    other = replace(TINY, model="feature-reg", crop_shape=(12, 8, 10))  # the same extractors, on another crop
+    other = replace(TINY, network="feature-reg", crop_shape=(12, 8, 10))  # the same extractors, on another crop
     assert torch.equal(
         pretrained_model(weights, other, 0).state_dict()["fixed_extractor.conv1.weight"],
         weights.tensors["fixed_extractor.conv1.weight"],
@@ -362,7 +362,7 @@ def test_extractors_of_another_kind_are_refused(change: dict[str, object], messa
 
 
 def test_files_that_are_no_extractors_are_refused(tmp_path: Path) -> None:
-    stage = Stage(build_model("attention-reg", TINY.crop_shape, 5.0), TINY, {})
+    stage = Stage(build_network("attention-reg", TINY.crop_shape, 5.0), TINY, {})
     save_stage(stage, tmp_path / "stage.safetensors")
     with pytest.raises(WeightsError, match="not pre-trained extractors of crossalign"):
         load_extractors(tmp_path / "stage.safetensors")
@@ -374,11 +374,11 @@ def test_files_that_are_no_extractors_are_refused(tmp_path: Path) -> None:
         load_extractors(tmp_path / "odd.safetensors")
     with pytest.raises(WeightsError, match="no such weight file"):
         load_extractors(tmp_path / "none.safetensors")
-    save_extractors(stage.model, TINY, {}, tmp_path / "half.safetensors")
+    save_extractors(stage.network, TINY, {}, tmp_path / "half.safetensors")
     half = load_extractors(tmp_path / "half.safetensors")
     some = {name: value for name, value in half.tensors.items() if name != "moving_extractor.conv1.weight"}
     with pytest.raises(WeightsError, match="do not fit"):
-        put_extractors(replace(half, tensors=some), stage.model, TINY)
+        put_extractors(replace(half, tensors=some), stage.network, TINY)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_a_detached_file_of_voxels_counts(tmp_path: Path) -> None:
 def test_weights_that_it_begins_with_are_kept_until_something_is_better(tmp_path: Path) -> None:
     """A rate that breaks the network: the best stage is the one before the first step, and so it stays on resuming."""
     good = train(tmp_path / "good", replace(SHORT, steps=40, val_every=40, rate=2e-3))
-    begun = load_stage(good.best).model
+    begun = load_stage(good.best).network
     broken = replace(SHORT, rate=30.0, seed=9)
     result = train(tmp_path / "tuned", broken, initial=begun)
     assert result.best_step == 0

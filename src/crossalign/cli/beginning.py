@@ -11,7 +11,7 @@ from crossalign.errors import InputError, WeightsError
 from crossalign.input import excerpt
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.pretrained import check_shipped, shipped_names, stage_path
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 
 
 def begin_stage(
@@ -29,20 +29,20 @@ def begin_stage(
     path = None if initial is None else _found(initial)
     begun = None if path is None else load_stage(path)
     settings = StageSettings() if begun is None else begun.settings
-    given = {"model": model, "crop_spacing_mm": crop_spacing_mm, "fixed_input": fixed_input}
+    given = {"network": model, "crop_spacing_mm": crop_spacing_mm, "fixed_input": fixed_input}
     known: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if crop_shape is not None:
         known["crop_shape"] = parse_crop(crop_shape)
     settings = replace(settings, **known)  # type: ignore[arg-type]
     if begun is not None:
-        fresh = build_model(settings.model, settings.crop_shape, settings.crop_spacing_mm)
+        fresh = build_network(settings.network, settings.crop_shape, settings.crop_spacing_mm)
         try:
-            fresh.load_state_dict(begun.model.state_dict())
+            fresh.load_state_dict(begun.network.state_dict())
         except RuntimeError as error:
             shape = ",".join(map(str, begun.settings.crop_shape))
             raise InputError(
-                f"--from {initial} is a '{begun.settings.model}' network for crops of {shape} voxels, whose weights do "
-                f"not fit '{settings.model}' for {','.join(map(str, settings.crop_shape))}: leave out --model and "
+                f"--from {initial} is a '{begun.settings.network}' network for crops of {shape} voxels, whose weights do "
+                f"not fit '{settings.network}' for {','.join(map(str, settings.crop_shape))}: leave out --model and "
                 "--crop-shape, or start afresh"
             ) from error
     return settings, path

@@ -70,7 +70,7 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
             progress.advance(f"{row.case} {row.method} {row.before.sre_mm:.1f} -> {row.after.sre_mm:.1f} mm")
 
         evaluation = evaluate(cases, methods, starts, request.count, request.seed, advance)
-    counts = {name: count_parameters(m.stages[0].model) for name, m in methods.items() if isinstance(m, Cascade)}
+    counts = {name: count_parameters(m.stages[0].network) for name, m in methods.items() if isinstance(m, Cascade)}
     written = write_evaluation(evaluation, request.output, request.overwrite, counts, request.figures)
     lines = (summary_markdown(evaluation, counts), "", *(f"wrote    {path}" for path in written))
     return Outcome(lines, _warnings(evaluation))

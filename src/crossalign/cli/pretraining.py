@@ -100,7 +100,7 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
     from crossalign.cli.options import pick_device
     from crossalign.cli.runs import RunBar, check_run
     from crossalign.models.extractors import feature_map
-    from crossalign.networks import build_model
+    from crossalign.networks import build_network
     from crossalign.training.preparation import (
         datasets_from_manifest,
         datasets_from_simulation,
@@ -112,7 +112,7 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
     settings = _settings(request)
     check_run(request.output, request.manifest, request.simulate, request.minutes, settings.patients)
     device, stage = pick_device(request.device), settings.stage
-    feature_map(build_model(stage.model, stage.crop_shape, stage.crop_spacing_mm), stage.crop_shape)  # ahead of scans
+    feature_map(build_network(stage.network, stage.crop_shape, stage.crop_spacing_mm), stage.crop_shape)  # ahead of scans
     if request.manifest is not None:
         data = manifest_record(request.manifest)
         datasets = datasets_from_manifest(request.manifest, stage, settings.patients, settings.seed)

@@ -95,7 +95,7 @@ def _settings(request: TrainRequest) -> TrainingSettings:
 def _beginning(request: TrainRequest, settings: TrainingSettings) -> tuple[TrainingSettings, nn.Module | None]:
     """Return the settings with what the network starts from in them, and that network."""
     if request.pretrained is None:
-        return settings, None if request.initial is None else load_stage(request.initial).model
+        return settings, None if request.initial is None else load_stage(request.initial).network
     if request.initial is not None:
         raise InputError("--from and --pretrained both say where the network starts: give one of them")
     weights = load_extractors(request.pretrained)

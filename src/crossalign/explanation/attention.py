@@ -107,7 +107,7 @@ class AttendedPoint:
 @torch.no_grad()
 def attended_point(view: View, name: str, point_mm: Vector) -> AttendedPoint:
     """Follow a point (3,) of the fixed image; raises InputError outside the crop and for networks without attention."""
-    positions = position_grid(view.stage.model, view.grid)
+    positions = position_grid(view.stage.network, view.grid)
     check_in_crop(view, name, point_mm)
     index = _position(point_mm, positions)
     row, step_mm = _row(view, index)
@@ -115,7 +115,7 @@ def attended_point(view: View, name: str, point_mm: Vector) -> AttendedPoint:
     to_moving = view.start.apply
     matched = None if step_mm is None else to_moving((point_mm + step_mm)[None])[0]
     shares = spread(row.reshape(positions.shape), positions, view.grid)
-    title = f"{_row_words(view.stage.model)} of {name}"
+    title = f"{_row_words(view.stage.network)} of {name}"
     return AttendedPoint(
         name=name,
         point_mm=point_mm,
@@ -153,7 +153,7 @@ def _position(point_mm: Vector, positions: Grid) -> int:
 
 def _row(view: View, index: int) -> tuple[Tensor, Vector | None]:
     """Return one row of the attention, (n,), float64, and the step (mm) from the position to its match, if any."""
-    model = view.stage.model
+    model = view.stage.network
     if isinstance(model, AttentionReg) and model.moving_attention is not None:
         return _attention_row(model, model.moving_attention, view, index), None
     if isinstance(model, CorrespondenceReg):

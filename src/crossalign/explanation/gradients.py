@@ -31,10 +31,10 @@ def grad_cams(view: View, lever_mm: float) -> tuple[CropMap, ...]:
     * pi / 180), joined as a root of squares. For a motion, unlike for a class, less is no less of an answer than
     more. The unit of `peak` is mm.
     """
-    blocks = attention_blocks(view.stage.model)
+    blocks = attention_blocks(view.stage.network)
     if not blocks:
         return ()
-    positions = position_grid(view.stage.model, view.grid)
+    positions = position_grid(view.stage.network, view.grid)
     outputs, answer = _outputs(view, blocks)
     channels = [_from_median(as_map(output.detach(), positions.shape)) for output in outputs]
     totals = [torch.zeros(2, *positions.shape, device=answer.device) for _ in blocks]
@@ -69,7 +69,7 @@ def _outputs(view: View, blocks: Sequence[Block]) -> tuple[list[Tensor], Tensor]
     """Return what each block put out and the answer (6,), joined by autograd's graph."""
     kept: dict[str, Tensor] = {}
     with torch.enable_grad(), _kept_outputs(blocks, kept):
-        answer = view.stage.model(view.fixed.detach().requires_grad_(), view.moving.detach().requires_grad_())[0]
+        answer = view.stage.network(view.fixed.detach().requires_grad_(), view.moving.detach().requires_grad_())[0]
     return [kept[block.name] for block in blocks], answer
 
 
@@ -136,7 +136,7 @@ def parameter_shares(view: View, fixed_mask: LabelMap | None, steps: int = STEPS
 
     Works for every network. A voxel's map value is the sum of its two attributions' sizes, fixed and moving.
     """
-    parts, empty = integrated_gradients(view.stage.model, view.fixed, view.moving, steps)
+    parts, empty = integrated_gradients(view.stage.network, view.fixed, view.moving, steps)
     mask = mask_on_crop(fixed_mask, view.grid)
     return tuple(_share(view, number, parts, float(empty[number]), mask) for number in range(6))
 

@@ -110,7 +110,7 @@ def _point_rows(explanation: Explanation) -> list[Row]:
 
 
 def _stage(stage: StageExplanation) -> tuple[str, str]:
-    return str(stage.view.number), stage.view.stage.settings.model
+    return str(stage.view.number), stage.view.stage.settings.network
 
 
 def _numbers(place: Vector | None) -> list[float]:

@@ -96,7 +96,7 @@ class View:
     @property
     def name(self) -> str:
         """The stage as a registration's steps name it."""
-        return f"stage {self.number} ({self.stage.settings.model})"
+        return f"stage {self.number} ({self.stage.settings.network})"
 
     def found(self) -> Rigid:
         """Return the stage's answer, from fixed to moving points: its start after its correction."""
@@ -112,7 +112,7 @@ def stage_views(cascade: Cascade, problem: Problem) -> tuple[View, ...]:
     views: list[View] = []
     for number, stage in enumerate(cascade.stages, start=1):
         fixed, moving = canvases.crops(stage, center_mm, current)
-        parameters = stage.model(fixed, moving)[0].double().cpu()
+        parameters = stage.network(fixed, moving)[0].double().cpu()
         views.append(View(number, stage, crop_grid(stage, center_mm), current, center_mm, fixed, moving, parameters))
         current = views[-1].found()
     return tuple(views)

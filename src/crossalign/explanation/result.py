@@ -63,7 +63,7 @@ def explain(
     result = register(problem.fixed, problem.moving, once, problem.initial, problem.fixed_mask)
     points = {} if points_mm is None else dict(points_mm)
     views = stage_views(cascade, problem)
-    attending = [view for view in views if attention_blocks(view.stage.model)]
+    attending = [view for view in views if attention_blocks(view.stage.network)]
     if points and not attending:
         raise InputError(
             f"no stage of '{cascade.name}' has attention, so no point can be followed: leave the points out "
@@ -93,7 +93,7 @@ def lever_mm(problem: Problem, view: View) -> float:
 
 
 def _explained(view: View, problem: Problem, points: Mapping[str, Vector], steps: int) -> StageExplanation:
-    attends = bool(attention_blocks(view.stage.model))
+    attends = bool(attention_blocks(view.stage.network))
     mask = mask_on_crop(problem.fixed_mask, view.grid)
     cams = grad_cams(view, lever_mm(problem, view))
     return StageExplanation(
@@ -127,5 +127,5 @@ def _without_attention(views: tuple[View, ...]) -> tuple[str, ...]:
         f"{view.name} has no attention: only what each parameter rests on is shown; "
         f"attention can be shown for {ATTENTION_NETWORKS}"
         for view in views
-        if not attention_blocks(view.stage.model)
+        if not attention_blocks(view.stage.network)
     )

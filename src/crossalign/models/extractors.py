@@ -147,6 +147,6 @@ def put_extractors(weights: PretrainedExtractors, model: nn.Module, settings: St
             extractor.load_state_dict(inside)
     except RuntimeError as error:
         raise WeightsError(
-            f"the extractors were pre-trained for {weights.settings.model} and do not fit {settings.model}: "
+            f"the extractors were pre-trained for {weights.settings.network} and do not fit {settings.network}: "
             f"{' '.join(str(error).split())[:200]}"
         ) from error

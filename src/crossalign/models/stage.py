@@ -2,15 +2,17 @@
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from crossalign.errors import InputError, WeightsError
 from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, settings_of, unfit
-from crossalign.networks.registry import build_model, check_crop_shape, model_names, names_in_words
+from crossalign.networks.registry import build_network, check_crop_shape, names_in_words, network_names
 from crossalign.types import Shape
 
 FORMAT = "crossalign-stage-1"
@@ -26,16 +28,18 @@ class StageSettings:
     sampled at the crop's points. `fixed_input` is the image, or the gland's mask (the paper's label mode).
     """
 
-    model: str = "attention-reg"
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"model": "network"}  # in files of earlier versions
+
+    network: str = "attention-reg"
     crop_shape: Shape = (32, 32, 32)
     crop_spacing_mm: float = 2.5
     working_spacing_mm: float = 1.5
     fixed_input: str = "image"
 
     def __post_init__(self) -> None:
-        if self.model not in model_names():
-            raise InputError(f"no network is called '{self.model}': choose one of {names_in_words()}")
-        check_crop_shape(self.model, self.crop_shape)
+        if self.network not in network_names():
+            raise InputError(f"no network is called '{self.network}': choose one of {names_in_words()}")
+        check_crop_shape(self.network, self.crop_shape)
         spacings = (self.crop_spacing_mm, self.working_spacing_mm)
         if not all(math.isfinite(value) and value > 0 for value in spacings):
             raise InputError(f"spacings must be over 0 mm and finite, got {spacings[0]} and {spacings[1]}")
@@ -55,14 +59,14 @@ class StageSettings:
 class Stage:
     """A network in eval mode with its settings; `notes` are free text from training (steps, data, validation SRE)."""
 
-    model: nn.Module
+    network: nn.Module
     settings: StageSettings
     notes: dict[str, str]
 
 
 def save_stage(stage: Stage, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write weights and settings to one safetensors file. Raises OutputError."""
-    save_weight_file(stage.model, asdict(stage.settings), stage.notes, FORMAT, Path(path), overwrite)
+    save_weight_file(stage.network, asdict(stage.settings), stage.notes, FORMAT, Path(path), overwrite)
 
 
 def load_stage(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Stage:
@@ -70,7 +74,7 @@ def load_stage(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     file = read_weight_file(path, FORMAT, "a trained stage")
     try:
         settings = settings_of(StageSettings, file.settings)
-        model = file.network(lambda: build_model(settings.model, settings.crop_shape, settings.crop_spacing_mm))
+        model = file.network(lambda: build_network(settings.network, settings.crop_shape, settings.crop_spacing_mm))
     except WeightsError:
         raise
     except UNFIT as error:

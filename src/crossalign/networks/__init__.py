@@ -12,9 +12,9 @@ from crossalign.networks.crop import (
     crop_lattice,
 )
 from crossalign.networks.registry import (
-    build_model,
+    build_network,
     count_parameters,
-    model_names,
+    network_names,
 )
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "CorrespondenceReg",
     "CrossModalAttention",
     "Extractor",
-    "build_model",
+    "build_network",
     "count_parameters",
     "crop_lattice",
-    "model_names",
+    "network_names",
 ]

@@ -35,8 +35,8 @@ WITHOUT_MATCHES = ("attention-reg", "feature-reg", "correspondence-fc", "msreg",
 STAND_INS = ("dvnet",)  # known by name and parameter count alone: the architecture is ours
 
 
-def model_names() -> tuple[str, ...]:
-    """Names that `build_model` takes."""
+def network_names() -> tuple[str, ...]:
+    """Names that `build_network` takes."""
     return tuple(BUILDERS)
 
 
@@ -59,7 +59,7 @@ def check_crop_shape(name: str, shape: Sequence[int]) -> None:
         raise InputError(f"the crop may have {MOST_VOXELS} voxels (256,256,256) at most, {got}: take a coarser spacing")
 
 
-def build_model(name: str, input_shape: Shape = PAPER_SHAPE, spacing_mm: float = 2.5) -> nn.Module:
+def build_network(name: str, input_shape: Shape = PAPER_SHAPE, spacing_mm: float = 2.5) -> nn.Module:
     """Make an untrained network: `model(fixed, moving)` takes two (b, 1, z, y, x) and returns (b, 6), mm and degrees.
 
     `input_shape` is the crop's (z, y, x), `spacing_mm` its spacing, which only networks that match places look at.

@@ -42,10 +42,10 @@ class Cascade(Method):
     def __post_init__(self) -> None:
         if not self.stages:
             raise InputError("a cascade needs one trained stage or more")
-        if self.run.search is not None and not isinstance(self.stages[0].model, ExpectsError):
+        if self.run.search is not None and not isinstance(self.stages[0].network, ExpectsError):
             raise InputError("a search needs a first stage that expects its own error, and this network does not")
         first = self._groups()[0][1]
-        if len(self.run.header_turns_deg) > 1 and not all(isinstance(stage.model, ExpectsError) for stage in first):
+        if len(self.run.header_turns_deg) > 1 and not all(isinstance(stage.network, ExpectsError) for stage in first):
             raise InputError(
                 "to find out how the headers are turned the first stage must expect its own error, and this network "
                 "does not: name one turn (0 where the headers are right)"
@@ -102,7 +102,7 @@ class Cascade(Method):
         """Return the stages that run one after another, and those that run together, with their titles."""
         if self.run.together and len(self.stages) > 1:
             return [(f"{len(self.stages)} networks together", self.stages)]
-        return [(f"stage {n} ({stage.settings.model})", (stage,)) for n, stage in enumerate(self.stages, start=1)]
+        return [(f"stage {n} ({stage.settings.network})", (stage,)) for n, stage in enumerate(self.stages, start=1)]
 
     def _turned(self, context: RegistrationContext, start: Rigid) -> tuple[RegistrationContext, tuple[str, ...]]:
         """Choose how the headers are turned, and say so where they are not as they should be."""
@@ -163,4 +163,4 @@ def _points_mm(problem: Problem, stage: Stage) -> Points:
 def _described(stage: Stage) -> str:
     settings = stage.settings
     crop = "x".join(str(size) for size in settings.crop_shape)
-    return f"{settings.model}, crop {crop} at {settings.crop_spacing_mm:g} mm, fixed {settings.fixed_input}"
+    return f"{settings.network}, crop {crop} at {settings.crop_spacing_mm:g} mm, fixed {settings.fixed_input}"

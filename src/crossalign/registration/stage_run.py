@@ -135,9 +135,9 @@ def _about_crop(correction: Rigid, context: RegistrationContext) -> Rigid:
 
 
 def _forward(stage: Stage, fixed: Volume, moving: Volume) -> tuple[Parameters, Distances | None]:
-    if isinstance(stage.model, ExpectsError):
-        return stage.model.forward_with_error(fixed, moving)
-    return stage.model(fixed, moving), None
+    if isinstance(stage.network, ExpectsError):
+        return stage.network.forward_with_error(fixed, moving)
+    return stage.network(fixed, moving), None
 
 
 def _pass(

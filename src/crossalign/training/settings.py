@@ -134,10 +134,10 @@ class TrainingSettings:
             if getattr(self, name) not in allowed:
                 listed = ", ".join(map(str, allowed))
                 raise InputError(f"'{name}' must be one of {listed}, got '{getattr(self, name)}'")
-        if self.loss == "guided" and self.stage.model in WITHOUT_MATCHES:
+        if self.loss == "guided" and self.stage.network in WITHOUT_MATCHES:
             matching = ", ".join(name for name in BUILDERS if name not in WITHOUT_MATCHES)
             raise InputError(
-                f"the loss 'guided' needs matches, which '{self.stage.model}' has not: take another loss (auto, sre or "
+                f"the loss 'guided' needs matches, which '{self.stage.network}' has not: take another loss (auto, sre or "
                 f"parameters), or one of {matching}"
             )
 

@@ -47,9 +47,9 @@ def train_error_head(
 
     The matches and the fit stay exactly as they are. Raises InputError for a network that has no such expectation.
     """
-    model = stage.model
+    model = stage.network
     if not isinstance(model, CorrespondenceReg):
-        raise InputError(f"'{stage.settings.model}' has no expectation to teach: only 'correspondence' has")
+        raise InputError(f"'{stage.settings.network}' has no expectation to teach: only 'correspondence' has")
     model.eval()
     model.doubt.train()
     optimizer = torch.optim.AdamW(model.doubt.parameters(), settings.rate, weight_decay=1e-4)

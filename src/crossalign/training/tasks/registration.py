@@ -14,7 +14,7 @@ from crossalign.errors import InputError
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.models import Stage, StageSettings, save_stage
 from crossalign.models.tensor_files import digest_of
-from crossalign.networks import build_model
+from crossalign.networks import build_network
 from crossalign.networks.correspondence import CorrespondenceReg, Matching
 from crossalign.training.data_record import BEGINS_WITH, tensors_record
 from crossalign.training.dataset import PairDataset
@@ -234,7 +234,7 @@ def seeded_model(stage: StageSettings, seed: int) -> nn.Module:
     """Draw a stage's network from a seed, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_model(stage.model, stage.crop_shape, stage.crop_spacing_mm)
+        return build_network(stage.network, stage.crop_shape, stage.crop_spacing_mm)
 
 
 def _paper_rate(top: float, done: float) -> float:
