@@ -64,7 +64,7 @@ def write_pair(folder: Path) -> str:
 
     generator = torch.Generator().manual_seed(SEED)
     pairs = simulate_pairs(1, generator, shape=SHAPE, spacing_mm=SPACING_MM)
-    gland = LabelMap(pairs.fixed_gland[0, 0].long(), pairs.fixed_grid)
+    gland = LabelMap(pairs.fixed_mask[0, 0].long(), pairs.fixed_grid)
     write_image(Image(pairs.fixed[0, 0], pairs.fixed_grid), folder / "mr.nii.gz")
     write_image(Image(pairs.moving[0, 0], pairs.moving_grid), folder / "us.nii.gz")
     write_label_map(gland, folder / "gland.nii.gz")

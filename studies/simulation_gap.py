@@ -64,8 +64,8 @@ def fake_crops(count: int, seed: int, settings: SimulationSettings | None = None
             for volume, grid in (
                 (pairs.fixed, pairs.fixed_grid),
                 (pairs.moving, pairs.moving_grid),
-                (pairs.fixed_gland, pairs.fixed_grid),
-                (pairs.moving_gland, pairs.moving_grid),
+                (pairs.fixed_mask, pairs.fixed_grid),
+                (pairs.moving_mask, pairs.moving_grid),
             )
         )
         rigid = pairs.fixed_to_moving[k].to("cpu", torch.float64)

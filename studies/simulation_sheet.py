@@ -39,7 +39,7 @@ def simulated_crops(pairs: SimulatedPairs) -> list[tuple[Tensor, Tensor]]:
     """Cut simulated pairs about the middle of the fixed gland."""
     found = []
     for k in range(len(pairs.fixed)):
-        center = pairs.fixed_grid.points_mm()[pairs.fixed_gland[k, 0]].double().mean(0)
+        center = pairs.fixed_grid.points_mm()[pairs.fixed_mask[k, 0]].double().mean(0)
         scans = Image(pairs.fixed[k, 0], pairs.fixed_grid), Image(pairs.moving[k, 0], pairs.moving_grid)
         found.append(crops_of(*scans, center, pairs.fixed_to_moving[k].to("cpu", torch.float64)))
     return found

@@ -61,7 +61,7 @@ def simulated(count: int) -> Iterator[KnownPair]:
     """MR and ultrasound of simulated pelves."""
     pairs = simulate_pairs(count, torch.Generator().manual_seed(7_301))
     for index in range(count):
-        gland = LabelMap((pairs.fixed_gland[index, 0] > 0.5).long(), pairs.fixed_grid)
+        gland = LabelMap((pairs.fixed_mask[index, 0] > 0.5).long(), pairs.fixed_grid)
         truth = pairs.fixed_to_moving[index].to("cpu", torch.float64)
         fixed = Image(pairs.fixed[index, 0], pairs.fixed_grid, "mr")
         moving = Image(pairs.moving[index, 0], pairs.moving_grid, "us")

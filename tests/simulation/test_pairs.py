@@ -60,7 +60,7 @@ def test_shapes_ranges_and_types(pairs: SimulatedPairs) -> None:
     assert pairs.fixed_grid.spacing_mm == (SPACING_MM,) * 3
 
 
-def test_lattice_may_have_three_sizes() -> None:
+def test_grids_may_have_three_sizes() -> None:
     pair = simulate_pairs(1, torch.Generator().manual_seed(0), shape=(30, 34, 38), spacing_mm=2.5)
     assert pair.fixed.shape == pair.moving.shape == (1, 1, 30, 34, 38)
 
@@ -125,30 +125,30 @@ def test_turned_headers_turn_patient_and_probe(share: float, behind: bool) -> No
     settings = SimulationSettings(
         pose=PoseSettings(rotated_fraction=share), ultrasound=UltrasoundSettings(end_fire_fraction=0.0)
     )
-    drawn = _draw(32, HALF_MM, settings, torch.Generator().manual_seed(0))
-    from_gland = drawn.sector.probe_to_moving.translation_mm - drawn.on_moving_mm.mean(1)
+    drawn = _draw(32, HALF_MM, torch.Generator().manual_seed(0), settings)
+    from_gland = drawn.sector.probe_to_moving.translation_mm - drawn.moving_surface_mm.mean(1)
     is_behind = from_gland[:, 1] > 15
     assert bool((is_behind == behind).all())
 
 
 def test_reference_is_the_least_squares_optimum() -> None:
-    drawn = _draw(4, HALF_MM, DEFAULTS, torch.Generator().manual_seed(0))
-    fitted = fit_rigid(drawn.surface_mm, drawn.on_moving_mm, prior_mm2=0.0)
+    drawn = _draw(4, HALF_MM, torch.Generator().manual_seed(0), DEFAULTS)
+    fitted = fit_rigid(drawn.surface_mm, drawn.moving_surface_mm, prior_mm2=0.0)
     assert torch.allclose(fitted.matrix(), make(0, 4).fixed_to_moving.matrix(), atol=1e-4)
-    best = (fitted.apply(drawn.surface_mm) - drawn.on_moving_mm).square().sum((1, 2))
+    best = (fitted.apply(drawn.surface_mm) - drawn.moving_surface_mm).square().sum((1, 2))
     center = drawn.surface_mm.mean(1)
     for k in range(6):
         for size in (-0.5, 0.5):
             step = torch.zeros(4, 6)
             step[:, k] = size
             moved = fitted @ Rigid.from_parameters(step, center)
-            assert bool(((moved.apply(drawn.surface_mm) - drawn.on_moving_mm).square().sum((1, 2)) > best).all())
+            assert bool(((moved.apply(drawn.surface_mm) - drawn.moving_surface_mm).square().sum((1, 2)) > best).all())
 
 
 @pytest.mark.parametrize(
     ("count", "shape", "spacing_mm"), [(0, (32, 32, 32), 3.0), (1, (20, 32, 32), 3.0), (1, (32, 32, 32), 1.0)]
 )
-def test_lattices_too_small_for_a_gland_are_refused(count: int, shape: tuple[int, int, int], spacing_mm: float) -> None:
+def test_grids_too_small_for_a_gland_are_refused(count: int, shape: tuple[int, int, int], spacing_mm: float) -> None:
     with pytest.raises(InputError, match="simulate_pairs needs"):
         simulate_pairs(count, torch.Generator(), shape=shape, spacing_mm=spacing_mm)
 

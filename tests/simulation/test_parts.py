@@ -19,11 +19,12 @@ from crossalign.simulation import (
 )
 from crossalign.simulation.deformation import draw_deformation
 from crossalign.simulation.ellipsoids import memberships
-from crossalign.simulation.random_fields import blur_matrices, from_control_points, slice_matrices
-from crossalign.simulation.pelvis.anatomy import draw_anatomy, draw_gland_shape, gland_membership, gland_surface
-from crossalign.simulation.pelvis.pairs import DEFAULTS, _draw, _to_anatomy, control_points
+from crossalign.simulation.pairs import control_points
+from crossalign.simulation.pelvis.anatomy import draw_anatomy, draw_gland_shape, gland_membership
+from crossalign.simulation.pelvis.pairs import DEFAULTS, _draw, _to_fixed_patient
 from crossalign.simulation.pelvis.probe import Sector
 from crossalign.simulation.pelvis.surroundings import pelvic_wall
+from crossalign.simulation.random_fields import blur_matrices, from_control_points, slice_matrices
 
 SHAPE, SPACING_MM = (32, 32, 32), 4.0
 NOTHING = (0.0, 0.0)
@@ -123,8 +124,8 @@ def test_each_deformation_leaves_a_residual_of_its_own(part: str, usual: Simulat
 def test_moving_is_exactly_zero_outside_the_sector() -> None:
     settings = SimulationSettings(ultrasound=UltrasoundSettings(crop=False))
     pairs = make(settings)
-    # Eight pairs are one chunk of this lattice, so that one draw repeats them.
-    drawn = _draw(8, torch.tensor(pairs.fixed_grid.extent_mm()) / 2, settings, torch.Generator().manual_seed(7))
+    # Eight pairs are one chunk of this grid, so that one draw repeats them.
+    drawn = _draw(8, torch.tensor(pairs.fixed_grid.extent_mm()) / 2, torch.Generator().manual_seed(7), settings)
     points = pairs.moving_grid.points_mm().float().flatten(0, 2).expand(8, -1, 3)
     inside_mm = drawn.sector.moving_to_beam(points)[1]
     moving = pairs.moving.flatten(1)
@@ -163,7 +164,7 @@ def test_quantised_scans_have_at_most_256_levels(usual: SimulatedPairs) -> None:
 
 
 def test_beams_and_points_are_inverse() -> None:
-    drawn = _draw(8, torch.tensor([56.0, 56.0, 56.0]), DEFAULTS, torch.Generator().manual_seed(1))
+    drawn = _draw(8, torch.tensor([56.0, 56.0, 56.0]), torch.Generator().manual_seed(1), DEFAULTS)
     sector: Sector = drawn.sector
     unit = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
     back, inside_mm = sector.moving_to_beam(sector.beam_to_moving(unit))
@@ -225,7 +226,7 @@ def test_glands_narrow_to_the_apex_and_have_a_hollow_back() -> None:
 
 def test_the_surface_lies_where_the_gland_ends() -> None:
     anatomy = draw_anatomy(6, 40.0, AnatomySettings(), torch.Generator().manual_seed(4))
-    surface = gland_surface(anatomy)
+    surface = anatomy.surface_mm()
     radius = anatomy.shape.radius(anatomy.shape.apply(surface).mT)
     assert float((radius - 1).abs().max()) < 1e-3
 
@@ -244,13 +245,15 @@ def test_the_pelvic_wall_is_a_funnel_that_opens_upwards() -> None:
     assert 20 < float(middle.min()) < float(middle.max()) < 36
 
 
-def test_node_interpolation_agrees_with_the_map_itself() -> None:
+def test_interpolation_between_control_points_agrees_with_the_map_itself() -> None:
     generator = torch.Generator().manual_seed(3)
     grid = simulate_pairs(1, generator, shape=(32, 32, 32), spacing_mm=3.5).moving_grid
-    drawn = _draw(4, torch.tensor(grid.extent_mm()) / 2, DEFAULTS, generator)
-    nodes = _to_anatomy(control_points(grid, drawn.surface_mm), drawn)
-    fast = from_control_points(nodes.mT, grid.shape)
-    slow = _to_anatomy(grid.points_mm().float().flatten(0, 2).expand(4, -1, 3), drawn).mT.view_as(fast)
+    drawn = _draw(4, torch.tensor(grid.extent_mm()) / 2, generator, DEFAULTS)
+    shape = drawn.anatomy.shape
+    few = shape.apply(_to_fixed_patient(control_points(grid, drawn.surface_mm), drawn))
+    every = shape.apply(_to_fixed_patient(grid.points_mm().float().flatten(0, 2).expand(4, -1, 3), drawn))
+    fast = from_control_points(few.mT, grid.shape)
+    slow = every.mT.view_as(fast)
     error = (fast - slow).norm(dim=1).flatten(1)
     assert float(error.square().mean().sqrt()) < 0.08
     assert float(error.max()) < 1.0

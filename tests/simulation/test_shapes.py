@@ -19,9 +19,9 @@ from crossalign.simulation import (
     simulate_pairs,
     simulate_shapes,
 )
+from crossalign.simulation.shapes.modality import apply_curves, draw_curves
 from crossalign.simulation.shapes.pairs import DEFAULTS, _draw
 from crossalign.simulation.shapes.scene import axis_orientations, draw_orientations
-from crossalign.simulation.shapes.modality import apply_curves, draw_curves
 
 SHAPE, SPACING_MM = (32, 32, 32), 3.0
 HALF_MM = torch.tensor([48.0, 48.0, 48.0])
@@ -55,7 +55,7 @@ def pairs() -> SimulatedPairs:
 
 @pytest.fixture(scope="module")
 def aligned() -> SimulatedPairs:
-    """Both views of one lattice, whole: what is at a voxel of one is at that voxel of the other."""
+    """Both images of one grid, whole: what is at a voxel of one is at that voxel of the other."""
     settings = replace(DEFAULTS, pose=STILL, deformation=STIFF, partial_fraction=0.0)
     return simulate_shapes(64, seeded(9), settings, (20, 20, 20), 4.0)
 
@@ -97,7 +97,7 @@ def test_ranges(pairs: SimulatedPairs) -> None:
     assert torch.allclose(determinant, torch.ones(24), atol=1e-4)
 
 
-def test_main_bodies_lie_inside_both_volumes_under_their_surface_points(pairs: SimulatedPairs) -> None:
+def test_main_shapes_lie_inside_both_volumes_under_their_surface_points(pairs: SimulatedPairs) -> None:
     for body in (pairs.fixed_mask, pairs.moving_mask):
         assert body[..., 1:-1, 1:-1, 1:-1].sum() == body.sum()
         assert bool((body.flatten(1).sum(1) * SPACING_MM**3 > 5000).all())
@@ -110,28 +110,28 @@ def test_main_bodies_lie_inside_both_volumes_under_their_surface_points(pairs: S
 
 
 def test_reference_is_the_least_squares_optimum() -> None:
-    drawn = _draw(4, HALF_MM, DEFAULTS, seeded(0))
-    fitted = fit_rigid(drawn.surface_mm, drawn.on_moving_mm, prior_mm2=0.0)
+    drawn = _draw(4, HALF_MM, seeded(0), DEFAULTS)
+    fitted = fit_rigid(drawn.surface_mm, drawn.moving_surface_mm, prior_mm2=0.0)
     assert torch.allclose(fitted.matrix(), make(0, 4).fixed_to_moving.matrix(), atol=1e-4)
-    best = (fitted.apply(drawn.surface_mm) - drawn.on_moving_mm).square().sum((1, 2))
+    best = (fitted.apply(drawn.surface_mm) - drawn.moving_surface_mm).square().sum((1, 2))
     center = drawn.surface_mm.mean(1)
     for k in range(6):
         for size in (-0.5, 0.5):
             step = torch.zeros(4, 6)
             step[:, k] = size
             moved = fitted @ Rigid.from_parameters(step, center)
-            assert bool(((moved.apply(drawn.surface_mm) - drawn.on_moving_mm).square().sum((1, 2)) > best).all())
+            assert bool(((moved.apply(drawn.surface_mm) - drawn.moving_surface_mm).square().sum((1, 2)) > best).all())
 
 
 def test_without_deformation_the_rigid_answer_is_exact_mirrored_or_not() -> None:
-    drawn = _draw(8, HALF_MM, replace(DEFAULTS, deformation=STIFF), seeded(2))
+    drawn = _draw(8, HALF_MM, seeded(2), replace(DEFAULTS, deformation=STIFF))
     assert set(torch.linalg.det(drawn.orientation).round().tolist()) == {-1.0, 1.0}
     rigid = make(2, 8, deformation=STIFF)
     assert float(rigid.residual_mm.max()) < 1e-3
     assert min(overlap(rigid, b) for b in range(8)) > 0.9
 
 
-def test_with_deformation_the_main_bodies_still_overlap(pairs: SimulatedPairs) -> None:
+def test_with_deformation_the_main_shapes_still_overlap(pairs: SimulatedPairs) -> None:
     assert min(overlap(pairs, b) for b in range(24)) > 0.72
 
 
@@ -142,7 +142,7 @@ def test_the_two_contrasts_are_unrelated(aligned: SimulatedPairs) -> None:
     assert sum(r < -0.15 for r in found) > 12
 
 
-def test_the_two_views_show_edges_at_the_same_places(aligned: SimulatedPairs) -> None:
+def test_the_two_images_show_edges_at_the_same_places(aligned: SimulatedPairs) -> None:
     def edges(image: torch.Tensor) -> torch.Tensor:
         slopes = torch.stack(torch.gradient(image[:, 0], dim=(1, 2, 3)))
         return slopes.square().sum(0).sqrt()
@@ -159,7 +159,7 @@ def usual() -> SimulatedPairs:
 
 
 @pytest.mark.parametrize("part", ["texture", "grain", "speckle", "noise", "bias", "slice_mm", "blur_mm"])
-def test_each_part_changes_the_views_and_not_the_answer(part: str, usual: SimulatedPairs) -> None:
+def test_each_part_changes_the_images_and_not_the_answer(part: str, usual: SimulatedPairs) -> None:
     less = make(6, 2, **{part: (9.0, 9.0) if part == "slice_mm" else NOTHING})
     assert not torch.equal(usual.fixed, less.fixed)
     assert not torch.equal(usual.moving, less.moving)
@@ -193,9 +193,9 @@ def test_all_axis_orientations_occur() -> None:
     assert len(turned.flatten(1).unique(dim=0)) == 800
 
 
-def test_fields_of_view_are_exactly_empty_outside_and_show_the_main_body() -> None:
-    drawn = _draw(8, HALF_MM, replace(DEFAULTS, partial_fraction=1.0), seeded(7))
-    partial = make(7, 8, partial_fraction=1.0)  # eight pairs are one chunk of this lattice, so that one draw repeats them
+def test_fields_of_view_are_exactly_empty_outside_and_show_the_main_shape() -> None:
+    drawn = _draw(8, HALF_MM, seeded(7), replace(DEFAULTS, partial_fraction=1.0))
+    partial = make(7, 8, partial_fraction=1.0)  # eight pairs are one chunk of this grid, so that one draw repeats them
     points = partial.fixed_grid.points_mm().float().flatten(0, 2)
     for image, body, view in (
         (partial.fixed, partial.fixed_mask, drawn.fixed),
@@ -209,13 +209,13 @@ def test_fields_of_view_are_exactly_empty_outside_and_show_the_main_body() -> No
         assert float((inside_mm > 0)[body.flatten(1)].float().mean()) > 0.85
 
 
-def test_whole_views_have_no_empty_part() -> None:
+def test_whole_images_have_no_empty_part() -> None:
     whole = make(7, 4, partial_fraction=0.0)
     assert float((whole.fixed > 0).float().mean()) > 0.98
     assert float((whole.moving > 0).float().mean()) > 0.98
 
 
-def test_lattice_may_have_three_sizes() -> None:
+def test_grids_may_have_three_sizes() -> None:
     pair = simulate_shapes(1, seeded(0), shape=(30, 34, 38), spacing_mm=2.5)
     assert pair.fixed.shape == pair.moving.shape == (1, 1, 30, 34, 38)
 

@@ -10,7 +10,7 @@ from tests.training.toys import make_dataset
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.simulation.pelvis.anatomy import even_directions
+from crossalign.simulation.ellipsoids import even_directions
 from crossalign.training.dataset import PairDataset, joined
 from crossalign.training.pair_synthesis import PairSynthesizer, Recombination, gland_shapes
 

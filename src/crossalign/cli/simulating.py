@@ -46,8 +46,8 @@ def write_simulated_pair(pairs: SimulatedPairs, number: int, folder: Path) -> tu
     """
     write_image(Image(pairs.fixed[number, 0].cpu(), pairs.fixed_grid), folder / FILES["fixed"])
     write_image(Image(pairs.moving[number, 0].cpu(), pairs.moving_grid), folder / FILES["moving"])
-    gland = LabelMap((pairs.fixed_gland[number, 0].cpu() > 0.5).long(), pairs.fixed_grid)
-    moving_gland = LabelMap((pairs.moving_gland[number, 0].cpu() > 0.5).long(), pairs.moving_grid)
+    gland = LabelMap((pairs.fixed_mask[number, 0].cpu() > 0.5).long(), pairs.fixed_grid)
+    moving_gland = LabelMap((pairs.moving_mask[number, 0].cpu() > 0.5).long(), pairs.moving_grid)
     write_label_map(gland, folder / FILES["fixed_mask"])
     write_label_map(moving_gland, folder / FILES["moving_mask"])
     reference = pairs.fixed_to_moving[number].to("cpu", torch.float64)

@@ -1,9 +1,7 @@
 """Seeded anatomies and how two modalities show them: pairs with a known answer, fast enough to train from."""
 
-from crossalign.simulation.pelvis.pairs import (
-    SimulatedPairs,
-    simulate_pairs,
-)
+from crossalign.simulation.pairs import SimulatedPairs
+from crossalign.simulation.pelvis.pairs import simulate_pairs
 from crossalign.simulation.settings import (
     AnatomySettings,
     DeformationSettings,
@@ -12,12 +10,8 @@ from crossalign.simulation.settings import (
     SimulationSettings,
     UltrasoundSettings,
 )
-from crossalign.simulation.shapes.pairs import (
-    simulate_shapes,
-)
-from crossalign.simulation.shapes.scene import (
-    ShapeSettings,
-)
+from crossalign.simulation.shapes.pairs import simulate_shapes
+from crossalign.simulation.shapes.settings import ShapeSettings
 
 __all__ = [
     "AnatomySettings",

@@ -1,22 +1,25 @@
-"""Ellipsoids in batches, and how much of each lies at a point: one matrix product for all of them."""
+"""Anatomies made of ellipsoids, in batches: how much of each lies at a point is one matrix product for all of them."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from crossalign.geometry import euler_to_rotation
-from crossalign.simulation.fields import chance, uniform
+from crossalign.simulation.deformation import ShapeMap
+from crossalign.simulation.random_fields import bernoulli, uniform
 from crossalign.simulation.settings import Range
 
-NOWHERE = -1e3  # a membership before clamping that no point reaches
-LONG_MM = 400.0  # the half axis of a body without end, such as the rectum
-Three = tuple[Range, Range, Range]
-NO_TILT: Three = ((0, 0), (0, 0), (0, 0))
+ABSENT = -1e3  # a membership before clamping that no point reaches
+ENDLESS_MM = 400.0  # the half axis of an ellipsoid without end, such as the rectum
+SURFACE_POINTS = 256
+RangeXYZ = tuple[Range, Range, Range]
+NO_ROTATION: RangeXYZ = ((0, 0), (0, 0), (0, 0))
 
 
 @dataclass(frozen=True, eq=False)
-class Body:
+class Ellipsoid:
     """One ellipsoid for each of the batch: centre, half axes, angles about x, y, z (b, 3), edge and presence (b,)."""
 
     name: str
@@ -27,50 +30,84 @@ class Body:
     present: Tensor
 
 
-def triple(ranges: Three, count: int, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class EllipsoidModel:
+    """Anatomies (b): rows (b, k, 10) of the ellipsoids outside the structure, the structure, those inside; its shape.
+
+    They cover one another in the order of `outer_names` and `inner_names`; left and right share a name, hence a tissue.
+    """
+
+    outer_names: tuple[str, ...]
+    inner_names: tuple[str, ...]
+    coefficients: Tensor
+    half_axes_mm: Tensor
+    shape: ShapeMap
+
+    def surface_mm(self, count: int = SURFACE_POINTS) -> Tensor:
+        """Find points (b, count, 3) on each structure's surface, mm in the patient's frame, by bisection along rays."""
+        rays = even_directions(count)[None] * self.half_axes_mm[:, None]
+        low, high = torch.full(rays.shape[:2], 0.3), torch.full(rays.shape[:2], 2.2)
+        for _ in range(22):
+            middle = (low + high) / 2
+            inside = self.shape.radius(self.shape.apply(rays * middle[..., None]).mT) < 1
+            low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+        return rays * ((low + high) / 2)[..., None]
+
+
+@lru_cache(maxsize=8)
+def even_directions(count: int) -> Tensor:
+    """Make unit vectors (count, 3) that are even over the sphere (a Fibonacci lattice)."""
+    k = torch.arange(count, dtype=torch.float64) + 0.5
+    z, angle = 1 - 2 * k / count, k * (torch.pi * (5**0.5 - 1))
+    ring = (1 - z.square()).sqrt()
+    return torch.stack((ring * angle.cos(), ring * angle.sin(), z), -1).float()
+
+
+def uniform_xyz(ranges: RangeXYZ, count: int, generator: torch.Generator) -> Tensor:
     """Draw (count, 3), one range a column."""
     return torch.stack([uniform(bounds, (count,), generator) for bounds in ranges], -1)
 
 
-def random_body(
+def random_ellipsoid(
     name: str,
     center_mm: Tensor,
     half_axes_mm: Tensor,
     generator: torch.Generator,
-    angle_deg: Three = NO_TILT,
-    share: float = 1.0,
-) -> Body:
-    """Make an ellipsoid that is there in a `share` of the pelves, its angles drawn from `angle_deg`."""
+    angle_deg: RangeXYZ = NO_ROTATION,
+    probability: float = 1.0,
+) -> Ellipsoid:
+    """Make an ellipsoid that is there with a probability, its angles drawn from `angle_deg`."""
     count = len(center_mm)
-    angle, edge = triple(angle_deg, count, generator), uniform((0.5, 1.2), (count,), generator)
-    return Body(name, center_mm, half_axes_mm.expand(count, 3), angle, edge, chance(share, (count,), generator))
+    angle, edge = uniform_xyz(angle_deg, count, generator), uniform((0.5, 1.2), (count,), generator)
+    present = bernoulli(probability, (count,), generator)
+    return Ellipsoid(name, center_mm, half_axes_mm.expand(count, 3), angle, edge, present)
 
 
-def mirrored(name: str, left: Body, generator: torch.Generator, share: float = 1.0) -> list[Body]:
-    """Make a body and its mirror image across the midline, slightly changed."""
+def with_mirror_image(left: Ellipsoid, generator: torch.Generator, probability: float = 1.0) -> list[Ellipsoid]:
+    """Return an ellipsoid and its mirror image across the midline, slightly changed."""
     count = len(left.center_mm)
     mirror, turn = torch.tensor([-1.0, 1.0, 1.0]), torch.tensor([1.0, -1.0, -1.0])
-    center = left.center_mm * mirror + triple(((-2, 2),) * 3, count, generator)
-    axes = left.half_axes_mm * triple(((0.85, 1.15),) * 3, count, generator)
-    present = left.present & chance(share, (count,), generator)
-    return [left, Body(name, center, axes, left.angle_deg * turn, left.edge_mm, present)]
+    center = left.center_mm * mirror + uniform_xyz(((-2, 2),) * 3, count, generator)
+    axes = left.half_axes_mm * uniform_xyz(((0.85, 1.15),) * 3, count, generator)
+    present = left.present & bernoulli(probability, (count,), generator)
+    return [left, Ellipsoid(left.name, center, axes, left.angle_deg * turn, left.edge_mm, present)]
 
 
-def absent(body: Body) -> Body:
-    """Leave a body out of every pelvis."""
-    return replace(body, present=torch.zeros_like(body.present))
+def absent(ellipsoid: Ellipsoid) -> Ellipsoid:
+    """Leave an ellipsoid out of the whole batch."""
+    return replace(ellipsoid, present=torch.zeros_like(ellipsoid.present))
 
 
-def quadric_coefficients(bodies: list[Body]) -> Tensor:
+def quadric_coefficients(ellipsoids: list[Ellipsoid]) -> Tensor:
     """Make rows (b, k, 10) over (x, y, z, xx, yy, zz, xy, xz, yz, 1) whose products are memberships before clamping.
 
-    A membership is 1 inside, 0 outside and 1/2 on the surface, linear over twice `edge_mm` where the body is thinnest.
+    A membership is 1 inside, 0 outside and 1/2 on the surface, linear over twice `edge_mm` along the shortest axis.
     """
-    center = torch.stack([body.center_mm for body in bodies], 1)
-    axes = torch.stack([body.half_axes_mm for body in bodies], 1)
-    rotation = euler_to_rotation(torch.stack([body.angle_deg for body in bodies], 1) * (torch.pi / 180))
-    edge = torch.stack([body.edge_mm for body in bodies], 1)
-    present = torch.stack([body.present for body in bodies], 1)
+    center, axes, angle_deg, edge, present = (
+        torch.stack([getattr(one, name) for one in ellipsoids], 1)
+        for name in ("center_mm", "half_axes_mm", "angle_deg", "edge_mm", "present")
+    )
+    rotation = euler_to_rotation(angle_deg * (torch.pi / 180))
     form = (rotation / axes.square()[:, :, None]) @ rotation.mT
     linear = -2 * (form @ center[..., None])[..., 0]
     constant = (center * (form @ center[..., None])[..., 0]).sum(-1)
@@ -80,7 +117,7 @@ def quadric_coefficients(bodies: list[Body]) -> Tensor:
     rows = torch.cat((linear, squares, cross, constant[..., None] - 1), -1) * -steepness[..., None]
     rows[..., 9] += 0.5
     rows = torch.where(present[..., None], rows, torch.zeros_like(rows))
-    rows[..., 9] = torch.where(present, rows[..., 9], torch.full_like(rows[..., 9], NOWHERE))
+    rows[..., 9] = torch.where(present, rows[..., 9], torch.full_like(rows[..., 9], ABSENT))
     return rows
 
 

@@ -1,4 +1,7 @@
-"""What is simulated, and how widely: every part of the anatomy and of the physics has its range and its switch."""
+"""What is simulated, and how widely: every part of the anatomy and of the physics has its range and its switch.
+
+Set a range to (0, 0), a fraction to 0 or a switch to False to leave that part out; the other parts keep their draws.
+"""
 
 from dataclasses import dataclass, field, fields
 from typing import TypeAlias
@@ -9,81 +12,99 @@ from crossalign.errors import InputError
 Range: TypeAlias = tuple[float | int, float | int]
 
 
-def _check_ranges(settings: object, lowest: float = 0.0) -> None:
+def check_ranges(settings: object, lowest: float = 0.0) -> None:
+    """Raise InputError where a range does not run upwards from `lowest`, or a fraction is none."""
     for item in fields(settings):  # type: ignore[arg-type]
         value = getattr(settings, item.name)
         where = f"{type(settings).__name__}.{item.name}"
         if isinstance(value, tuple) and not (len(value) == 2 and lowest <= value[0] <= value[1] < 1e6):
             raise InputError(f"{where} must be a range (low, high) with {lowest:g} <= low <= high, got {value}")
-        if item.name.endswith("_share") and not 0.0 <= value <= 1.0:
-            raise InputError(f"{where} is a share of the pairs and must lie in 0..1, got {value}")
+        if item.name.endswith("_fraction") and not 0.0 <= value <= 1.0:
+            raise InputError(f"{where} must lie in 0..1, got {value}")
 
 
 @dataclass(frozen=True)
 class AnatomySettings:
-    """The pelvis. Volumes lean to the middle of their range, as those of published pairs do (27 to 168 ml, median 80).
-
-    The gland's cross-sections shrink by `taper` a half height towards the apex and, as a `barrel`, towards both ends;
-    `hollow` is how deep its back is pushed in and `lean` how far its base leans back, as shares of the half depth.
-    `asymmetry_mm` is the rms displacement of waves that all the pelvis shares.
-    """
+    """The pelvis."""
 
     volume_ml: Range = (15.0, 150.0)
+    """Volume of the prostate; mostly in the middle of the range, as in published pairs (27 to 168 ml, median 80)."""
     asymmetry_mm: Range = (0.3, 2.0)
+    """Root mean square displacement of the whole pelvis by plane waves."""
     taper_x: Range = (0.0, 0.42)
+    """Fraction by which cross-sections shrink in x for a half height towards the apex."""
     taper_y: Range = (-0.02, 0.32)
+    """The same in y."""
     barrel: Range = (0.4, 0.75)
+    """Fraction by which cross-sections shrink towards both ends."""
     hollow: Range = (0.0, 0.35)
+    """Depth of the hollow in the back, relative to the half depth."""
     lean: Range = (-0.13, 0.27)
+    """How far the base leans back, relative to the half depth."""
     nodules: bool = True
+    """Nodules in the prostate."""
     lesions: bool = True
+    """Lesions in the prostate."""
     cysts: bool = True
+    """Cysts in the prostate."""
     calcifications: bool = True
+    """Calcifications in the prostate."""
     surroundings: bool = True
+    """Whatever lies around the prostate."""
 
     def __post_init__(self) -> None:
-        _check_ranges(self, -0.5)
+        check_ranges(self, -0.5)
         if not 5.0 <= self.volume_ml[0] <= self.volume_ml[1] <= 300.0:
             raise InputError(f"AnatomySettings.volume_ml must lie in 5..300 ml, got {self.volume_ml}")
 
 
 @dataclass(frozen=True)
 class PoseSettings:
-    """Where the gland lies.
-
-    `turned_share` of the pairs are turned by 90, 180 or 270 degrees about z, both scans alike, as files are whose
-    headers name the axes wrongly (the published MR-ultrasound pairs have the rectum at -x). It is 0 because a network
-    learns one frame in a fraction of the pairs that four take; registration can turn the headers.
-    """
+    """Where the structure lies in the two scans."""
 
     rotation_deg: Range = (0.0, 22.0)
+    """Rotation between the scans about each axis."""
     translation_mm: Range = (0.0, 15.0)
+    """Translation between the scans along each axis."""
     fixed_offset_mm: Range = (0.0, 10.0)
-    turned_share: float = 0.0
+    """Distance of the structure from the fixed image's centre along each axis."""
+    rotated_fraction: float = 0.0
+    """Fraction of the pairs whose scans are both rotated by 90, 180 or 270 degrees about z.
+
+    Files are so whose headers name the axes wrongly (the published MR-ultrasound pairs have the rectum at -x). It is 0
+    because a network learns one frame from a fraction of the pairs that four take; registration can correct headers.
+    """
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
 class DeformationSettings:
-    """How the gland differs between the scans: a push from behind, smooth waves, and the probe's grip.
-
-    The gland is longer in the ultrasound scan by the share `stretch` along each axis (it may be negative), and its back
-    wraps about the probe: pushed in by 0.3 `wrap_mm` (at most 1.1 half depths) in the middle, pulled out at the sides.
-    """
+    """How the structure differs between the scans."""
 
     enabled: bool = True
+    """False: not at all."""
     wave_mm: Range = (0.8, 4.0)
+    """Root mean square of a smooth random displacement."""
     wavelength_mm: Range = (55.0, 120.0)
+    """Its wavelengths."""
     push_mm: Range = (0.0, 4.0)
+    """Displacement by a push from behind."""
     stretch_x: Range = (-0.06, 0.2)
+    """Fraction by which the structure is longer in the moving scan, along x."""
     stretch_y: Range = (-0.16, 0.1)
+    """The same along y."""
     stretch_z: Range = (-0.1, 0.18)
+    """The same along z."""
     wrap_mm: Range = (8.0, 26.0)
+    """How far its back wraps about the probe: 0.3 of it inwards in the middle, outwards at the sides.
+
+    At most 1.1 half depths.
+    """
 
     def __post_init__(self) -> None:
-        _check_ranges(self, -0.3)
+        check_ranges(self, -0.3)
         if self.wavelength_mm[0] < 40.0 or self.wave_mm[1] > self.wavelength_mm[0] / 12 or self.push_mm[1] > 10.0:
             raise InputError(
                 "DeformationSettings would fold space: keep wavelength_mm at 40 or more, wave_mm below a twelfth of it "
@@ -93,67 +114,95 @@ class DeformationSettings:
 
 @dataclass(frozen=True)
 class MRSettings:
-    """The MR scan. `random_contrast_share` of the scans get a contrast that no sequence has (domain randomisation).
+    """The MR scan."""
 
-    `zones` scales the contrast inside the gland, which published scans hardly show at 2.5 mm.
-    """
-
-    random_contrast_share: float = 0.02
+    random_contrast_fraction: float = 0.02
+    """Fraction of the scans with a contrast that no sequence has (domain randomisation)."""
     contrast_jitter: Range = (0.02, 0.07)
+    """Standard deviation of each tissue's intensity."""
     zones: Range = (0.15, 1.0)
+    """Factor on the contrast inside the prostate, which published scans hardly show at 2.5 mm."""
     texture: Range = (0.01, 0.08)
+    """Strength of a soft random texture."""
     bias: Range = (0.0, 0.3)
+    """Strength of the coil's shading."""
     noise: Range = (0.0, 0.008)
+    """Standard deviation of the noise."""
     slice_mm: Range = (1.5, 4.0)
+    """Thickness of the slices."""
     blur_mm: Range = (2.0, 4.5)
+    """Standard deviation of the blur."""
     crop: bool = True
+    """Whether the field of view ends within the volume."""
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
 class UltrasoundSettings:
-    """The ultrasound scan. `end_fire_share` of the probes sweep a fan about their tip, all others step along.
+    """The ultrasound scan."""
 
-    `gap_mm` lies between the sector's near face and the middle of the gland's back. The probe's middle lies `side_mm`
-    to the left and `along_mm` above the gland's. Over `near_fade` of the gap the echoes rise from 0; a band behind the
-    gland's back is `focus` brighter. Above and below the gland it is brighter by the share `beside_near` at the depth
-    of its back, and darker by `beside_far` at that of its front (off by default: docs/experiments.md says why). What
-    was imaged is a box (`box_..._mm`); `sweep` is the size of smooth changes of gain along it. `zones` scales the
-    contrast inside the gland.
-    """
-
-    end_fire_share: float = 0.02
-    random_contrast_share: float = 0.03
+    end_fire_fraction: float = 0.02
+    """Fraction of the probes that sweep a fan about their tip; the others step along."""
+    random_contrast_fraction: float = 0.03
+    """Fraction of the scans with an arbitrary contrast."""
     half_angle_deg: Range = (40.0, 66.0)
+    """Half the angle of the sector."""
     box_width_mm: Range = (88.0, 102.0)
+    """Width of the imaged box."""
     box_depth_mm: Range = (69.0, 77.0)
+    """Its depth."""
     box_length_mm: Range = (65.0, 71.0)
+    """Its length."""
     speckle: Range = (0.0, 0.25)
+    """Strength of the speckle."""
     texture: Range = (0.03, 0.2)
+    """Strength of a soft random texture."""
     reflection: Range = (0.0, 0.5)
+    """Brightness of boundaries across the beams."""
     attenuation_per_mm: Range = (0.0, 0.01)
+    """Attenuation along the beams."""
     zones: Range = (0.5, 1.0)
+    """Factor on the contrast inside the prostate."""
     lateral_shading: Range = (0.2, 1.4)
+    """Darkening towards the sector's sides."""
     blur_mm: Range = (2.0, 5.0)
+    """Standard deviation of the blur."""
     edge_mm: Range = (0.5, 4.0)
+    """Width over which the sector's and the box's edges fade."""
     gap_mm: Range = (10.0, 22.5)
+    """Distance of the sector's near face from the middle of the prostate's back."""
     side_mm: Range = (-3.6, 4.8)
+    """How far the probe's middle lies to the left of the prostate's."""
     along_mm: Range = (-7.7, 9.3)
+    """How far it lies above it."""
     focus: Range = (0.3, 1.7)
+    """Relative brightness of a band behind the prostate's back."""
     sweep: Range = (0.0, 0.3)
+    """Size of smooth changes of gain along the sweep."""
     near_fade: Range = (0.55, 1.05)
-    beside_near: Range = (0.0, 0.0)
-    beside_far: Range = (0.0, 0.0)
-    gap_share: float = 0.2
+    """Part of the gap over which the echoes rise from 0."""
+    brighter_near: Range = (0.0, 0.0)
+    """Relative increase of brightness above and below the prostate at the depth of its back.
+
+    Off by default, as is `darker_far`: docs/lab/experiments.md says why.
+    """
+    darker_far: Range = (0.0, 0.0)
+    """Relative decrease of brightness there at the depth of its front."""
+    gap_fraction: float = 0.2
+    """Fraction of the scans with dark planes."""
     shadows: bool = True
+    """Shadows of bone, calcifications and poor contact."""
     sector: bool = True
+    """Whether the image ends at the sector."""
     crop: bool = True
+    """Whether the image ends at the imaged box."""
     quantised: bool = True
+    """Whether intensities are multiples of 1/255."""
 
     def __post_init__(self) -> None:
-        _check_ranges(self, -30.0)
+        check_ranges(self, -30.0)
         if not 10.0 <= self.half_angle_deg[0] <= self.half_angle_deg[1] <= 85.0:
             raise InputError(f"UltrasoundSettings.half_angle_deg must lie in 10..85 degrees, got {self.half_angle_deg}")
         if self.edge_mm[0] <= 0:
@@ -162,13 +211,15 @@ class UltrasoundSettings:
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """Everything that a simulated pair is drawn from. The defaults are wide, so that real pairs lie inside them.
-
-    Set a range to (0, 0), a share to 0 or a switch to False to leave that part out; the other parts keep their draws.
-    """
+    """Everything that a simulated pair is drawn from. The defaults are wide, so that real pairs lie inside them."""
 
     anatomy: AnatomySettings = field(default_factory=AnatomySettings)
+    """The pelvis."""
     pose: PoseSettings = field(default_factory=PoseSettings)
+    """Where the prostate lies in the two scans."""
     deformation: DeformationSettings = field(default_factory=DeformationSettings)
+    """How it differs between them."""
     mr: MRSettings = field(default_factory=MRSettings)
+    """The MR scan."""
     ultrasound: UltrasoundSettings = field(default_factory=UltrasoundSettings)
+    """The ultrasound scan."""

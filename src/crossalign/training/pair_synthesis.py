@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.simulation.pelvis.anatomy import even_directions
+from crossalign.simulation.ellipsoids import even_directions
 from crossalign.training.dataset import PairDataset
 from crossalign.types import PointLattice, Points, Volume
 

@@ -147,10 +147,10 @@ def simulated_cases(pairs: SimulatedPairs) -> list[LoadedCase]:
             split="train",
             fixed=Image(pairs.fixed[number, 0], pairs.fixed_grid),
             moving=Image(pairs.moving[number, 0], pairs.moving_grid),
-            fixed_mask=LabelMap(pairs.fixed_gland[number, 0].long(), pairs.fixed_grid),
+            fixed_mask=LabelMap(pairs.fixed_mask[number, 0].long(), pairs.fixed_grid),
             fixed_to_moving=pairs.fixed_to_moving[number].to("cpu", torch.float64),
             surface_mm=pairs.surface_mm[number].double(),
-            moving_mask=LabelMap(pairs.moving_gland[number, 0].long(), pairs.moving_grid),
+            moving_mask=LabelMap(pairs.moving_mask[number, 0].long(), pairs.moving_grid),
         )
         for number in range(len(pairs.fixed))
     ]

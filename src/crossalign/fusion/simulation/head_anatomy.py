@@ -10,7 +10,7 @@ from torch import Tensor
 from crossalign.errors import InputError
 from crossalign.geometry import euler_to_rotation, sample
 from crossalign.simulation.deformation import draw_waves
-from crossalign.simulation.fields import chance, signed, uniform
+from crossalign.simulation.random_fields import bernoulli, signed, uniform
 from crossalign.simulation.settings import Range
 from crossalign.types import Map, Scan, Shape, Volume
 
@@ -131,7 +131,7 @@ class HeadMaker:
         power = float(uniform((1.0, 4.0), (), generator))
         brain = _sharpened(torch.cat((grey, white, (inside - grey - white).clamp(min=0)), 1), power) * inside
         around = _around(outside_mm, shape, generator) * (1 - inside)
-        if not bool(chance(settings.skull_share, (), generator)):
+        if not bool(bernoulli(settings.skull_share, (), generator)):
             around = around * 0
         return Head(torch.cat((brain, around), dim=1), t1, spacing)
 

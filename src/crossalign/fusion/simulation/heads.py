@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from crossalign.fusion.simulation.head_anatomy import BrainMaps, BrainSettings, Head, HeadMaker, smooth_field
-from crossalign.simulation.fields import apply_separable, blur_matrices, chance, normal, uniform
+from crossalign.simulation.random_fields import apply_separable, blur_matrices, bernoulli, normal, uniform
 from crossalign.simulation.settings import Range
 from crossalign.types import Shape, Volume
 
@@ -56,7 +56,7 @@ def make_heads(maps: BrainMaps) -> HeadMaker:
 
 def _mri(head: Head, lesion: Volume, settings: BrainSettings, generator: torch.Generator) -> Volume:
     shape = _shape(head)
-    inverted = bool(chance(settings.inverted_share, (), generator))
+    inverted = bool(bernoulli(settings.inverted_share, (), generator))
     image = _painted(head, T2 if inverted else T1, settings.mri_stripped_share, generator)
     # The template's own fine structure, which the tissue shares do not have.
     detail = head.t1 - _blurred(head.t1, 6.0 / head.spacing_mm)
@@ -68,10 +68,10 @@ def _mri(head: Head, lesion: Volume, settings: BrainSettings, generator: torch.G
         smooth_field(shape, 3, generator) * float(uniform((0.0, 0.12), (), generator))
     )
     blur = uniform(settings.mri_blur_mm, (), generator) / FWHM_PER_SIGMA / head.spacing_mm
-    if bool(chance(settings.smooth_share, (), generator)):  # group averages and smoothed series
+    if bool(bernoulli(settings.smooth_share, (), generator)):  # group averages and smoothed series
         blur = uniform((2.0, 8.0), (), generator) / FWHM_PER_SIGMA / head.spacing_mm
     image = _blurred(image, float(blur))
-    if bool(chance(0.2, (), generator)):
+    if bool(bernoulli(0.2, (), generator)):
         image = image + _haze(shape, generator)
     return _rician(image, settings.mri_noise, generator)
 
@@ -92,7 +92,7 @@ def _pet(
     noise = _blurred(normal(image.shape, generator), float(uniform((0.3, 1.0), (), generator)) * sigma)
     amount = float(uniform(settings.pet_noise, (), generator)) * float(uniform((0.0, 1.0), (), generator))
     image = (image + noise / noise.std() * (image * image.mean()).clamp(min=0).sqrt() * amount * 2).clamp(min=0)
-    return image + _haze(shape, generator) if bool(chance(0.5, (), generator)) else image
+    return image + _haze(shape, generator) if bool(bernoulli(0.5, (), generator)) else image
 
 
 def _haze(shape: Shape, generator: torch.Generator) -> Volume:
@@ -104,7 +104,7 @@ def _haze(shape: Shape, generator: torch.Generator) -> Volume:
 
 def _painted(head: Head, ranges: tuple[Range, ...], stripped_share: float, generator: torch.Generator) -> Volume:
     values = torch.stack([uniform(bounds, (), generator) for bounds in ranges])
-    if bool(chance(stripped_share, (), generator)):
+    if bool(bernoulli(stripped_share, (), generator)):
         values[3:] = 0
     return (head.tissues * values[:, None, None, None]).sum(1, keepdim=True)
 
@@ -113,7 +113,7 @@ def _rician(image: Volume, noise: Range, generator: torch.Generator) -> Volume:
     sd = float(uniform(noise, (), generator)) * float(uniform((0.0, 1.0), (), generator))
     real, imaginary = normal(image.shape, generator) * sd, normal(image.shape, generator) * sd
     noisy = ((image + real) ** 2 + imaginary**2).sqrt()
-    if bool(chance(0.5, (), generator)):  # published volumes often have their background set to 0
+    if bool(bernoulli(0.5, (), generator)):  # published volumes often have their background set to 0
         noisy = noisy * (_blurred((image > 0.02).float(), 1.0) > 0.3)
     return noisy
 
@@ -143,7 +143,7 @@ def _blurred(volume: Volume, sigma_voxel: float) -> Volume:
 
 
 def _sign(generator: torch.Generator) -> float:
-    return 1.0 if bool(chance(0.5, (), generator)) else -1.0
+    return 1.0 if bool(bernoulli(0.5, (), generator)) else -1.0
 
 
 def _shape(head: Head) -> Shape:

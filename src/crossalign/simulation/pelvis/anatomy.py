@@ -1,16 +1,26 @@
-"""Seeded male pelves: ellipsoids about the prostate's centre, the prostate's shape and its surface. LPS, mm."""
+"""Seeded male pelves: ellipsoids about the prostate's centre, and the prostate's shape. LPS, mm."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from crossalign.simulation.deformation import Shape, Waves, draw_waves, hollowed
-from crossalign.simulation.ellipsoids import LONG_MM, NOWHERE, Body, absent, quadric_coefficients, random_body, triple
-from crossalign.simulation.fields import uniform
+from crossalign.simulation.deformation import PlaneWaves, ShapeMap, draw_plane_waves, hollowed
+from crossalign.simulation.ellipsoids import (
+    ABSENT,
+    ENDLESS_MM,
+    Ellipsoid,
+    EllipsoidModel,
+    absent,
+    quadric_coefficients,
+    random_ellipsoid,
+    uniform_xyz,
+)
 from crossalign.simulation.pelvis.surroundings import draw_surroundings, pelvic_wall
+from crossalign.simulation.random_fields import uniform
 from crossalign.simulation.settings import AnatomySettings, Range
+from crossalign.simulation.tissues import Tissues
 
 EDGE_MM = 0.7
 NARROWEST = 0.12
@@ -20,7 +30,7 @@ NARROWEST = 0.12
 class GlandShape:
     """Glands (b): half axes (b, 3), mm, narrowing to the apex along x and y (b, 2), barrel, hollow and lean (b,).
 
-    The ranges were set by fits to 112 outlined glands (docs/simulation.md).
+    The ranges were set by fits to 112 outlined glands (docs/concepts/simulation.md).
     """
 
     half_axes_mm: Tensor
@@ -28,17 +38,17 @@ class GlandShape:
     barrel: Tensor
     hollow: Tensor
     lean: Tensor
-    waves: Waves
+    waves: PlaneWaves
 
     def apply(self, points_mm: Tensor) -> Tensor:
-        """Map points (b, n, 3) of the patient to the frame in which bodies are ellipsoids: they lean, and waves."""
+        """Map points (b, n, 3) of the patient to the frame of the ellipsoids: they lean, and are displaced."""
         x, y, z = points_mm.unbind(-1)
         _, hy, hz = self.half_axes_mm[:, :, None].unbind(1)
         leaning = y + self.lean[:, None] * z * (hy / hz)
         return torch.stack((x, leaning, z), dim=-1) + self.waves.at(points_mm)
 
     def radius(self, points_mm: Tensor) -> Tensor:
-        """Return (b, n) below 1 inside the gland, at points (b, 3, n) of the frame in which bodies are ellipsoids."""
+        """Return (b, n) below 1 inside the gland, at points (b, 3, n) of the frame of the ellipsoids."""
         u, v, w = (points_mm / self.half_axes_mm[:, :, None]).unbind(1)
         height = 1.5 * torch.tanh(w / 1.5)
         barrel = 1 - self.barrel[:, None] * height.square()
@@ -47,7 +57,7 @@ class GlandShape:
         return (u / narrow_x).square_() + v_new.square_() + w.square().pow_(5)
 
 
-def gland_level(shape: GlandShape | Shape, points_mm: Tensor) -> Tensor:
+def gland_membership(shape: ShapeMap, points_mm: Tensor) -> Tensor:
     """Return memberships before clamping (b, n) at points (b, 3, n), as `memberships` does for ellipsoids."""
     steepness = shape.half_axes_mm.amin(-1, keepdim=True) / (4 * EDGE_MM)
     return 0.5 + steepness * (1 - shape.radius(points_mm))
@@ -56,7 +66,7 @@ def gland_level(shape: GlandShape | Shape, points_mm: Tensor) -> Tensor:
 def draw_gland_shape(half_axes_mm: Tensor, settings: AnatomySettings, generator: torch.Generator) -> GlandShape:
     """Draw the shapes of glands with these half axes (b, 3), mm."""
     count = len(half_axes_mm)
-    waves = draw_waves(count, settings.asymmetry_mm, (32.0, 80.0), generator)
+    waves = draw_plane_waves(count, settings.asymmetry_mm, (32.0, 80.0), generator)
     taper = torch.stack([uniform(bounds, (count,), generator) for bounds in (settings.taper_x, settings.taper_y)], -1)
     barrel, back, lean = (
         uniform(bounds, (count,), generator) for bounds in (settings.barrel, settings.hollow, settings.lean)
@@ -67,40 +77,30 @@ def draw_gland_shape(half_axes_mm: Tensor, settings: AnatomySettings, generator:
 NODULES, LESIONS, CALCIFICATIONS = 5, 2, 3
 
 
-@dataclass(frozen=True, eq=False)
-class Anatomy:
-    """Pelves (b): rows (b, k, 10) of the bodies outside the gland, the gland, the bodies inside, and their shape map.
-
-    Bodies are painted in the order of `outer_names` and `inner_names`; left and right share a name, hence a tissue.
-    """
-
-    outer_names: tuple[str, ...]
-    inner_names: tuple[str, ...]
-    coefficients: Tensor
-    half_axes_mm: Tensor
-    shape: GlandShape | Shape
-
-
-def draw_anatomy(count: int, largest_mm: float, settings: AnatomySettings, generator: torch.Generator) -> Anatomy:
+def draw_anatomy(
+    count: int, largest_mm: float, settings: AnatomySettings, generator: torch.Generator
+) -> EllipsoidModel:
     """Draw pelves; a gland with a half axis over `largest_mm` is shrunk to it, so that it fits its volume."""
     half_axes = _draw_half_axes(count, largest_mm, settings.volume_ml, generator)
     outer, wall = draw_surroundings(half_axes, generator), pelvic_wall(half_axes, generator)
     if not settings.surroundings:
-        outer, wall = [absent(body) for body in outer], wall * 0
-        wall[..., 9] = NOWHERE
+        outer, wall = [absent(one) for one in outer], wall * 0
+        wall[..., 9] = ABSENT
     zero = torch.zeros(count, 3)
-    gland = Body("gland", zero, half_axes, zero, torch.full((count,), EDGE_MM), torch.ones(count, dtype=torch.bool))
-    inner = [*_zones(half_axes, generator)]
-    for wanted, bodies in (
+    gland = Ellipsoid(
+        "gland", zero, half_axes, zero, torch.full((count,), EDGE_MM), torch.ones(count, dtype=torch.bool)
+    )
+    inner = _zones(half_axes, generator)
+    for wanted, ellipsoids in (
         (settings.nodules, _nodules(half_axes, generator)),
         (settings.lesions, _lesions(half_axes, generator)),
         (settings.cysts, _cyst(half_axes, generator)),
         (settings.calcifications, _calcifications(half_axes, generator)),
     ):
-        inner += bodies if wanted else [absent(body) for body in bodies]
+        inner += ellipsoids if wanted else [absent(one) for one in ellipsoids]
     shape = draw_gland_shape(half_axes, settings, generator)
     rows = torch.cat((wall, quadric_coefficients([*outer, gland, *inner])), dim=1)
-    return Anatomy(("wall", *(b.name for b in outer)), tuple(b.name for b in inner), rows, half_axes, shape)
+    return EllipsoidModel(("wall", *(b.name for b in outer)), tuple(b.name for b in inner), rows, half_axes, shape)
 
 
 def _draw_half_axes(count: int, largest_mm: float, volume_ml: Range, generator: torch.Generator) -> Tensor:
@@ -111,78 +111,90 @@ def _draw_half_axes(count: int, largest_mm: float, volume_ml: Range, generator: 
     return axes * (largest_mm / axes.amax(-1, keepdim=True)).clamp(max=1)
 
 
-def _zones(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
+def _zones(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
     n = len(half_axes)
     volume_ml = 4 / 3 * torch.pi * half_axes.prod(-1) / 1000
     grown = (0.42 + 0.1 * torch.log2(volume_ml / 20)).clamp(0.45, 0.78) + uniform((-0.05, 0.1), (n,), generator)
     scale = grown[:, None] * torch.tensor([1.0, 0.95, 1.3])
-    center = half_axes * triple(((-0.05, 0.05), (-0.3, -0.1), (-0.1, 0.15)), n, generator)
-    transition = random_body("transition", center, half_axes * scale, generator)
-    front = half_axes * triple(((-0.05, 0.05), (-0.95, -0.75), (-0.2, 0.2)), n, generator)
-    axes = half_axes * triple(((0.3, 0.6), (0.15, 0.35), (0.5, 0.8)), n, generator)
-    stroma = random_body("stroma", front, axes, generator)
-    middle = half_axes * triple(((-0.05, 0.05), (-0.15, 0.15), (0, 0)), n, generator)
+    center = half_axes * uniform_xyz(((-0.05, 0.05), (-0.3, -0.1), (-0.1, 0.15)), n, generator)
+    transition = random_ellipsoid("transition", center, half_axes * scale, generator)
+    front = half_axes * uniform_xyz(((-0.05, 0.05), (-0.95, -0.75), (-0.2, 0.2)), n, generator)
+    axes = half_axes * uniform_xyz(((0.3, 0.6), (0.15, 0.35), (0.5, 0.8)), n, generator)
+    stroma = random_ellipsoid("stroma", front, axes, generator)
+    middle = half_axes * uniform_xyz(((-0.05, 0.05), (-0.15, 0.15), (0, 0)), n, generator)
     width = uniform((1.2, 4.5), (n, 1), generator)
-    axes = torch.cat((width, width, torch.full((n, 1), LONG_MM)), -1)
-    urethra = random_body("urethra", middle, axes, generator, ((-25, 15), (-4, 4), (0, 0)), 0.9)
-    base = half_axes * triple(((-0.1, 0.1), (-0.5, 0.1), (0.8, 1.1)), n, generator)
-    axes = half_axes * triple(((0.5, 0.95), (0.5, 0.9), (0.3, 0.65)), n, generator)
-    central = random_body("central", base, axes, generator, ((-15, 15), (-8, 8), (0, 0)), 0.9)
+    axes = torch.cat((width, width, torch.full((n, 1), ENDLESS_MM)), -1)
+    urethra = random_ellipsoid("urethra", middle, axes, generator, ((-25, 15), (-4, 4), (0, 0)), 0.9)
+    base = half_axes * uniform_xyz(((-0.1, 0.1), (-0.5, 0.1), (0.8, 1.1)), n, generator)
+    axes = half_axes * uniform_xyz(((0.5, 0.95), (0.5, 0.9), (0.3, 0.65)), n, generator)
+    central = random_ellipsoid("central", base, axes, generator, ((-15, 15), (-8, 8), (0, 0)), 0.9)
     return [transition, central, stroma, urethra]
 
 
-def _nodules(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
-    n, bodies = len(half_axes), []
+def _nodules(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
+    n, ellipsoids = len(half_axes), []
     for k in range(NODULES):
-        way = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
-        center = half_axes * (way * uniform((0.1, 0.5), (n, 1), generator) + torch.tensor([0.0, -0.15, 0.1]))
-        axes = half_axes.mean(-1, keepdim=True) * triple(((0.12, 0.34),) * 3, n, generator)
-        bodies.append(random_body(f"nodule{k}", center, axes, generator, ((-90, 90), (-90, 90), (-90, 90)), 0.7))
-    return bodies
+        direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
+        center = half_axes * (direction * uniform((0.1, 0.5), (n, 1), generator) + torch.tensor([0.0, -0.15, 0.1]))
+        axes = half_axes.mean(-1, keepdim=True) * uniform_xyz(((0.12, 0.34),) * 3, n, generator)
+        ellipsoids.append(
+            random_ellipsoid(f"nodule{k}", center, axes, generator, ((-90, 90), (-90, 90), (-90, 90)), 0.7)
+        )
+    return ellipsoids
 
 
-def _lesions(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
-    n, bodies = len(half_axes), []
+def _lesions(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
+    n, ellipsoids = len(half_axes), []
     for _ in range(LESIONS):
-        way = torch.randn(n, 3, generator=generator) + torch.tensor([0.0, 1.0, -0.2])
-        center = half_axes * torch.nn.functional.normalize(way, dim=-1) * uniform((0.65, 0.9), (n, 1), generator)
-        bodies.append(random_body("lesion", center, triple(((2.5, 8),) * 3, n, generator), generator, share=0.45))
-    return bodies
+        direction = torch.randn(n, 3, generator=generator) + torch.tensor([0.0, 1.0, -0.2])
+        center = half_axes * torch.nn.functional.normalize(direction, dim=-1) * uniform((0.65, 0.9), (n, 1), generator)
+        ellipsoids.append(
+            random_ellipsoid("lesion", center, uniform_xyz(((2.5, 8),) * 3, n, generator), generator, probability=0.45)
+        )
+    return ellipsoids
 
 
-def _cyst(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
-    center = half_axes * triple(((-0.5, 0.5), (-0.4, 0.5), (-0.2, 0.7)), len(half_axes), generator)
-    return [random_body("cyst", center, triple(((2, 5),) * 3, len(half_axes), generator), generator, share=0.25)]
+def _cyst(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
+    center = half_axes * uniform_xyz(((-0.5, 0.5), (-0.4, 0.5), (-0.2, 0.7)), len(half_axes), generator)
+    return [
+        random_ellipsoid(
+            "cyst", center, uniform_xyz(((2, 5),) * 3, len(half_axes), generator), generator, probability=0.25
+        )
+    ]
 
 
-def _calcifications(half_axes: Tensor, generator: torch.Generator) -> list[Body]:
-    bodies = []
+def _calcifications(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
+    ellipsoids = []
     for _ in range(CALCIFICATIONS):
-        center = half_axes * triple(((-0.5, 0.5), (-0.2, 0.4), (-0.5, 0.5)), len(half_axes), generator)
-        axes = triple(((1.0, 3.5), (0.8, 1.6), (1.0, 3.0)), len(half_axes), generator)
-        bodies.append(random_body("calcification", center, axes, generator, share=0.35))
-    return bodies
+        center = half_axes * uniform_xyz(((-0.5, 0.5), (-0.2, 0.4), (-0.5, 0.5)), len(half_axes), generator)
+        axes = uniform_xyz(((1.0, 3.5), (0.8, 1.6), (1.0, 3.0)), len(half_axes), generator)
+        ellipsoids.append(random_ellipsoid("calcification", center, axes, generator, probability=0.35))
+    return ellipsoids
 
 
-SURFACE_POINTS = 256
+def draw_tissues(
+    means: Mapping[str, Range],
+    anatomy: EllipsoidModel,
+    jitter: Tensor,
+    randomised: Tensor,
+    zones: Range,
+    generator: torch.Generator,
+) -> Tissues:
+    """Draw intensities: U(range) of the table plus N(0, jitter (b,)), or anything in 0..1 where `randomised` (b,).
 
-
-@lru_cache(maxsize=8)
-def even_directions(count: int) -> Tensor:
-    """Make unit vectors (count, 3) spread evenly over the sphere (a Fibonacci lattice)."""
-    k = torch.arange(count, dtype=torch.float64) + 0.5
-    z, turn = 1 - 2 * k / count, k * (torch.pi * (5**0.5 - 1))
-    ring = (1 - z.square()).sqrt()
-    return torch.stack((ring * turn.cos(), ring * turn.sin(), z), -1).float()
-
-
-def gland_surface(anatomy: Anatomy, count: int = SURFACE_POINTS) -> Tensor:
-    """Find points (b, count, 3) on each gland's surface, mm in the patient frame, by bisection along rays."""
-    rays = even_directions(count)[None] * anatomy.half_axes_mm[:, None]
-    low, high = torch.full(rays.shape[:2], 0.3), torch.full(rays.shape[:2], 2.2)
-    for _ in range(22):
-        middle = (low + high) / 2
-        at = anatomy.shape.apply(rays * middle[..., None])
-        inside = anatomy.shape.radius(at.mT) < 1
-        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
-    return rays * ((low + high) / 2)[..., None]
+    What lies inside the gland differs from it by a fraction U(zones) of the table's difference. Ellipsoids of one name
+    have one intensity. `loose0..` and `nodule0..` fall back to the table's `loose` and `nodule`.
+    """
+    outer, inner = anatomy.outer_names, anatomy.inner_names
+    drawn: dict[str, Tensor] = {}
+    for name in ("background", "gland", *outer, *inner):
+        if name not in drawn:
+            table = means[name] if name in means else means[name.rstrip("0123456789")]
+            usual = uniform(table, (len(jitter),), generator) + jitter * torch.randn(len(jitter), generator=generator)
+            anything = uniform((0.08, 1.0), (len(jitter),), generator)
+            drawn[name] = torch.where(randomised, anything, usual.clamp(0.0, 1.6))
+    capsule = uniform(means["capsule"], (len(jitter),), generator)
+    rows = [torch.stack([drawn[name] for name in names], -1) for names in (outer, inner)]
+    gland, contrast = drawn["gland"], uniform(zones, (len(jitter), 1), generator)
+    inner_rows = gland[:, None] + contrast * (rows[1] - gland[:, None])
+    return Tissues(drawn["background"], rows[0], gland, capsule * contrast[:, 0], inner_rows)

@@ -1,22 +1,24 @@
-"""How MR sees a pelvis: tissue contrast, slices, blur, coil shading, noise, field of view."""
+"""MR images of a pelvis: tissue contrast, slices, blur, coil shading, noise, field of view."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from crossalign.simulation.fields import (
+from crossalign.simulation.ellipsoids import EllipsoidModel
+from crossalign.simulation.pelvis.anatomy import draw_tissues
+from crossalign.simulation.random_fields import (
     apply_separable,
+    bernoulli,
     blur_matrices,
-    chance,
     normal,
+    outer_product,
     slice_matrices,
     soft_box,
     uniform,
 )
-from crossalign.simulation.pelvis.anatomy import Anatomy
 from crossalign.simulation.settings import MRSettings, Range
-from crossalign.simulation.tissues import Tissues, draw_tissues, paint, texture
+from crossalign.simulation.tissues import Tissues, render_tissues, texture
 from crossalign.types import Shape
 
 T2: dict[str, Range] = {
@@ -68,12 +70,12 @@ class MRScan:
     box_edge_mm: Tensor
 
 
-def draw_mr(anatomy: Anatomy, center_mm: Tensor, settings: MRSettings, generator: torch.Generator) -> MRScan:
+def draw_mr(anatomy: EllipsoidModel, center_mm: Tensor, settings: MRSettings, generator: torch.Generator) -> MRScan:
     """Draw the scans of glands centred at `center_mm` (b, 3) of the fixed frame."""
     n = len(center_mm)
     jitter = uniform(settings.contrast_jitter, (n,), generator)
-    odd = chance(settings.random_contrast_share, (n,), generator)
-    tissues = draw_tissues(T2, anatomy, jitter, odd, settings.zones, generator)
+    randomised = bernoulli(settings.random_contrast_fraction, (n,), generator)
+    tissues = draw_tissues(T2, anatomy, jitter, randomised, settings.zones, generator)
     half = torch.stack([uniform((40.0, 62.0), (n,), generator) for _ in range(3)], -1)
     edge = uniform((0.5, 8.0), (n,), generator)
     # The field of view keeps the gland: half its size, its offset and the soft edge all fit inside.
@@ -94,12 +96,12 @@ def draw_mr(anatomy: Anatomy, center_mm: Tensor, settings: MRSettings, generator
     )
 
 
-def render_mr(levels: Tensor, shape: Shape, spacing_mm: float, scan: MRScan, generator: torch.Generator) -> Tensor:
-    """Turn memberships before clamping (b, k, n) on the lattice into MR images (b, 1, z, y, x) in [0, 1].
+def render_mr(membership: Tensor, shape: Shape, spacing_mm: float, scan: MRScan, generator: torch.Generator) -> Tensor:
+    """Turn memberships before clamping (b, k, n) on the grid into MR images (b, 1, z, y, x) in [0, 1].
 
-    The lattice is centred at the origin of the fixed frame. Slices are stacked along z, as most prostate T2 scans are.
+    The grid is centred at the origin of the fixed frame. Slices are stacked along z, as most prostate T2 scans are.
     """
-    image = paint(levels, scan.tissues).view(-1, 1, *shape)
+    image = render_tissues(membership, scan.tissues).view(-1, 1, *shape)
     image = image * texture(shape, scan.texture, generator)
     blur = [blur_matrices(size, scan.blur_mm / spacing_mm) for size in shape]
     slices = slice_matrices(shape[0], scan.slice_mm / spacing_mm, scan.slice_phase)
@@ -116,7 +118,5 @@ def _bias(shape: Shape, weights: Tensor) -> Tensor:
     for axis, size in enumerate(shape):
         at = torch.linspace(-1, 1, size, device=weights.device)
         basis = torch.stack((at, at.square() - 0.3, at * (at.square() - 0.6)))
-        view = [len(weights), 1, 1, 1, 1]
-        view[2 + axis] = size
-        factors.append(torch.exp(weights[:, 3 * axis : 3 * axis + 3] @ basis).view(view))
-    return factors[0] * factors[1] * factors[2]
+        factors.append(torch.exp(weights[:, 3 * axis : 3 * axis + 3] @ basis))
+    return outer_product(*factors)

@@ -1,4 +1,4 @@
-"""The ultrasound probe's beams, and where the patient and the probe are in each scan."""
+"""The ultrasound probe: its beams, and where it lies in the moving scan."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from crossalign.geometry import Rigid, euler_to_rotation
-from crossalign.simulation.fields import chance, signed, uniform
-from crossalign.simulation.settings import PoseSettings, UltrasoundSettings
+from crossalign.simulation.pairs import Poses
+from crossalign.simulation.random_fields import bernoulli, signed, uniform
+from crossalign.simulation.settings import UltrasoundSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,50 +56,24 @@ class Sector:
         return torch.stack(unit, -1), inside
 
 
-SWEEP_MM = 45.0  # half of what the probe sweeps; what is seen of it ends at the imaged box
+SWEEP_MM = 45.0  # half of what the probe sweeps; what is imaged of it ends at the imaged box
 
 
-@dataclass(frozen=True, eq=False)
-class Poses:
-    """Rigid transforms (b) from the patient (gland's centre at 0) to both scans; `turn` is what the headers add."""
-
-    patient_to_fixed: Rigid
-    patient_to_moving: Rigid
-    turn: Rigid
-
-
-def draw_poses(reach_mm: Tensor, half_mm: Tensor, settings: PoseSettings, generator: torch.Generator) -> Poses:
-    """Draw poses that keep glands that reach so far from their centre (b,) in a lattice of these half widths (3,)."""
-    count = len(reach_mm)
-    quarter = torch.randint(1, 4, (count,), generator=generator) * chance(settings.turned_share, (count,), generator)
-    about_z = torch.zeros(count, 3)
-    about_z[:, 2] = quarter * (torch.pi / 2)
-    turn = euler_to_rotation(about_z)
-    room = (half_mm - reach_mm[:, None] - 4.0).clamp(min=0)
-    fixed_center = torch.minimum(uniform(settings.fixed_offset_mm, (count, 3), generator), room)
-    fixed_center = fixed_center * (chance(0.5, (count, 3), generator).float() * 2 - 1)
-    shift = signed(settings.translation_mm, (count, 3), generator)
-    moving_center = torch.minimum(torch.maximum(fixed_center + shift, -room), room)
-    # One share for all three angles: some patients lie alike in both scans, others turn far about every axis.
-    angle = signed(settings.rotation_deg, (count, 3), generator) * torch.rand(count, 1, generator=generator)
-    rotation = euler_to_rotation(angle * (torch.pi / 180))
-    still = torch.zeros(count, 3)
-    return Poses(Rigid(turn, fixed_center), Rigid(rotation @ turn, moving_center), Rigid(turn, still))
-
-
-def draw_sector(on_moving_mm: Tensor, poses: Poses, settings: UltrasoundSettings, generator: torch.Generator) -> Sector:
+def draw_sector(
+    moving_surface_mm: Tensor, poses: Poses, settings: UltrasoundSettings, generator: torch.Generator
+) -> Sector:
     """Place a probe behind each gland, whose surface points (b, n, 3) are given in the moving frame.
 
-    The frame is the probe's: its sweep runs along the lattice's z, but for a small tilt; end-fire probes look upwards.
+    The frame is the probe's: its sweep runs along the grid's z, but for a small tilt; end-fire probes look upwards.
     """
-    count = len(on_moving_mm)
-    end_fire = chance(settings.end_fire_share, (count,), generator)
+    count = len(moving_surface_mm)
+    end_fire = bernoulli(settings.end_fire_fraction, (count,), generator)
     tilt = torch.stack([signed((0, limit), (count,), generator) for limit in (4.0, 3.0, 5.0)], -1)
     tilt[:, 0] += torch.where(end_fire, -uniform((5, 55), (count,), generator), torch.zeros(count))
     # Probe axes: x sideways = patient x, y along the beam = patient -y (anterior), z along the sweep = patient -z.
     to_patient = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-    rotation = poses.turn.rotation @ euler_to_rotation(tilt * (torch.pi / 180)) @ to_patient
-    local = (on_moving_mm - poses.patient_to_moving.translation_mm[:, None]) @ rotation
+    rotation = poses.header_rotation.rotation @ euler_to_rotation(tilt * (torch.pi / 180)) @ to_patient
+    local = (moving_surface_mm - poses.patient_to_moving.translation_mm[:, None]) @ rotation
     near = torch.where(end_fire, uniform((4, 10), (count,), generator), uniform((8.2, 12), (count,), generator))
     gap = uniform(settings.gap_mm, (count,), generator)
     behind = near + gap - _back_mm(local)

@@ -1,16 +1,17 @@
-"""How a probe in the rectum sees a pelvis: made along its beams, then brought onto the lattice."""
+"""Ultrasound images of a pelvis from a probe in the rectum: made along its beams, then resampled to the grid."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from crossalign.geometry import Rigid, sample
-from crossalign.simulation.fields import apply_separable, blur_matrices, chance, normal, soft_box, uniform
-from crossalign.simulation.pelvis.anatomy import Anatomy
+from crossalign.geometry import sample
+from crossalign.simulation.ellipsoids import EllipsoidModel
+from crossalign.simulation.pelvis.anatomy import draw_tissues
 from crossalign.simulation.pelvis.probe import SWEEP_MM, Sector
+from crossalign.simulation.random_fields import apply_separable, bernoulli, blur_matrices, normal, soft_box, uniform
 from crossalign.simulation.settings import Range, UltrasoundSettings
-from crossalign.simulation.tissues import Tissues, draw_tissues, paint, texture
+from crossalign.simulation.tissues import Tissues, render_tissues, texture
 from crossalign.types import Shape
 
 ECHO: dict[str, Range] = {
@@ -48,7 +49,7 @@ SHADOWING = {"pubis": 0.35, "calcification": 0.9}
 
 @dataclass(frozen=True, eq=False)
 class UltrasoundScan:
-    """What was drawn for ultrasound scans (b); `shadow_per_mm` (b, bodies outside + gland + bodies inside)."""
+    """What was drawn for ultrasound scans (b); `shadow_per_mm` (b, ellipsoids outside + gland + those inside)."""
 
     tissues: Tissues
     shadow_per_mm: Tensor
@@ -60,7 +61,7 @@ class UltrasoundScan:
     contact: Tensor
     flare: Tensor
     focus: Tensor
-    beside: Tensor
+    height_gain: Tensor
     near_fade_mm: Tensor
     gain: Tensor
     gap: Tensor
@@ -72,12 +73,16 @@ class UltrasoundScan:
 
 
 def draw_ultrasound(
-    anatomy: Anatomy, sector: Sector, turn: Rigid, settings: UltrasoundSettings, generator: torch.Generator
+    anatomy: EllipsoidModel,
+    sector: Sector,
+    header_rotation: Tensor,
+    settings: UltrasoundSettings,
+    generator: torch.Generator,
 ) -> UltrasoundScan:
-    """Draw what probes placed so (b) make of the glands before them; `turn` is what the headers add to the patient."""
+    """Draw the scans of probes placed so (b); wrong headers rotate the patient by `header_rotation` (b, 3, 3)."""
     n = len(sector.near_mm)
-    odd = chance(settings.random_contrast_share, (n,), generator)
-    tissues = draw_tissues(ECHO, anatomy, uniform((0.02, 0.1), (n,), generator), odd, settings.zones, generator)
+    randomised = bernoulli(settings.random_contrast_fraction, (n,), generator)
+    tissues = draw_tissues(ECHO, anatomy, uniform((0.02, 0.1), (n,), generator), randomised, settings.zones, generator)
     names = (*anatomy.outer_names, "gland", *anatomy.inner_names)
     shadow = torch.tensor([SHADOWING.get(name, 0.0) for name in names]) * uniform((0.3, 1.0), (n, 1), generator)
     contact = torch.stack([uniform(r, (n,), generator) for r in ((-1, 1), (0.05, 0.3), (-0.6, 0.9))], -1)
@@ -87,11 +92,11 @@ def draw_ultrasound(
     offset = torch.stack(
         (uniform((-2.5, 3.5), (n,), generator), -0.85 * sector.near_mm - half[:, 1], torch.zeros(n)), -1
     )
-    center = sector.probe_to_moving.translation_mm + (turn.rotation @ offset[..., None])[..., 0]
-    half = (turn.rotation.abs() @ half[..., None])[..., 0]
-    gap = chance(settings.gap_share, (n,), generator).float() * uniform((0.3, 1.0), (n,), generator)
+    center = sector.probe_to_moving.translation_mm + (header_rotation @ offset[..., None])[..., 0]
+    half = (header_rotation.abs() @ half[..., None])[..., 0]
+    gap = bernoulli(settings.gap_fraction, (n,), generator).float() * uniform((0.3, 1.0), (n,), generator)
     # The operator sets the gain by the picture: a bright patient gets less.
-    seen = 0.25 + (tissues.gland + tissues.background) / 2
+    brightness = 0.25 + (tissues.structure + tissues.background) / 2
     wide = settings.speckle[1] - settings.speckle[0]
     attenuation = uniform(settings.attenuation_per_mm, (n,), generator)
     rise, at, width = (uniform(r, (n,), generator) for r in (settings.focus, (-3.0, 7.0), (7.0, 16.0)))
@@ -107,9 +112,9 @@ def draw_ultrasound(
         contact=contact if settings.shadows else contact * torch.tensor([1.0, 1.0, 0.0]),
         flare=torch.stack((uniform((-1.5, 0.6), (n,), generator).clamp(min=0), uniform((3, 14), (n,), generator)), -1),
         focus=torch.stack((rise, sector.gap_mm + at, width), -1),
-        beside=_draw_beside(n, settings, generator),
+        height_gain=_draw_height_gain(n, settings, generator),
         near_fade_mm=sector.gap_mm * uniform(settings.near_fade, (n,), generator),
-        gain=gain / seen,
+        gain=gain / brightness,
         gap=gap,
         sweep=torch.randn(n, 4, generator=generator) * uniform(settings.sweep, (n, 1), generator),
         blur_mm=uniform(settings.blur_mm, (n,), generator),
@@ -119,26 +124,26 @@ def draw_ultrasound(
     )
 
 
-def _draw_beside(count: int, settings: UltrasoundSettings, generator: torch.Generator) -> Tensor:
+def _draw_height_gain(count: int, settings: UltrasoundSettings, generator: torch.Generator) -> Tensor:
     """Draw (b, 2) from a copy of the generator: a part that is off by default leaves the other draws as they are."""
     copy = torch.Generator()
     copy.set_state(generator.get_state())
-    return torch.stack([uniform(r, (count,), copy) for r in (settings.beside_near, settings.beside_far)], -1)
+    return torch.stack([uniform(r, (count,), copy) for r in (settings.brighter_near, settings.darker_far)], -1)
 
 
 def beam_shape(shape: Shape) -> Shape:
-    """Choose the beam lattice (phi, theta, r) for images of this shape: about as fine as they are."""
+    """Choose the sampling points (phi, theta, r) of the beams for images of this shape: about as fine as they are."""
     return (3 * shape[0] // 4, 3 * min(shape[1:]) // 4, max(shape))
 
 
 def render_beams(
-    levels: Tensor, shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.Generator
+    membership: Tensor, shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.Generator
 ) -> Tensor:
-    """Turn memberships before clamping (b, k, n) on the beam lattice into echoes (b, 1, phi, theta, r)."""
+    """Turn memberships before clamping (b, k, n) along the beams into echoes (b, 1, phi, theta, r)."""
     depths = shape[-1]
     step_mm = ((sector.far_mm - sector.near_mm) / (depths - 1))[:, None, None, None]
-    tissue = paint(levels, scan.tissues).view(-1, *shape)
-    absorbed = torch.bmm(scan.shadow_per_mm[:, None], levels).view(-1, *shape).mul_(step_mm).cumsum_(-1)
+    tissue = render_tissues(membership, scan.tissues).view(-1, *shape)
+    absorbed = torch.bmm(scan.shadow_per_mm[:, None], membership).view(-1, *shape).mul_(step_mm).cumsum_(-1)
     edge = torch.zeros_like(tissue)
     edge[..., 1:] = tissue.diff(dim=-1).abs_()
     echo = tissue.addcmul_(edge, scan.reflection[:, None, None, None].expand_as(edge))
@@ -166,26 +171,26 @@ def _gain(shape: Shape, sector: Sector, scan: UltrasoundScan, generator: torch.G
     missing = torch.rand(len(scan.gain), planes, generator=generator, device=device) < 0.06
     sweep = 1 - scan.gap[:, None] * missing
     phi = torch.linspace(-1, 1, planes, device=device)
-    sweep = sweep * torch.exp(_waves(phi, scan.sweep))
-    beside = _beside(phi * SWEEP_MM, depth_mm, sector, scan)
-    return (sweep[:, :, None] * beside)[:, :, None] * (across[:, :, None] * along[:, None, :])[:, None]
+    sweep = sweep * torch.exp(_cosines(phi, scan.sweep))
+    height_gain = _height_gain(phi * SWEEP_MM, depth_mm, sector, scan)
+    return (sweep[:, :, None] * height_gain)[:, :, None] * (across[:, :, None] * along[:, None, :])[:, None]
 
 
-def _beside(up_mm: Tensor, depth_mm: Tensor, sector: Sector, scan: UltrasoundScan) -> Tensor:
-    """Make how much brighter it is above and below the gland, (b, phi, r): near the probe more, further away less.
+def _height_gain(up_mm: Tensor, depth_mm: Tensor, sector: Sector, scan: UltrasoundScan) -> Tensor:
+    """Make the brightness above and below the gland, relative to that at its height, (b, phi, r).
 
-    In real scans brightness tells a gland's height so (docs/simulation.md): least near the probe a little below its
-    middle, and greatest there further away.
+    In real scans (docs/concepts/simulation.md) it is least, near the probe, a little below the gland's middle, and
+    greatest there further away.
     """
-    off = (up_mm - sector.gland_up_mm[:, None]) / sector.gland_half_mm[:, None] - 0.15
-    away = 1 - torch.exp(-off.square())
-    near, far = scan.beside[:, :, None].unbind(1)
+    height = (up_mm - sector.gland_up_mm[:, None]) / sector.gland_half_mm[:, None] - 0.15
+    away = 1 - torch.exp(-height.square())
+    near, far = scan.height_gain[:, :, None].unbind(1)
     behind = depth_mm - sector.gap_mm[:, None]
     change = near * torch.exp(-((behind - 5) / 12).square()) - far * torch.sigmoid((behind - 22) / 4)
     return 1 + away[:, :, None] * change[:, None]
 
 
-def _waves(at: Tensor, weights: Tensor) -> Tensor:
+def _cosines(at: Tensor, weights: Tensor) -> Tensor:
     """Make smooth random curves (b, n) over positions from -1 to 1, weights (b, k) on the first cosines."""
     order = torch.arange(1, weights.shape[1] + 1, device=at.device)
     return weights @ torch.cos(order[:, None] * (torch.pi / 2) * (at + 1))
@@ -206,7 +211,7 @@ def scan_convert(
     scan: UltrasoundScan,
     settings: UltrasoundSettings,
 ) -> Tensor:
-    """Bring echoes (b, 1, phi, theta, r) to lattice points (b, z, y, x, 3): images (b, 1, z, y, x) in [0, 1].
+    """Bring echoes (b, 1, phi, theta, r) to grid points (b, z, y, x, 3): images (b, 1, z, y, x) in [0, 1].
 
     Exactly 0 outside the sector and the imaged box, with an edge that fades inside them.
     """

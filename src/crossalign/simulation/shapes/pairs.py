@@ -1,21 +1,20 @@
-"""Any two modalities: pairs of unrelated views of random smooth shapes, so that a network learns shape, not organs."""
+"""Any two modalities: pairs of unrelated images of random smooth shapes, so that a network learns shape, not organs."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from crossalign.geometry import Grid
-from crossalign.geometry.fit import fit_rigid
-from crossalign.simulation.deformation import Deformation, Waves, draw_deformation, draw_waves
-from crossalign.simulation.ellipsoids import memberships
-from crossalign.simulation.fields import chance, from_nodes, noise_generator
-from crossalign.simulation.pelvis.anatomy import Anatomy, gland_surface
-from crossalign.simulation.pelvis.pairs import SimulatedPairs, checked_grid, chunk_size, join_pairs, lattice_nodes
-from crossalign.simulation.pelvis.probe import Poses, draw_poses
-from crossalign.simulation.shapes.scene import ShapeSettings, draw_orientations, draw_scene
-from crossalign.simulation.shapes.view import View, draw_properties, draw_view, render_view
-from crossalign.simulation.tissues import Tissues, to_device
+from crossalign.simulation.deformation import Deformation, PlaneWaves, draw_deformation, draw_plane_waves
+from crossalign.simulation.ellipsoids import EllipsoidModel, memberships
+from crossalign.simulation.pairs import Poses, SimulatedPairs, checked_grid, control_points, draw_poses, simulate
+from crossalign.simulation.random_fields import bernoulli, from_control_points
+from crossalign.simulation.shapes.modality import Modality, draw_modality, draw_properties, render_modality
+from crossalign.simulation.shapes.scene import draw_orientations, draw_scene
+from crossalign.simulation.shapes.settings import ShapeSettings
+from crossalign.simulation.tissues import Tissues
 from crossalign.types import Shape
 
 DEFAULTS = ShapeSettings()
@@ -29,106 +28,85 @@ def simulate_shapes(
     spacing_mm: float = 1.75,
     device: torch.device | str = "cpu",
 ) -> SimulatedPairs:
-    """Draw pairs of random shapes: as `simulate_pairs`, with the main body for the gland and any two modalities.
+    """Draw pairs of random shapes: as `simulate_pairs`, with a main shape for the structure and any two modalities.
 
-    `fixed` and `moving` are drawn alike; either may be 0 outside a field of view. The same seed, count, lattice and
-    device give the same pairs. Raises InputError for a lattice under 64 mm or a generator that is not on the CPU.
+    `fixed` and `moving` are drawn alike; either may be 0 outside a field of view. The same seed, count, grid and device
+    give the same pairs. Raises InputError for a grid under 64 mm or a generator that is not on the CPU.
     """
     grid = checked_grid("simulate_shapes", count, generator, shape, spacing_mm)
-    device = torch.device(device)
-    size = chunk_size(grid, device)
-    sizes = [min(size, count - first) for first in range(0, count, size)]
-    with torch.no_grad():
-        return join_pairs([_simulate_chunk(size, generator, settings, grid, device) for size in sizes])
+    return simulate(count, generator, grid, device, partial(_draw, settings=settings), (_render_fixed, _render_moving))
 
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
     """Everything that was drawn for a chunk of pairs but the noise; `orientation` (b, 3, 3) is scene to patient."""
 
-    scene: Anatomy
-    waves: Waves
+    scene: EllipsoidModel
+    waves: PlaneWaves
     deformation: Deformation
     orientation: Tensor
     poses: Poses
-    fixed: View
-    moving: View
+    fixed: Modality
+    moving: Modality
     surface_mm: Tensor
-    on_moving_mm: Tensor
+    moving_surface_mm: Tensor
 
 
-def _draw(count: int, half_mm: Tensor, settings: ShapeSettings, generator: torch.Generator) -> _Drawn:
+def _draw(count: int, half_mm: Tensor, generator: torch.Generator, settings: ShapeSettings) -> _Drawn:
     scene = draw_scene(count, 0.72 * float(half_mm.min()), settings, generator)
     # Shorter waves than a network's voxels would be noise to it.
-    waves = draw_waves(count, settings.texture, (10.0, 45.0), generator)
+    waves = draw_plane_waves(count, settings.texture, (10.0, 45.0), generator)
     deformation = draw_deformation(scene.half_axes_mm, settings.deformation, generator)
-    orientation = draw_orientations(count, settings.turn_deg, generator)
-    surface = gland_surface(scene)
+    orientation = draw_orientations(count, settings.rotation_deg, generator)
+    surface = scene.surface_mm()
     deformed = deformation.invert(surface)
-    reach = torch.maximum(surface.norm(dim=-1).amax(-1), deformed.norm(dim=-1).amax(-1))
-    poses = draw_poses(reach, half_mm, settings.pose, generator)
-    related = chance(settings.related_share, (count,), generator)
+    poses = draw_poses(surface, deformed, half_mm, settings.pose, generator)
+    related = bernoulli(settings.related_fraction, (count,), generator)
     first, second = draw_properties(scene, generator), draw_properties(scene, generator)
-    second = _either(related, first, second)
-    to_fixed, to_moving = poses.patient_to_fixed, poses.patient_to_moving
+    second = _where(related, first, second)
+    to_fixed, to_moving, reach = poses.patient_to_fixed, poses.patient_to_moving, poses.reach_mm
     return _Drawn(
         scene=scene,
         waves=waves,
         deformation=deformation,
         orientation=orientation,
         poses=poses,
-        fixed=draw_view(scene, first, to_fixed.translation_mm, reach, settings, generator),
-        moving=draw_view(scene, second, to_moving.translation_mm, reach, settings, generator),
+        fixed=draw_modality(scene, first, to_fixed.translation_mm, reach, settings, generator),
+        moving=draw_modality(scene, second, to_moving.translation_mm, reach, settings, generator),
         surface_mm=to_fixed.apply(surface @ orientation.mT),
-        on_moving_mm=to_moving.apply(deformed @ orientation.mT),
+        moving_surface_mm=to_moving.apply(deformed @ orientation.mT),
     )
 
 
-def _either(first: Tensor, one: Tissues, other: Tissues) -> Tissues:
-    """Take `one` where `first` (b,), else `other`."""
-    picked = (first[:, None], first)
+def _where(condition: Tensor, one: Tissues, other: Tissues) -> Tissues:
+    """Take `one` where a condition (b,) holds, else `other`."""
     return Tissues(
-        background=torch.where(picked[1], one.background, other.background),
-        outer=torch.where(picked[0], one.outer, other.outer),
-        gland=torch.where(picked[1], one.gland, other.gland),
+        background=torch.where(condition, one.background, other.background),
+        outer=torch.where(condition[:, None], one.outer, other.outer),
+        structure=torch.where(condition, one.structure, other.structure),
         capsule=one.capsule,
-        inner=torch.where(picked[0], one.inner, other.inner),
+        inner=torch.where(condition[:, None], one.inner, other.inner),
     )
 
 
-def _simulate_chunk(
-    count: int, generator: torch.Generator, settings: ShapeSettings, grid: Grid, device: torch.device
-) -> SimulatedPairs:
-    drawn = _draw(count, torch.tensor(grid.extent_mm()) / 2, settings, generator)
-    noise = noise_generator(generator, device)
-    fixed_to_moving = fit_rigid(drawn.surface_mm.double(), drawn.on_moving_mm.double(), prior_mm2=0.0)
-    fixed_to_moving = fixed_to_moving.to("cpu", torch.float32)
-    residual_mm = (fixed_to_moving.apply(drawn.surface_mm) - drawn.on_moving_mm).norm(dim=-1).mean(-1)
-    drawn = to_device(drawn, device)
-    nodes = lattice_nodes(grid, drawn.surface_mm)
-    in_fixed = drawn.poses.patient_to_fixed.inverse().apply(nodes) @ drawn.orientation
-    in_moving = drawn.poses.patient_to_moving.inverse().apply(nodes) @ drawn.orientation
-    fixed, fixed_gland = _see(in_fixed, drawn, drawn.fixed, grid, noise)
-    moving, moving_gland = _see(drawn.deformation.apply(in_moving), drawn, drawn.moving, grid, noise)
-    return SimulatedPairs(
-        fixed=fixed,
-        moving=moving,
-        fixed_gland=fixed_gland,
-        moving_gland=moving_gland,
-        fixed_grid=grid,
-        moving_grid=grid,
-        fixed_to_moving=fixed_to_moving.to(device, torch.float32),
-        surface_mm=drawn.surface_mm,
-        residual_mm=residual_mm.to(device),
-    )
+def _render_fixed(drawn: _Drawn, grid: Grid, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    points = drawn.poses.patient_to_fixed.inverse().apply(control_points(grid, drawn.surface_mm))
+    return _render(points @ drawn.orientation, drawn, drawn.fixed, grid, noise)
 
 
-def _see(nodes_mm: Tensor, drawn: _Drawn, view: View, grid: Grid, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Render one view, given where the lattice's nodes (b, nodes^3, 3) lie in the scene; and the main body."""
+def _render_moving(drawn: _Drawn, grid: Grid, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    points = drawn.poses.patient_to_moving.inverse().apply(control_points(grid, drawn.surface_mm))
+    return _render(drawn.deformation.apply(points @ drawn.orientation), drawn, drawn.moving, grid, noise)
+
+
+def _render(
+    control_mm: Tensor, drawn: _Drawn, modality: Modality, grid: Grid, noise: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Render one image and the main shape's mask, given where the grid's control points lie in the scene."""
     scene, main = drawn.scene, len(drawn.scene.outer_names)
-    points = from_nodes(scene.shape.apply(nodes_mm).mT, grid.shape).flatten(2)
-    levels = memberships(scene.coefficients, points)
-    label = (levels[:, main] > 0.5).view(-1, 1, *grid.shape)
-    lattice = grid.points_mm().to(nodes_mm.device, torch.float32)
+    points = from_control_points(scene.shape.apply(control_mm).mT, grid.shape).flatten(2)
+    membership = memberships(scene.coefficients, points)
+    label = (membership[:, main] > 0.5).view(-1, 1, *grid.shape)
+    grid_mm = grid.points_mm().to(control_mm.device, torch.float32)
     texture = drawn.waves.at(points.mT)[..., 0]
-    return render_view(levels, texture, lattice, grid.spacing_mm[0], view, noise), label
+    return render_modality(membership, texture, grid_mm, grid.spacing_mm[0], modality, noise), label

@@ -1,4 +1,4 @@
-"""Random numbers and smooth random fields of the simulators: drawn, sampled and filtered separably."""
+"""Random numbers of the simulators, and smooth fields: interpolated and filtered along one axis after another."""
 
 import math
 from functools import lru_cache
@@ -21,9 +21,9 @@ def signed(bounds: Range, shape: tuple[int, ...], generator: torch.Generator) ->
     return sign * uniform(bounds, shape, generator)
 
 
-def chance(share: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def bernoulli(probability: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw booleans that are true with this probability."""
-    return torch.rand(shape, generator=generator) < share
+    return torch.rand(shape, generator=generator) < probability
 
 
 def noise_generator(generator: torch.Generator, device: torch.device) -> torch.Generator:
@@ -37,38 +37,38 @@ def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
-NODES = 16
+CONTROL_POINTS = 16
 
 
 @lru_cache(maxsize=64)
-def _chebyshev(size: int, nodes: int) -> tuple[Tensor, Tensor]:
-    """Return the nodes (nodes,) and the matrix (size, nodes) from values there to the even lattice, both on [-1, 1]."""
-    k = torch.arange(nodes, dtype=torch.float64)
-    at = torch.cos(math.pi * (2 * k + 1) / (2 * nodes))
-    weight = (-1.0) ** k * torch.sin(math.pi * (2 * k + 1) / (2 * nodes))
-    lattice = torch.linspace(-1, 1, size, dtype=torch.float64) if size > 1 else torch.zeros(1, dtype=torch.float64)
-    gap = lattice[:, None] - at
+def _chebyshev(size: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return Chebyshev's nodes (count,) and the matrix (size, count) from values there to an even grid on [-1, 1]."""
+    k = torch.arange(count, dtype=torch.float64)
+    at = torch.cos(math.pi * (2 * k + 1) / (2 * count))
+    weight = (-1.0) ** k * torch.sin(math.pi * (2 * k + 1) / (2 * count))
+    grid = torch.linspace(-1, 1, size, dtype=torch.float64) if size > 1 else torch.zeros(1, dtype=torch.float64)
+    gap = grid[:, None] - at
     exact = gap.abs() < 1e-12
     terms = weight / torch.where(exact, torch.ones_like(gap), gap)
     matrix = torch.where(exact.any(1, keepdim=True), exact.double(), terms / terms.sum(1, keepdim=True))
     return at.float(), matrix.float()
 
 
-def node_positions(nodes: int = NODES) -> Tensor:
-    """Return the node lattice (nodes^3, 3) in [-1, 1], ordered (x, y, z), x running fastest."""
-    at = _chebyshev(2, nodes)[0]
+def unit_control_points(count: int = CONTROL_POINTS) -> Tensor:
+    """Return Chebyshev's nodes (count^3, 3) in [-1, 1], ordered (x, y, z), x running fastest."""
+    at = _chebyshev(2, count)[0]
     z, y, x = torch.meshgrid(at, at, at, indexing="ij")
     return torch.stack((x, y, z), dim=-1).reshape(-1, 3)
 
 
-def from_nodes(values: Tensor, shape: Shape) -> Tensor:
-    """Interpolate smooth values (b, c, nodes^3) at Chebyshev nodes to the even lattice: (b, c, z, y, x).
+def from_control_points(values: Tensor, shape: Shape) -> Tensor:
+    """Interpolate smooth values (b, c, count^3) at control points to an even grid: (b, c, z, y, x).
 
-    Exact for polynomials below degree `NODES`; for the maps used here the error is under 0.05 mm (a test measures it).
+    Exact for polynomials below degree `CONTROL_POINTS`; a test measures the error of the maps used here: under 0.05 mm.
     """
-    nodes = round(values.shape[-1] ** (1 / 3))
-    matrices = [_chebyshev(size, nodes)[1].to(values.device) for size in shape]
-    return apply_separable(values.reshape(*values.shape[:2], nodes, nodes, nodes), *matrices)
+    count = round(values.shape[-1] ** (1 / 3))
+    matrices = [_chebyshev(size, count)[1].to(values.device) for size in shape]
+    return apply_separable(values.reshape(*values.shape[:2], count, count, count), *matrices)
 
 
 def apply_separable(volume: Tensor, along_z: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def slice_matrices(size: int, thickness_voxel: Tensor, phase: Tensor) -> Tensor:
     """Make matrices (b, size, size) that average into slices this thick (b,) and interpolate linearly between them."""
     at = torch.arange(size, device=phase.device, dtype=torch.float32)
     step = thickness_voxel.clamp(min=1.0)[:, None]
-    # One slice more than voxels, the first before the lattice: together they always reach past both ends.
+    # One slice more than voxels, the first before the grid: together they always reach past both ends.
     number = torch.arange(size + 1, device=phase.device, dtype=torch.float32)
     middle = (number + phase[:, None] - 1) * step
     profile = torch.exp(-0.5 * ((middle[:, :, None] - at) / (0.42 * step[:, :, None])) ** 2) + 1e-12
@@ -103,9 +103,14 @@ def slice_matrices(size: int, thickness_voxel: Tensor, phase: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def linear_matrix(size: int, coarse: int) -> Tensor:
-    """Make the matrix (size, coarse) of linear interpolation from a coarse lattice over the same extent."""
+    """Make the matrix (size, coarse) of linear interpolation from a coarse grid over the same extent."""
     at = torch.linspace(0, coarse - 1, size)
     return (1 - (at[:, None] - torch.arange(coarse)).abs()).clamp(min=0)
+
+
+def outer_product(along_z: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
+    """Multiply factors (b, z), (b, y) and (b, x) of each axis: (b, 1, z, y, x)."""
+    return along_z[:, None, :, None, None] * along_y[:, None, None, :, None] * along_x[:, None, None, None]
 
 
 def soft_box(shape: Shape, spacing_mm: float, center_mm: Tensor, half_mm: Tensor, edge_mm: Tensor) -> Tensor:
@@ -114,7 +119,5 @@ def soft_box(shape: Shape, spacing_mm: float, center_mm: Tensor, half_mm: Tensor
     for axis, size in enumerate(shape):
         at = (torch.arange(size, device=center_mm.device) - (size - 1) / 2) * spacing_mm
         inside = half_mm[:, 2 - axis, None] - (at - center_mm[:, 2 - axis, None]).abs()
-        view = [len(center_mm), 1, 1, 1, 1]
-        view[2 + axis] = size
-        factors.append((inside / edge_mm[:, None]).clamp(0, 1).view(view))
-    return factors[0] * factors[1] * factors[2]
+        factors.append((inside / edge_mm[:, None]).clamp(0, 1))
+    return outer_product(*factors)

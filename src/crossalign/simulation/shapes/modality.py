@@ -1,25 +1,25 @@
-"""What part of a scene a view shows: all of it, a box, a ball, or a cone as a probe's."""
+"""Any modality: its field of view (all, a box, a ball, or a cone as a probe's), its contrast and its physics."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from crossalign.simulation.fields import (
+from crossalign.simulation.ellipsoids import EllipsoidModel
+from crossalign.simulation.random_fields import (
     apply_separable,
+    bernoulli,
     blur_matrices,
-    chance,
-    from_nodes,
+    from_control_points,
     normal,
     slice_matrices,
     uniform,
 )
-from crossalign.simulation.pelvis.anatomy import Anatomy
-from crossalign.simulation.shapes.scene import ShapeSettings
-from crossalign.simulation.tissues import Tissues, paint, texture
+from crossalign.simulation.shapes.settings import ShapeSettings
+from crossalign.simulation.tissues import Tissues, render_tissues, texture
 from crossalign.types import Shape
 
-FAR_MM = 1e4
+ENDLESS_MM = 1e4
 BOX, BALL, CONE = range(3)
 
 
@@ -30,9 +30,9 @@ class FieldOfView:
     center_mm: Tensor
     half_mm: Tensor
     radius_mm: Tensor
-    coned: Tensor
+    is_cone: Tensor
     apex_mm: Tensor
-    way: Tensor
+    direction: Tensor
     angle_rad: Tensor
     near_mm: Tensor
     far_mm: Tensor
@@ -45,51 +45,51 @@ class FieldOfView:
         ball = self.radius_mm[:, None] - offset.norm(dim=-1)
         beam = points_mm - self.apex_mm[:, None]
         depth = beam.norm(dim=-1).clamp(min=1e-3)
-        angle = torch.acos(((beam @ self.way[..., None])[..., 0] / depth).clamp(-1, 1))
+        angle = torch.acos(((beam @ self.direction[..., None])[..., 0] / depth).clamp(-1, 1))
         cone = torch.minimum(depth - self.near_mm[:, None], self.far_mm[:, None] - depth)
         cone = torch.minimum(cone, (self.angle_rad[:, None] - angle) * depth)
-        cone = torch.where(self.coned[:, None], cone, torch.full_like(cone, FAR_MM))
+        cone = torch.where(self.is_cone[:, None], cone, torch.full_like(cone, ENDLESS_MM))
         return torch.minimum(torch.minimum(box, ball), cone)
 
     def fade(self, points_mm: Tensor) -> Tensor:
-        """Make the factor on a lattice (z, y, x, 3): exactly 0 outside, linear to 1 over the edge, (b, 1, z, y, x)."""
+        """Make the factor at grid points (z, y, x, 3): 0 outside, linear to 1 over the edge, (b, 1, z, y, x)."""
         inside = self.inside_mm(points_mm.flatten(0, 2)) / self.edge_mm[:, None]
         return inside.clamp_(0, 1).view(-1, 1, *points_mm.shape[:3])
 
 
 def draw_field(center_mm: Tensor, reach_mm: Tensor, settings: ShapeSettings, generator: torch.Generator) -> FieldOfView:
-    """Draw fields of view that show most of a main body at `center_mm` (b, 3) which reaches this far (b,)."""
+    """Draw fields of view that show most of a main shape at `center_mm` (b, 3) which reaches this far (b,)."""
     n = len(center_mm)
     kind = torch.randint(0, 3, (n,), generator=generator)
-    kind = torch.where(chance(settings.partial_share, (n,), generator), kind, torch.full_like(kind, -1))
+    kind = torch.where(bernoulli(settings.partial_fraction, (n,), generator), kind, torch.full_like(kind, -1))
     shift = uniform((-6, 6), (n, 3), generator)
     half = reach_mm[:, None] * uniform((1.0, 2.4), (n, 3), generator) + shift.abs()
     radius = reach_mm * uniform((1.0, 2.4), (n,), generator) + shift.norm(dim=-1)
-    way = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
+    direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
     away = reach_mm * uniform((1.25, 3.0), (n,), generator)
-    wide = torch.asin((reach_mm / away * uniform((0.85, 1.4), (n,), generator)).clamp(max=0.98))
+    angle = torch.asin((reach_mm / away * uniform((0.85, 1.4), (n,), generator)).clamp(max=0.98))
     near = (away - reach_mm * uniform((0.9, 1.4), (n,), generator)).clamp(min=2.0)
     far = away + reach_mm * uniform((0.9, 3.0), (n,), generator)
     return FieldOfView(
         center_mm=center_mm + shift,
-        half_mm=torch.where((kind == BOX)[:, None], half, torch.full_like(half, FAR_MM)),
-        radius_mm=torch.where(kind == BALL, radius, torch.full_like(radius, FAR_MM)),
-        coned=kind == CONE,
-        apex_mm=center_mm - way * away[:, None],
-        way=way,
-        angle_rad=wide,
+        half_mm=torch.where((kind == BOX)[:, None], half, torch.full_like(half, ENDLESS_MM)),
+        radius_mm=torch.where(kind == BALL, radius, torch.full_like(radius, ENDLESS_MM)),
+        is_cone=kind == CONE,
+        apex_mm=center_mm - direction * away[:, None],
+        direction=direction,
+        angle_rad=angle,
         near_mm=near,
         far_mm=far,
         edge_mm=uniform(settings.edge_mm, (n,), generator),
     )
 
 
-KNOTS, BIAS_NODES = 9, 3
+CURVE_POINTS, BIAS_POINTS = 9, 3
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """What was drawn for views (b): each body's property, whether it is hidden (b, k), and the physics."""
+class Modality:
+    """What was drawn for images (b): each ellipsoid's property, whether it is hidden (b, k), and the physics."""
 
     tissues: Tissues
     hidden: Tensor
@@ -105,36 +105,36 @@ class View:
     field: FieldOfView
 
 
-def draw_properties(scene: Anatomy, generator: torch.Generator) -> Tissues:
-    """Draw a property in 0..1 for each body and the background."""
+def draw_properties(scene: EllipsoidModel, generator: torch.Generator) -> Tissues:
+    """Draw a property in 0..1 for each ellipsoid and the background."""
     n, outer, inner = len(scene.coefficients), len(scene.outer_names), len(scene.inner_names)
     drawn = torch.rand(n, outer + inner + 2, generator=generator)
-    # The main body is never quite like its background, or there would be nothing to find.
-    main = (drawn[:, 0] + 0.25 + 0.5 * drawn[:, 1]) % 1
-    return Tissues(drawn[:, 0], drawn[:, 2 : outer + 2], main, torch.zeros(n), drawn[:, outer + 2 :])
+    # The main shape is never quite like its background, or there would be nothing to find.
+    structure = (drawn[:, 0] + 0.25 + 0.5 * drawn[:, 1]) % 1
+    return Tissues(drawn[:, 0], drawn[:, 2 : outer + 2], structure, torch.zeros(n), drawn[:, outer + 2 :])
 
 
-def draw_view(
-    scene: Anatomy,
+def draw_modality(
+    scene: EllipsoidModel,
     tissues: Tissues,
     center_mm: Tensor,
     reach_mm: Tensor,
     settings: ShapeSettings,
     generator: torch.Generator,
-) -> View:
-    """Draw views of main bodies centred at `center_mm` (b, 3) of the view's frame, which reach this far (b,)."""
+) -> Modality:
+    """Draw modalities for main shapes centred at `center_mm` (b, 3) of the scan, which reach this far (b,)."""
     n, outer = len(center_mm), len(scene.outer_names)
-    hidden = chance(settings.unseen_share, tuple(scene.coefficients.shape[:2]), generator)
+    hidden = bernoulli(settings.hidden_fraction, tuple(scene.coefficients.shape[:2]), generator)
     hidden[:, outer] = False
     width = settings.speckle[1] - settings.speckle[0]
-    return View(
+    return Modality(
         tissues=tissues,
         hidden=hidden,
-        curve=draw_curves(n, settings.monotone_share, generator),
+        curve=draw_curves(n, settings.monotone_fraction, generator),
         grain=uniform(settings.grain, (n,), generator),
         speckle=settings.speckle[0] + width * torch.rand(n, generator=generator).square(),
         noise=uniform(settings.noise, (n,), generator),
-        bias=torch.randn(n, 1, BIAS_NODES**3, generator=generator) * uniform(settings.bias, (n, 1, 1), generator),
+        bias=torch.randn(n, 1, BIAS_POINTS**3, generator=generator) * uniform(settings.bias, (n, 1, 1), generator),
         slice_axis=torch.randint(0, 3, (n,), generator=generator),
         slice_mm=uniform(settings.slice_mm, (n,), generator),
         slice_phase=torch.rand(n, generator=generator),
@@ -143,57 +143,62 @@ def draw_view(
     )
 
 
-def draw_curves(count: int, monotone_share: float, generator: torch.Generator) -> Tensor:
-    """Draw maps from property to intensity: values in 0..1 at even knots (b, KNOTS), each rising, falling or neither.
+def draw_curves(count: int, monotone_fraction: float, generator: torch.Generator) -> Tensor:
+    """Draw maps from property to intensity, each rising, falling or neither.
 
-    All reach from a random low to a random high value.
+    They are values in 0..1 at even points (b, CURVE_POINTS); all reach from a random low to a random high value.
     """
     # Squared steps: some maps are nearly flat over much of their range, as a window's ends are.
-    rising = torch.rand(count, KNOTS, generator=generator).square().cumsum(-1)
-    falling = chance(0.5, (count, 1), generator)
+    rising = torch.rand(count, CURVE_POINTS, generator=generator).square().cumsum(-1)
+    falling = bernoulli(0.5, (count, 1), generator)
     monotone = torch.where(falling, rising.flip(-1), rising)
-    anything = torch.rand(count, KNOTS, generator=generator)
-    drawn = torch.where(chance(monotone_share, (count, 1), generator), monotone, anything)
+    anything = torch.rand(count, CURVE_POINTS, generator=generator)
+    drawn = torch.where(bernoulli(monotone_fraction, (count, 1), generator), monotone, anything)
     least, most = drawn.amin(-1, keepdim=True), drawn.amax(-1, keepdim=True)
     low, high = uniform((0.02, 0.3), (count, 1), generator), uniform((0.5, 1.0), (count, 1), generator)
     return low + (drawn - least) / (most - least) * (high - low)
 
 
 def apply_curves(values: Tensor, curve: Tensor) -> Tensor:
-    """Map values (b, n), clamped to 0..1, linearly between the knots of each curve (b, KNOTS)."""
+    """Map values (b, n), clamped to 0..1, linearly between the points of each curve (b, CURVE_POINTS)."""
     at = values.clamp(0, 1) * (curve.shape[1] - 1)
     left = at.long().clamp(max=curve.shape[1] - 2)
     return torch.lerp(curve.gather(1, left), curve.gather(1, left + 1), at - left)
 
 
-def render_view(
-    levels: Tensor, waves: Tensor, points_mm: Tensor, spacing_mm: float, view: View, generator: torch.Generator
+def render_modality(
+    membership: Tensor,
+    waves: Tensor,
+    points_mm: Tensor,
+    spacing_mm: float,
+    modality: Modality,
+    generator: torch.Generator,
 ) -> Tensor:
     """Turn memberships before clamping (b, k, n) and the property's waves (b, n) into images (b, 1, z, y, x) in [0, 1].
 
-    `points_mm` (z, y, x, 3) is the lattice. Exactly 0 outside the field of view. Changes `levels`.
+    `points_mm` (z, y, x, 3) is the grid. Exactly 0 outside the field of modality. Changes `membership`.
     """
     z, y, x = points_mm.shape[:3]
     shape = (z, y, x)
-    levels -= 1e3 * view.hidden[:, :, None]
-    image = apply_curves(paint(levels, view.tissues) + waves, view.curve).view(-1, 1, *shape)
-    speckle = normal(tuple(image.shape), generator).mul_(_wide(view.speckle)).add_(1).clamp_(min=0)
-    image = image * texture(shape, view.grain, generator) * speckle
-    image = apply_separable(image, *_optics(shape, spacing_mm, view))
-    image = image * from_nodes(view.bias, shape).clamp(-1.2, 1.2).exp()
-    image = image.addcmul_(normal(tuple(image.shape), generator), _wide(view.noise).expand_as(image)).abs_()
-    return (image * view.field.fade(points_mm)).clamp_(0, 1)
+    membership -= 1e3 * modality.hidden[:, :, None]
+    image = apply_curves(render_tissues(membership, modality.tissues) + waves, modality.curve).view(-1, 1, *shape)
+    speckle = normal(tuple(image.shape), generator).mul_(_wide(modality.speckle)).add_(1).clamp_(min=0)
+    image = image * texture(shape, modality.grain, generator) * speckle
+    image = apply_separable(image, *_optics(shape, spacing_mm, modality))
+    image = image * from_control_points(modality.bias, shape).clamp(-1.2, 1.2).exp()
+    image = image.addcmul_(normal(tuple(image.shape), generator), _wide(modality.noise).expand_as(image)).abs_()
+    return (image * modality.field.fade(points_mm)).clamp_(0, 1)
 
 
 def _wide(values: Tensor) -> Tensor:
     return values[:, None, None, None, None]
 
 
-def _optics(shape: Shape, spacing_mm: float, view: View) -> list[Tensor]:
+def _optics(shape: Shape, spacing_mm: float, modality: Modality) -> list[Tensor]:
     """Make the blur along each axis, and slices along the one that was drawn."""
     matrices = []
     for axis, size in enumerate(shape):
-        blur = blur_matrices(size, view.blur_mm / spacing_mm)
-        slices = slice_matrices(size, view.slice_mm / spacing_mm, view.slice_phase) @ blur
-        matrices.append(torch.where((view.slice_axis == axis)[:, None, None], slices, blur))
+        blur = blur_matrices(size, modality.blur_mm / spacing_mm)
+        slices = slice_matrices(size, modality.slice_mm / spacing_mm, modality.slice_phase) @ blur
+        matrices.append(torch.where((modality.slice_axis == axis)[:, None, None], slices, blur))
     return matrices
