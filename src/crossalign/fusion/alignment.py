@@ -18,10 +18,8 @@ from crossalign.images.files.images import to_sitk
 from crossalign.images.files.writing import write_affine_text
 from crossalign.output import whole_file
 from crossalign.registration import MutualInformation, RegistrationResult, center_initialisation, register
-from crossalign.registration.frame import structure_extent_mm
-from crossalign.registration.iterative.sampling_region import structure_points
+from crossalign.registration.overlap import fixed_points_mm
 from crossalign.registration.problem import Problem
-from crossalign.registration.result import overlap_points
 from crossalign.types import Points
 
 LARGEST_STRETCH = 1.5  # beyond it, or under its inverse, no two grown-up heads differ: the optimiser has gone astray
@@ -171,17 +169,17 @@ def align(fixed: Image, moving: Image, fixed_mask: LabelMap | None = None) -> Re
     fixed structure, into the other; the answer with more mutual information over the fixed grid is returned. Where both
     answers share about as much and lie apart, the result is not trusted. Raises what `register` raises.
     """
-    points = structure_points(Problem(fixed, moving, Rigid.identity(), fixed_mask))
-    extent = structure_extent_mm(points)
+    problem = Problem(fixed, moving, Rigid.identity(), fixed_mask)
+    extent = problem.extent_mm
     starts = [center_initialisation(fixed, moving)]
-    apart_mm = float(mean_displacement_mm(starts[0], Rigid.identity(), points))
-    if apart_mm > SAME_START * extent and _header_is_usable(fixed, moving, fixed_mask):
+    apart_mm = float(mean_displacement_mm(starts[0], Rigid.identity(), problem.structure_mm))
+    if apart_mm > SAME_START * extent and _header_is_usable(problem):
         starts.append(Rigid.identity())
     results = [register(fixed, moving, MutualInformation(), start, fixed_mask) for start in starts]
     scores = [shared_information_bits(fixed, moving, one.fixed_to_moving, extent) for one in results]
     best, *others = sorted(range(len(results)), key=lambda index: -scores[index])
     rivals = [results[index] for index in others if scores[index] >= CLEARLY_BETTER * scores[best]]
-    return _doubted(results[best], rivals, points)
+    return _doubted(results[best], rivals, problem)
 
 
 def shared_information_bits(fixed: Image, moving: Image, fixed_to_moving: Rigid, extent_mm: float) -> float:
@@ -204,21 +202,20 @@ def _score_grid(grid: Grid, extent_mm: float) -> Grid:
     return Grid((depth, height, width), (x, y, z), (left, back, low), grid.direction)
 
 
-def _header_is_usable(fixed: Image, moving: Image, fixed_mask: LabelMap | None) -> bool:
-    if inside_fraction(overlap_points(fixed, fixed_mask), moving.grid) >= USABLE_HEADER:
+def _header_is_usable(problem: Problem) -> bool:
+    if inside_fraction(fixed_points_mm(problem), problem.moving.grid) >= USABLE_HEADER:
         return True
-    return fixed_mask is None and grid_overlap(fixed.grid, moving.grid) >= USABLE_HEADER
+    return problem.fixed_mask is None and grid_overlap(problem.fixed.grid, problem.moving.grid) >= USABLE_HEADER
 
 
-def _doubted(result: RegistrationResult, rivals: list[RegistrationResult], points_mm: Points) -> RegistrationResult:
+def _doubted(result: RegistrationResult, rivals: list[RegistrationResult], problem: Problem) -> RegistrationResult:
     """Add a doubt where another start, whose answer is about as good, ended elsewhere."""
-    extent = structure_extent_mm(points_mm)
-    apart = [float(mean_displacement_mm(result.fixed_to_moving, one.fixed_to_moving, points_mm)) for one in rivals]
-    if max(apart, default=0.0) <= SAME_ANSWER * extent:
+    points = problem.structure_mm
+    apart = [float(mean_displacement_mm(result.fixed_to_moving, one.fixed_to_moving, points)) for one in rivals]
+    if max(apart, default=0.0) <= SAME_ANSWER * problem.extent_mm:
         return result
     doubt = (
         f"the starts from the middle of the grids and from the headers end {max(apart):.3g} mm apart: look at the "
         "overlay, and where it is wrong register with crossalign register --initial START.tfm --moved, then fuse that"
     )
-    expectation = replace(result.expectation, trusted=False, reasons=(*result.expectation.reasons, doubt))
-    return replace(result, expectation=expectation)
+    return replace(result, expectation=result.expectation.untrusted(doubt))

@@ -28,7 +28,7 @@ SLICE_TITLES = ("method", "PSNR", "SSIM", "NMI", "FMI", "SSIM MRI / PET", "Qabf"
 
 def fusion_csv(evaluation: FusionEvaluation) -> str:
     """Write one line for each row: every score against each input, their mean and the smaller; an empty cell is NaN."""
-    names = (*INPUT_SCORES, "qabf_share")
+    names = tuple(INPUT_SCORES)
     header = ["case", "protocol", "method", *(f"{n}_{part}" for n in names for part in ("mri", "pet", "mean", "min"))]
     header += ["qabf", "entropy_bits", "spatial_frequency", "seconds", "warnings"]
     lines: list[list[str]] = [header]
@@ -84,7 +84,7 @@ def _whole_line(row: FusionRow) -> list[str]:
     name = "*limit: voxels optimised for SSIM*" if row.method == LIMIT else markdown_cell(row.method)
     return [
         *(name, _n(of["ssim"].mean()), _n(of["ssim"].smaller()), _both(scores, "ssim")),
-        *(_n(scores.qabf), _both(scores, "qabf_share"), _n(of["psnr_db"].mean(), 2), _n(of["psnr_db"].smaller(), 2)),
+        *(_n(scores.qabf), _both(scores, "qabf_input"), _n(of["psnr_db"].mean(), 2), _n(of["psnr_db"].smaller(), 2)),
         *(_n(of[name].mean()) for name in ("nmi", "fmi", "mi_bits", "vif")),
         *(_n(scores.entropy_bits, 2), _n(scores.spatial_frequency), _n(row.seconds, 2)),
     ]

@@ -1,35 +1,15 @@
-"""How alike volumes are, in batches and differentiable: structural similarity, local correlation, gradients kept."""
+"""Similarity of volumes, in batches and differentiable: SSIM, LNCC, MIND, gradients and Qabf, windows."""
 
-from crossalign.similarity.gradients import (
-    gradient_transfer_loss,
-    gradient_transfer_score,
-    sobel,
-)
-from crossalign.similarity.lncc import (
-    lncc_loss,
-    lncc_score,
-)
-from crossalign.similarity.mind import (
-    mind,
-    mind_loss,
-    mind_ssc,
-)
-from crossalign.similarity.ssim import (
-    ssim3d_loss,
-    ssim3d_score,
-    ssim_pair_score,
-)
+from crossalign.similarity.gradients import qabf_score, sobel
+from crossalign.similarity.local_scores import lncc_score, ssim_pair_score, ssim_score
+from crossalign.similarity.mind import mind, mind_ssc
 
 __all__ = [
-    "gradient_transfer_loss",
-    "gradient_transfer_score",
-    "lncc_loss",
     "lncc_score",
     "mind",
-    "mind_loss",
     "mind_ssc",
+    "qabf_score",
     "sobel",
-    "ssim3d_loss",
-    "ssim3d_score",
     "ssim_pair_score",
+    "ssim_score",
 ]

@@ -1,33 +1,42 @@
-"""Gradient transfer (Qabf of Xydeas and Petrovic 2000) in 3-D, differentiable."""
+"""Image gradients, and how well a fused volume preserves those of its inputs (Qabf), in 3-D and differentiable."""
+
+import math
 
 import torch
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.similarity.ranges import check_unit_range
+from crossalign.similarity.windows import slabs_of
 from crossalign.types import Map, Volume
 
-# As published: strength (g) and orientation (a).
+# Xydeas and Petrovic 2000, as published: strength (g) and orientation (a).
 GAIN_G, SLOPE_G, MIDDLE_G = 0.9994, -15.0, 0.5
 GAIN_A, SLOPE_A, MIDDLE_A = 0.9879, -22.0, 0.8
 TINY = 1e-20
+NEAR_ONE = 1e-2, 1e2  # largest values for which no square needs scaling
 
 
-def gradient_transfer_score(fused: Volume, a: Volume, b: Volume) -> Tensor:
-    """Share of both inputs' gradients that the fused volume keeps, weighed by their strength; a scalar, 0 to 1.
+def qabf_score(fused: Volume, *sources: Volume) -> Tensor:
+    """Fraction of the sources' gradients that the fused volume preserves, weighted by their strength: 0 to 1, a scalar.
 
-    NaN where neither input has a gradient. Volumes have one channel. Raises InputError where `a` or `b` leaves [0, 1].
+    Sobel gradients, the border repeated. In the plane (a volume of one slice) two orientations differ by the acute
+    angle between two lines; in 3-D the angle between the two gradients' lines takes its place. NaN where no source has
+    a gradient. All volumes scaled alike give the same number. Volumes have one channel; large ones are scored slab by
+    slab, unless gradients are asked for.
     """
-    check_unit_range(a, b)
-    gradient = sobel(fused)
-    kept_a, strength_a = _kept(gradient, sobel(a))
-    kept_b, strength_b = _kept(gradient, sobel(b))
-    return (kept_a * strength_a + kept_b * strength_b).sum() / (strength_a + strength_b).sum()
-
-
-def gradient_transfer_loss(fused: Volume, a: Volume, b: Volume) -> Tensor:
-    """1 - `gradient_transfer_score`."""
-    return 1 - gradient_transfer_score(fused, a, b)
+    volumes = _near_one(fused, *sources)
+    slabs = slabs_of(fused.shape[2:]) if len(fused) == 1 else []
+    if len(slabs) < 2 or any(volume.requires_grad for volume in volumes):
+        preserved, strength = _preservation(*volumes)
+        return preserved.sum() / strength.sum()
+    total, weight = 0.0, 0.0
+    for slab in slabs:
+        wider = slab.widened(1)
+        own = slab.inside(wider)
+        preserved, strength = _preservation(*(volume[:, :, wider.planes] for volume in volumes))
+        total += float(preserved[:, own].sum(dtype=torch.float64))
+        weight += float(strength[:, own].sum(dtype=torch.float64))
+    return fused.new_tensor(total / weight if weight > 0 else math.nan)
 
 
 def sobel(volume: Volume) -> Map:
@@ -38,32 +47,43 @@ def sobel(volume: Volume) -> Map:
     for axis in (2, 3, 4):  # by far faster than torch's own padding of one channel
         first, last = padded.narrow(axis, 0, 1), padded.narrow(axis, padded.shape[axis] - 1, 1)
         padded = torch.cat((first, padded, last), dim=axis)
-    smooth_x, slope_x = _smooth(padded, 4), _slope(padded, 4)
+    smooth_x, difference_x = _smooth(padded, 4), _difference(padded, 4)
     smooth_xy = _smooth(smooth_x, 3)
-    return torch.cat((_slope(smooth_xy, 2), _smooth(_slope(smooth_x, 3), 2), _smooth(_smooth(slope_x, 3), 2)), dim=1)
+    along_z, along_y = _difference(smooth_xy, 2), _smooth(_difference(smooth_x, 3), 2)
+    return torch.cat((along_z, along_y, _smooth(_smooth(difference_x, 3), 2)), dim=1)
 
 
-def sobel_back(gradient: Map) -> Map:
-    """Bring values (b, 3, z, y, x) of gradients back to the voxels they were made of: the transpose of `sobel`."""
+def sobel_adjoint(gradient: Map) -> Map:
+    """Distribute values (b, 3, z, y, x) of gradients to the voxels that they are made of: the transpose of `sobel`."""
     along_z, along_y, along_x = gradient.chunk(3, dim=1)
-    along_zy = _smooth_back(_slope_back(along_z, 2), 3) + _slope_back(_smooth_back(along_y, 2), 3)
-    return _smooth_back(along_zy, 4) + _slope_back(_smooth_back(_smooth_back(along_x, 2), 3), 4)
+    along_zy = _smooth_adjoint(_difference_adjoint(along_z, 2), 3) + _difference_adjoint(_smooth_adjoint(along_y, 2), 3)
+    return _smooth_adjoint(along_zy, 4) + _difference_adjoint(_smooth_adjoint(_smooth_adjoint(along_x, 2), 3), 4)
 
 
-def _smooth_back(volume: Tensor, axis: int) -> Tensor:
-    return _folded(_smooth(_widened(volume, axis), axis), axis)
+def _smooth(volume: Tensor, axis: int) -> Tensor:
+    inner = volume.shape[axis] - 2
+    return volume.narrow(axis, 0, inner) + 2 * volume.narrow(axis, 1, inner) + volume.narrow(axis, 2, inner)
 
 
-def _slope_back(volume: Tensor, axis: int) -> Tensor:
-    return _folded(-_slope(_widened(volume, axis), axis), axis)
+def _difference(volume: Tensor, axis: int) -> Tensor:
+    inner = volume.shape[axis] - 2
+    return volume.narrow(axis, 2, inner) - volume.narrow(axis, 0, inner)
 
 
-def _widened(volume: Tensor, axis: int) -> Tensor:
+def _smooth_adjoint(volume: Tensor, axis: int) -> Tensor:
+    return _folded(_smooth(_zero_padded(volume, axis), axis), axis)
+
+
+def _difference_adjoint(volume: Tensor, axis: int) -> Tensor:
+    return _folded(-_difference(_zero_padded(volume, axis), axis), axis)
+
+
+def _zero_padded(volume: Tensor, axis: int) -> Tensor:
     """Two voxels of 0 at both ends of an axis."""
     shape = list(volume.shape)
     shape[axis] = 2
-    none = volume.new_zeros(shape)
-    return torch.cat((none, volume, none), dim=axis)
+    zeros = volume.new_zeros(shape)
+    return torch.cat((zeros, volume, zeros), dim=axis)
 
 
 def _folded(volume: Tensor, axis: int) -> Tensor:
@@ -75,18 +95,24 @@ def _folded(volume: Tensor, axis: int) -> Tensor:
     return result
 
 
-def _smooth(volume: Tensor, axis: int) -> Tensor:
-    inner = volume.shape[axis] - 2
-    return volume.narrow(axis, 0, inner) + 2 * volume.narrow(axis, 1, inner) + volume.narrow(axis, 2, inner)
+def _near_one(*volumes: Volume) -> tuple[Volume, ...]:
+    """Multiply all by one power of two where squares of their gradients could overflow or vanish."""
+    peak = max(float(volume.detach().abs().max()) for volume in volumes)
+    if peak == 0 or not math.isfinite(peak) or NEAR_ONE[0] <= peak <= NEAR_ONE[1]:
+        return volumes
+    return tuple(volume * 2.0 ** -math.floor(math.log2(peak)) for volume in volumes)
 
 
-def _slope(volume: Tensor, axis: int) -> Tensor:
-    inner = volume.shape[axis] - 2
-    return volume.narrow(axis, 2, inner) - volume.narrow(axis, 0, inner)
+def _preservation(fused: Volume, *sources: Volume) -> tuple[Tensor, Tensor]:
+    """Strength of the sources' gradients at each voxel, (b, z, y, x): the part that is preserved, and all of it."""
+    gradient = sobel(fused)
+    qualities, strengths = zip(*(_preservation_of(gradient, sobel(source)) for source in sources), strict=True)
+    preserved = [quality * strength for quality, strength in zip(qualities, strengths, strict=True)]
+    return sum(preserved[1:], preserved[0]), sum(strengths[1:], strengths[0])
 
 
-def _kept(fused: Volume, source: Volume) -> tuple[Tensor, Tensor]:
-    """How well gradients `fused` keep gradients `source` (0 to 1), and the strength of the latter: (b, z, y, x)."""
+def _preservation_of(fused: Map, source: Map) -> tuple[Tensor, Tensor]:
+    """How well gradients of the fused volume preserve a source's (0 to 1), and the strength of the latter."""
     square_f, square_s = fused.square().sum(1), source.square().sum(1)
     strength_f, strength_s = _root(square_f), _root(square_s)
     larger, smaller = torch.maximum(strength_f, strength_s), torch.minimum(strength_f, strength_s)
@@ -96,6 +122,7 @@ def _kept(fused: Volume, source: Volume) -> tuple[Tensor, Tensor]:
     alignment = 1 - torch.atan2(across, along) / (torch.pi / 2)
     quality_g = GAIN_G * torch.sigmoid(-SLOPE_G * (ratio - MIDDLE_G))
     quality_a = GAIN_A * torch.sigmoid(-SLOPE_A * (alignment - MIDDLE_A))
+    # Where one of the two is flat nothing of the other is preserved, as in the authors' program.
     return torch.where(smaller > 0, quality_g * quality_a, torch.zeros_like(ratio)), strength_s
 
 

@@ -1,7 +1,7 @@
 """MIND (Heinrich et al. 2012, Medical Image Analysis 16) and its self-similarity form MIND-SSC (2013), differentiable.
 
-Both describe a voxel by how alike small patches around it are, so that two modalities that draw the same structures
-in different grey values get like descriptors. They count in voxels: give volumes of isotropic voxels. The channels
+Both describe a voxel by the differences of small patches about it, so that two modalities that show the same structures
+in different grey values get similar descriptors. They count in voxels: give volumes of isotropic voxels. The channels
 follow the volume's axes, so two volumes must have theirs along the same directions.
 """
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crossalign.errors import InputError
+from crossalign.similarity.windows import gaussian_weights
 from crossalign.types import Map, Volume
 
 Offset = tuple[int, int, int]  # z, y, x
@@ -43,14 +44,9 @@ def mind(volume: Volume, sigma_voxel: float = 0.5, distance_voxel: int = 1) -> M
 def mind_ssc(volume: Volume, sigma_voxel: float = 0.5, distance_voxel: int = 1) -> Map:
     """MIND-SSC: as `mind`, but (b, 12, z, y, x), and D between two patches about neighbours that are sqrt(2) apart.
 
-    The voxel's own patch, which noise would bring into every channel, takes no part.
+    The voxel's own patch, whose noise would enter every channel, takes no part.
     """
     return _descriptor(volume, SSC_PAIRS, sigma_voxel, distance_voxel)
-
-
-def mind_loss(a: Volume, b: Volume, sigma_voxel: float = 0.5, distance_voxel: int = 1) -> Tensor:
-    """Mean squared difference of the MIND-SSC of two volumes of the same voxels, a scalar, 0 to 1."""
-    return (mind_ssc(a, sigma_voxel, distance_voxel) - mind_ssc(b, sigma_voxel, distance_voxel)).square().mean()
 
 
 def _descriptor(volume: Volume, pairs: Sequence[tuple[Offset, Offset]], sigma_voxel: float, distance: int) -> Map:
@@ -60,7 +56,7 @@ def _descriptor(volume: Volume, pairs: Sequence[tuple[Offset, Offset]], sigma_vo
         raise InputError(f"MIND needs sigma_voxel > 0 and distance_voxel >= 1, got {sigma_voxel} and {distance}")
     if 0 in volume.shape:
         raise InputError(f"MIND describes volumes of 1 voxel or more on each axis, got {tuple(volume.shape)}")
-    weights = _gaussian(sigma_voxel).to(volume)
+    weights = gaussian_weights(sigma_voxel, max(1, math.ceil(3 * sigma_voxel))).to(volume)
     radius = len(weights) // 2
     padded = F.pad(volume, [distance + radius] * 6, mode="replicate")
     size = [n + 2 * radius for n in volume.shape[2:]]
@@ -74,13 +70,6 @@ def _descriptor(volume: Volume, pairs: Sequence[tuple[Offset, Offset]], sigma_vo
     flat = variance <= torch.finfo(volume.dtype).tiny
     nearest = distances.amin(dim=1, keepdim=True)  # subtracted before exp: the largest channel is then 1
     return torch.exp(-(distances - nearest) / torch.where(flat, torch.ones_like(variance), variance))
-
-
-def _gaussian(sigma_voxel: float) -> Tensor:
-    radius = max(1, math.ceil(3 * sigma_voxel))
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (offsets / sigma_voxel) ** 2)
-    return weights / weights.sum()
 
 
 def _shifted(padded: Tensor, offset: Offset, distance: int, size: Sequence[int]) -> Tensor:

@@ -1,11 +1,11 @@
-"""How true a fused volume (or plane) is to an input, and how lively it is: PSNR, VIF and spatial frequency."""
+"""Fidelity of a fused volume (or plane) to an input, and its own contrast: PSNR, VIF and spatial frequency."""
 
 import math
 
 import torch
 
-from crossalign.fusion.metrics.structure import Field, filtered
 from crossalign.similarity.ranges import check_scored
+from crossalign.similarity.windows import Field, Fields, gaussian_weights, window_means
 
 VIF_SCALES = 4
 VIF_NOISE_VARIANCE = 2.0  # for values in [0, 255], as published
@@ -39,24 +39,25 @@ def visual_information_fidelity_score(fused: Field, reference: Field) -> float:
     check_scored(fused, reference)
     if min(fused.shape) < 41:
         return math.nan
-    told = heard = 0.0
-    x, y = fused.double() * 255, reference.double() * 255
+    transmitted = total = 0.0
+    x, y = (field.double()[None, None] * 255 for field in (fused, reference))
     for scale in range(VIF_SCALES):
-        kernels = [_gaussian(2 ** (VIF_SCALES - scale) + 1)] * x.ndim
+        radius = 2 ** (VIF_SCALES - scale - 1)
+        weights = tuple(gaussian_weights((2 * radius + 1) / 5, radius).tolist())
         if scale > 0:
-            every_second = (slice(None, None, 2),) * x.ndim
-            x, y = filtered(x, kernels)[every_second], filtered(y, kernels)[every_second]
-        at_scale = _vif_scale(x, y, kernels)
-        told, heard = told + at_scale[0], heard + at_scale[1]
-    return told / heard if heard > 0 else math.nan
+            every_second = (..., *(slice(None, None, 2),) * fused.ndim)
+            x, y = window_means(x, weights)[every_second], window_means(y, weights)[every_second]
+        at_scale = _vif_scale(x, y, weights)
+        transmitted, total = transmitted + at_scale[0], total + at_scale[1]
+    return transmitted / total if total > 0 else math.nan
 
 
-def _vif_scale(x: Field, y: Field, kernels: list[list[float]]) -> tuple[float, float]:
-    """Information that the distorted x tells of the reference y, and that y itself holds."""
-    mean_x, mean_y = filtered(x, kernels), filtered(y, kernels)
-    variance_x = (filtered(x * x, kernels) - mean_x**2).clamp(min=0)
-    variance_y = (filtered(y * y, kernels) - mean_y**2).clamp(min=0)
-    covariance = filtered(x * y, kernels) - mean_x * mean_y
+def _vif_scale(x: Fields, y: Fields, weights: tuple[float, ...]) -> tuple[float, float]:
+    """Information of the reference y that the distorted x transmits, and all that y has."""
+    mean_x, mean_y = window_means(x, weights), window_means(y, weights)
+    variance_x = (window_means(x * x, weights) - mean_x**2).clamp(min=0)
+    variance_y = (window_means(y * y, weights) - mean_y**2).clamp(min=0)
+    covariance = window_means(x * y, weights) - mean_x * mean_y
     gain = covariance / (variance_y + VIF_TINY)
     unexplained = variance_x - gain * covariance
     flat_x, flat_y = variance_x < VIF_TINY, variance_y < VIF_TINY
@@ -65,12 +66,5 @@ def _vif_scale(x: Field, y: Field, kernels: list[list[float]]) -> tuple[float, f
     unexplained = torch.where(flat_x, torch.zeros_like(gain), unexplained).clamp(min=VIF_TINY)
     variance_y = torch.where(flat_y, torch.zeros_like(variance_y), variance_y)
     gain = gain.clamp(min=0)
-    told = torch.log10(1 + gain**2 * variance_y / (unexplained + VIF_NOISE_VARIANCE)).sum()
-    return float(told), float(torch.log10(1 + variance_y / VIF_NOISE_VARIANCE).sum())
-
-
-def _gaussian(width: int) -> list[float]:
-    """Weights of a Gaussian window whose sd is a fifth of its width."""
-    offsets = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
-    weights = torch.exp(-0.5 * (offsets / (width / 5)) ** 2)
-    return (weights / weights.sum()).tolist()
+    transmitted = torch.log10(1 + gain**2 * variance_y / (unexplained + VIF_NOISE_VARIANCE)).sum()
+    return float(transmitted), float(torch.log10(1 + variance_y / VIF_NOISE_VARIANCE).sum())

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.fusion.metrics.structure import Field
 from crossalign.similarity.ranges import check_alike, check_scored
+from crossalign.similarity.windows import Field
 
 BINS = 256
 NMI_BINS = 100  # scikit-image's, which the published numbers were made with
 WINDOW = 3
-CHUNK_WINDOWS = 20_000  # seven times as quick as 100,000, whose joint distributions leave the cache
+CHUNK_WINDOWS = 20_000  # seven times as fast as 100,000, whose joint distributions do not fit into the cache
 
 
 def entropy_bits(field: Field) -> float:
@@ -35,18 +35,19 @@ def normalized_mutual_information_score(fused: Field, reference: Field) -> float
     check_alike(fused, reference)
     of_fused, of_reference = (_binned(f, float(f.min()), float(f.max()), NMI_BINS) for f in (fused, reference))
     joint = _joint(of_fused, of_reference, NMI_BINS)
-    together = _entropy(joint)
-    return float((_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / together) if float(together) > 0 else float("nan")
+    joint_bits = _entropy(joint)
+    marginal_bits = _entropy(joint.sum(0)) + _entropy(joint.sum(1))
+    return float(marginal_bits / joint_bits) if float(joint_bits) > 0 else float("nan")
 
 
 def feature_mutual_information_score(fused: Field, reference: Field) -> float:
     """Mean over 3 x 3 windows of the last two axes of the windows' normalised mutual information, 0 to 1.
 
     Fast-FMI (Haghighat and Razian 2014) with grey values as features. In each window both are scaled to [0, 1] and
-    taken as distributions over its nine places; their joint one is mixed from the independent one and the Frechet
-    bound that the sign of their correlation points to. A volume counts as its axial planes: the windows stay in-plane,
-    because the definition knows an order of places only there. No scale of either changes it. Raises InputError for
-    fewer than 3 voxels on one of those axes.
+    taken as distributions over its nine voxels; their joint distribution is a mixture of the independent one and the
+    Frechet bound of the sign of their correlation. A volume counts as its axial planes, since the definition orders
+    the voxels of a window in a plane only. No scale of either changes it. Raises InputError for fewer than 3 voxels on
+    one of those axes.
     """
     check_alike(fused, reference)
     if min(fused.shape[-2:]) < WINDOW:
@@ -71,8 +72,8 @@ def _joint(x: Tensor, y: Tensor, bins: int) -> Tensor:
     return (counts / counts.sum()).reshape(bins, bins)
 
 
-def _entropy(shares: Tensor) -> Tensor:
-    return -torch.special.xlogy(shares, shares).sum() / torch.log(torch.tensor(2.0, dtype=torch.float64))
+def _entropy(probabilities: Tensor) -> Tensor:
+    return -torch.special.xlogy(probabilities, probabilities).sum() / torch.log(torch.tensor(2.0, dtype=torch.float64))
 
 
 def _windows(field: Field) -> Tensor:
@@ -82,19 +83,18 @@ def _windows(field: Field) -> Tensor:
 
 
 def _window_information(f: Tensor, r: Tensor) -> Tensor:
+    """Normalised mutual information of each window, (n,)."""
     f, r = _distributions(f), _distributions(r)
     correlation = _correlation(f, r)
-    rising = correlation >= 0
     sums_f, sums_r = f.cumsum(-1)[:, :, None], r.cumsum(-1)[:, None, :]
     upper, lower = torch.minimum(sums_f, sums_r), (sums_f + sums_r - 1).clamp(min=0)
-    bound = torch.where(rising[:, None, None], upper, lower)
-    share = _share(correlation, bound - sums_f * sums_r, _spread(f) * _spread(r))
+    bound = torch.where((correlation >= 0)[:, None, None], upper, lower)
+    weight = _bound_weight(correlation, bound - sums_f * sums_r, _position_sd(f) * _position_sd(r))[:, None, None]
     mass = bound.diff(dim=1, prepend=torch.zeros_like(bound[:, :1]))
     mass = mass.diff(dim=2, prepend=torch.zeros_like(mass[:, :, :1]))
-    joint = share[:, None, None] * mass + (1 - share[:, None, None]) * f[:, :, None] * r[:, None, :]
-    alone = _window_entropy(f) + _window_entropy(r)
-    together = _window_entropy(joint.clamp(min=0).flatten(1))
-    return 2 * (alone - together) / alone.clamp(min=1e-12)
+    joint = weight * mass + (1 - weight) * f[:, :, None] * r[:, None, :]
+    marginal = _window_entropy(f) + _window_entropy(r)
+    return 2 * (marginal - _window_entropy(joint.clamp(min=0).flatten(1))) / marginal.clamp(min=1e-12)
 
 
 def _distributions(windows: Tensor) -> Tensor:
@@ -111,18 +111,19 @@ def _correlation(f: Tensor, r: Tensor) -> Tensor:
     return torch.where(norm > 1e-12, product / norm.clamp(min=1e-12), torch.zeros_like(product))
 
 
-def _spread(shares: Tensor) -> Tensor:
-    """Return the standard deviation of the place, 1 to 9, under each distribution, (n,)."""
-    place = torch.arange(1, shares.shape[-1] + 1, dtype=shares.dtype)
-    return ((shares * place**2).sum(-1) - (shares * place).sum(-1) ** 2).clamp(min=0).sqrt()
+def _position_sd(probabilities: Tensor) -> Tensor:
+    """Return the standard deviation of the position, 1 to 9, under each distribution, (n,)."""
+    position = torch.arange(1, probabilities.shape[-1] + 1, dtype=probabilities.dtype)
+    variance = (probabilities * position**2).sum(-1) - (probabilities * position).sum(-1) ** 2
+    return variance.clamp(min=0).sqrt()
 
 
-def _share(correlation: Tensor, excess: Tensor, spread: Tensor) -> Tensor:
-    """How much of the Frechet bound is in the mixture: the correlation over the bound's own, 0 where it has none."""
+def _bound_weight(correlation: Tensor, excess: Tensor, sd_product: Tensor) -> Tensor:
+    """Weight of the Frechet bound in the mixture: the correlation over the bound's own, 0 where it has none."""
     covariance = excess.sum((1, 2))
-    usable = (spread > 0) & (covariance != 0)
-    return torch.where(usable, correlation * spread / torch.where(usable, covariance, 1.0), 0.0)
+    usable = (sd_product > 0) & (covariance != 0)
+    return torch.where(usable, correlation * sd_product / torch.where(usable, covariance, 1.0), 0.0)
 
 
-def _window_entropy(shares: Tensor) -> Tensor:
-    return -torch.special.xlogy(shares, shares).sum(-1)
+def _window_entropy(probabilities: Tensor) -> Tensor:
+    return -torch.special.xlogy(probabilities, probabilities).sum(-1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from crossalign import similarity
 from crossalign.fusion.metrics.fidelity import (
     peak_signal_noise_ratio_db,
     spatial_frequency_score,
@@ -18,8 +19,21 @@ from crossalign.fusion.metrics.information import (
     mutual_information_score,
     normalized_mutual_information_score,
 )
-from crossalign.fusion.metrics.structure import Field, qabf_sums, ssim_score
-from crossalign.similarity.ranges import check_scored
+from crossalign.similarity.ranges import check_alike, check_scored
+from crossalign.similarity.windows import Field
+
+
+def ssim_score(fused: Field, reference: Field) -> Tensor:
+    """`similarity.ssim_score` of one volume (z, y, x) or plane (y, x), both in [0, 1]. Raises InputError."""
+    check_scored(fused, reference)
+    return similarity.ssim_score(fused[None, None], reference[None, None])
+
+
+def qabf_score(fused: Field, *sources: Field) -> Tensor:
+    """`similarity.qabf_score` of one volume (z, y, x) or plane (y, x), of any scale. Raises InputError."""
+    check_alike(fused, *sources)
+    return similarity.qabf_score(*(field.reshape(1, 1, -1, *field.shape[-2:]) for field in (fused, *sources)))
+
 
 # Scores of the fused image against one input, larger is better, in the order of the tables.
 INPUT_SCORES: Mapping[str, Callable[[Field, Field], float | Tensor]] = {
@@ -29,6 +43,7 @@ INPUT_SCORES: Mapping[str, Callable[[Field, Field], float | Tensor]] = {
     "fmi": feature_mutual_information_score,
     "mi_bits": mutual_information_score,
     "vif": visual_information_fidelity_score,
+    "qabf_input": qabf_score,
 }
 
 
@@ -44,7 +59,7 @@ class InputScores:
         return (self.mri + self.pet) / 2
 
     def smaller(self) -> float:
-        """Return the score of the input that came off worse."""
+        """Return the lower score of the two."""
         return min(self.mri, self.pet)
 
 
@@ -52,8 +67,8 @@ class InputScores:
 class FusionScores:
     """Every score of one fused image.
 
-    `inputs` has one entry for each of INPUT_SCORES, and `qabf_share`: how much of each input's own gradients was kept.
-    `qabf` is that of both together. Entropy (bits) and spatial frequency are the fused image's own.
+    `inputs` has one entry for each of INPUT_SCORES; `qabf_input` is the fraction of each input's own gradients that is
+    preserved, `qabf` that of both. Entropy (bits) and spatial frequency are the fused image's own.
     """
 
     inputs: Mapping[str, InputScores]
@@ -72,11 +87,9 @@ def score_fusion(fused: Field, mri: Field, pet: Field) -> FusionScores:
     inputs = {
         name: InputScores(float(score(fused, mri)), float(score(fused, pet))) for name, score in INPUT_SCORES.items()
     }
-    (kept_mri, total_mri), (kept_pet, total_pet) = qabf_sums(fused, mri), qabf_sums(fused, pet)
-    inputs["qabf_share"] = InputScores(float(kept_mri / total_mri), float(kept_pet / total_pet))
     return FusionScores(
         inputs=inputs,
-        qabf=float((kept_mri + kept_pet) / (total_mri + total_pet)),
+        qabf=float(qabf_score(fused, mri, pet)),
         entropy_bits=entropy_bits(fused),
         spatial_frequency=spatial_frequency_score(fused),
     )

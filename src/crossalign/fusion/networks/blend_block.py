@@ -1,4 +1,4 @@
-"""The Deformable Cross Feature Blend block (Liu et al., ICONIP 2023; arXiv 2310.06291), as the paper describes it."""
+"""The Deformable Cross Feature Blend block (Liu et al., ICONIP 2023; arXiv 2310.06291), as in the paper's text."""
 
 import math
 
@@ -10,7 +10,7 @@ from crossalign.errors import InputError
 from crossalign.geometry import sample
 from crossalign.types import Map, PointLattice, Shape, Volume
 
-REACH_VOXEL = 1.0
+LARGEST_OFFSET_VOXEL = 1.0
 CONVOLUTION: Shape = (7, 7, 7)
 
 
@@ -27,45 +27,45 @@ class ChannelNorm(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leave out a residual branch for a share `rate` of the batch, in training only."""
+    """Leave out a residual branch for a fraction `rate` of the batch, in training only."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, volume: Volume) -> Volume:
-        """Drop, or keep and scale up, so that the mean stays."""
+        """Drop, or scale up, so that the mean is unchanged."""
         if not self.training or self.rate == 0:
             return volume
-        kept = torch.rand(len(volume), 1, 1, 1, 1, device=volume.device) >= self.rate
-        return volume * kept / (1 - self.rate)
+        retained = torch.rand(len(volume), 1, 1, 1, 1, device=volume.device) >= self.rate
+        return volume * retained / (1 - self.rate)
 
 
 class Offsets(nn.Module):
-    """Where to look in the other map: offsets (b, z, y, x, 3), ordered (x, y, z), within +-1 voxel of the place.
+    """Offsets (b, z, y, x, 3), ordered (x, y, z), of up to 1 voxel, at which the other map is sampled.
 
-    In a plane (`planar`) none leads out of it.
+    With `planar` they lie in the axial plane.
     """
 
     def __init__(self, channels: int, planar: bool = False) -> None:
         super().__init__()
         kernel = (1, 3, 3) if planar else (3, 3, 3)
-        self.mix = nn.Conv3d(2 * channels, channels, 1)
-        self.around = nn.Conv3d(channels, channels, kernel, padding=half(kernel), groups=channels)
+        self.pointwise = nn.Conv3d(2 * channels, channels, 1)
+        self.spatial = nn.Conv3d(channels, channels, kernel, padding=half(kernel), groups=channels)
         self.norm = ChannelNorm(channels)
         self.out = nn.Conv3d(channels, 2 if planar else 3, 1, bias=False)
 
     def forward(self, x: Volume, other: Volume) -> PointLattice:
         """Predict offsets from both maps."""
-        hidden = F.gelu(self.norm(self.around(self.mix(torch.cat((x, other), dim=1)))))
-        offsets = torch.tanh(self.out(hidden)).movedim(1, -1) * REACH_VOXEL
+        hidden = F.gelu(self.norm(self.spatial(self.pointwise(torch.cat((x, other), dim=1)))))
+        offsets = torch.tanh(self.out(hidden)).movedim(1, -1) * LARGEST_OFFSET_VOXEL
         return F.pad(offsets, (0, 3 - offsets.shape[-1]))
 
 
 class WindowAttention(nn.Module):
-    """Softmax attention in windows of `window` (z, y, x) voxels: values of x, found by keys of the other map.
+    """Softmax attention in windows of `window` (z, y, x) voxels: queries and values of x, keys of the other map.
 
-    Keys have no bias: it would shift every score of a query alike and change nothing.
+    Keys have no bias: it would add the same number to every score of a query and change nothing.
     """
 
     def __init__(self, channels: int, heads: int, window: Shape) -> None:
@@ -86,8 +86,8 @@ class WindowAttention(nn.Module):
         key = self._heads(self.key(self._windows(other)))
         value = self._heads(self.value(self._windows(x)) * self._windows(gate.expand(shape)))
         pairs: Tensor = self.pairs  # type: ignore[assignment]
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=self.position[:, pairs].to(query.dtype))
-        return self._volume(found.transpose(1, 2).flatten(2), shape)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=self.position[:, pairs].to(query.dtype))
+        return self._volume(attended.transpose(1, 2).flatten(2), shape)
 
     def _windows(self, volume: Volume) -> Tensor:
         """Cut (b, c, z, y, x) into (b * windows, voxels of one, c)."""
@@ -108,37 +108,36 @@ class WindowAttention(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """A factor from 0 to 1 for each channel of the values, out of the convolution's branch.
+    """A factor from 0 to 1 for each channel of the values, computed from the convolution's branch.
 
-    The branch is averaged over the whole volume, as in MixFormer, or over boxes of `reach` (z, y, x) voxels: then a
-    voxel's result does not depend on how far the volume goes on.
+    The branch is averaged over the whole volume, as in MixFormer, or over boxes of `box` (z, y, x) voxels: then a
+    voxel's result does not depend on the size of the volume.
     """
 
-    def __init__(self, channels: int, reach: Shape | None) -> None:
+    def __init__(self, channels: int, box: Shape | None) -> None:
         super().__init__()
         inner = max(4, channels // 8)
-        self.reach = reach
+        self.box = box
         self.squeeze = nn.Conv3d(channels, inner, 1)
         self.excite = nn.Conv3d(inner, channels, 1)
 
     def forward(self, branch: Volume) -> Map:
         """Return the gate, (b, c, 1, 1, 1) or (b, c, z, y, x)."""
-        pooled = F.adaptive_avg_pool3d(branch, 1) if self.reach is None else F.avg_pool3d(branch, self.reach)
+        pooled = F.adaptive_avg_pool3d(branch, 1) if self.box is None else F.avg_pool3d(branch, self.box)
         gate = torch.sigmoid(self.excite(F.gelu(self.squeeze(pooled))))
-        if self.reach is None:
+        if self.box is None:
             return gate
-        for axis, size in enumerate(self.reach, start=2):
+        for axis, size in enumerate(self.box, start=2):
             gate = gate.repeat_interleave(size, dim=axis)
         return gate
 
 
 class DeformableCrossBlend(nn.Module):
-    """One block: x, told about the other modality's map `other` of the same shape (b, c, z, y, x).
+    """One block: cross-attention of x to the other modality's map `other`, both (b, c, z, y, x).
 
     The other map is resampled at learned offsets; windowed cross-attention and a grouped convolution (7^3) on both maps
-    run side by side, each gating the other as in MixFormer; both are blended by a linear layer, added to x, and
-    followed by an MLP. `reach` is that of `ChannelGate`; a window of one plane keeps everything in that plane, if the
-    kernel does.
+    run in parallel, each gating the other as in MixFormer; both are blended by a linear layer, added to x, and followed
+    by an MLP. `box` is that of `ChannelGate`; with a window and a kernel of one plane, planes are independent.
     """
 
     def __init__(
@@ -147,19 +146,19 @@ class DeformableCrossBlend(nn.Module):
         heads: int,
         window: Shape,
         drop: float = 0.0,
-        reach: Shape | None = None,
+        box: Shape | None = None,
         kernel: Shape = CONVOLUTION,
     ) -> None:
         super().__init__()
         self.norm_x, self.norm_other = ChannelNorm(channels), ChannelNorm(channels)
         self.offsets = Offsets(channels, planar=window[0] == 1)
         self.attention = WindowAttention(channels, heads, window)
-        self.beside = nn.Conv3d(2 * channels, channels, kernel, padding=half(kernel), groups=channels)
-        self.channel_gate = ChannelGate(channels, reach)
+        self.convolution = nn.Conv3d(2 * channels, channels, kernel, padding=half(kernel), groups=channels)
+        self.channel_gate = ChannelGate(channels, box)
         inner = max(4, channels // 8)
-        self.place_gate = nn.Sequential(nn.Conv3d(channels, inner, 1), nn.GELU(), nn.Conv3d(inner, 1, 1))
+        self.spatial_gate = nn.Sequential(nn.Conv3d(channels, inner, 1), nn.GELU(), nn.Conv3d(inner, 1, 1))
         self.blend = nn.Conv3d(2 * channels, channels, 1)
-        self.think = nn.Sequential(
+        self.mlp = nn.Sequential(
             ChannelNorm(channels), nn.Conv3d(channels, 4 * channels, 1), nn.GELU(), nn.Conv3d(4 * channels, channels, 1)
         )
         self.drop = DropPath(drop)
@@ -168,17 +167,17 @@ class DeformableCrossBlend(nn.Module):
         """Blend."""
         own, theirs = self.norm_x(x), self.norm_other(other)
         theirs = resampled_at(theirs, self.offsets(own, theirs))
-        branch = F.gelu(self.beside(torch.stack((own, theirs), dim=2).flatten(1, 2)))  # a group sees both maps' channel
+        branch = F.gelu(self.convolution(torch.stack((own, theirs), dim=2).flatten(1, 2)))  # groups: a channel of both
         attended = self.attention(own, theirs, self.channel_gate(branch))
-        branch = branch * torch.sigmoid(self.place_gate(attended))
+        branch = branch * torch.sigmoid(self.spatial_gate(attended))
         x = x + self.drop(self.blend(torch.cat((attended, branch), dim=1)))
-        return x + self.drop(self.think(x))
+        return x + self.drop(self.mlp(x))
 
 
 def resampled_at(volume: Volume, offsets_voxel: PointLattice) -> Volume:
-    """Sample a map (b, c, z, y, x) trilinearly at its own voxels moved by offsets (b, z, y, x, 3), ordered (x, y, z).
+    """Sample a map (b, c, z, y, x) trilinearly at its own voxels plus offsets (b, z, y, x, 3), ordered (x, y, z).
 
-    Places beyond the border take the border's value.
+    Points beyond the border take the border's value.
     """
     axes = [torch.arange(size, device=volume.device, dtype=offsets_voxel.dtype) for size in volume.shape[2:]]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
@@ -188,7 +187,7 @@ def resampled_at(volume: Volume, offsets_voxel: PointLattice) -> Volume:
 
 
 def half(kernel: Shape) -> Shape:
-    """Return the padding that keeps a volume's size under an odd kernel."""
+    """Return the padding with which an odd kernel preserves a volume's size."""
     depth, height, width = kernel
     return depth // 2, height // 2, width // 2
 
@@ -196,7 +195,7 @@ def half(kernel: Shape) -> Shape:
 def _position_pairs(window: Shape) -> Tensor:
     """Return the number (n, n) of the relative position of each pair of the n voxels of a window."""
     axes = torch.meshgrid(*(torch.arange(n) for n in window), indexing="ij")
-    places = torch.stack(axes, dim=-1).reshape(-1, 3)
-    gap = places[:, None] - places + torch.tensor(window) - 1
+    voxels = torch.stack(axes, dim=-1).reshape(-1, 3)
+    difference = voxels[:, None] - voxels + torch.tensor(window) - 1
     _, height, width = (2 * n - 1 for n in window)
-    return (gap * torch.tensor([height * width, width, 1])).sum(-1)
+    return (difference * torch.tensor([height * width, width, 1])).sum(-1)

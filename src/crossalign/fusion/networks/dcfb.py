@@ -11,8 +11,8 @@ from crossalign.fusion.networks.blend_block import ChannelNorm, DeformableCrossB
 from crossalign.types import Map, Shape, Volume
 
 PATCH = 4
-# What settings may ask for: beyond these a network takes more memory than a workstation has.
-MOST_CHANNELS, MOST_LEVELS, MOST_BLOCKS, MOST_HEADS, MOST_WINDOW = 1024, 6, 64, 1024, 16
+# Channels, levels, blocks, heads and window at most: beyond these a network takes more memory than a workstation has.
+MOST = (1024, 6, 64, 1024, 16)
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,9 @@ class DCFBSettings:
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.heads) or not self.depths or min(self.depths) < 1:
             raise InputError(f"each level needs a depth (1 or more) and heads, got {self.depths} and {self.heads}")
-        asked = (self.channels, len(self.depths), max(self.depths), max(self.heads), self.window)
-        most = (MOST_CHANNELS, MOST_LEVELS, MOST_BLOCKS, MOST_HEADS, MOST_WINDOW)
-        if any(one > limit for one, limit in zip(asked, most, strict=True)):
-            raise InputError(
-                f"channels, levels, blocks of a level, heads and window may be {most} at most, got {asked}"
-            )
+        sizes = (self.channels, len(self.depths), max(self.depths), max(self.heads), self.window)
+        if any(size > most for size, most in zip(sizes, MOST, strict=True)):
+            raise InputError(f"channels, levels, blocks, heads and window may be {MOST} at most, got {sizes}")
         if min(self.heads) < 1:
             raise InputError(f"each level needs 1 head or more, got {self.heads}")
         if self.channels < 2 or any((self.channels << level) % heads for level, heads in enumerate(self.heads)):
@@ -47,8 +44,8 @@ class DCFBSettings:
         return PATCH * 2 ** (len(self.depths) - 1) * self.window
 
 
-class Level(nn.Module):
-    """Blocks that both modalities share: x hears of other, then other of the new x."""
+class SharedBlocks(nn.Module):
+    """Blocks with one set of weights for both modalities: x attends to other, then other to the new x."""
 
     def __init__(self, channels: int, heads: int, window: int, drops: list[float]) -> None:
         super().__init__()
@@ -91,10 +88,9 @@ class Expand(nn.Module):
 class DCFB(nn.Module):
     """Fuse two volumes (b, 1, z, y, x) in [0, 1] into one, of any size: `forward(a, b)`.
 
-    One set of weights serves both modalities through the encoder and the decoder that mirrors it, from the coarsest
-    level up. The two channels of the head weigh the two inputs: by the share of each channel's activity, |.| summed
-    over the channel (the paper's L1 norm), and since shares sum to 1 the output's scale does not depend on the volume's
-    size.
+    One set of weights serves both modalities in the encoder, and in the decoder, which mirrors it. The two channels of
+    the head are the two inputs' contributions, each weighted by its fraction of the activity, |.| summed over the
+    channel (the paper's L1 norm). Since the fractions sum to 1 the output's scale does not depend on the volume's size.
     """
 
     def __init__(self, settings: DCFBSettings | None = None) -> None:
@@ -119,15 +115,15 @@ class DCFB(nn.Module):
         shape = a.shape[2:]
         a, b = (padded_to(volume, (self.settings.multiple,) * 3) for volume in (a, b))
         x, other = (self.embed_norm(self.embed(volume)) for volume in (a, b))
-        kept = []
+        skipped = []
         for level, merge in zip(self.encoder, self.merges, strict=False):  # the last level is not merged
             x, other = level(x, other)
-            kept.append((x, other))
+            skipped.append((x, other))
             x, other = merge(x), merge(other)
         x, other = (self.middle_norm(volume) for volume in self.encoder[-1](x, other))
         x, other = self.decoder[0](x, other)
         for expand, skip, level in zip(self.expands, self.skips, self.decoder[1:], strict=True):
-            skip_x, skip_other = kept.pop()
+            skip_x, skip_other = skipped.pop()
             x = skip(torch.cat((expand(x), skip_x), dim=1))
             other = skip(torch.cat((expand(other), skip_other), dim=1))
             x, other = level(x, other)
@@ -135,24 +131,24 @@ class DCFB(nn.Module):
         return weighted_sum(maps)[:, :, : shape[0], : shape[1], : shape[2]]
 
 
-def _level(settings: DCFBSettings, number: int) -> Level:
+def _level(settings: DCFBSettings, number: int) -> SharedBlocks:
     """Make a level of the encoder or the decoder; deeper blocks are dropped more often."""
     first, total = sum(settings.depths[:number]), sum(settings.depths)
     drops = [settings.drop_path * (first + k) / max(1, total - 1) for k in range(settings.depths[number])]
-    return Level(settings.channels << number, settings.heads[number], settings.window, drops)
+    return SharedBlocks(settings.channels << number, settings.heads[number], settings.window, drops)
 
 
 def weighted_sum(maps: Volume) -> Map:
-    """Sum channels (b, c, z, y, x), each weighed by its share of the mean |value|: (b, 1, z, y, x).
+    """Sum channels (b, c, z, y, x), each weighted by its fraction of the mean |value|: (b, 1, z, y, x).
 
-    Doubling the volume leaves the weights as they are; the authors' program takes raw sums instead. The shares of maps
+    Doubling the volume does not change the weights; the authors' program takes raw sums instead. The weights of maps
     that are 0 everywhere are equal.
     """
     strength = maps.abs().mean(dim=(2, 3, 4), keepdim=True)
     total = strength.sum(dim=1, keepdim=True)
     even = torch.full_like(strength, 1 / maps.shape[1])
-    share = torch.where(total > 0, strength / torch.where(total > 0, total, torch.ones_like(total)), even)
-    return (maps * share).sum(dim=1, keepdim=True)
+    weight = torch.where(total > 0, strength / torch.where(total > 0, total, torch.ones_like(total)), even)
+    return (maps * weight).sum(dim=1, keepdim=True)
 
 
 def padded_to(volume: Volume, multiple: Shape) -> Map:

@@ -1,9 +1,11 @@
-"""Trained fusion networks: settings, the file that holds both, and the models that come in the package."""
+"""Trained fusion networks: their settings, their files, and how they are run."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,12 @@ from crossalign.types import Volume
 
 FORMAT = "crossalign-fusion-1"
 SLICES = 16  # of the twin in the plane at a time
+
+# Names in the files of earlier versions, and today's.
+RENAMED_PARTS = {"think": "mlp", "beside": "convolution", "place_gate": "spatial_gate", "mix": "pointwise"}
+RENAMED_PARTS |= {"around": "spatial", "tune": "modulation", "choose": "initial", "climb": "ssim_steps"}
+RENAMED_PARTS |= {"length": "size"}
+RENAMED_SETTINGS = {"climbs": "ssim_steps", "steps": "refinements"}
 
 
 @dataclass(frozen=True)
@@ -53,39 +61,34 @@ FUSION_BUILDERS: dict[str, Callable[[FusionStageSettings], nn.Module]] = {
 }
 
 
-def fusion_model_names() -> tuple[str, ...]:
-    """Names that `FusionStageSettings` takes."""
-    return tuple(FUSION_BUILDERS)
-
-
 def build_fusion_model(settings: FusionStageSettings) -> nn.Module:
     """Make an untrained network; its weights are drawn from torch's global generator."""
     return FUSION_BUILDERS[settings.model](settings)
 
 
 @torch.no_grad()
-def apply_fusion_model(model: nn.Module, a: Volume, b: Volume, emphasis: float) -> Volume:
-    """Run a network on one pair (1, 1, z, y, x) to use what it makes; `emphasis` goes to the one that takes it.
+def apply_fusion_model(model: nn.Module, a: Volume, b: Volume, detail: float) -> Volume:
+    """Run a network on one pair (1, 1, z, y, x) without gradients; `detail` is for the compact networks.
 
-    On the CPU the compact network in 3-D goes slab by slab; its twin in the plane takes a few slices at a time, since
-    they know nothing of each other. No gradients are kept.
+    On the CPU the compact network in 3-D is run slab by slab; its twin in the plane on a few slices at a time, which
+    are independent.
     """
     if not isinstance(model, DCFBCompact):
         return model(a, b)
     if a.device.type == "cpu" and not model.planar:
-        return fuse_by_slabs(model, a, b, emphasis)
-    form, wish = torch.channels_last_3d, a.new_full((len(a),), emphasis)
+        return fuse_by_slabs(model, a, b, detail)
+    details = a.new_full((len(a),), detail)
     slices = SLICES if model.planar else a.shape[2]
-    made = []
+    fused = []
     for first in range(0, a.shape[2], slices):
-        part = [volume[:, :, first : first + slices].contiguous(memory_format=form) for volume in (a, b)]
-        made.append(model(*part, wish))
-    return torch.cat(made, dim=2)
+        part = (volume[:, :, first : first + slices] for volume in (a, b))
+        fused.append(model(*(one.contiguous(memory_format=torch.channels_last_3d) for one in part), details))
+    return torch.cat(fused, dim=2)
 
 
-def fusion_progress(model: nn.Module, a: Volume, b: Volume, emphasis: Tensor) -> list[Volume]:
-    """Run a network and return what its loss is taken of: the fused volume, last, and the guesses that led to it."""
-    return model.progress(a, b, emphasis) if isinstance(model, DCFBCompact) else [model(a, b)]
+def fusion_estimates(model: nn.Module, a: Volume, b: Volume, detail: Tensor) -> list[Volume]:
+    """Run a network and return what its loss is the mean of: its successive estimates, the fused volume last."""
+    return model.estimates(a, b, detail) if isinstance(model, DCFBCompact) else [model(a, b)]
 
 
 def save_fusion_stage(stage: FusionStage, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -95,12 +98,24 @@ def save_fusion_stage(stage: FusionStage, path: str | os.PathLike[str], overwrit
 
 def load_fusion_stage(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> FusionStage:
     """Read what `save_fusion_stage` wrote; raises WeightsError where the file is missing, damaged or something else."""
-    file = read_weight_file(path, FORMAT, "a fusion network")
+    file = read_weight_file(path, FORMAT, "a fusion network", current_name)
     try:
-        settings = settings_of(FusionStageSettings, file.settings)
+        settings = settings_of(FusionStageSettings, _current_settings(file.settings))
         model = file.network(lambda: build_fusion_model(settings))
     except WeightsError:
         raise
     except UNFIT as error:
         raise unfit(path, error) from error
     return FusionStage(model.to(device).eval(), settings, file.notes)
+
+
+def current_name(name: str) -> str:
+    """Return today's name of a weight; files of earlier versions have other ones."""
+    name = re.sub(r"^(refinements\.\d+)\.weight$", r"\1.qabf_weight", name)
+    return ".".join(RENAMED_PARTS.get(part, part) for part in name.split("."))
+
+
+def _current_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(compact := settings.get("compact"), dict):
+        return settings
+    return settings | {"compact": {RENAMED_SETTINGS.get(name, name): value for name, value in compact.items()}}

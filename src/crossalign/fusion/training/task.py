@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crossalign.fusion.networks.model_files import FusionStage, build_fusion_model, fusion_progress, save_fusion_stage
+from crossalign.fusion.networks.model_files import FusionStage, build_fusion_model, fusion_estimates, save_fusion_stage
 from crossalign.fusion.training.dataset import FusionDataset, FusionPatches, draw_patches, plant_lesions
 from crossalign.fusion.training.settings import FusionTrainingSettings
-from crossalign.similarity import gradient_transfer_score, lncc_loss, ssim3d_loss, ssim_pair_score
+from crossalign.similarity import lncc_score, qabf_score, ssim_pair_score, ssim_score
 from crossalign.training.data_record import tensors_record
 from crossalign.training.device import choose_precision, settled_precision
 from crossalign.training.engine import Plan, RunResult, Task, cosine_rate, pick_cases, run_task, step_seed
@@ -34,7 +34,7 @@ def keeping_loss(fused: Volume, patches: FusionPatches, transfer: tuple[float, f
         one, a, b = (volume[number : number + 1] for volume in (fused, patches.a, patches.b))
         of_a, of_b = ssim_pair_score(one, a, b)
         total = total + 1 - (of_a + of_b) / 2
-        kept = gradient_transfer_score(one, a, b)
+        kept = qabf_score(one, a, b)
         if bool(kept.isfinite()):
             weight = low * (high / low) ** float(patches.emphasis[number])
             total = total + weight * (1 - kept)
@@ -63,10 +63,10 @@ def paper_fusion_loss(fused: Volume, patches: FusionPatches) -> Tensor:
     """
     total = fused.new_zeros(())
     for weight, reference in ((MRI_WEIGHT, patches.a), (PET_WEIGHT, patches.b)):
-        correlation = lncc_loss(fused, reference)
+        correlation = 1 - lncc_score(fused, reference)
         if bool(correlation.isfinite()):
             total = total + weight * correlation
-        total = total + weight * (ssim3d_loss(fused, reference) + torch.nn.functional.l1_loss(fused, reference))
+        total = total + weight * (1 - ssim_score(fused, reference) + torch.nn.functional.l1_loss(fused, reference))
     return total
 
 
@@ -157,7 +157,7 @@ class FusionTask(Task):
         model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # torch's hints lack it
         one = self._val[0]
         self._precision = settled_precision(
-            self._settings.precision, self._device, model, lambda: fusion_progress(model, one.a, one.b, one.emphasis)
+            self._settings.precision, self._device, model, lambda: fusion_estimates(model, one.a, one.b, one.emphasis)
         )
         return model
 
@@ -193,7 +193,7 @@ class FusionTask(Task):
         with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
             form = torch.channels_last_3d
             a, b = (volume.contiguous(memory_format=form) for volume in _with_planted(patches))
-            made = fusion_progress(model, a, b, patches.emphasis.repeat(len(a) // len(patches.a)))
+            made = fusion_estimates(model, a, b, patches.emphasis.repeat(len(a) // len(patches.a)))
         return [fused.float() for fused in made]
 
     def _loss(self, fused: Tensor, patches: FusionPatches) -> Tensor:
