@@ -8,7 +8,7 @@ import pytest
 import torch
 from selenium.webdriver import Chrome
 from tests.report import pair
-from tests.report.test_browser import BROWSER, DRIVER, browser, click, open_page, pixels, set_slider, settle
+from tests.report.browser import click, needs_browser, open_page, pixels, set_slider, settle
 
 from crossalign.errors import OutputError
 from crossalign.explanation import Explanation, explain
@@ -16,12 +16,9 @@ from crossalign.geometry import sample
 from crossalign.models import Stage, StageSettings
 from crossalign.networks import build_network
 from crossalign.registration import Cascade, Problem
-from crossalign.report.explanation_figure import draw_explanation, write_explanation_figure
-from crossalign.report.explanation_page import write_explanation_report
+from crossalign.report.figures import draw_explanation, write_explanation_figure
+from crossalign.report.pages.explanation import write_explanation_report
 
-__all__ = ["browser"]  # the fixture
-
-needs_browser = pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="needs chromium and chromedriver")
 POINT = pair.CENTER_MM + torch.tensor([6.0, -5.0, 4.0], dtype=torch.float64)
 
 
@@ -84,10 +81,10 @@ def test_the_file_is_whole_or_absent(explanation: Explanation, tmp_path: Path) -
 
 def test_the_figure_shows_each_map_over_its_image(explanation: Explanation, tmp_path: Path) -> None:
     titles = [axes.get_title() for axes in draw_explanation(explanation).get_axes()[:8]]
-    assert titles[:2] == ["Fixed, point", "Moving, at the start"]
+    assert titles[:2] == ["Fixed, point", "Moving, as seen"]
     assert titles[2:] == [
         "Grad-CAM, fixed", "Grad-CAM, moving", "by position, fixed", "by position, moving",
-        "six parameters", "where it looks",
+        "six parameters", "attended",
     ]  # fmt: skip
     write_explanation_figure(tmp_path / "figure.png", explanation)
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
@@ -101,7 +98,7 @@ def test_every_control_changes_the_picture(browser: Chrome, report: Path) -> Non
     assert pixels(browser)[0] > 20
     changes = {
         "other image": lambda: click(browser, "[name=under][value=moving]"),
-        "strength": lambda: set_slider(browser, "strength", 0),
+        "opacity": lambda: set_slider(browser, "opacity", 0),
         "outline": lambda: click(browser, "[name=outlines]"),
         "crosshair": lambda: click(browser, "[name=crosshair]"),
         "slice": lambda: set_slider(browser, "slice-axial", 5),
@@ -123,9 +120,9 @@ def test_the_page_reads_the_value_that_the_volume_holds(
     shown = [(stage, one) for stage in explanation.stages for one in stage.maps()]
     for number in (0, 4, 5, len(shown) - 1):
         choose(browser, number)
-        click(browser, "#hottest")
+        click(browser, "#highest")
         assert_value(browser, shown[number][1])
-        click(browser, "#home")
+        click(browser, "#center")
         assert_value(browser, shown[number][1])
 
 
@@ -151,7 +148,7 @@ def choose(browser: Chrome, number: int) -> None:
 
 def crosshair(browser: Chrome) -> list[float]:
     """Where the crosshair is, (x, y, z), LPS, mm, as the page says it."""
-    parts = [part.split() for part in browser.find_element("id", "place").text.split(", ")]
+    parts = [part.split() for part in browser.find_element("id", "position").text.split(", ")]
     return [float(value) * (1 if letter in "LPS" else -1) for letter, value in parts]
 
 

@@ -12,11 +12,11 @@ from tests.fusion.phantom import pair
 from crossalign.errors import OutputError
 from crossalign.fusion import fuse
 from crossalign.fusion.classical import Average
+from crossalign.geometry import Grid
 from crossalign.images import Image
-from crossalign.report.fusion_colour import LEVELS, colour_fusion, colour_table, lab_to_srgb, srgb_to_lab
-from crossalign.report.fusion_display import pet_range, show
-from crossalign.report.fusion_figure import draw_fusion_planes, write_fusion_planes
-from crossalign.report.fusion_page import render_fusion_report, write_fusion_report
+from crossalign.report.colours import LEVELS, colour_fusion, colour_table, lab_to_srgb, srgb_to_lab
+from crossalign.report.figures import Cut, draw_fusion_planes, write_fusion_planes
+from crossalign.report.pages.fusion import FusionDisplay, fusion_page, write_fusion_report
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,9 @@ def test_without_pet_the_picture_is_grey():
 
 
 def test_the_colour_bar_ends_at_the_pets_own_values(result):
-    low, high, unit = pet_range(result, show(result))
-    assert unit == "SUV"
+    display = FusionDisplay.of(result)
+    low, high = display.pet_range
+    assert display.pet_unit == "SUV"
     assert low == pytest.approx(result.b_scaling.low)
     assert float(np.quantile(result.b_scaling.undone(result.b.voxels).numpy(), 0.99)) < high <= result.b_scaling.high
 
@@ -69,23 +70,22 @@ def test_planes_show_four_pictures_each_and_are_written_whole(result, tmp_path):
 
 
 def test_planes_are_those_of_a_radiologist():
-    from crossalign.report.fusion_figure import _plane
-
-    volume = torch.zeros(4, 5, 6)
+    grid = Grid((4, 5, 6), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    volume = torch.zeros(grid.shape)
     volume[3, 0, 0] = 1  # the head end, the front, the patient's right
-    assert _plane(volume, 0, 3)[0, 0] == 1  # axial: front on top, right at the left
-    assert _plane(volume, 1, 0)[0, 0] == 1  # coronal: head on top
-    assert _plane(volume, 2, 0)[0, 0] == 1  # sagittal: head on top, front at the left
+    for axis, center_mm in ((0, (0, 0, 3)), (1, (0, 0, 0)), (2, (0, 0, 0))):
+        plane = Cut.through(grid, torch.tensor(center_mm, dtype=torch.float64), axis).plane(volume)
+        assert plane[0, 0] == 1  # axial: front on top, right at the left; coronal, sagittal: head on top
 
 
 def test_the_page_stands_alone_and_names_nobody(result, tmp_path):
-    page = render_fusion_report(result)
+    page = fusion_page(result).html()
     assert "DOE_JANE" not in page
     assert "Research software, not a medical device" in page
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", page)
     assert not re.search(r"https?://", page)
     assert "are the two registered?" in page
-    (found,) = re.findall(r'<script id="viewer-data"[^>]*>(.*?)</script>', page, re.DOTALL)
+    (found,) = re.findall(r'id="viewer-data">(.*?)</script>', page, re.DOTALL)
     data = json.loads(found)
     assert set(data["scans"]) == {"mri", "pet", "fused"}
     assert data["unit"] == "SUV"
@@ -96,19 +96,21 @@ def test_the_page_stands_alone_and_names_nobody(result, tmp_path):
 
 
 def test_a_registration_that_is_not_to_be_trusted_says_so_on_top(result):
-    told = replace(result, trusted=False, reasons=("DOE_JANE_PET.nii ended elsewhere: try another start",))
-    page = render_fusion_report(told)
+    untrusted = replace(
+        result, trusted=False, reasons=("DOE_JANE_PET.nii ended elsewhere: try another initial transform",)
+    )
+    page = fusion_page(untrusted).html()
     assert "DOE_JANE" not in page
     top = page.index("Do not trust this result")
     assert (
         page.index("<main>")
         < top
-        < page.index("the PET ended elsewhere: try another start")
+        < page.index("the PET ended elsewhere: try another initial transform")
         < page.index("warning</h2>")
     )
-    assert "Do not trust" not in render_fusion_report(result)
+    assert "Do not trust" not in fusion_page(result).html()
 
 
-def test_the_page_tells_notes_that_are_no_warnings(result):
-    page = render_fusion_report(replace(result, notes=("DOE_JANE_PET.nii covers 4% of the grid",)))
+def test_the_page_holds_notes_that_are_no_warnings(result):
+    page = fusion_page(replace(result, notes=("DOE_JANE_PET.nii covers 4% of the grid",))).html()
     assert '<p class="soft">the PET covers 4% of the grid.</p>' in page

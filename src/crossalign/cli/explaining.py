@@ -163,8 +163,8 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def _write(request: ExplainRequest, explanation: Explanation) -> tuple[str, ...]:
-    from crossalign.report.explanation_figure import write_explanation_figure  # slow to import
-    from crossalign.report.explanation_page import write_explanation_report
+    from crossalign.report.figures import write_explanation_figure  # slow to import
+    from crossalign.report.pages.explanation import write_explanation_report
 
     images, rows = volumes(explanation), tables(explanation)
     names = (*images, *rows, REPORT, *([FIGURE] if request.figure else []))

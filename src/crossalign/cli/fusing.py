@@ -91,11 +91,11 @@ def _write(request: FuseRequest, result: FusionResult, moved: RegistrationResult
         if request.output_transform is not None and moved is not None:
             write_transform(moved.fixed_to_moving, places[request.output_transform], overwrite=True)
         if request.report is not None:
-            from crossalign.report.fusion_page import write_fusion_report  # slow to import
+            from crossalign.report.pages.fusion import write_fusion_report  # slow to import
 
             write_fusion_report(places[request.report], result, moved, overwrite=True)
         if request.colour is not None:
-            from crossalign.report.fusion_figure import write_fusion_planes
+            from crossalign.report.figures import write_fusion_planes
 
             write_fusion_planes(places[request.colour], result, overwrite=True)
 

@@ -182,7 +182,7 @@ def _write(request: RegisterRequest, registered: Registered) -> None:
         if request.moved is not None:
             write_image(pair.moving.resampled(pair.fixed.grid, result.fixed_to_moving), places[request.moved], True)
         if request.report is not None:
-            from crossalign.report.page import write_report  # slow to import
+            from crossalign.report.pages.registration import write_report  # slow to import
 
             write_report(
                 places[request.report],

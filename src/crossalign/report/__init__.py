@@ -1,1 +1,1 @@
-"""Pictures and the self-contained HTML pages."""
+"""Self-contained HTML pages about results, their viewer, and static pictures."""

@@ -1,198 +1,126 @@
-"""The page: gather what it shows, fill the template, write the file whole or not at all."""
+"""A self-contained page: template, style and script in one file that loads nothing and names no file and no patient."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from pathlib import Path
 
 import jinja2
-import torch
-from torch import Tensor
 
-from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap
-from crossalign.output import check_output, whole_file
-from crossalign.registration.record import other_warnings, reasons_not_to_trust
-from crossalign.registration.result import RegistrationResult
-from crossalign.report.display import ViewerData, contrast_window, display_grid, mask_bytes, scan_bytes, scan_grey
-from crossalign.report.private import Privacy
-from crossalign.report.tables import ErrorRow, StepRow, error_rows, parameter_rows, step_rows
-from crossalign.report.words import Motion
+from crossalign.output import check_output, whole_file, write_bytes
 
-SHIFT_POINTS = 200_000  # at most, spread over the gland, tell its mean shift
-SCRIPTS = ("volume.js", "paint.js", "planes.js", "viewer.js")
+SCRIPTS = ("volumes.js", "layers.js", "viewer.js")  # of every page, ahead of its own
+GENERIC_NAMES = frozenset({"", "image", "label map", "fixed", "moving", "mask", "scan"})
+SUFFIXES = r"(?:nii|nrrd|nhdr|mha|mhd|dcm|ima|img|hdr|tfm|txt|mat|h5|csv|tre|html)"
+FOLDER = re.compile(r"""(?<![\w.])(?:[A-Za-z]:[\\/]|\\\\|~[\w.-]*[\\/]|\.{1,2}[\\/]|[\\/])[^\s'"<>|,;()\[\]]+""")
+WEIGHTS = (".safetensors", ".pth", ".pt")  # say what made the result, and name no patient: only their folder is removed
+FILE = re.compile(rf"""[^\s'"<>|,;:()\[\]]+\.{SUFFIXES}(?:\.gz)?\b""", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """Replaces the images' own names (which are file names), and anything that looks like a path, by plain words."""
+
+    names: Mapping[str, str]
+
+    @staticmethod
+    def of(images: Mapping[str, Image | LabelMap | None]) -> Privacy:
+        """Call each image what it is in the registration, such as 'the fixed image'."""
+        return Privacy({image.name: words for words, image in images.items() if image is not None})
+
+    def clean(self, text: str) -> str:
+        """Return the text without file names and folders."""
+        for name in sorted(self.names, key=len, reverse=True):
+            if name.lower() not in GENERIC_NAMES:
+                parts = re.split(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+                text = self.names[name].join(parts)
+        return FILE.sub("[file]", FOLDER.sub(_without_folder, text))
+
+
+def _without_folder(found: re.Match[str]) -> str:
+    name = re.split(r"[\\/]", found.group())[-1]
+    return name if name.endswith(WEIGHTS) else "[path]"
 
 
 @dataclass(frozen=True, eq=False)
-class ReportInput:
-    """What a report is about.
+class Page:
+    """One page: `name` names its template and its script; texts may hold file names, which are replaced.
 
-    `fixed_mask` and `moving_mask` mark the gland, each on its own scan. `errors_mm` maps names to millimetres; the two
-    names 'SRE before' and 'SRE after' become one row of a table.
+    `context` is what its own template reads besides, `viewer` what its script reads.
     """
 
-    fixed: Image
-    moving: Image
-    result: RegistrationResult
-    fixed_mask: LabelMap | None = None
-    moving_mask: LabelMap | None = None
-    errors_mm: Mapping[str, float] | None = None
-
-    def privacy(self) -> Privacy:
-        """Name the scans by their part in the registration, never by their files."""
-        masks = ((self.fixed_mask, "the fixed mask"), (self.moving_mask, "the moving mask"))
-        names = {mask.name: words for mask, words in masks if mask is not None}
-        return Privacy(names | {self.fixed.name: "the fixed image", self.moving.name: "the moving image"})
-
-
-@dataclass(frozen=True, eq=False)
-class _PageContext:
-    """The page's text, free of file names: what the template reads."""
-
+    name: str
     method: str
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
-    settings: list[tuple[str, str]]
-    errors: list[ErrorRow]
-    steps: list[StepRow]
-    seconds: float
-    about: str
-    correction: Motion
-    total: Motion
-    gland_mm: float | None
-    expected_sre_mm: float | None
-    trusted: bool | None
-    matrix: list[list[float]]
-    parameters: list[tuple[str, str, str]]
-    has_fixed_mask: bool
-    has_moving_mask: bool
-    crossalign_version: str
-    torch_version: str
-    date: str
+    settings: Mapping[str, str]
+    privacy: Privacy
+    context: Mapping[str, object]
+    viewer: Mapping[str, object]
+
+    def html(self) -> str:
+        """Return the page as text, about 1 to 4 MB."""
+        clean = self.privacy.clean
+        style = read_part("page.css")
+        script = '"use strict";\n' + "\n".join(read_part(name) for name in (*SCRIPTS, f"{self.name}.js"))
+        return (
+            _environment(clean)
+            .get_template(f"{self.name}.html.j2")
+            .render(
+                method=clean(self.method),
+                reasons=[clean(text) for text in self.reasons],
+                warnings=[clean(text) for text in self.warnings],
+                settings=[(clean(str(key)), clean(str(value))) for key, value in self.settings.items()],
+                crossalign_version=_crossalign_version(),
+                date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+                page=self.context,
+                viewer=self.viewer,
+                style=style,
+                script=script,
+                style_hash=content_hash(style),
+                script_hash=content_hash(script),
+            )
+        )
 
 
-def write_report(  # noqa: PLR0913 - the page's one door: two scans, what joins them, and what may be known besides
-    path: str | os.PathLike[str],
-    *,
-    fixed: Image,
-    moving: Image,
-    result: RegistrationResult,
-    fixed_mask: LabelMap | None = None,
-    moving_mask: LabelMap | None = None,
-    errors_mm: Mapping[str, float] | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Write one self-contained HTML page about one registration; it loads nothing and names no file.
-
-    See ReportInput for the arguments. Raises OutputError where the file exists (without `overwrite`) or cannot be
-    written, ImageError where a mask is empty; no partial file is left.
-    """
+def write_page(path: str | os.PathLike[str], make: Callable[[], Page], overwrite: bool = False) -> None:
+    """Write the page that `make` returns; the file appears whole or not at all. Raises OutputError, ahead of `make`."""
     check_output(path, overwrite)
-    page = render_report(ReportInput(fixed, moving, result, fixed_mask, moving_mask, errors_mm))
+    content = make().html().encode("utf-8", "replace")
     with whole_file(path, overwrite) as partial:
-        Path(partial).write_bytes(page.encode("utf-8", "replace"))
+        write_bytes(content, partial)
 
 
-def render_report(report: ReportInput) -> str:
-    """Return the page as text, about 1 to 4 MB."""
-    viewer, style = _viewer(report), _part("report.css")
-    script = '"use strict";\n' + "\n".join(_part(name) for name in SCRIPTS)
+def read_part(name: str) -> str:
+    """Read a file of the templates' folder, with bare line feeds, as browsers hash it."""
+    text = files("crossalign.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return text.replace("\r\n", "\n")
+
+
+def content_hash(text: str) -> str:
+    """Return the hash by which a page's content security policy allows one script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _environment(clean: Callable[[str], str]) -> jinja2.Environment:
+    """Make templates that escape what they are given, refuse what they are not, and can clean a text."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_part),
+        loader=jinja2.FunctionLoader(read_part),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
-        told=_page_context(report),
-        viewer=viewer,
-        viewer_json=asdict(viewer),
-        style=style,
-        script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-    )
-
-
-def _part(name: str) -> str:
-    text = files("crossalign.report").joinpath("templates", name).read_text(encoding="utf-8")
-    return text.replace("\r\n", "\n")  # browsers hash the text with bare line feeds
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _viewer(report: ReportInput) -> ViewerData:
-    result, fixed_mask, moving_mask = report.result, report.fixed_mask, report.moving_mask
-    structure = None if fixed_mask is None else fixed_mask.extremes_mm()
-    grid = display_grid(report.fixed.grid, report.moving.grid, structure)
-    fixed = scan_grey(report.fixed, grid)
-    before = scan_grey(report.moving, grid, result.initial)
-    after = scan_grey(report.moving, grid, result.fixed_to_moving)
-    shared = contrast_window(after)  # before and after in the same shades
-    scans: dict[str, Tensor] = {
-        "fixed": scan_bytes(fixed, contrast_window(fixed)),
-        "before": scan_bytes(before, shared),
-        "after": scan_bytes(after, shared),
-    }
-    outlines: dict[str, Tensor] = {}
-    if fixed_mask is not None:
-        outlines["fixed"] = mask_bytes(fixed_mask, grid)
-    if moving_mask is not None:
-        outlines["before"] = mask_bytes(moving_mask, grid, result.initial)
-        outlines["after"] = mask_bytes(moving_mask, grid, result.fixed_to_moving)
-    return ViewerData.on_grid(grid, result.center_mm.cpu().double(), scans, outlines)
-
-
-def _page_context(report: ReportInput) -> _PageContext:
-    result, clean = report.result, report.privacy().clean
-    center = result.center_mm.cpu().double()
-    points = None if report.fixed_mask is None else report.fixed_mask.spread_points_mm(SHIFT_POINTS)
-    return _PageContext(
-        method=clean(result.method),
-        reasons=tuple(clean(text) for text in reasons_not_to_trust(result)),
-        warnings=tuple(clean(text) for text in other_warnings(result)),
-        settings=[(clean(str(key)), clean(str(value))) for key, value in result.settings.items()],
-        errors=error_rows(report.errors_mm or {}, clean),
-        steps=step_rows(result, points, clean),
-        seconds=result.seconds,
-        about="centre of the gland" if report.fixed_mask is not None else "centre of the fixed image",
-        correction=Motion.of(seen_motion(result.initial, result.fixed_to_moving), center),
-        total=Motion.of(result.fixed_to_moving, center),
-        gland_mm=_mean_shift_mm(result, points),
-        expected_sre_mm=result.expected_sre_mm,
-        trusted=result.trusted,
-        matrix=result.fixed_to_moving.matrix().cpu().double().tolist(),
-        parameters=parameter_rows(result),
-        has_fixed_mask=report.fixed_mask is not None,
-        has_moving_mask=report.moving_mask is not None,
-        crossalign_version=_crossalign_version(),
-        torch_version=str(torch.__version__),
-        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
-
-
-def seen_motion(before: Rigid, after: Rigid) -> Rigid:
-    """Return how the moving image's content moves in the fixed image's space when `before` gives way to `after`.
-
-    Both map fixed to moving points. Content m is seen at before^-1(m), then at after^-1(m).
-    """
-    return after.inverse() @ before
-
-
-def _mean_shift_mm(result: RegistrationResult, points_mm: Tensor | None) -> float | None:
-    if points_mm is None:
-        return None
-    return float(mean_displacement_mm(result.initial, result.fixed_to_moving, points_mm))
+    environment.filters["clean"] = clean
+    return environment
 
 
 def _crossalign_version() -> str:

@@ -7,18 +7,18 @@ from tests.report import pair
 
 from crossalign.geometry import Grid
 from crossalign.images import Image, LabelMap
-from crossalign.report.display import (
+from crossalign.report.viewer import (
     LARGEST_VOXELS,
     contrast_window,
     display_grid,
+    grey_bytes,
+    grey_levels,
     mask_bytes,
     packed,
-    scan_bytes,
-    scan_grey,
 )
 
 
-def test_the_grid_is_isotropic_along_the_patient_and_holds_the_gland() -> None:
+def test_the_grid_is_isotropic_along_the_patient_and_holds_the_structure() -> None:
     points = pair.gland().points_mm()
     grid = display_grid(pair.grid(), pair.grid(), points)
     assert len(set(grid.spacing_mm)) == 1
@@ -40,8 +40,8 @@ def test_the_grid_stays_small(spacing) -> None:
 def test_beyond_the_scan_is_zero_and_inside_is_not() -> None:
     scan = pair.scan()
     grid = Grid.centered(tuple(scan.grid.center_mm().tolist()), (60, 60, 60), (3.0, 3.0, 3.0))
-    grey = scan_grey(scan, grid)
-    shades = scan_bytes(grey, contrast_window(grey))
+    grey = grey_levels(scan, grid)
+    shades = grey_bytes(grey, contrast_window(grey))
     assert int(shades[30, 30, 30]) > 1
     assert int(shades[0, 0, 0]) == 0
     assert int(shades.max()) == 255
@@ -52,7 +52,7 @@ def test_a_scan_that_is_empty_in_view_makes_no_nan() -> None:
     nothing = torch.zeros(4, 4, 4)
     assert contrast_window(nothing) == (0.0, 1.0)
     assert contrast_window(torch.full((4, 4, 4), torch.nan)) == (0.0, 1.0)
-    assert bool((scan_bytes(nothing, (0.0, 1.0)) == 1).all())
+    assert bool((grey_bytes(nothing, (0.0, 1.0)) == 1).all())
 
 
 def test_a_fine_scan_is_averaged_and_not_skipped_through() -> None:
@@ -62,7 +62,7 @@ def test_a_fine_scan_is_averaged_and_not_skipped_through() -> None:
     voxels[0, 0, 0] = 0.0
     stripes = Image(voxels, fine)
     coarse = Grid.centered((0.0, 0.0, 0.0), (20, 20, 20), (1.0, 1.0, 1.0))
-    grey = scan_grey(stripes, coarse)
+    grey = grey_levels(stripes, coarse)
     assert bool(((grey - 0.5).abs() < 0.01).all())
 
 

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossalign.geometry import Rigid
-from crossalign.report.page import seen_motion
-from crossalign.report.words import Motion, rotation_vector_deg
+from crossalign.report.wording import Motion, content_motion
 
 ORIGIN = torch.zeros(3, dtype=torch.float64)
 FINITE = st.floats(-30, 30)
@@ -50,25 +49,25 @@ def test_turns_say_what_they_do(turn, words, start, towards) -> None:
     rigid = Rigid.from_parameters(torch.tensor((0, 0, 0, *turn), dtype=torch.float64), ORIGIN)
     moved = rigid.apply(torch.tensor([start], dtype=torch.float64))[0]
     assert float(moved @ torch.tensor(towards, dtype=torch.float64)) == pytest.approx(math.sin(math.radians(10)))
-    told = Motion.of(rigid, ORIGIN)
-    assert told.turned_parts() == f"10.0° {words}"
-    assert told.turned() == "10.0°"
-    assert told.moved() == ""
+    found = Motion.of(rigid, ORIGIN)
+    assert found.turned_parts() == f"10.0° {words}"
+    assert found.turned() == "10.0°"
+    assert found.moved() == ""
 
 
 @given(st.tuples(FINITE, FINITE, FINITE, FINITE, FINITE, FINITE))
 def test_lengths_are_those_of_the_transform(parameters: tuple[float, ...]) -> None:
     rigid = Rigid.from_parameters(torch.tensor(parameters, dtype=torch.float64), ORIGIN)
-    told = Motion.of(rigid, ORIGIN)
-    assert told.distance_mm == pytest.approx(math.hypot(*parameters[:3]), abs=1e-9)
-    assert told.angle_deg == pytest.approx(float(rigid.angle_deg()), abs=1e-6)
+    found = Motion.of(rigid, ORIGIN)
+    assert found.distance_mm == pytest.approx(math.hypot(*parameters[:3]), abs=1e-9)
+    assert found.angle_deg == pytest.approx(float(rigid.angle_deg()), abs=1e-6)
 
 
 @pytest.mark.parametrize("axis", [(1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0), (0.6, 0, 0.8)])
 def test_half_a_turn_has_an_axis(axis: tuple[float, ...]) -> None:
     unit = torch.tensor(axis, dtype=torch.float64)
     half_turn = Rigid(2 * torch.outer(unit, unit) - torch.eye(3, dtype=torch.float64), ORIGIN)
-    vector = rotation_vector_deg(half_turn)
+    vector = torch.tensor(Motion.of(half_turn, ORIGIN).turn_deg, dtype=torch.float64)
     assert float((vector @ unit).abs()) == pytest.approx(180, abs=1e-4)
 
 
@@ -76,4 +75,4 @@ def test_the_picture_moves_against_the_points() -> None:
     left = torch.tensor([5.0, 0, 0, 0, 0, 0], dtype=torch.float64)
     before, after = Rigid.identity(), Rigid.from_parameters(left, ORIGIN)
     # The fixed point p shows the moving image at p + 5 mm: what lies there appears 5 mm further right.
-    assert Motion.of(seen_motion(before, after), ORIGIN).moved_parts() == "5.0 mm to the patient's right"
+    assert Motion.of(content_motion(before, after), ORIGIN).moved_parts() == "5.0 mm to the patient's right"

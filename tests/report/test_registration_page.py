@@ -11,7 +11,7 @@ from tests.report import pair
 from crossalign.errors import ImageError, OutputError
 from crossalign.images import Image, LabelMap
 from crossalign.registration.problem import Expectation, Step
-from crossalign.report.page import ReportInput, render_report, write_report
+from crossalign.report.pages.registration import ReportInput, registration_page, write_report
 
 
 def page(**changes: Any) -> str:
@@ -23,7 +23,7 @@ def page(**changes: Any) -> str:
         moving_mask=LabelMap(pair.gland().labels, pair.grid(), "smith_john_us_gland.nii.gz"),
         errors_mm={"SRE before": 10.0, "SRE after": 0.25, "TRE after": 3.5},
     )
-    return render_report(dataclasses.replace(report, **changes))
+    return registration_page(dataclasses.replace(report, **changes)).html()
 
 
 def text_of(html: str) -> str:
@@ -46,10 +46,10 @@ def test_the_page_loads_nothing() -> None:
 
 def test_the_page_says_what_happened() -> None:
     text = text_of(page())
-    # The start showed the scan 8 mm to the right and 6 mm too high; the correction takes that back.
+    # The initial transform showed the scan 8 mm to the right and 6 mm too high; the correction takes that back.
     assert "the moving image was moved 10.0 mm (8.0 mm to the patient's left, 6.0 mm towards the feet)" in text
     assert "and not turned" in text
-    assert "Over the whole gland that is 10.0 mm on average" in text
+    assert "Over the whole structure that is 10.0 mm on average" in text
     assert "Research software, not a medical device." in text
     assert "Radiological convention" in text
     assert "Maps fixed points to moving points: (x, y, z, 1) in mm, LPS" in text
@@ -74,9 +74,12 @@ def test_warnings_come_first() -> None:
 
 
 def test_a_result_that_is_not_to_be_trusted_says_so_on_top() -> None:
-    reasons = ("the answers scatter: try another start", "smith_john_us.nii.gz shows nothing there: try another scan")
-    doubted = pair.result(warnings=("odd header", reasons[0]), expectation=Expectation(9.3, False, reasons=reasons))
-    html = page(result=doubted)
+    reasons = (
+        "the answers scatter: try another initial transform",
+        "smith_john_us.nii.gz shows nothing there: try another scan",
+    )
+    untrusted = pair.result(warnings=("odd header", reasons[0]), expectation=Expectation(9.3, False, reasons=reasons))
+    html = page(result=untrusted)
     text = text_of(html)
     assert html.index("Do not trust this result") < html.index("scatter") < html.index("1 warning")
     assert "the moving image shows nothing there: try another scan" in text
@@ -86,13 +89,13 @@ def test_a_result_that_is_not_to_be_trusted_says_so_on_top() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expectation", "told"),
+    ("expectation", "words"),
     [(Expectation(), "not judged"), (Expectation(2.0, True), "nothing speaks against it")],
 )
-def test_other_results_have_no_such_box(expectation: Expectation, told: str) -> None:
+def test_other_results_have_no_such_box(expectation: Expectation, words: str) -> None:
     html = page(result=pair.result(expectation=expectation))
     assert 'class="verdict"' not in html
-    assert f"{told}; look at the pictures all the same" in text_of(html)
+    assert f"{words}; look at the pictures all the same" in text_of(html)
 
 
 def test_text_cannot_become_markup() -> None:
@@ -113,14 +116,14 @@ def test_text_cannot_become_markup() -> None:
 
 
 def test_no_name_and_no_folder_of_a_file() -> None:
-    telling = (
+    texts = (
         "smith_john_us.nii.gz: dark",
         "read /data/Smith/scan 1",
         r"from C:\Smith\a.mha",
         "and Smith2/b.NII.GZ or ./Smith3 or ~/Smith4",
     )
     settings = {"stage 1": "/home/smith/best.safetensors", "levels": "4/2/1", "mask": "smith_john_gland.nii.gz"}
-    html = page(result=pair.result(warnings=telling, settings=settings))
+    html = page(result=pair.result(warnings=texts, settings=settings))
     assert "smith" not in html.lower()
     text = text_of(html)
     assert "the moving image: dark" in text
@@ -133,7 +136,7 @@ def test_without_masks_and_steps() -> None:
     html = page(fixed_mask=None, moving_mask=None, errors_mm=None, result=pair.result(steps=(), settings={}))
     text = text_of(html)
     assert "centre of the fixed image" in text
-    assert "Gland in" not in text
+    assert "Structure in" not in text
     assert "Outlines" not in text
     data = json.loads(html.split('id="viewer-data">')[1].split("</script>")[0])
     assert data["outlines"] == {}
@@ -142,8 +145,8 @@ def test_without_masks_and_steps() -> None:
 
 def test_only_a_moving_mask() -> None:
     text = text_of(page(fixed_mask=None))
-    assert "Gland in the moving image" in text
-    assert "Gland in the fixed image" not in text
+    assert "Structure in the moving image" in text
+    assert "Structure in the fixed image" not in text
 
 
 def test_a_noisy_pair_stays_under_4_mb() -> None:

@@ -14,12 +14,15 @@ async function unpack(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-async function unpackAll(texts, voxels) {
+async function unpackVolume(name, text, sizes) {
+  const bytes = await unpack(text);
+  if (bytes.length !== sizes.reduce((product, size) => product * size, 1)) throw new Error(`the volume "${name}" is damaged`);
+  return bytes;
+}
+
+async function unpackAll(texts, sizes) {
   const volumes = {};
-  for (const [name, text] of Object.entries(texts)) {
-    volumes[name] = await unpack(text);
-    if (volumes[name].length !== voxels) throw new Error(`the volume "${name}" is damaged`);
-  }
+  for (const [name, text] of Object.entries(texts)) volumes[name] = await unpackVolume(name, text, sizes);
   return volumes;
 }
 
@@ -29,12 +32,14 @@ function takeSlice(volume, sizes, plane, index) {
   const width = sizes[plane.column], height = sizes[plane.row];
   const values = new Uint8Array(width * height);
   for (let j = 0; j < height; j++) {
-    const row = plane.flip ? height - 1 - j : j;
-    let at = index * strides[plane.through] + row * strides[plane.row];
+    let at = index * strides[plane.through] + screenRow(sizes, plane, j) * strides[plane.row];
     for (let i = 0; i < width; i++, at += strides[plane.column]) values[j * width + i] = volume[at];
   }
   return { values, width, height };
 }
+
+/* The row on the screen of a voxel's row, and the other way round. */
+const screenRow = (sizes, plane, row) => (plane.flip ? sizes[plane.row] - 1 - row : row);
 
 /* Marching squares: segments [x0, y0, x1, y1], in slice voxels, along which the slice passes the level. */
 function outlineOf(slice, level) {
@@ -55,8 +60,8 @@ function outlineOf(slice, level) {
   return segments;
 }
 
-/* "L 12.0": a coordinate in mm of the fixed scan, with the letter of its side. */
-function placeName(axis, index, data) {
+/* "L 12.0": a coordinate in mm, with the letter of its side. */
+function coordinateName(axis, index, data) {
   const value = data.origin_mm[axis] + index * data.spacing_mm;
   return `${AXIS_LETTERS[axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(1)}`;
 }

@@ -1,14 +1,15 @@
-"""MRI as lightness, PET as colour: one table of colours for pictures and for the page."""
+"""Colours of pictures and pages: a perceptual ramp, and MRI as lightness with PET as colour."""
 
 from functools import lru_cache
 
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-LEVELS = 64
 COLOUR_MAP = "inferno"
+LEVELS = 64
 DARKEST, LIGHTEST = 4.0, 96.0
-ONSET = 0.1  # share of the PET's range over which colour fades in: nothing there stays grey
+ONSET = 0.1  # fraction of the PET's range over which colour fades in: where there is no uptake the picture is grey
 SEARCH_STEPS = 12
 
 TO_XYZ = np.array(
@@ -19,24 +20,26 @@ WHITE = TO_XYZ.sum(axis=1)  # D65
 Colours = NDArray[np.float64]
 
 
+def colour_ramp() -> NDArray[np.uint8]:
+    """Return the colours of one volume, (256, 3), dark first."""
+    return np.rint(mpl.colormaps[COLOUR_MAP](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
+
+
 @lru_cache(maxsize=1)
 def colour_table() -> NDArray[np.uint8]:
     """Return the sRGB colour (0 to 255) of each pair of levels, (MRI 64, PET 64, 3).
 
     Lightness (CIELAB) is the MRI's alone, so that anatomy reads as in a grey picture; hue is that of matplotlib's
-    perceptual map at the PET's level, as vivid as the screen can show at that lightness.
+    perceptual map at the PET's level, as saturated as a screen can display at that lightness.
     """
-    import matplotlib as mpl
-
     level = np.linspace(0, 1, LEVELS)
     of_map = srgb_to_lab(mpl.colormaps[COLOUR_MAP](level)[:, :3])
     fade = np.clip(level / ONSET, 0, 1)
-    lightness = DARKEST + (LIGHTEST - DARKEST) * level
-    wanted = np.zeros((LEVELS, LEVELS, 3))
-    wanted[..., 0] = lightness[:, None]
-    wanted[..., 1:] = (of_map[:, 1:] * fade[:, None])[None]
-    vivid = wanted * np.stack([np.ones(wanted.shape[:2]), *[_largest_share(wanted)] * 2], axis=-1)
-    return np.rint(np.clip(lab_to_srgb(vivid), 0, 1) * 255).astype(np.uint8)
+    target = np.zeros((LEVELS, LEVELS, 3))
+    target[..., 0] = (DARKEST + (LIGHTEST - DARKEST) * level)[:, None]
+    target[..., 1:] = (of_map[:, 1:] * fade[:, None])[None]
+    target[..., 1:] *= _displayable_saturation(target)[..., None]
+    return np.rint(np.clip(lab_to_srgb(target), 0, 1) * 255).astype(np.uint8)
 
 
 def colour_fusion(mri: NDArray[np.float32], pet: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -54,7 +57,7 @@ def srgb_to_lab(colours: Colours) -> Colours:
 
 
 def lab_to_srgb(lab: Colours) -> Colours:
-    """Convert CIELAB (D65) (..., 3) to sRGB; colours that no screen shows lie outside [0, 1]."""
+    """Convert CIELAB (D65) (..., 3) to sRGB; colours that no screen can display lie outside [0, 1]."""
     y = (lab[..., 0] + 16) / 116
     f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * WHITE
@@ -63,12 +66,12 @@ def lab_to_srgb(lab: Colours) -> Colours:
     return np.where(linear <= 0.0031308, 12.92 * linear, bright)
 
 
-def _largest_share(lab: Colours) -> Colours:
-    """How much of each colour's a and b a screen can show at its lightness, 0 to 1: by bisection."""
+def _displayable_saturation(lab: Colours) -> Colours:
+    """Return the largest fraction of each colour's a and b that a screen can display at its lightness, by bisection."""
     low, high = np.zeros(lab.shape[:-1]), np.ones(lab.shape[:-1])
     for _ in range(SEARCH_STEPS):
         middle = (low + high) / 2
-        tried = lab_to_srgb(np.stack([lab[..., 0], lab[..., 1] * middle, lab[..., 2] * middle], axis=-1))
-        inside = ((tried >= 0) & (tried <= 1)).all(axis=-1)
+        rgb = lab_to_srgb(np.concatenate([lab[..., :1], lab[..., 1:] * middle[..., None]], axis=-1))
+        inside = ((rgb >= 0) & (rgb <= 1)).all(axis=-1)
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     return low

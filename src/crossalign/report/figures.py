@@ -1,0 +1,209 @@
+"""Static pictures (PNG): three planes of a fusion, or of one stage's maps, radiological convention."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from PIL import Image as Picture
+
+from crossalign.explanation import Explanation, StageExplanation
+from crossalign.fusion import FusionResult
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import Image
+from crossalign.output import check_output, whole_file
+from crossalign.report.colours import COLOUR_MAP, colour_fusion, colour_table
+from crossalign.report.pages.explanation import Mark, explanation_grid, marks_of
+from crossalign.report.pages.fusion import FusionDisplay
+from crossalign.report.viewer import grey_bytes, grey_levels
+from crossalign.types import Scan, Vector
+
+# Plane: the axis (z 0, y 1, x 2) that it cuts, and the letters at the left, right, top and bottom of its picture.
+PLANES = (("axial", 0, "RLAP"), ("coronal", 1, "RLSI"), ("sagittal", 2, "APSI"))
+LETTER_POSITIONS = ((0.03, 0.5), (0.97, 0.5), (0.5, 0.97), (0.5, 0.03))
+FUSION_COLUMNS = (("mri", "MRI"), ("pet", "PET"), ("fused", "Fused"), ("colour", "MRI lightness, PET colour"))
+PAPER, INK = "#101416", "#e8ecee"
+MARKERS = {"ring": ("o", "#7dff8a"), "cross": ("x", "#ff6ad5"), "square": ("s", "#6fd0ff")}
+MARK_DISTANCE_MM = 4.0
+PALETTE = 256  # colours of the picture of maps, for less than half of its size
+NOTE = "Research software, not a medical device."
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A slice of the display grid: across axis `axis` (z 0, y 1, x 2) at `index`, voxel (z, y, x) of the centre."""
+
+    grid: Grid
+    axis: int
+    index: tuple[int, ...]
+
+    @staticmethod
+    def through(grid: Grid, center_mm: Vector, axis: int) -> Cut:
+        """Cut through the voxel nearest to a point (3,)."""
+        voxel = grid.to_voxel(center_mm[None])[0].round().long().flip(0).tolist()
+        return Cut(grid, axis, tuple(min(max(i, 0), n - 1) for i, n in zip(voxel, grid.shape, strict=True)))
+
+    def plane(self, volume: Scan) -> np.ndarray:
+        """Return rows from the picture's top (the front, or the head), columns from the patient's right or front."""
+        plane = volume.select(self.axis, self.index[self.axis]).numpy()
+        return plane if self.axis == 0 else plane[::-1]
+
+    def in_plane(self, voxel: Sequence[int | float]) -> tuple[float, float]:
+        """Return the column and the row in the picture of a voxel (z, y, x)."""
+        row, column = [float(value) for axis, value in enumerate(voxel) if axis != self.axis]
+        return column, row if self.axis == 0 else self.grid.shape[0] - 1 - row
+
+
+def write_fusion_planes(path: str | os.PathLike[str], result: FusionResult, overwrite: bool = False) -> None:
+    """Write three planes of a fusion (PNG); the file appears whole or not at all, names no file. Raises OutputError."""
+    check_output(path, overwrite)
+    figure = draw_fusion_planes(result)
+    with whole_file(path, overwrite) as partial:
+        figure.savefig(partial, format="png", dpi=110, facecolor=PAPER, metadata={"Software": None})
+
+
+def draw_fusion_planes(result: FusionResult) -> Figure:
+    """Draw three planes through the middle of the head: MRI, PET, fused, and MRI and PET in colour; a colour bar."""
+    display = FusionDisplay.of(result)
+    figure = Figure(figsize=(12.5, 9.6), layout="constrained", facecolor=PAPER)
+    pictures, legend = np.asarray(figure.subfigures(1, 2, width_ratios=(1, 0.17)))
+    for part in (pictures, legend):
+        part.set_facecolor(PAPER)
+    axes = pictures.subplots(len(PLANES), len(FUSION_COLUMNS))
+    _title(axes, [title for _, title in FUSION_COLUMNS])
+    for row, (_, axis, letters) in zip(axes, PLANES, strict=True):
+        cut = Cut.through(display.grid, display.center_mm, axis)
+        for one, (name, _) in zip(row, FUSION_COLUMNS, strict=True):
+            if name == "colour":
+                mri, pet = (cut.plane(display.volumes[part]) for part in ("mri", "pet"))
+                one.imshow(colour_fusion(mri, pet), interpolation="bilinear")
+            else:
+                _draw(one, cut.plane(display.volumes[name]), COLOUR_MAP if name == "pet" else "gray")
+            x, y = cut.in_plane(cut.index)
+            one.axhline(y, color="w", alpha=0.35, linewidth=0.7)
+            one.axvline(x, color="w", alpha=0.35, linewidth=0.7)
+            _finish(one, letters)
+    _draw_legend(legend, result, display)
+    note = f"Fused by {result.method}. {NOTE} The patient's left is on the right."
+    figure.supxlabel(note, color=INK, fontsize=9)
+    return figure
+
+
+def _draw_legend(figure: SubFigure, result: FusionResult, display: FusionDisplay) -> None:
+    (low, high), scaling, pet = display.pet_range, result.a_scaling, f"PET ({display.pet_unit})"
+    both, alone = figure.subplots(2, 1)
+    brightest = scaling.low + display.tops["mri"] * (scaling.high - scaling.low)
+    extent = (low, high, scaling.low, brightest)
+    both.imshow(colour_table(), origin="lower", aspect="auto", extent=extent, interpolation="nearest")
+    both.set_title("colours", color=INK, fontsize=10)
+    both.set_ylabel("MRI (units of its file)", color=INK, fontsize=8)
+    both.set_xlabel(pet, color=INK, fontsize=8)
+    ramp = np.linspace(0, 1, 256)[:, None]
+    alone.imshow(ramp, origin="lower", aspect="auto", extent=(0, 1, low, high), cmap=COLOUR_MAP)
+    alone.set_xticks([])
+    alone.set_ylabel(pet, color=INK, fontsize=8)
+    for axes in (both, alone):
+        axes.tick_params(colors=INK, labelsize=7)
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One image with a map over it, and points, on the display grid."""
+
+    title: str
+    image: Scan
+    map: Scan | None = None
+    marks: tuple[Mark, ...] = ()
+
+
+def write_explanation_figure(path: str | os.PathLike[str], explanation: Explanation, overwrite: bool = False) -> None:
+    """Write the last stage's maps (PNG); the file appears whole or not at all, names no file. Raises OutputError."""
+    check_output(path, overwrite)
+    drawn = BytesIO()
+    draw_explanation(explanation).savefig(drawn, format="png", dpi=65, facecolor=PAPER, metadata={"Software": None})
+    reduced = Picture.open(drawn).convert("RGB").quantize(PALETTE, dither=Picture.Dither.NONE)
+    with whole_file(path, overwrite) as partial:
+        reduced.save(partial, format="png", optimize=True)
+
+
+def draw_explanation(explanation: Explanation) -> Figure:
+    """Draw the last stage: both images, the last attention blocks' maps, the six parameters', and the first point's."""
+    stage, grid = explanation.stages[-1], explanation_grid(explanation)
+    columns = _columns(explanation, stage, grid)
+    center_mm = stage.attended_points[0].point_mm if stage.attended_points else explanation.result.center_mm
+    figure = Figure(figsize=(2.0 * len(columns), 6.2), layout="constrained", facecolor=PAPER)
+    axes = figure.subplots(len(PLANES), len(columns), squeeze=False)
+    _title(axes, [column.title for column in columns])
+    for row, (_, axis, letters) in zip(axes, PLANES, strict=True):
+        cut = Cut.through(grid, center_mm, axis)
+        for one, column in zip(row, columns, strict=True):
+            _draw(one, cut.plane(column.image))
+            if column.map is not None:
+                plane = cut.plane(column.map).clip(0, 1)
+                _draw(one, plane, COLOUR_MAP, 0.75 * plane)
+            for mark in column.marks:
+                _draw_mark(one, mark, cut)
+            _finish(one, letters)
+    figure.supxlabel(f"{stage.view.name}. Each map has its own scale. {NOTE}", color=INK, fontsize=9)
+    return figure
+
+
+def _columns(explanation: Explanation, stage: StageExplanation, grid: Grid) -> list[_Column]:
+    images = {
+        "fixed": _shades(explanation.problem.fixed, grid),
+        "moving": _shades(explanation.problem.moving, grid, stage.view.start),
+    }
+    columns = [_Column("Fixed", images["fixed"]), _Column("Moving, as seen", images["moving"])]
+    for way, words in (("gradcam", "Grad-CAM"), ("local", "by position")):
+        for side, image in images.items():
+            found = [cam for cam in stage.cams if cam.name.startswith(way) and cam.name.endswith(side)]
+            columns += [_Column(f"{words}, {side}", image, cam.on_fixed(grid).voxels) for cam in found[-1:]]
+    mean = torch.stack([one.map.on_fixed(grid).voxels for one in stage.parameters]).mean(0)
+    columns.append(_Column("six parameters", images["fixed"], mean / mean.max().clamp(min=1e-12)))
+    if stage.attended_points:
+        point = stage.attended_points[0]
+        marks = {side: tuple(mark for mark in marks_of(point, stage) if mark.scan == side) for side in images}
+        columns[0] = _Column("Fixed, point", images["fixed"], None, marks["fixed"])
+        columns.append(_Column("attended", images["moving"], point.map.on_fixed(grid).voxels, marks["moving"]))
+    return columns
+
+
+def _shades(image: Image, grid: Grid, grid_to_image: Rigid | None = None) -> Scan:
+    return grey_bytes(grey_levels(image, grid, grid_to_image)).float() / 255
+
+
+def _draw(axes: Axes, plane: np.ndarray, colours: str = "gray", alpha: np.ndarray | None = None) -> None:
+    axes.imshow(plane, cmap=colours, vmin=0, vmax=1, alpha=alpha, interpolation="bilinear")
+
+
+def _draw_mark(axes: Axes, mark: Mark, cut: Cut) -> None:
+    voxel = cut.grid.to_voxel(torch.tensor([mark.point_mm], dtype=torch.float64))[0].flip(0).tolist()
+    if abs(voxel[cut.axis] - cut.index[cut.axis]) * cut.grid.spacing_mm[0] > MARK_DISTANCE_MM:
+        return
+    x, y = cut.in_plane(voxel)
+    marker, colour = MARKERS[mark.shape]
+    axes.plot([x], [y], marker, markersize=7, markeredgecolor=colour, markerfacecolor="none", markeredgewidth=1.5)
+
+
+def _title(axes: np.ndarray, titles: Sequence[str]) -> None:
+    """Name the columns above and the planes beside a table of pictures."""
+    for one, title in zip(axes[0], titles, strict=True):
+        one.set_title(title, color=INK, fontsize=10)
+    for one, (plane, _, _) in zip(axes[:, 0], PLANES, strict=True):
+        one.set_ylabel(plane, color=INK, fontsize=10)
+
+
+def _finish(axes: Axes, letters: str) -> None:
+    """Put the directions at the four sides, and take the frame away."""
+    for letter, (x, y) in zip(letters, LETTER_POSITIONS, strict=True):
+        axes.text(x, y, letter, color=INK, fontsize=8, ha="center", va="center", transform=axes.transAxes)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)

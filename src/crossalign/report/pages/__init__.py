@@ -1,0 +1,1 @@
+"""The pages: of a registration, a fusion and an explanation."""

@@ -1,0 +1,195 @@
+"""The page of an explanation: every map over both images, marked points, and tables of what each stage rests on."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from crossalign.explanation import AttendedPoint, CropMap, Explanation, StageExplanation
+from crossalign.geometry import Grid
+from crossalign.registration.record import reasons_not_to_trust
+from crossalign.report.colours import colour_ramp
+from crossalign.report.page import Page, Privacy, write_page
+from crossalign.report.viewer import ViewerData, display_grid, grey_bytes, grey_levels, mask_bytes, packed, unit_bytes
+from crossalign.report.wording import Rows, coordinates, signed
+from crossalign.types import Triple, Vector
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point that is drawn over one image, `fixed` or `moving`; LPS, mm, in the fixed image's space."""
+
+    words: str
+    scan: str
+    shape: str
+    point_mm: Triple
+
+
+@dataclass(frozen=True)
+class MapData:
+    """A map as the page's script reads it: bytes on the crop's own grid, sizes (x, y, z).
+
+    `scan` is the image under it, `from_display` (3 rows of 4) turns the display grid's voxels (x, y, z, 1) into the
+    map's, `highest_mm` is where the map is highest, LPS.
+    """
+
+    title: str
+    stage: int
+    scan: str
+    sizes: tuple[int, ...]
+    from_display: tuple[tuple[float, ...], ...]
+    highest_mm: Triple
+    values: str
+    peak: str
+    marks: tuple[Mark, ...]
+
+
+def write_explanation_report(path: str | os.PathLike[str], explanation: Explanation, overwrite: bool = False) -> None:
+    """Write one self-contained HTML page about one explanation; it loads nothing and names no file.
+
+    Raises OutputError where the file exists (without `overwrite`) or cannot be written; no partial file is left.
+    """
+    write_page(path, lambda: explanation_page(explanation), overwrite)
+
+
+def explanation_page(explanation: Explanation) -> Page:
+    """Gather the page."""
+    problem, result = explanation.problem, explanation.result
+    grid = explanation_grid(explanation)
+    maps = [one for stage in explanation.stages for one in _maps(stage, grid)]
+    mask, fixed, moving = problem.fixed_mask, problem.fixed, problem.moving
+    return Page(
+        name="explanation",
+        method=result.method,
+        reasons=reasons_not_to_trust(result),
+        warnings=explanation.warnings,
+        settings=result.settings,
+        privacy=Privacy.of({"the fixed mask": mask, "the fixed image": fixed, "the moving image": moving}),
+        context=_context(explanation, maps),
+        viewer={
+            **asdict(_viewer_data(explanation, grid)),
+            "maps": [asdict(one) for one in maps],
+            "ramp": packed(colour_ramp()),
+        },
+    )
+
+
+def explanation_grid(explanation: Explanation) -> Grid:
+    """Choose the display grid: about the structure, or the whole fixed image without a mask."""
+    problem = explanation.problem
+    structure = None if problem.fixed_mask is None else problem.fixed_mask.extremes_mm()
+    return display_grid(problem.fixed.grid, problem.moving.grid, structure)
+
+
+def marks_of(point: AttendedPoint, stage: StageExplanation) -> tuple[Mark, ...]:
+    """Mark the point in the fixed image; in the moving one where it attends, its match, and the stage's answer."""
+    to_fixed = stage.view.start.inverse()
+    positions = (
+        ("attended (mean)", "ring", point.looks_at_mm),
+        ("match", "cross", point.matched_mm),
+        ("the stage's answer", "square", point.answer_mm),
+    )
+    return (
+        Mark(point.name, "fixed", "ring", _triple(point.point_mm)),
+        *(
+            Mark(words, "moving", shape, _triple(to_fixed.apply(position[None])[0]))
+            for words, shape, position in positions
+            if position is not None
+        ),
+    )
+
+
+def _viewer_data(explanation: Explanation, grid: Grid) -> ViewerData:
+    """Bring the images onto the display grid: `fixed`, and `moving1` ... through each stage's initial transform."""
+    problem = explanation.problem
+    scans = {"fixed": grey_bytes(grey_levels(problem.fixed, grid))}
+    for stage in explanation.stages:
+        scans[f"moving{stage.view.number}"] = grey_bytes(grey_levels(problem.moving, grid, stage.view.start))
+    outlines = {} if problem.fixed_mask is None else {"fixed": mask_bytes(problem.fixed_mask, grid)}
+    return ViewerData.on_grid(grid, explanation.result.center_mm, scans, outlines)
+
+
+def _maps(stage: StageExplanation, display: Grid) -> list[MapData]:
+    marks = {point.map.name: marks_of(point, stage) for point in stage.attended_points}
+    return [_map_data(one, stage.view.number, display, marks.get(one.name, ())) for one in stage.maps()]
+
+
+def _map_data(one: CropMap, stage: int, display: Grid, marks: tuple[Mark, ...]) -> MapData:
+    grid = one.image.grid
+    matrix = grid.physical_to_voxel() @ display.voxel_to_physical()
+    highest = grid.points_mm().flatten(0, 2)[int(one.image.voxels.argmax())]
+    return MapData(
+        title=one.title,
+        stage=stage,
+        scan=one.scan,
+        sizes=grid.shape[::-1],
+        from_display=tuple(tuple(row) for row in matrix[:3].tolist()),
+        highest_mm=_triple(highest),
+        values=packed(unit_bytes(one.image.voxels)),
+        peak=f"{one.peak:.3g} {one.unit}",
+        marks=marks,
+    )
+
+
+def _context(explanation: Explanation, maps: list[MapData]) -> Mapping[str, object]:
+    result, stages = explanation.result, explanation.stages
+    return {
+        "motion": f"{result.shift_mm():.1f} mm, {result.angle_deg():.1f}°",
+        "stages": [stage.view.name for stage in stages],
+        "maps": [(one.stage, one.title) for one in maps],
+        "has_mask": explanation.problem.fixed_mask is not None,
+        "attention": [row for stage in stages for row in _attention_rows(stage)],
+        "parameters": [row for stage in stages for row in _parameter_rows(stage)],
+        "points": [row for stage in stages for row in _point_rows(stage)],
+    }
+
+
+def _attention_rows(stage: StageExplanation) -> Rows:
+    return tuple(
+        (str(stage.view.number), cam.title, f"{cam.peak:.3g} mm", _percent(inside), _percent(stage.mask_share))
+        for cam, inside in zip(stage.cams, stage.cams_inside, strict=True)
+    )
+
+
+def _parameter_rows(stage: StageExplanation) -> Rows:
+    return tuple(
+        (
+            str(stage.view.number),
+            one.name,
+            _with_unit(one.value, one.unit),
+            *(_percent(part) for part in (one.fixed_share, one.moving_share, one.inside_fraction, one.mask_share)),
+            _with_unit(one.gap, one.unit),
+        )
+        for one in stage.parameters
+    )
+
+
+def _point_rows(stage: StageExplanation) -> Rows:
+    return tuple(
+        (
+            str(stage.view.number),
+            point.name,
+            coordinates(point.point_mm),
+            coordinates(point.looks_at_mm),
+            "none" if point.matched_mm is None else coordinates(point.matched_mm),
+            coordinates(point.answer_mm),
+            f"{point.largest_share:.2%}",
+            f"{point.positions:.0f} of {point.all_positions}",
+        )
+        for point in stage.attended_points
+    )
+
+
+def _percent(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.0%}"
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return signed(value, 2, "°" if unit == "degrees" else " mm")
+
+
+def _triple(point: Vector) -> Triple:
+    x, y, z = (round(value, 2) for value in point.tolist())
+    return (x, y, z)

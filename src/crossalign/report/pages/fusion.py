@@ -1,0 +1,143 @@
+"""The page of a fusion: MRI, PET and the fused volume, in grey and in colour, scores, and the scaling."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+
+import torch
+
+from crossalign.fusion import FusionResult, Scaling
+from crossalign.fusion.metrics.scores import qabf_score, ssim_score
+from crossalign.fusion.preparation import foreground_box_mm
+from crossalign.geometry import Grid
+from crossalign.registration.record import other_warnings, reasons_not_to_trust
+from crossalign.registration.result import RegistrationResult
+from crossalign.report.colours import LEVELS, colour_ramp, colour_table
+from crossalign.report.page import Page, Privacy, write_page
+from crossalign.report.viewer import ViewerData, display_grid, packed, unit_bytes
+from crossalign.report.wording import Rows
+from crossalign.types import Scan, Vector
+
+TOP_PERCENTILE = 99.9
+BACKGROUND = 0.05  # scaled values up to this do not count towards the percentile
+ALIGNMENT = "their alignment is not trusted: look at both below, and align them again from another initial transform"
+
+
+@dataclass(frozen=True, eq=False)
+class FusionDisplay:
+    """MRI, PET and fused volume on the display grid, each from 0 (black) to 1 (the brightest that is displayed).
+
+    `tops` are the scaled values of the brightest, `center_mm` (3,) is the middle of the head, `pet_range` the PET's own
+    values at both ends of its colours, `pet_unit` their unit.
+    """
+
+    grid: Grid
+    volumes: dict[str, Scan]
+    tops: dict[str, float]
+    center_mm: Vector
+    pet_range: tuple[float, float]
+    pet_unit: str
+
+    @staticmethod
+    def of(result: FusionResult) -> FusionDisplay:
+        """Bring a result onto the display grid (isotropic, axes along L, P and S)."""
+        head = torch.stack(foreground_box_mm(result.a))
+        grid = display_grid(result.a.grid, result.b.grid, head)
+        images = {"mri": result.a, "pet": result.b, "fused": result.fused}
+        tops = {name: _top(image.voxels) for name, image in images.items()}
+        scaling = result.b_scaling
+        return FusionDisplay(
+            grid=grid,
+            volumes={
+                name: (image.resampled(grid, fill=0.0).voxels / tops[name]).clamp(0, 1)
+                for name, image in images.items()
+            },
+            tops=tops,
+            center_mm=head.mean(0),
+            pet_range=(scaling.low, scaling.low + tops["pet"] * (scaling.high - scaling.low)),
+            pet_unit=scaling.unit or "units of the PET file",
+        )
+
+
+def _top(voxels: Scan) -> float:
+    values = voxels[voxels > BACKGROUND].sort().values
+    return float(values[int((len(values) - 1) * TOP_PERCENTILE / 100)]) if len(values) else 1.0
+
+
+def write_fusion_report(
+    path: str | os.PathLike[str],
+    result: FusionResult,
+    alignment: RegistrationResult | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write one self-contained HTML page about one fusion; it loads nothing and names no file.
+
+    `alignment` is how the PET was brought to the MRI, where it was. Raises OutputError; no partial file is left.
+    """
+    write_page(path, lambda: fusion_page(result, alignment), overwrite)
+
+
+def fusion_page(result: FusionResult, alignment: RegistrationResult | None = None) -> Page:
+    """Gather the page."""
+    display = FusionDisplay.of(result)
+    privacy = Privacy.of({"the MRI": result.a, "the PET": result.b})
+    reasons, warnings = _reasons_and_warnings(result, alignment)
+    scans = {name: unit_bytes(volume) for name, volume in display.volumes.items()}
+    colours = {
+        "table": packed(colour_table()),
+        "ramp": packed(colour_ramp()),
+        "levels": LEVELS,
+        "pet_low": display.pet_range[0],
+        "pet_high": display.pet_range[1],
+        "unit": display.pet_unit,
+    }
+    return Page(
+        name="fusion",
+        method=result.method,
+        reasons=reasons,
+        warnings=warnings,
+        settings=result.settings,
+        privacy=privacy,
+        context=_context(result, alignment, display),
+        viewer={**asdict(ViewerData.on_grid(display.grid, display.center_mm, scans)), **colours},
+    )
+
+
+def _context(result: FusionResult, alignment: RegistrationResult | None, display: FusionDisplay) -> dict[str, object]:
+    fused, mri, pet = result.fused.voxels, result.a.voxels, result.b.voxels
+    ssim = [float(ssim_score(fused, one)) for one in (mri, pet)]
+    low, high = display.pet_range
+    return {
+        "notes": result.notes,
+        "ssim_mean": f"{sum(ssim) / 2:.3f}",
+        "ssim_each": f"{ssim[0]:.3f} / {ssim[1]:.3f}",
+        "qabf": f"{float(qabf_score(fused, mri, pet)):.3f}",
+        "motion": "" if alignment is None else f"{alignment.shift_mm():.1f} mm, {alignment.angle_deg():.1f}°",
+        "seconds": result.seconds,
+        "scalings": _scaling_rows({"MRI": result.a_scaling, "PET": result.b_scaling}),
+        "pet_low": f"{low:.4g}",
+        "pet_high": f"{high:.4g}",
+        "unit": display.pet_unit,
+    }
+
+
+def _reasons_and_warnings(
+    result: FusionResult, alignment: RegistrationResult | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return why the registration is not to be trusted, and all other warnings, each once."""
+    trusted, reasons, warnings = result.trusted, result.reasons, result.warnings
+    if alignment is not None:
+        trusted = alignment.trusted
+        reasons = (*reasons_not_to_trust(alignment), *reasons)
+        warnings = (*other_warnings(alignment), *warnings)
+    if trusted is False and not reasons:
+        reasons = (ALIGNMENT,)
+    return tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(warnings))
+
+
+def _scaling_rows(scalings: dict[str, Scaling]) -> Rows:
+    return tuple(
+        (name, one.unit or "of its file", f"{one.low:.6g}", f"{one.high:.6g}", f"{one.clipped_share:.2%}")
+        for name, one in scalings.items()
+    )
