@@ -33,9 +33,7 @@ from crossalign.fusion.training.preparation import mni_maps
 from crossalign.geometry import Grid, Rigid, draw_perturbation, mean_displacement_mm
 from crossalign.images import Image, LabelMap, read_image
 from crossalign.registration import Problem, named_method, register
-from crossalign.registration.frame import structure_extent_mm
-from crossalign.registration.iterative.sampling_region import structure_points
-from crossalign.registration.iterative.verdict import MOST_DISPERSION, OF_CLIMBS, OF_SHORT_STEPS, Evidence, Judgement
+from crossalign.registration.iterative.verdict import CONVERGED_RUNS, MOST_DISPERSION, SHORT_RUNS, ErrorModel, Evidence
 from crossalign.simulation import simulate_pairs
 from crossalign.types import Points
 
@@ -103,7 +101,7 @@ def starts(
     center = points.mean(0)
     if pair.truth is None:
         middle = pair.moving.grid.center_mm()
-        yield "other", Rigid(torch.eye(3, dtype=torch.float64), middle - center), pair.moving
+        yield "other", Rigid.from_translation(middle - center), pair.moving
         return
     for largest in (0.15, 0.3):
         target = torch.rand(1, generator=generator, dtype=torch.float64) * largest * extent
@@ -130,15 +128,13 @@ def slab(image: Image) -> Image:
 
 def measured(pair: KnownPair, number: int, methods: tuple[str, ...]) -> Iterator[dict[str, object]]:
     """Register one pair from each of its starts with each method."""
-    points = structure_points(Problem(pair.fixed, pair.moving, Rigid.identity(), pair.mask))
-    extent = structure_extent_mm(points)
+    problem = Problem(pair.fixed, pair.moving, Rigid.identity(), pair.mask)
+    points, extent = problem.structure_mm, problem.extent_mm
     generator = torch.Generator().manual_seed(100 + number)
     for kind, start, moving in starts(pair, points, extent, generator):
         shown = points
         if pair.truth is not None and kind == "slab":  # the error of what both show
-            index = moving.grid.to_voxel(pair.truth.apply(points))
-            size = torch.tensor(moving.grid.shape[::-1])
-            shown = points[((index >= 0) & (index < size)).all(-1)]
+            shown = points[moving.grid.contains(pair.truth.apply(points))]
             if len(shown) < 20:
                 continue
         for name in methods:
@@ -166,25 +162,25 @@ def measured(pair: KnownPair, number: int, methods: tuple[str, ...]) -> Iterator
 
 
 def fitted(path: Path) -> Iterator[str]:
-    """Fit the slopes of both judgements on the `train` rows, and say how they do on the `val` rows."""
+    """Fit the slopes of both error models on the `train` rows, and say how they do on the `val` rows."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    for title, judgement, names in (
-        ("climbs (mi)", OF_CLIMBS, ("mi",)),
-        ("short steps (mi-best, mind, mind-best)", OF_SHORT_STEPS, ("mi-best", "mind", "mind-best")),
+    for title, model, names in (
+        ("converged runs (mi)", CONVERGED_RUNS, ("mi",)),
+        ("short runs (mi-best, mind, mind-best)", SHORT_RUNS, ("mi-best", "mind", "mind-best")),
     ):
         chosen = [row for row in rows if row["method"] in names]
         evidence = [Evidence(*(float(row[key]) for key in EVIDENCE)) for row in chosen]
         errors = np.array([float(row["error_mm"]) / float(row["extent_mm"]) for row in chosen])
         errors = np.nan_to_num(errors, nan=MOST_DISPERSION).clip(max=MOST_DISPERSION)  # two patients: no answer
-        parts = [field for field in ("base", "per_rivalry", "per_dispersion", "per_both") if getattr(judgement, field)]
-        terms = [[replace(Judgement(), **{part: 1.0}).expected_share(one) for part in parts] for one in evidence]
+        parts = [field for field in ("base", "per_rivalry", "per_dispersion", "per_both") if getattr(model, field)]
+        terms = [[replace(ErrorModel(), **{part: 1.0}).expected_fraction(one) for part in parts] for one in evidence]
         train = np.array([row["split"] == "train" for row in chosen])
         slopes, _ = nnls(np.array(terms)[train], errors[train])
         yield f"{title}: " + ", ".join(f"{part} {slope:.3f}" for part, slope in zip(parts, slopes, strict=True))
-        expected = np.array([judgement.expected_share(one) for one in evidence])[~train]
+        expected = np.array([model.expected_fraction(one) for one in evidence])[~train]
         errors = errors[~train]
-        trusted = expected <= judgement.trusted_share
+        trusted = expected <= model.trusted_fraction
         yield (
             f"  shipped, val: n {len(errors)}, rank correlation {spearmanr(expected, errors).statistic:.2f}; "
             f"trusted {trusted.sum()}, error {errors[trusted].mean():.3f} (largest {errors[trusted].max():.3f}); "

@@ -12,13 +12,21 @@ from crossalign.geometry import Grid, Rigid, mean_displacement_mm, sample
 from crossalign.images import Image, LabelMap
 from crossalign.images.files.images import to_sitk
 from crossalign.registration import Problem, named_method, register
-from crossalign.registration.iterative.gauss_newton import Level, _linearised, _moved, descend, sample_with_gradient
+from crossalign.registration.iterative.gauss_newton import (
+    PyramidLevel,
+    _linearised,
+    _moved,
+    minimise,
+    sample_with_gradient,
+)
+from crossalign.registration.iterative.method_settings import MindSettings
 from crossalign.registration.iterative.mind import MindSSD
 
 GRID = Grid((36, 40, 38), (1.5, 1.5, 1.5), (40.0, -10.0, -30.0))
 LEVEL_GRID = Grid((12, 14, 13), (2.0, 2.0, 2.0), (5.0, -3.0, 1.0))
 TRUTH = (4.0, -3.0, 2.5, 6.0, -4.0, 5.0)
-QUICK = MindSSD(spacing_mm=(4.0, 2.0, 1.5), starts=4, prior=0.0, points=800)
+SETTINGS = MindSettings(spacing_mm=(4.0, 2.0, 1.5), initialisations=4, motion_penalty=0.0, points=800)
+QUICK = MindSSD(SETTINGS)
 
 
 def blobs(seed: int = 4) -> Image:
@@ -85,21 +93,23 @@ def test_the_same_problem_gives_the_same_answer() -> None:
     assert torch.equal(first, second)
 
 
-def test_a_strong_prior_keeps_the_start() -> None:
+def test_a_strong_motion_penalty_keeps_the_initial_transform() -> None:
     fixed = blobs()
     moving, _ = moved_by_sitk(fixed)
-    solution = replace(QUICK, prior=1e3).solve(Problem(fixed, moving, Rigid.identity(), ball()))
+    solution = MindSSD(replace(SETTINGS, motion_penalty=1e3)).solve(Problem(fixed, moving, Rigid.identity(), ball()))
     distance = mean_displacement_mm(solution.steps[-1].fixed_to_moving, Rigid.identity(), ball().points_mm())
     assert float(distance) < 0.1
 
 
-def test_where_nothing_can_be_seen_the_start_is_the_answer_with_a_warning() -> None:
+def test_where_nothing_is_known_the_initial_transform_is_the_answer_and_not_to_be_trusted() -> None:
     fixed = blobs()
-    nowhere = Rigid(torch.eye(3, dtype=torch.float64), torch.full((3,), 1000.0, dtype=torch.float64))
+    nowhere = Rigid.from_translation(torch.full((3,), 1000.0, dtype=torch.float64))
     solution = QUICK.solve(Problem(fixed, fixed, nowhere, ball()))
     assert torch.equal(solution.steps[-1].fixed_to_moving.matrix(), nowhere.matrix())
-    (warning,) = solution.warnings
-    assert "the start is returned" in warning
+    (reason,) = solution.expectation.reasons
+    assert "is returned" in reason
+    assert "--initial" in reason
+    assert solution.expectation.trusted is False
 
 
 def test_empty_background_is_no_match() -> None:
@@ -115,7 +125,7 @@ def test_empty_background_is_no_match() -> None:
     assert float(mean_displacement_mm(found, Rigid.identity(), ball().points_mm())) < 1
 
 
-def level(seed: int = 0, prior: float = 0.01) -> Level:
+def level(seed: int = 0, motion_penalty: float = 0.01) -> PyramidLevel:
     generator = torch.Generator().manual_seed(seed)
     grid = LEVEL_GRID
     features = F.interpolate(
@@ -125,8 +135,10 @@ def level(seed: int = 0, prior: float = 0.01) -> Level:
     known = torch.ones(grid.shape, dtype=torch.bool)
     known[:, :2] = False
     values = torch.rand(60, 4, generator=generator, dtype=torch.float64)
-    home = motions(1).apply(points)[0]
-    return Level(points, home, values, features.contiguous(), known, grid, grid.center_mm(), prior, 0.3)
+    unmoved = motions(1).apply(points)[0]
+    return PyramidLevel(
+        points, unmoved, values, features.contiguous(), known, grid, grid.center_mm(), motion_penalty, 0.3
+    )
 
 
 def motions(count: int, seed: int = 1) -> Rigid:
@@ -135,18 +147,18 @@ def motions(count: int, seed: int = 1) -> Rigid:
     return Rigid.from_parameters(parameters, LEVEL_GRID.center_mm().expand(count, 3))
 
 
-def test_a_batch_of_starts_equals_the_same_starts_one_by_one() -> None:
-    starts = motions(5)
-    together = descend(level(), starts, 12)
+def test_a_batch_of_runs_equals_the_same_runs_one_by_one() -> None:
+    initial = motions(5)
+    batch = minimise(level(), initial, 12)
     for index in range(5):
-        alone = descend(level(), starts[index : index + 1], 12)
-        torch.testing.assert_close(alone.motion.matrix()[0], together.motion.matrix()[index], rtol=1e-9, atol=1e-9)
-        assert int(alone.iterations) == int(together.iterations[index])
+        alone = minimise(level(), initial[index : index + 1], 12)
+        torch.testing.assert_close(alone.motion.matrix()[0], batch.motion.matrix()[index], rtol=1e-9, atol=1e-9)
+        assert int(alone.iterations) == int(batch.iterations[index])
 
 
-def test_no_start_ends_with_a_higher_cost() -> None:
+def test_no_run_ends_with_a_higher_cost() -> None:
     before = _linearised(level(), motions(6)).cost
-    assert bool((descend(level(), motions(6), 12).cost <= before).all())
+    assert bool((minimise(level(), motions(6), 12).cost <= before).all())
 
 
 def test_sampling_agrees_with_the_one_of_geometry_and_its_gradient_with_differences() -> None:
@@ -166,7 +178,7 @@ def test_sampling_agrees_with_the_one_of_geometry_and_its_gradient_with_differen
 
 
 def test_the_gradient_of_the_cost_agrees_with_differences() -> None:
-    here, motion = level(prior=0.1), motions(1)
+    here, motion = level(motion_penalty=0.1), motions(1)
     system = _linearised(here, motion)
     for index in range(6):
         step = torch.zeros(1, 6, dtype=torch.float64)
@@ -178,16 +190,23 @@ def test_the_gradient_of_the_cost_agrees_with_differences() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"spacing_mm": ()}, {"spacing_mm": (4.0, 0.0)}, {"starts": 0}, {"points": 0}, {"prior": -1.0}, {"range_mm": -1.0}],
+    [
+        {"spacing_mm": ()},
+        {"spacing_mm": (4.0, 0.0)},
+        {"initialisations": 0},
+        {"points": 0},
+        {"motion_penalty": -1.0},
+        {"perturbation_mm": -1.0},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong) -> None:
-    with pytest.raises(InputError, match=r"spacing_mm|starts|prior"):
-        MindSSD(**wrong)
+    with pytest.raises(InputError, match=r"spacing_mm|initialisations|motion_penalty"):
+        MindSettings(**wrong)
 
 
 def test_it_goes_by_name_and_tells_its_settings() -> None:
     method = named_method("mind", torch.device("cpu"))
     assert method.name == "mind"
-    assert method.settings()["starts"] == str(MindSSD().starts)
+    assert method.settings()["initialisations"] == str(MindSettings().initialisations)
     best = named_method("mind-best", torch.device("cpu"))
     assert (best.name, best.settings()["spacing_mm"]) == ("mind-best", "(4.0,)")

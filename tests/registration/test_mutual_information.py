@@ -10,10 +10,12 @@ from crossalign.errors import ImageError, InputError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap, memory
 from crossalign.registration import MutualInformation, Problem, named_method, register
+from crossalign.registration.iterative.method_settings import MI_BEST, MutualInformationSettings
 
 FLIPPED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 GRID = Grid((40, 40, 40), (1.5, 1.5, 1.5), (70.0, -10.0, -30.0), FLIPPED)
-QUICK = MutualInformation(samples=8000, iterations=60)
+SETTINGS = MutualInformationSettings(samples=8000, iterations=60)
+QUICK = MutualInformation(SETTINGS)
 
 
 def blobs() -> Image:
@@ -50,32 +52,35 @@ def test_a_known_motion_is_recovered(mask: LabelMap | None) -> None:
     assert torch.equal(again.fixed_to_moving.matrix(), result.fixed_to_moving.matrix())
 
 
-def test_several_starts_end_at_least_as_high_as_the_given_one() -> None:
+def test_several_initialisations_end_at_least_as_high_as_the_given_one() -> None:
     fixed, moving, truth = moved_pair()
     parameters = torch.tensor([5.0, -4.0, 3.0, 8.0, -6.0, 5.0], dtype=torch.float64)
     start = truth @ Rigid.from_parameters(parameters, GRID.center_mm())
-    many = replace(QUICK, starts=3, range_mm=8.0)
+    many = MutualInformation(replace(SETTINGS, initialisations=3, perturbation_mm=8.0))
     first, again = (register(fixed, moving, many, start, ball()).fixed_to_moving for _ in range(2))
     assert float(mean_displacement_mm(first, truth, ball().points_mm())) < 0.5
     assert torch.equal(first.matrix(), again.matrix())
 
 
-def test_a_strong_prior_chooses_the_climb_that_moved_least() -> None:
+def test_a_strong_motion_penalty_chooses_the_run_that_moved_least() -> None:
     fixed, moving, truth = moved_pair()
     start = truth @ Rigid.from_parameters(torch.tensor([8.0, 0, 0, 0, 0, 0], dtype=torch.float64), GRID.center_mm())
-    held = replace(QUICK, starts=3, prior=1e3, iterations=1, shrink_factors=(2,), smoothing_mm=(2.0,))
-    result = register(fixed, moving, held, start, ball())
+    held = replace(
+        SETTINGS, initialisations=3, motion_penalty=1e3, iterations=1, shrink_factors=(2,), smoothing_mm=(2.0,)
+    )
+    result = register(fixed, moving, MutualInformation(held), start, ball())
     assert result.shift_mm() < 2
 
 
-def test_where_nothing_can_be_scored_the_start_is_the_answer_with_a_warning() -> None:
+def test_where_nothing_can_be_scored_the_initial_transform_is_the_answer_and_not_to_be_trusted() -> None:
     fixed, moving, truth = moved_pair()
     nowhere = Rigid(truth.rotation, truth.translation_mm + 1000)
     solution = QUICK.solve(Problem(fixed, moving, nowhere, ball()))
     assert torch.equal(solution.steps[-1].fixed_to_moving.matrix(), nowhere.matrix())
-    (warning,) = solution.warnings
-    assert "the start is returned" in warning
-    assert "\n" not in warning
+    (reason,) = solution.expectation.reasons
+    assert "is returned" in reason
+    assert "\n" not in reason
+    assert solution.expectation.trusted is False
 
 
 def test_what_itk_would_take_is_compared_with_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,17 +95,17 @@ def test_a_right_answer_is_trusted_and_scans_that_share_nothing_are_not() -> Non
     start = truth @ Rigid.from_parameters(torch.tensor([2.0, -1, 1, 2, -1, 2], dtype=torch.float64), GRID.center_mm())
     right = register(fixed, moving, QUICK, start, ball())
     assert right.trusted is True
-    assert right.expectation.reasons == ()
+    assert right.reasons == ()
     noise = torch.rand(moving.grid.shape, generator=torch.Generator().manual_seed(9))
     wrong = register(fixed, Image(noise, moving.grid, "noise"), QUICK, start, ball())
     assert wrong.trusted is False
     assert wrong.expected_sre_mm is not None
     assert wrong.expected_sre_mm > 4
-    assert "do not trust this result" in wrong.expectation.reasons[0]
-    assert "--initial" in wrong.expectation.reasons[0]
+    assert "its expected SRE is" in wrong.reasons[0]
+    assert "--initial" in wrong.reasons[0]
 
 
-def test_a_start_turned_by_half_is_solved_or_doubted() -> None:
+def test_a_rotation_by_half_a_turn_is_solved_or_not_trusted() -> None:
     fixed, moving, truth = moved_pair()
     turned = Rigid.from_parameters(torch.tensor([0.0, 0, 0, 0, 0, 180], dtype=torch.float64), GRID.center_mm())
     result = register(fixed, moving, QUICK, truth @ turned, ball())
@@ -117,21 +122,21 @@ def test_a_start_turned_by_half_is_solved_or_doubted() -> None:
         {"samples": 0},
         {"seed": 0},
         {"margin_mm": -1.0},
-        {"starts": 0},
-        {"prior": -1.0},
+        {"initialisations": 0},
+        {"motion_penalty": -1.0},
         {"last_step_mm": 2.0},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong) -> None:
     with pytest.raises(InputError, match=r"shrink_factors|bins|seed|margin_mm"):
-        MutualInformation(**wrong)
+        MutualInformationSettings(**wrong)
 
 
-def test_settings_are_told_as_text() -> None:
+def test_settings_are_given_as_text() -> None:
     assert MutualInformation().settings()["shrink_factors"] == "(4, 2, 1)"
 
 
 def test_the_setting_chosen_on_real_pairs_goes_by_its_own_name() -> None:
     method = named_method("mi-best", torch.device("cpu"))
     assert method.name == "mi-best"
-    assert method.settings() == MutualInformation.held_back().settings() != MutualInformation().settings()
+    assert method.settings() == MutualInformation(MI_BEST).settings() != MutualInformation().settings()

@@ -1,4 +1,4 @@
-"""register: what it checks before and after a method runs, the starts, and what the result says."""
+"""register: what it checks before and after a method runs, initial transforms, and what the result says."""
 
 from dataclasses import dataclass
 
@@ -34,12 +34,12 @@ def gland(grid: Grid = FIXED.grid) -> LabelMap:
 
 
 def shift(x: float, y: float = 0.0, z: float = 0.0) -> Rigid:
-    return Rigid(torch.eye(3, dtype=torch.float64), torch.tensor([x, y, z], dtype=torch.float64))
+    return Rigid.from_translation(torch.tensor([x, y, z], dtype=torch.float64))
 
 
 @dataclass(frozen=True, eq=False)
 class Moves(Method):
-    """Answers with the start after a given correction."""
+    """Answers with the initial transform after a given correction."""
 
     correction: Rigid
 
@@ -54,7 +54,7 @@ class Moves(Method):
         return Solution((Step("one", problem.initial @ self.correction, 0.5),), ("careful",))
 
 
-def test_identity_returns_the_start_and_no_motion() -> None:
+def test_identity_returns_the_initial_transform_and_no_motion() -> None:
     result = register(FIXED, MOVING, Identity(), START, gland())
     assert torch.equal(result.fixed_to_moving.matrix(), START.matrix())
     assert result.motion().abs().max() < 1e-12
@@ -73,7 +73,7 @@ def test_the_motion_is_the_correction_about_the_glands_centre() -> None:
     assert torch.allclose(result.center_mm, gland().centroid_mm())
 
 
-def test_the_starts_bring_the_centres_together() -> None:
+def test_initial_transforms_bring_the_centres_together() -> None:
     assert torch.allclose(START.apply(FIXED.grid.center_mm()[None])[0], MOVING.grid.center_mm())
     start = mask_center_initialisation(gland(), MOVING)
     assert torch.allclose(start.apply(gland().centroid_mm()[None])[0], MOVING.grid.center_mm())
@@ -93,18 +93,19 @@ def test_an_empty_mask_is_refused() -> None:
 
 
 @pytest.mark.parametrize("mask", [None, gland()])
-def test_a_start_without_overlap_is_refused(mask: LabelMap | None) -> None:
+def test_an_initial_transform_without_overlap_is_refused(mask: LabelMap | None) -> None:
     with pytest.raises(OverlapError, match=r"no point of (mr|gland) into us.*not the other way round"):
         register(FIXED, MOVING, Identity(), START.inverse(), mask)
 
 
-def test_a_start_with_little_overlap_is_warned_of() -> None:
+def test_an_initial_transform_with_little_overlap_is_warned_of() -> None:
     far = shift(18.0) @ START
     result = register(FIXED, MOVING, Identity(), far)
-    assert any("start puts only" in warning for warning in result.warnings)
-    assert any("do not trust this result: it puts only" in warning for warning in result.warnings)
+    (warning,), (reason,) = result.warnings, result.reasons
+    assert "the initial transform brings only" in warning
+    assert "it brings only" in reason
+    assert "begin closer (--initial)" in reason
     assert result.trusted is False
-    assert "start closer" in result.expectation.reasons[-1]
 
 
 def test_a_block_wholly_inside_the_fixed_scan_is_no_lack_of_overlap() -> None:
@@ -117,10 +118,10 @@ def test_a_block_wholly_inside_the_fixed_scan_is_no_lack_of_overlap() -> None:
         assert result.trusted is None
 
 
-def test_a_result_that_leaves_the_image_is_warned_of() -> None:
+def test_a_result_that_leaves_the_image_is_not_to_be_trusted() -> None:
     result = register(FIXED, MOVING, Moves(shift(500.0)), START, gland())
-    assert result.warnings[-1].startswith("do not trust this result: it puts only 0% of the fixed structure into the")
-    assert result.trusted is False
+    assert result.reasons[-1].startswith("it brings only 0% of the fixed structure into the moving image")
+    assert (result.warnings, result.trusted) == (("careful",), False)
 
 
 def test_a_transform_that_is_not_one_finite_transform_is_refused() -> None:
@@ -129,7 +130,7 @@ def test_a_transform_that_is_not_one_finite_transform_is_refused() -> None:
     with pytest.raises(TransformError, match="NaN"):
         register(FIXED, MOVING, Identity(), shift(float("inf")))
     with pytest.raises(TransformError, match=r"batch \(1,\)"):
-        register(FIXED, MOVING, Identity(), Rigid(torch.eye(3)[None], torch.zeros(1, 3)))
+        register(FIXED, MOVING, Identity(), Rigid.identity()[None])
 
 
 def test_methods_are_found_by_name_and_an_unknown_name_lists_them() -> None:

@@ -14,10 +14,12 @@ from crossalign.registration.iterative.sampling_region import near_structure
 
 
 @given(grids(most=12), st.integers(0, 99), st.floats(0, 30), st.floats(0.01, 0.4))
-def test_near_voxels_are_those_of_the_whole_distance_map(grid: Grid, seed: int, margin_mm: float, share: float) -> None:
+def test_near_voxels_are_those_of_the_whole_distance_map(
+    grid: Grid, seed: int, margin_mm: float, fraction: float
+) -> None:
     draws = torch.rand(grid.shape, generator=torch.Generator().manual_seed(seed))
     draws[0, 0, 0] = 0
-    labels = (draws < share).long()
+    labels = (draws < fraction).long()
     inside = to_sitk(labels.numpy().astype(np.uint8), grid)
     distance = sitk.SignedMaurerDistanceMap(inside, squaredDistance=False, useImageSpacing=True)
     expected = torch.from_numpy(sitk.GetArrayFromImage(distance) <= margin_mm)

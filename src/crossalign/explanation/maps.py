@@ -107,7 +107,7 @@ class View:
 def stage_views(cascade: Cascade, problem: Problem) -> tuple[View, ...]:
     """Run the stages once, each from where the one before arrived; raises InputError where a mask is needed."""
     mask_warnings(cascade.stages, problem)
-    center_mm, current = problem.center_mm(), problem.initial
+    center_mm, current = problem.center_mm, problem.initial
     canvases = PreprocessedPair(problem, cascade.device)
     views: list[View] = []
     for number, stage in enumerate(cascade.stages, start=1):

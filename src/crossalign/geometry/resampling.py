@@ -97,7 +97,7 @@ def _lattice(slices: range, height: int, width: int, device: torch.device) -> Te
     return torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], dim=-1)
 
 
-def nearest_values(volume: Tensor, grid: Grid, points_mm: Points, fill: float = 0) -> Tensor:
+def nearest_values(volume: Tensor, grid: Grid, points_mm: Points, fill: int | float = 0) -> Tensor:
     """Return the values (n,) of a volume (z, y, x) at the voxels nearest to points (n, 3), mm; outside it is `fill`."""
     index = grid.to_voxel(points_mm).add(0.5).floor().long()
     size = torch.tensor(grid.shape[::-1])

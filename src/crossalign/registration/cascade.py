@@ -74,13 +74,13 @@ class Cascade(Method):
         """
         working, frame = along_fixed_axes(problem)
         solution = self._solved(working)
-        steps = tuple(replace(step, fixed_to_moving=frame.back(step.fixed_to_moving)) for step in solution.steps)
+        steps = tuple(replace(step, fixed_to_moving=frame.to_world(step.fixed_to_moving)) for step in solution.steps)
         return replace(solution, steps=steps)
 
     def _solved(self, problem: Problem) -> Solution:
         warnings = list(mask_warnings(self.stages, problem))
         context = RegistrationContext(
-            problem, PreprocessedPair(problem, self.device), problem.center_mm(), _points_mm(problem, self.stages[0])
+            problem, PreprocessedPair(problem, self.device), problem.center_mm, _points_mm(problem, self.stages[0])
         )
         current = problem.initial
         context, told = self._turned(context, current)
@@ -95,8 +95,8 @@ class Cascade(Method):
             current = done.steps[-1].fixed_to_moving
             steps += done.steps
             warnings += done.warnings
-        expectation, reasons = _expectation(done, self.run)
-        return Solution(tuple(steps), (*warnings, *reasons), expectation)
+        expectation, told = _expectation(done, self.run)
+        return Solution(tuple(steps), (*warnings, *told), expectation)
 
     def _groups(self) -> list[tuple[str, tuple[Stage, ...]]]:
         """Return the stages that run one after another, and those that run together, with their titles."""
@@ -147,8 +147,8 @@ def _expectation(done: StageRun, run: CascadeSettings) -> tuple[Expectation, tup
     limit = f"over the limit of {calibration.threshold_mm:.1f} mm"
     if trusted:
         return Expectation(expected, True, dispersion, network), ()
-    reasons = (f"do not trust this result: its expected SRE is {expected:.1f} mm, {limit}; {NEXT}",)
-    return Expectation(expected, False, dispersion, network, reasons), reasons
+    reasons = (f"its expected SRE is {expected:.1f} mm, {limit}; {NEXT}",)
+    return Expectation(expected, False, dispersion, network, reasons), ()
 
 
 def _points_mm(problem: Problem, stage: Stage) -> Points:
@@ -157,7 +157,7 @@ def _points_mm(problem: Problem, stage: Stage) -> Points:
         return surface_points(problem.fixed_mask)
     steps = [size * stage.settings.crop_spacing_mm / CROP_POINTS for size in stage.settings.crop_shape]
     spacing = torch.tensor(steps[::-1], dtype=torch.float64)
-    return (crop_lattice((CROP_POINTS,) * 3, 1.0) * spacing).flatten(0, 2) + problem.center_mm()
+    return (crop_lattice((CROP_POINTS,) * 3, 1.0) * spacing).flatten(0, 2) + problem.center_mm
 
 
 def _described(stage: Stage) -> str:

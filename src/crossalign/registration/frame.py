@@ -7,26 +7,24 @@ axes or about a centre would answer differently in another world. They see the p
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid
-from crossalign.images import Image, LabelMap
 from crossalign.registration.problem import Problem
-from crossalign.types import Points, Triple
+from crossalign.types import Triple
 
 ALIGNED = 1e-6  # a rotation this near to none is rounding
 DECIMALS = 9  # of mm and of direction cosines: the same problem in two worlds becomes the same numbers
 # Settings in mm hold for structures between a prostate and a head; a length follows the extent outside of that.
 SMALL_MM, LARGE_MM = 45.0, 200.0
-BALL = 8 / 3  # diameter of a ball over the mean distance of its points from the centre
 
 
 @dataclass(frozen=True, eq=False)
 class WorkingFrame:
-    """How a problem's worlds became those that a method works in.
+    """The rigid changes of coordinates from a problem's two worlds to those that a method works in.
 
     A fixed point p became `scale` * fixed_to_frame(p), a moving point q `scale` * moving_to_frame(q).
     """
@@ -35,8 +33,8 @@ class WorkingFrame:
     moving_to_frame: Rigid
     scale: float = 1.0
 
-    def back(self, found: Rigid) -> Rigid:
-        """Turn a transform found in the frame into one from fixed to moving points, LPS mm."""
+    def to_world(self, found: Rigid) -> Rigid:
+        """Convert a transform found in the frame to one from fixed to moving points, LPS mm."""
         unscaled = Rigid(found.rotation, found.translation_mm / self.scale)
         return self.moving_to_frame.inverse() @ unscaled @ self.fixed_to_frame
 
@@ -48,34 +46,28 @@ def along_fixed_axes(problem: Problem) -> tuple[Problem, WorkingFrame]:
     """
     if not is_oblique(problem.fixed.grid):
         return problem, WorkingFrame(Rigid.identity(), Rigid.identity())
-    frame = Rigid(turn_to_axes(problem.fixed.grid), torch.zeros(3, dtype=torch.float64))
-    return _moved(problem, WorkingFrame(frame, frame))
+    frame = Rigid(rotation_to_axes(problem.fixed.grid), torch.zeros(3, dtype=torch.float64))
+    return _in_frame(problem, WorkingFrame(frame, frame))
 
 
-def normalised(problem: Problem, points_mm: Points, large_mm: float = LARGE_MM) -> tuple[Problem, WorkingFrame]:
+def normalised(problem: Problem, large_mm: float = LARGE_MM) -> tuple[Problem, WorkingFrame]:
     """Bring both worlds to a frame along the fixed axes whose origin is the structure's centre.
 
-    The start becomes the identity, and a structure (its points are (n, 3), mm) smaller than 45 mm or larger than
-    `large_mm` is scaled to that size, so that a method's settings in mm hold for a mouse and for a phantom of a metre.
+    The initial transform becomes the identity, and a structure smaller than 45 mm or larger than `large_mm` is scaled
+    to that size, so that a method's settings in mm hold for a mouse and for a phantom of a metre.
     """
-    turn = turn_to_axes(problem.fixed.grid)
-    frame = Rigid(turn, -(turn @ problem.center_mm()))
-    extent = structure_extent_mm(points_mm)
-    scale = min(max(extent, SMALL_MM), large_mm) / extent
-    return _moved(problem, WorkingFrame(frame, frame @ problem.initial.inverse(), scale))
-
-
-def structure_extent_mm(points_mm: Points) -> float:
-    """Return the diameter of a ball whose points lie as far from their centre, on average, as these (n, 3) do."""
-    return BALL * float((points_mm - points_mm.mean(0)).norm(dim=-1).mean())
+    rotation = rotation_to_axes(problem.fixed.grid)
+    frame = Rigid(rotation, -(rotation @ problem.center_mm))
+    scale = min(max(problem.extent_mm, SMALL_MM), large_mm) / problem.extent_mm
+    return _in_frame(problem, WorkingFrame(frame, frame @ problem.initial.inverse(), scale))
 
 
 def is_oblique(grid: Grid) -> bool:
     """Say whether a grid's axes run aslant to L, P and S; storage in another order or direction is not oblique."""
-    return float((turn_to_axes(grid) - torch.eye(3, dtype=torch.float64)).abs().max()) >= ALIGNED
+    return float((rotation_to_axes(grid) - torch.eye(3, dtype=torch.float64)).abs().max()) >= ALIGNED
 
 
-def turn_to_axes(grid: Grid) -> Tensor:
+def rotation_to_axes(grid: Grid) -> Tensor:
     """Return the rotation (3, 3) that brings a grid's axes to L, P and S, each to the nearest, whichever its sign."""
     direction = torch.tensor(grid.direction, dtype=torch.float64)
     orders = list(itertools.permutations(range(3)))
@@ -87,21 +79,12 @@ def turn_to_axes(grid: Grid) -> Tensor:
     return nearest @ direction.T
 
 
-def _moved(problem: Problem, frame: WorkingFrame) -> tuple[Problem, WorkingFrame]:
-    fixed, moving, mask = problem.fixed, problem.moving, problem.fixed_mask
-    grid = _moved_grid(fixed.grid, frame.fixed_to_frame, frame.scale)
-    other = _moved_grid(moving.grid, frame.moving_to_frame, frame.scale)
-    start = frame.moving_to_frame @ problem.initial @ frame.fixed_to_frame.inverse()
-    return (
-        replace(
-            problem,
-            fixed=Image(fixed.voxels, grid, fixed.name),
-            moving=Image(moving.voxels, other, moving.name),
-            initial=Rigid(_rounded(start.rotation), _rounded(start.translation_mm * frame.scale)),
-            fixed_mask=None if mask is None else LabelMap(mask.labels, grid, mask.name),
-        ),
-        frame,
-    )
+def _in_frame(problem: Problem, frame: WorkingFrame) -> tuple[Problem, WorkingFrame]:
+    fixed = _moved_grid(problem.fixed.grid, frame.fixed_to_frame, frame.scale)
+    moving = _moved_grid(problem.moving.grid, frame.moving_to_frame, frame.scale)
+    initial = frame.moving_to_frame @ problem.initial @ frame.fixed_to_frame.inverse()
+    initial = Rigid(_rounded(initial.rotation), _rounded(initial.translation_mm * frame.scale))
+    return problem.on_grids(fixed, moving, initial), frame
 
 
 def _moved_grid(grid: Grid, to_frame: Rigid, scale: float) -> Grid:

@@ -1,4 +1,4 @@
-"""Starts that are named by a word: from the headers, or from centres where the scans' worlds have nothing in common."""
+"""Initial transforms that have a name: from the headers, or from centres where the scans share no coordinates."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import torch
 
 from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction
 from crossalign.images import Image, LabelMap
-from crossalign.types import Vector
 
 HEADER, IDENTITY, CENTER, MASK_CENTER = "header", "identity", "center", "mask-center"
 INITIAL_WORDS = (HEADER, IDENTITY, CENTER, MASK_CENTER)
-LEAST_OVERLAP, ONE_VIEW = 0.25, 0.9
+LEAST_OVERLAP, SAME_VIEW = 0.25, 0.9
 NEAR_ZERO_VOXELS = 2.0
 MASK_POINTS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
 class Initialisation:
-    """A start, fixed to moving (mm, LPS), the word or file name that it goes by, and why it was taken.
+    """An initial transform, fixed to moving (mm, LPS), its name (or its file's), and why it was chosen.
 
     `reason` is empty where it was asked for.
     """
@@ -31,22 +30,22 @@ class Initialisation:
 
 
 def header_initialisation() -> Rigid:
-    """Return the start that believes both headers: a point has the same coordinates in both scans."""
+    """Return the identity: by both headers a point has the same coordinates in both scans."""
     return Rigid.identity()
 
 
 def center_initialisation(fixed: Image, moving: Image) -> Rigid:
     """Return the shift from the middle of the fixed grid to the middle of the moving grid, fixed to moving."""
-    return _shift(fixed.grid.center_mm(), moving.grid.center_mm())
+    return Rigid.from_translation(moving.grid.center_mm() - fixed.grid.center_mm())
 
 
 def mask_center_initialisation(fixed_mask: LabelMap, moving: Image) -> Rigid:
     """Return the shift from the mask's centroid to the middle of the moving grid, fixed to moving."""
-    return _shift(fixed_mask.centroid_mm(), moving.grid.center_mm())
+    return Rigid.from_translation(moving.grid.center_mm() - fixed_mask.centroid_mm())
 
 
 def choose_initialisation(fixed: Image, moving: Image, fixed_mask: LabelMap | None = None) -> Initialisation:
-    """Start from the headers where they put the scans into one world, otherwise from the mask's or the grid's centre.
+    """Choose the headers where they put the scans into one world, otherwise the mask's or the grid's centre.
 
     They do where a quarter of the smaller field of view lies in the other one, and a quarter of the structure, where it
     is marked, in the moving image. A header whose origin is its own corner was given no place in a world: where one
@@ -55,9 +54,9 @@ def choose_initialisation(fixed: Image, moving: Image, fixed_mask: LabelMap | No
     """
     against = _against_headers(fixed.grid, moving.grid)
     if against is None and fixed_mask is not None:
-        seen = inside_fraction(fixed_mask.points_mm(), moving.grid)
-        if seen < LEAST_OVERLAP:
-            against = f"the headers put only {seen:.0%} of the structure into the moving image"
+        inside = inside_fraction(fixed_mask.points_mm(), moving.grid)
+        if inside < LEAST_OVERLAP:
+            against = f"the headers put only {inside:.0%} of the structure into the moving image"
     if against is None:
         overlap = grid_overlap(fixed.grid, moving.grid)
         reason = f"by the headers {overlap:.0%} of the smaller field of view lies in the other"
@@ -74,23 +73,19 @@ def _against_headers(fixed: Grid, moving: Grid) -> str | None:
         return "the headers put the scans apart"
     if overlap < LEAST_OVERLAP:
         return f"the headers let only {overlap:.0%} overlap"
-    unplaced = int(_starts_at_zero(fixed)) + int(_starts_at_zero(moving))
+    unplaced = int(_has_corner_at_origin(fixed)) + int(_has_corner_at_origin(moving))
     small, large = sorted(math.prod(grid.extent_mm()) for grid in (fixed, moving))
-    if unplaced == 2 and overlap * small < ONE_VIEW * large:
+    if unplaced == 2 and overlap * small < SAME_VIEW * large:
         return "both headers count from their own scan's corner, so neither says where one lies in the other"
-    if unplaced == 1 and overlap < ONE_VIEW:
+    if unplaced == 1 and overlap < SAME_VIEW:
         return "one header counts from its own scan's corner, so it does not say where that scan lies in the other"
     return None
 
 
-def _starts_at_zero(grid: Grid) -> bool:
+def _has_corner_at_origin(grid: Grid) -> bool:
     """Whether a corner of the grid lies within two voxels of the world's origin, the axes along the world's."""
     axes = torch.tensor(grid.direction, dtype=torch.float64).abs()
     if not torch.allclose(axes, axes.round(), atol=1e-3):
         return False
     step = axes.round() @ torch.tensor(grid.spacing_mm, dtype=torch.float64)
     return bool((grid.corners_mm().abs() / step).amax(1).min() <= NEAR_ZERO_VOXELS)
-
-
-def _shift(source_mm: Vector, target_mm: Vector) -> Rigid:
-    return Rigid(torch.eye(3, dtype=torch.float64), target_mm - source_mm)

@@ -8,6 +8,7 @@ import torch
 from crossalign.errors import InputError
 from crossalign.models.pretrained import check_shipped, shipped_names, shipped_settings, shipped_stage_paths
 from crossalign.registration.cascade import load_cascade
+from crossalign.registration.iterative.method_settings import MI_BEST, MIND_BEST
 from crossalign.registration.iterative.mind import MindSSD
 from crossalign.registration.iterative.mutual_information import MutualInformation
 from crossalign.registration.problem import Identity, Method
@@ -18,9 +19,9 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 PLAIN_METHODS: Mapping[str, Callable[[], Method]] = {
     "identity": Identity,
     "mi": MutualInformation,
-    "mi-best": MutualInformation.held_back,
+    "mi-best": lambda: MutualInformation(MI_BEST, "mi-best"),
     "mind": MindSSD,
-    "mind-best": MindSSD.coarse,
+    "mind-best": lambda: MindSSD(MIND_BEST, "mind-best"),
 }
 
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from crossalign.geometry import Rigid
-from crossalign.images import Image, LabelMap
-from crossalign.types import Vector
+import torch
+
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import Image, LabelMap, foreground, marked_voxels
+from crossalign.types import Mask, Points, Vector
+
+STRUCTURE_POINTS = 500
+BALL = 8 / 3  # diameter of a ball over the mean distance of its points from the centre
+ADVICE = "look at the overlay, and try another initialisation (--initial) or another method (--method)"
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Two scans, where to start, and (optionally) the structure of the fixed scan that matters, on the fixed grid.
+    """Two scans, the transform to begin with, and (optionally) the structure that matters, on the fixed grid.
 
-    `initial` maps fixed points to moving points, as every answer does; mm, LPS.
+    `initial` maps fixed points to moving points, as every answer does; mm, LPS. What follows from the scans is computed
+    once, when it is first asked for.
     """
 
     fixed: Image
@@ -23,11 +31,52 @@ class Problem:
     initial: Rigid
     fixed_mask: LabelMap | None = None
 
+    @cached_property
     def center_mm(self) -> Vector:
-        """Centre of the fixed mask, or of the fixed grid without one, (3,), float64: what rotations are told about."""
-        if self.fixed_mask is None:
-            return self.fixed.grid.center_mm()
-        return self.fixed_mask.centroid_mm()
+        """Centre of the fixed mask, or of the fixed grid without one, (3,), float64: the centre of rotations."""
+        return self.fixed.grid.center_mm() if self.fixed_mask is None else self.fixed_mask.centroid_mm()
+
+    @cached_property
+    def fixed_foreground(self) -> Mask:
+        """Voxels of the fixed scan that show something."""
+        return foreground(self.fixed.voxels)
+
+    @cached_property
+    def moving_foreground(self) -> Mask:
+        """Voxels of the moving scan that show something."""
+        return foreground(self.moving.voxels)
+
+    @cached_property
+    def structure_mm(self) -> Points:
+        """About 500 points (n, 3), mm, of the structure, or of the fixed foreground without a mask."""
+        if self.fixed_mask is not None:
+            return self.fixed_mask.points_mm(_every(self.fixed_mask.foreground_count()))
+        voxels = marked_voxels(self.fixed_foreground, _every(int(torch.count_nonzero(self.fixed_foreground))))
+        return self.fixed.grid.to_physical(voxels.flip(-1).double())
+
+    @cached_property
+    def extent_mm(self) -> float:
+        """Size of the structure: the diameter of a ball whose points lie as far from its centre, on average."""
+        points = self.structure_mm
+        return BALL * float((points - points.mean(0)).norm(dim=-1).mean())
+
+    def on_grids(self, fixed: Grid, moving: Grid, initial: Rigid) -> Problem:
+        """Return the same scans in worlds with other coordinates; their foregrounds are not computed again."""
+        mask = self.fixed_mask
+        other = replace(
+            self,
+            fixed=Image(self.fixed.voxels, fixed, self.fixed.name),
+            moving=Image(self.moving.voxels, moving, self.moving.name),
+            initial=initial,
+            fixed_mask=None if mask is None else LabelMap(mask.labels, fixed, mask.name),
+        )
+        known = {name: value for name, value in vars(self).items() if name.endswith("_foreground")}
+        vars(other).update(known)  # where `cached_property` keeps its value
+        return other
+
+
+def _every(count: int) -> torch.Tensor:
+    return torch.arange(0, count, max(1, count // STRUCTURE_POINTS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +92,11 @@ class Step:
 class Expectation:
     """How far off a method expects its answer to be; None where it cannot tell.
 
-    `dispersion_mm` is how far the answers from several starts lie from their mean over the gland's surface,
-    `network_sre_mm` what the network itself expects. `expected_sre_mm` is the two calibrated (the network's own where
-    there is no calibration), `trusted` whether it is within the calibration's threshold and nothing else speaks against
-    the result. `doubts` are the reasons not to trust it, each a sentence that ends in what to try next; `evidence` is
-    what an iterative method judged itself by (registration.verdict).
+    `dispersion_mm` is how far the answers from several initialisations lie from their mean over the structure's
+    surface, `network_sre_mm` what the network itself expects. `expected_sre_mm` is the two calibrated (the network's
+    own where there is no calibration), `trusted` whether it is within the calibration's threshold and nothing else
+    speaks against the result. `reasons` say why it is not to be trusted, each with what to try next. `evidence` is what
+    an iterative method judged itself by (registration.iterative.verdict).
     """
 
     expected_sre_mm: float | None = None
@@ -57,10 +106,17 @@ class Expectation:
     reasons: tuple[str, ...] = ()
     evidence: Mapping[str, float] = field(default_factory=dict)
 
+    def untrusted(self, *reasons: str) -> Expectation:
+        """Add reasons not to trust the answer."""
+        return replace(self, trusted=False, reasons=(*self.reasons, *reasons))
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The stages of one run, in order (none: the start is the answer), and what the user should be told."""
+    """The steps of a method, in order (none: the initial transform is the answer), and what the user should know.
+
+    `warnings` are about the inputs and the run; reasons not to trust the answer belong to its `expectation`.
+    """
 
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
@@ -68,7 +124,7 @@ class Solution:
 
 
 class Method(ABC):
-    """A way to register: a small object that carries its settings. One file, and one line in `named.py`."""
+    """A way to register: a small object that carries its settings. One file, and one line in `methods.py`."""
 
     @property
     @abstractmethod
@@ -86,7 +142,7 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class Identity(Method):
-    """Answers with the start."""
+    """Answers with the initial transform."""
 
     @property
     def name(self) -> str:
@@ -98,5 +154,5 @@ class Identity(Method):
         return {}
 
     def solve(self, problem: Problem) -> Solution:
-        """Return the start, in no time."""
+        """Return the initial transform, in no time."""
         return Solution((Step(self.name, problem.initial, 0.0),))

@@ -15,44 +15,45 @@ import torch
 from crossalign.geometry import Rigid
 from crossalign.output import whole_file, write_text
 from crossalign.registration.initialisation import Initialisation
-from crossalign.registration.result import RegistrationResult
+from crossalign.registration.result import VERDICT, RegistrationResult
 
-FORMAT = "crossalign registration 1"
+__all__ = ["VERDICT", "other_warnings", "reasons_not_to_trust", "registration_record", "write_record"]
+
+FORMAT = "crossalign registration 2"
 FRAME = "4 x 4 matrices that map fixed points (x, y, z, 1) to moving points, LPS, mm"
-VERDICT = "do not trust this result"
-TRY = "look at the overlay, and try another start (--initial) or another method (--method)"
 
 
 def reasons_not_to_trust(result: RegistrationResult) -> tuple[str, ...]:
-    """Return why a result is not to be trusted, each with what to try next; () where nothing speaks against it."""
-    reasons = result.expectation.reasons
-    if reasons or result.trusted is not False:
-        return tuple(dict.fromkeys(text.removeprefix(f"{VERDICT}: ") for text in reasons))
-    expected = "" if result.expected_sre_mm is None else f" of {result.expected_sre_mm:.1f} mm"
-    return (f"its expected SRE{expected} is over the limit that came with the weights: {TRY}",)
+    """Return the result's reasons."""
+    return result.reasons
 
 
 def other_warnings(result: RegistrationResult) -> tuple[str, ...]:
-    """Return the warnings, without those that `reasons_not_to_trust` tells already, each once."""
-    reasons = reasons_not_to_trust(result)
-    told = {*reasons, *(f"{VERDICT}: {text}" for text in reasons)}
-    if not result.expectation.reasons:  # the reason told is our own: the method's words for it are one of these
-        told |= {text for text in result.warnings if reasons and text.startswith(VERDICT)}
-    return tuple(dict.fromkeys(text for text in result.warnings if text not in told))
+    """Return the result's warnings."""
+    return result.warnings
 
 
 def registration_record(
-    result: RegistrationResult, start: Initialisation, files: Mapping[str, str | None] | None = None
+    result: RegistrationResult, initialisation: Initialisation, files: Mapping[str, str | None] | None = None
 ) -> dict[str, Any]:
     """Return the record as plain values; `files` names the inputs by their part, without folders."""
     motion = result.motion().tolist()
-    reasons = reasons_not_to_trust(result)
+    expectation = result.expectation
+    evidence = {
+        "dispersion_mm": expectation.dispersion_mm,
+        "network_sre_mm": expectation.network_sre_mm,
+        **expectation.evidence,
+    }
     return {
         "format": FORMAT,
         "files": dict(files or {}),
         "method": result.method,
         "settings": dict(result.settings),
-        "start": {"name": start.name, "reason": start.reason, "fixed_to_moving": _matrix(result.initial)},
+        "initialisation": {
+            "name": initialisation.name,
+            "reason": initialisation.reason,
+            "fixed_to_moving": _matrix(result.initial),
+        },
         "fixed_to_moving": _matrix(result.fixed_to_moving),
         "matrices": FRAME,
         "motion": {
@@ -68,10 +69,10 @@ def registration_record(
         ],
         "seconds": result.seconds,
         "expected_sre_mm": _finite(result.expected_sre_mm),
-        "trusted": False if reasons else result.trusted,
-        "doubts": list(reasons),
-        "evidence": {name: _finite(value) for name, value in _evidence(result).items()},
-        "warnings": list(other_warnings(result)),
+        "trusted": result.trusted,
+        "reasons": list(result.reasons),
+        "evidence": {name: _finite(value) for name, value in evidence.items()},
+        "warnings": list(result.warnings),
         "versions": {"crossalign": _version(), "torch": str(torch.__version__), "python": platform.python_version()},
         "note": "Research software, not a medical device.",
     }
@@ -86,16 +87,6 @@ def write_record(record: Mapping[str, Any], path: str | os.PathLike[str], overwr
 
 def _matrix(transform: Rigid) -> list[list[float]]:
     return transform.matrix().to("cpu", torch.float64).tolist()
-
-
-def _evidence(result: RegistrationResult) -> dict[str, float | None]:
-    """Return what the verdict rests on."""
-    expectation = result.expectation
-    return {
-        "dispersion_mm": expectation.dispersion_mm,
-        "network_sre_mm": expectation.network_sre_mm,
-        **expectation.evidence,
-    }
 
 
 def _finite(value: float | None) -> float | None:

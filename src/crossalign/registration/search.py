@@ -9,8 +9,8 @@ from crossalign.errors import InputError
 from crossalign.geometry import Rigid, inside_fraction
 from crossalign.models import Stage
 from crossalign.models.cascade_settings import GridSearch
+from crossalign.registration.overlap import LOW_OVERLAP
 from crossalign.registration.problem import Step
-from crossalign.registration.result import LOW_OVERLAP
 from crossalign.registration.stage_run import RegistrationContext, answers_from
 
 

@@ -3,64 +3,35 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from crossalign.errors import InputError
 from crossalign.geometry import Grid, Rigid
-from crossalign.images import Image, scale_intensity, to_working_spacing
-from crossalign.images.intensity import foreground
-from crossalign.registration.frame import normalised, structure_extent_mm
-from crossalign.registration.iterative.gauss_newton import Descent, Level, descend
-from crossalign.registration.iterative.sampling_region import box_of, draw_motions, sampled_region, structure_points
-from crossalign.registration.iterative.verdict import OF_SHORT_STEPS, TRY_ANOTHER, gather_evidence, judged
-from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
+from crossalign.images import Image
+from crossalign.images.preprocessing import preprocess
+from crossalign.registration.frame import normalised
+from crossalign.registration.iterative.gauss_newton import OptimisationRuns, PyramidLevel, minimise
+from crossalign.registration.iterative.method_settings import MindSettings
+from crossalign.registration.iterative.sampling_region import box_of, draw_motions, sampled_region
+from crossalign.registration.iterative.verdict import SHORT_RUNS, gather_evidence
+from crossalign.registration.problem import ADVICE, Expectation, Method, Problem, Solution, Step
 from crossalign.similarity import mind_ssc
-from crossalign.types import Distances, Mask
+from crossalign.types import Distances, Mask, Shape
 
-REACH_MM = 20.0  # how far beyond the fixed points the moving image is looked at
+REACH_MM = 20.0  # how far beyond the fixed points the moving image is described
 LOW_OVERLAP = 0.5
 LARGE_MM = 100.0  # descriptors of 4 and 2 mm are too fine for larger structures, which are scaled to this size
 
 
 @dataclass(frozen=True)
 class MindSSD(Method):
-    """Fits MIND-SSC of the moving image to that of the fixed one by Gauss-Newton, coarse to fine, from many starts.
+    """Fits MIND-SSC of the moving image to that of the fixed one by Gauss-Newton, from coarse to fine."""
 
-    `spacing_mm` has one isotropic working spacing for each level; `sigma_voxel` and `distance_voxel` are MIND's, in
-    its voxels. Compared are at most `points` voxels, drawn with `seed`, within `margin_mm` of the fixed mask (of the
-    whole fixed image without one). `starts` counts the given start and those drawn about it, each at a mean distance
-    of 0 to `range_mm`; they run at once, the cheapest quarter and the given one go on to the next level, and the
-    lowest final cost wins. `prior` (1/mm^2), times the points' mean squared motion, is added to the cost: it speaks
-    for the given start where the images say little.
-    """
-
-    spacing_mm: tuple[float, ...] = (4.0, 2.0)
-    sigma_voxel: float = 1.0
-    distance_voxel: int = 2
-    margin_mm: float = 5.0
-    points: int = 1500
-    starts: int = 8
-    range_mm: float = 10.0
-    prior: float = 3e-4
-    iterations: int = 30
-    seed: int = 1
+    run: MindSettings = field(default_factory=MindSettings)
     label: str = "mind"
-
-    @staticmethod
-    def coarse() -> MindSSD:
-        """Make `mind-best`: the coarse level alone did best on the real pairs (docs/methods-iterative.md)."""
-        return MindSSD(spacing_mm=(4.0,), label="mind-best")
-
-    def __post_init__(self) -> None:
-        if not self.spacing_mm or not min(self.spacing_mm) > 0:
-            raise InputError(f"spacing_mm needs a spacing above 0 mm for each level, got {self.spacing_mm}")
-        if min(self.points, self.starts, self.iterations, self.distance_voxel) < 1:
-            raise InputError("points, starts, iterations and distance_voxel must be 1 or more")
-        if min(self.margin_mm, self.range_mm, self.prior) < 0 or not self.sigma_voxel > 0:
-            raise InputError("expected margin_mm, range_mm and prior of 0 or more and sigma_voxel above 0")
 
     @property
     def name(self) -> str:
@@ -68,134 +39,131 @@ class MindSSD(Method):
         return self.label
 
     def settings(self) -> dict[str, str]:
-        """Every field, as text."""
-        return {key: str(value) for key, value in asdict(self).items() if key != "label"}
+        """Every setting, as text."""
+        return {key: str(value) for key, value in asdict(self.run).items()}
 
     @torch.no_grad()
     def solve(self, problem: Problem) -> Solution:
-        """Register; where less than half of the points are seen at the start, a warning says so.
+        """Register; where less than half of the points are known at the initial transform, a warning says so.
 
-        Where none is seen at all, the start is the answer, with a warning.
+        Where none is known at all, the initial transform is the answer, and it is not to be trusted.
         """
-        working, frame = normalised(problem, structure_points(problem), LARGE_MM)
-        points = structure_points(working)
-        views = _Views(working, self)
-        motion = draw_motions(working, points, self.starts, self.range_mm, self.seed)
-        best, steps, warnings, rivals = 0, list[Step](), list[str](), list[Rigid]()
-        for number, spacing in enumerate(self.spacing_mm, start=1):
+        working, frame = normalised(problem, LARGE_MM)
+        pyramid = _Pyramid(working, self.run)
+        motion = draw_motions(working, self.run.initialisations, self.run.perturbation_mm, self.run.seed)
+        best, steps, warnings, others = 0, list[Step](), list[str](), list[Rigid]()
+        for number, spacing in enumerate(self.run.spacing_mm, start=1):
             began = time.perf_counter()
             base = motion[best]
-            level = views.level(spacing, base)
+            level = pyramid.level(spacing, base)
             overlap = level.overlap()
             if overlap == 0:
-                return _nothing_seen(self.name, problem)
+                return _nothing_known(self.name, problem)
             if overlap < LOW_OVERLAP and number == 1:
-                warnings.append(f"MIND sees the moving image at only {overlap:.0%} of its points at the start")
-            found = descend(level.priced(), base.inverse() @ motion, self.iterations)
-            best = int(found.cost.argmin())
-            if not bool(found.converged[best]):
-                warnings.append(f"MIND had not settled after {self.iterations} iterations at level {number}")
-            ends, told = base @ found.motion, _in_words(number, spacing / frame.scale, found, best)
-            steps.append(Step(told, frame.back(ends[best]), time.perf_counter() - began))
-            rivals = _rivals(ends, found.cost)
-            kept = _kept(found.cost)
-            motion, best = ends[kept], int(found.cost[kept].argmin())
+                warnings.append(f"at the initial transform MIND is known at only {overlap:.0%} of its points")
+            runs = minimise(level.with_unknown_cost(), base.inverse() @ motion, self.run.iterations)
+            best = int(runs.cost.argmin())
+            if not bool(runs.converged[best]):
+                warnings.append(f"MIND had not converged after {self.run.iterations} iterations at level {number}")
+            ends, title = base @ runs.motion, _in_words(number, spacing / frame.scale, runs, best)
+            steps.append(Step(title, frame.to_world(ends[best]), time.perf_counter() - began))
+            others = _others(ends, runs.cost)
+            retained = _retained(runs.cost)
+            motion, best = ends[retained], int(runs.cost[retained].argmin())
         expectation = Expectation()
-        if rivals:
-            evidence = gather_evidence(working, motion[best], rivals, points)
-            expectation = judged(evidence, structure_extent_mm(points) / frame.scale, OF_SHORT_STEPS)
-        return Solution(tuple(steps), (*warnings, *expectation.reasons), expectation)
+        if others:
+            evidence = gather_evidence(working, motion[best], others)
+            expectation = SHORT_RUNS.expectation(evidence, working.extent_mm / frame.scale)
+        return Solution(tuple(steps), tuple(warnings), expectation)
 
 
-def _nothing_seen(name: str, problem: Problem) -> Solution:
-    doubt = (
-        "MIND could not be compared: the start brings none of the moving image near the structure; the start is "
-        f"returned; {TRY_ANOTHER}"
+def _nothing_known(name: str, problem: Problem) -> Solution:
+    reason = (
+        "MIND could not be compared: the initial transform brings none of the moving image near the structure, and is "
+        f"returned; {ADVICE}"
     )
-    return Solution((Step(name, problem.initial, 0.0),), (doubt,), Expectation(trusted=False, reasons=(doubt,)))
+    return Solution((Step(name, problem.initial, 0.0),), (), Expectation().untrusted(reason))
 
 
-def _rivals(ends: Rigid, cost: Distances) -> list[Rigid]:
-    """Return where the others ended that count: those that are kept, or the second cheapest."""
+def _others(ends: Rigid, cost: Distances) -> list[Rigid]:
+    """Return where the other runs ended that count: those that are retained, or the second cheapest."""
     best = int(cost.argmin())
-    others = [int(index) for index in _kept(cost) if int(index) != best] or cost.argsort()[1:2].tolist()
+    others = [int(index) for index in _retained(cost) if int(index) != best] or cost.argsort()[1:2].tolist()
     return [ends[index] for index in others]
 
 
-def _kept(cost: Distances) -> torch.Tensor:
-    """Choose who goes on to the next level: the given start, and the quarter that costs least."""
+def _retained(cost: Distances) -> Tensor:
+    """Choose the runs that go on to the next level: the given initialisation, and the quarter that costs least."""
     least = cost.argsort()[: -(-len(cost) // 4)]
     return torch.cat((torch.zeros(1, dtype=torch.int64), least[least != 0]))
 
 
-def _in_words(number: int, spacing: float, found: Descent, best: int) -> str:
+def _in_words(number: int, spacing: float, runs: OptimisationRuns, best: int) -> str:
     return (
-        f"level {number} ({spacing:g} mm, start {best + 1} of {len(found.cost)}, "
-        f"{int(found.iterations[best])} iterations, cost {float(found.cost[best]):.4g})"
+        f"level {number} ({spacing:g} mm, initialisation {best + 1} of {len(runs.cost)}, "
+        f"{int(runs.iterations[best])} iterations, cost {float(runs.cost[best]):.4g})"
     )
 
 
-class _Views:
-    """What the levels see of one problem: both images in the fixed image's space, axes along L, P and S."""
+class _Pyramid:
+    """Makes the levels of one problem: both images in the fixed image's space, axes along L, P and S."""
 
-    def __init__(self, problem: Problem, settings: MindSSD) -> None:
-        self._problem, self._settings = problem, settings
-        self._shown = foreground(problem.moving.voxels)
-        self._region = sampled_region(problem, settings.margin_mm, settings.range_mm)
-        self.region_mm = box_of(self._region, problem.fixed.grid, 0.0).of_grid(problem.fixed.grid).corners_mm()
+    def __init__(self, problem: Problem, run: MindSettings) -> None:
+        self._problem, self._run = problem, run
+        self._region = sampled_region(problem, run.margin_mm, run.perturbation_mm)
+        self._corners_mm = box_of(self._region, problem.fixed.grid, 0.0).of_grid(problem.fixed.grid).corners_mm()
 
-    def level(self, spacing_mm: float, base: Rigid) -> Level:
-        """Describe both images at a spacing, the moving one as seen through the start after the motion `base`.
+    def level(self, spacing_mm: float, base: Rigid) -> PyramidLevel:
+        """Describe both images at a spacing, the moving one through the initial transform after the motion `base`.
 
-        MIND turns with the axes that it is computed along: so close to the answer, both are described along the same.
+        MIND depends on the axes that it is computed along: so close to the answer, both are described along the same.
         """
-        seen_through = self._problem.initial @ base
-        settings, spacing = self._settings, (spacing_mm,) * 3
-        low, high = self.region_mm.amin(0), self.region_mm.amax(0)
-        middle, extent = tuple(((low + high) / 2).tolist()), (high - low).tolist()[::-1]
-        near, wide = (_shape(extent, spacing_mm, reach) for reach in (3 * spacing_mm, REACH_MM))
-        fixed_grid, moving_grid = (Grid.centered(middle, shape, spacing) for shape in (near, wide))
-        scans = self._problem.fixed, self._problem.moving
-        near_fixed, near_moving = fixed_grid.corners_mm(), seen_through.apply(moving_grid.corners_mm())
+        problem, run = self._problem, self._run
+        fixed_to_moving = problem.initial @ base
+        fixed_grid, moving_grid = (self._grid(spacing_mm, reach) for reach in (3 * spacing_mm, REACH_MM))
         # Scaled anew for each level: kept, the scaled scans would take as much memory as the scans.
-        fixed = to_working_spacing(scale_intensity(scans[0]), spacing_mm, near_mm=near_fixed, overwrite=True)
-        fixed = fixed.resampled(fixed_grid, fill=0.0)
-        moving = to_working_spacing(scale_intensity(scans[1]), spacing_mm, near_mm=near_moving, overwrite=True)
-        moving = moving.resampled(moving_grid, seen_through, fill=0.0)
-        known = Image(self._shown.float(), scans[1].grid).resampled(moving_grid, seen_through, fill=0.0)
+        fixed = preprocess(problem.fixed, spacing_mm, fixed_grid.corners_mm()).resampled(fixed_grid, fill=0.0)
+        moving = preprocess(problem.moving, spacing_mm, fixed_to_moving.apply(moving_grid.corners_mm()))
+        moving = moving.resampled(moving_grid, fixed_to_moving, fill=0.0)
+        foreground = Image(problem.moving_foreground.float(), problem.moving.grid)
+        known = foreground.resampled(moving_grid, fixed_to_moving, fill=0.0).voxels > 0.5
         points = self._points(fixed_grid)
-        described = mind_ssc(fixed.voxels[None, None], settings.sigma_voxel, settings.distance_voxel)
-        seen = mind_ssc(moving.voxels[None, None], settings.sigma_voxel, settings.distance_voxel)
+        fixed_mind, moving_mind = (
+            mind_ssc(image.voxels[None, None], run.sigma_voxel, run.distance_voxel)[0] for image in (fixed, moving)
+        )
         z, y, x = points.T
         points_mm = fixed_grid.to_physical(points.flip(-1).double())
-        return Level(
+        return PyramidLevel(
             points_mm=points_mm,
-            home_mm=base.inverse().apply(points_mm),
-            features=described[0, :, z, y, x].T,
-            moving=seen[0].movedim(0, -1).contiguous(),
-            known=_eroded(known.voxels > 0.5, settings.distance_voxel),
+            unmoved_mm=base.inverse().apply(points_mm),
+            features=fixed_mind[:, z, y, x].T,
+            moving=moving_mind.movedim(0, -1).contiguous(),
+            known=_eroded(known, run.distance_voxel),
             grid=moving_grid,
-            center_mm=self._problem.center_mm(),
-            prior=settings.prior,
+            center_mm=problem.center_mm,
+            motion_penalty=run.motion_penalty,
         )
 
-    def _points(self, grid: Grid) -> torch.Tensor:
+    def _grid(self, spacing_mm: float, reach_mm: float) -> Grid:
+        """Make the grid about the region that reaches so much further on each side."""
+        low, high = self._corners_mm.amin(0), self._corners_mm.amax(0)
+        x, y, z = ((low + high) / 2).tolist()
+        width, height, depth = (int((length + 2 * reach_mm) / spacing_mm) + 2 for length in (high - low).tolist())
+        shape: Shape = (depth, height, width)
+        return Grid.centered((x, y, z), shape, (spacing_mm, spacing_mm, spacing_mm))
+
+    def _points(self, grid: Grid) -> Tensor:
         """Voxels (n, 3), (z, y, x), to compare: a fixed descriptor near the edge of the image describes the edge."""
         region = Image(self._region.float(), self._problem.fixed.grid)
         inside = region.resampled(grid, fill=0.0).voxels > 0.5
         if self._problem.fixed_mask is None:
-            inside = _eroded(inside, self._settings.distance_voxel)
+            inside = _eroded(inside, self._run.distance_voxel)
         index = inside.nonzero()
-        drawn = torch.randperm(len(index), generator=torch.Generator().manual_seed(self._settings.seed))
-        return index[drawn[: self._settings.points]]
+        drawn = torch.randperm(len(index), generator=torch.Generator().manual_seed(self._run.seed))
+        return index[drawn[: self._run.points]]
 
 
 def _eroded(inside: Mask, radius: int) -> Mask:
     """Leave out voxels near the edge: there MIND describes the edge of the field of view, not anatomy."""
     grown = F.max_pool3d((~inside)[None, None].float(), 2 * radius + 1, stride=1, padding=radius)
     return grown[0, 0] == 0
-
-
-def _shape(extent_mm: list[float], spacing_mm: float, reach_mm: float) -> tuple[int, int, int]:
-    z, y, x = (int((length + 2 * reach_mm) / spacing_mm) + 2 for length in extent_mm)
-    return (z, y, x)

@@ -6,112 +6,48 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from crossalign.errors import InputError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import scale_intensity
 from crossalign.images.files.images import to_sitk
-from crossalign.images.intensity import foreground
 from crossalign.images.memory import check_working_bytes
-from crossalign.registration.frame import normalised, structure_extent_mm
-from crossalign.registration.iterative.sampling_region import (
-    box_about,
-    box_of,
-    draw_motions,
-    sampled_region,
-    structure_points,
-)
+from crossalign.registration.frame import normalised
+from crossalign.registration.iterative.method_settings import MutualInformationSettings
+from crossalign.registration.iterative.sampling_region import box_about, box_of, draw_motions, sampled_region
 from crossalign.registration.iterative.verdict import (
-    OF_CLIMBS,
-    OF_SHORT_STEPS,
-    TRY_ANOTHER,
-    Judgement,
+    CONVERGED_RUNS,
+    NEAR_MM,
+    SHORT_RUNS,
+    ErrorModel,
     gather_evidence,
-    judged,
 )
-from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
-from crossalign.types import Points
+from crossalign.registration.problem import ADVICE, Expectation, Method, Problem, Solution, Step
+from crossalign.types import Mask, Points
 
-SETTLES = 50  # steps that a climb needs to stand still
-ITK_BYTES = 20  # a voxel of both scans near the structure, at ITK's peak (docs/performance.md)
+CONVERGES = 50  # gradient steps that a run needs to converge
+ITK_BYTES = 20  # a voxel of both scans near the structure, at ITK's peak (docs/reference/memory.md)
 LEAST_SMOOTHING = 0.5  # of a voxel: below it differences of neighbours are a poor gradient
 THINNEST = 4  # voxels along an axis that ITK can smooth
 
 
 @dataclass(frozen=True)
 class MutualInformation(Method):
-    """Climbs Mattes mutual information, coarse to fine, over six parameters about the structure, from several starts.
+    """Maximises Mattes mutual information, coarse to fine, over six parameters about the structure.
 
-    `shrink_factors` and `smoothing_mm` (sd of the Gaussian) have one value for each level. At each level the score is
-    taken over `samples` random voxels, drawn with `seed`, within `margin_mm` of the fixed mask (of the whole fixed
-    image without one), where neither image is empty background and the moving image can come. `starts` counts the given
-    start and those drawn about it, each at a mean distance of 0 to `range_mm`; the climb that ends highest is the
-    answer, after `prior` (1/mm^2) times the mean squared motion of the structure has been taken off. `checks` more
-    climbs, of the first level alone, only tell how far the answer is to be trusted.
-
-    Lengths hold for structures of 45 to 200 mm; smaller and larger ones are scaled to that (`normalised`). The unit of
-    length is the structure's mean arm, so that turning by one radian moves it as far as a shift by one unit: without
-    that the climb ends before the rotation is right. One thread: ITK adds the threads' sums in the order in which they
-    end, so that more of them give an answer that differs from run to run.
+    At each level it is taken over random voxels near the fixed mask (of the whole fixed image without one) at which
+    neither image is empty background and the moving image can come. The unit of length is the structure's mean arm, so
+    that a rotation by one radian moves it as far as a shift by one unit: without that a run ends before the rotation is
+    right.
     """
 
-    bins: int = 32
-    samples: int = 30_000
-    seed: int = 1
-    margin_mm: float = 10.0
-    shrink_factors: tuple[int, ...] = (4, 2, 1)
-    smoothing_mm: tuple[float, ...] = (4.0, 2.0, 1.0)
-    iterations: int = 100
-    first_step_mm: float = 1.0
-    last_step_mm: float = 0.01
-    starts: int = 1
-    range_mm: float = 10.0
-    prior: float = 0.0
-    checks: int = 4
-    threads: int = 1
+    run: MutualInformationSettings = field(default_factory=MutualInformationSettings)
     label: str = "mi"
-
-    @staticmethod
-    def held_back() -> MutualInformation:
-        """Make `mi-best`: what did best on the real MR-ultrasound pairs (docs/methods-iterative.md).
-
-        One coarse level, ten steps, a wide margin, twelve starts and a prior for the least motion: on these pairs
-        the score rises along paths that lead away from the truth, so short climbs do best.
-        """
-        return MutualInformation(
-            bins=16,
-            samples=6000,
-            margin_mm=25.0,
-            shrink_factors=(3,),
-            smoothing_mm=(5.0,),
-            iterations=10,
-            starts=12,
-            range_mm=12.0,
-            prior=3e-3,
-            label="mi-best",
-        )
-
-    def __post_init__(self) -> None:
-        if not self.shrink_factors or len(self.shrink_factors) != len(self.smoothing_mm):
-            raise InputError(
-                "shrink_factors and smoothing_mm need one value for each level, "
-                f"got {self.shrink_factors} and {self.smoothing_mm}"
-            )
-        counts = (self.samples, self.iterations, self.starts, self.threads, *self.shrink_factors)
-        if min(self.bins - 4, *counts) < 1:
-            raise InputError(
-                "bins must be 5 or more; samples, iterations, starts, threads and shrink_factors 1 or more"
-            )
-        if self.seed < 1 or not 0 < self.last_step_mm <= self.first_step_mm:
-            raise InputError("expected a seed of 1 or more and 0 < last_step_mm <= first_step_mm")
-        if min(self.margin_mm, self.range_mm, self.prior, self.checks) < 0:
-            raise InputError("expected margin_mm, range_mm, prior and checks of 0 or more")
 
     @property
     def name(self) -> str:
@@ -119,96 +55,93 @@ class MutualInformation(Method):
         return self.label
 
     def settings(self) -> dict[str, str]:
-        """Every field, as text."""
-        return {key: str(value) for key, value in asdict(self).items() if key != "label"}
+        """Every setting, as text."""
+        return {key: str(value) for key, value in asdict(self.run).items()}
 
     def solve(self, problem: Problem) -> Solution:
-        """Register; where ITK cannot score any start, the given one is the answer, and it is not to be trusted."""
+        """Register; where ITK cannot score any initialisation, the given one is the answer, and not to be trusted."""
         began = time.perf_counter()
-        working, frame = normalised(problem, structure_points(problem))
-        points = structure_points(working)
-        climb, check = self._prepared(working, points)
-        motions = draw_motions(working, points, self.starts + self.checks, self.range_mm, self.seed)
-        ends = [climb.from_start(motions[index], self.threads) for index in range(self.starts)]
-        scores = [self._score(end, points) for end in ends]
-        best = scores.index(min(scores))
-        if math.isinf(scores[best]):
-            return self._no_score(problem, ends[best], time.perf_counter() - began)
-        rivals = [end for index, end in enumerate(ends) if index != best]
-        rivals += [
-            check.from_start(motions[index], self.threads) for index in range(self.starts, len(motions.rotation))
-        ]
-        found = [end.motion for end in rivals if not end.failure]
+        run = self.run
+        working, frame = normalised(problem)
+        region = sampled_region(working, run.margin_mm, run.perturbation_mm)
+        optimiser, coarse_optimiser = self._optimisers(working, region)
+        motions = list(draw_motions(working, run.initialisations + run.checks, run.perturbation_mm, run.seed))
+        ends = [optimiser.run_from(motion) for motion in motions[: run.initialisations]]
+        costs = [self._cost(end, working.structure_mm) for end in ends]
+        best = costs.index(min(costs))
+        if math.isinf(costs[best]):
+            return self._not_scored(problem, ends[best], time.perf_counter() - began)
+        found = ends[best].motion
+        others = [end for index, end in enumerate(ends) if index != best]
+        others += [coarse_optimiser.run_from(motion) for motion in motions[run.initialisations :]]
+        other_motions = [end.motion for end in others if not end.failure]
         expectation = Expectation()
-        if found:
-            coarse = check.from_start(motions[best], self.threads).motion if self.checks > 0 else None
-            evidence = gather_evidence(working, ends[best].motion, found, points, coarse)
-            expectation = judged(evidence, structure_extent_mm(points) / frame.scale, self._judgement())
-        step = Step(self.name, frame.back(ends[best].motion), time.perf_counter() - began)
-        return Solution((step,), expectation.reasons, expectation)
+        if other_motions:
+            coarse = coarse_optimiser.run_from(motions[best]).motion if run.checks > 0 else None
+            known = region if (run.margin_mm, run.perturbation_mm) == (NEAR_MM, NEAR_MM) else None
+            evidence = gather_evidence(working, found, other_motions, coarse, known)
+            expectation = self._error_model().expectation(evidence, working.extent_mm / frame.scale)
+        return Solution((Step(self.name, frame.to_world(found), time.perf_counter() - began),), (), expectation)
 
-    def _judgement(self) -> Judgement:
-        """Choose what the evidence means: a prior or a few steps hold a climb back, and then its scatter tells less."""
-        return OF_SHORT_STEPS if self.prior > 0 or self.iterations < SETTLES else OF_CLIMBS
+    def _error_model(self) -> ErrorModel:
+        return SHORT_RUNS if self.run.motion_penalty > 0 or self.run.iterations < CONVERGES else CONVERGED_RUNS
 
-    def _no_score(self, problem: Problem, end: _End, seconds: float) -> Solution:
-        doubt = f"mutual information could not be computed, the start is returned: {end.failure}; {TRY_ANOTHER}"
-        expectation = Expectation(trusted=False, reasons=(doubt,))
-        return Solution((Step(self.name, problem.initial, seconds),), (doubt,), expectation)
+    def _not_scored(self, problem: Problem, end: _End, seconds: float) -> Solution:
+        reason = f"mutual information could not be computed, the initial transform is returned: {end.failure}; {ADVICE}"
+        return Solution((Step(self.name, problem.initial, seconds),), (), Expectation().untrusted(reason))
 
-    def _score(self, end: _End, points: Points) -> float:
-        """Return ITK's value, which falls as the information grows, and the price of the motion."""
-        return end.value + self.prior * float((end.motion.apply(points) - points).square().sum(-1).mean())
+    def _cost(self, end: _End, points: Points) -> float:
+        """Return ITK's value, which falls as the information grows, and the penalty on the motion."""
+        return end.value + self.run.motion_penalty * float((end.motion.apply(points) - points).square().sum(-1).mean())
 
-    def _prepared(self, problem: Problem, points: Points) -> tuple[_Climb, _Climb]:
-        """Return the climb over all levels and the one over the first level alone."""
-        unit = float(points.square().sum(-1).mean() / 3) ** 0.5
-        smooth_mm = 3 * max(self.smoothing_mm)
-        region = sampled_region(problem, self.margin_mm, self.range_mm)
+    def _optimisers(self, problem: Problem, region: Mask) -> tuple[_Optimiser, _Optimiser]:
+        """Return the optimiser over all levels and the one over the first level alone."""
+        run = self.run
+        unit = float(problem.structure_mm.square().sum(-1).mean() / 3) ** 0.5
+        smooth_mm = 3 * max(run.smoothing_mm)
         fixed_box = box_of(region, problem.fixed.grid, smooth_mm)
         reached_mm = float(fixed_box.of_grid(problem.fixed.grid).corners_mm().norm(dim=-1).max())
-        moving_box = box_about(problem.moving.grid, reached_mm + 2 * self.range_mm + smooth_mm)
-        fixed, moving = (
-            fixed_box.of_image(scale_intensity(problem.fixed)),
-            moving_box.of_image(scale_intensity(problem.moving)),
-        )
+        moving_box = box_about(problem.moving.grid, reached_mm + 2 * run.perturbation_mm + smooth_mm)
+        fixed = fixed_box.of_image(scale_intensity(problem.fixed))
+        moving = moving_box.of_image(scale_intensity(problem.moving))
         check_working_bytes((fixed, moving), ITK_BYTES)
-        sampled, content = fixed_box.of_mask(region), moving_box.of_mask(foreground(problem.moving.voxels))
+        sampled, content = fixed_box.of_mask(region), moving_box.of_mask(problem.moving_foreground)
         masks = (_in_units(sampled, fixed.grid, unit), _in_units(content, moving.grid, unit))
         images = (_in_units(fixed.voxels, fixed.grid, unit), _in_units(moving.voxels, moving.grid, unit))
-        voxels = int(sampled.sum())
+        voxels, grids = int(sampled.sum()), (fixed.grid, moving.grid)
         every, first = (
-            _Climb(self._registration(count, unit, voxels, fixed.grid, moving.grid), images, masks, unit)
-            for count in (len(self.shrink_factors), 1)
+            _Optimiser(self._registration(levels, unit, voxels, grids), images, masks, unit, run.threads)
+            for levels in (len(run.shrink_factors), 1)
         )
         return every, first
 
     def _registration(
-        self, levels: int, unit: float, voxels: int, fixed: Grid, moving: Grid
+        self, levels: int, unit: float, voxels: int, grids: tuple[Grid, Grid]
     ) -> sitk.ImageRegistrationMethod:
+        run = self.run
         registration = sitk.ImageRegistrationMethod()
-        registration.SetMetricAsMattesMutualInformation(self.bins)
+        registration.SetMetricAsMattesMutualInformation(run.bins)
         registration.SetMetricSamplingStrategy(registration.RANDOM)
         registration.SetInterpolator(sitk.sitkLinear)
         registration.MetricUseFixedImageGradientFilterOff()  # gradients of whole images take 24 bytes a voxel
         registration.MetricUseMovingImageGradientFilterOff()
         registration.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=self.first_step_mm / unit, minStep=self.last_step_mm / unit, numberOfIterations=self.iterations
+            learningRate=run.first_step_mm / unit, minStep=run.last_step_mm / unit, numberOfIterations=run.iterations
         )
         registration.SetOptimizerScales([1.0] * 6)
-        factors = [max(1, min(factor, min(fixed.shape) // THINNEST)) for factor in self.shrink_factors[:levels]]
+        factors = [max(1, min(factor, min(grids[0].shape) // THINNEST)) for factor in run.shrink_factors[:levels]]
         registration.SetShrinkFactorsPerLevel(factors)
-        least = LEAST_SMOOTHING * max(math.prod(grid.spacing_mm) ** (1 / 3) for grid in (fixed, moving))
-        registration.SetSmoothingSigmasPerLevel([max(sigma, least) / unit for sigma in self.smoothing_mm[:levels]])
+        least = LEAST_SMOOTHING * max(math.prod(grid.spacing_mm) ** (1 / 3) for grid in grids)
+        registration.SetSmoothingSigmasPerLevel([max(sigma, least) / unit for sigma in run.smoothing_mm[:levels]])
         registration.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-        shares = [min(1.0, self.samples / max(1.0, voxels / factor**3)) for factor in factors]
-        registration.SetMetricSamplingPercentagePerLevel(shares, self.seed)
+        fractions = [min(1.0, run.samples / max(1.0, voxels / factor**3)) for factor in factors]
+        registration.SetMetricSamplingPercentagePerLevel(fractions, run.seed)
         return registration
 
 
 @dataclass(frozen=True, eq=False)
 class _End:
-    """Where a climb ended (mm), ITK's value there, and why it could not begin, if so."""
+    """Where a run of the optimiser ended (mm), ITK's value there, and why it could not begin, if so."""
 
     motion: Rigid
     value: float
@@ -216,16 +149,17 @@ class _End:
 
 
 @dataclass(frozen=True, eq=False)
-class _Climb:
+class _Optimiser:
     """A prepared registration of a fixed and a moving image in units of `unit_mm`, and where these are compared."""
 
     registration: sitk.ImageRegistrationMethod
     images: tuple[sitk.Image, sitk.Image]
     masks: tuple[sitk.Image, sitk.Image]
     unit_mm: float
+    threads: int
 
-    def from_start(self, motion: Rigid, threads: int) -> _End:
-        """Climb from a motion (mm) about the origin."""
+    def run_from(self, motion: Rigid) -> _End:
+        """Optimise from a motion (mm) about the origin."""
         transform = sitk.Euler3DTransform()
         transform.SetMatrix(motion.rotation.flatten().tolist())
         transform.SetTranslation((motion.translation_mm / self.unit_mm).tolist())
@@ -233,7 +167,7 @@ class _Climb:
         self.registration.SetMetricFixedMask(self.masks[0])
         self.registration.SetMetricMovingMask(self.masks[1])
         try:
-            with _itk_threads(threads):
+            with _itk_threads(self.threads):
                 self.registration.Execute(*self.images)
         except RuntimeError as error:
             return _End(motion, math.inf, _reason(error))

@@ -1,4 +1,4 @@
-"""Where an iterative method samples a pair, and the initial transforms that it tries."""
+"""Where an iterative method samples a pair, and the initial motions that it tries."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid, draw_perturbation
-from crossalign.images import Image, LabelMap, foreground, marked_voxels
+from crossalign.images import Image, LabelMap
 from crossalign.images.files.images import to_sitk
 from crossalign.registration.problem import Problem
-from crossalign.types import Mask, Points
+from crossalign.types import Mask, Shape
 
 
 def near_structure(mask: LabelMap, margin_mm: float) -> Mask:
-    """Say which voxels lie within `margin_mm` of the structure's surface or inside it, (z, y, x)."""
+    """Mark the voxels (z, y, x) that lie within `margin_mm` of the structure's surface or inside it."""
     inside = mask.labels != 0
     box = box_of(inside, mask.grid, margin_mm + max(mask.grid.spacing_mm))  # no voxel further out can be near
     part = to_sitk(box.of_mask(inside).numpy().astype(np.uint8), box.of_grid(mask.grid))
@@ -30,14 +30,14 @@ def near_structure(mask: LabelMap, margin_mm: float) -> Mask:
 
 
 def sampled_region(problem: Problem, margin_mm: float, reach_mm: float) -> Mask:
-    """Say which fixed voxels an iterative method compares, (z, y, x).
+    """Mark the fixed voxels (z, y, x) that an iterative method compares.
 
-    They show something, lie within `margin_mm` of the fixed mask (anywhere without one), and within `reach_mm` of where
-    the start puts the moving image: of a slab or block, the rest can never be compared.
+    They are foreground, lie within `margin_mm` of the fixed mask (anywhere without one), and within `reach_mm` of where
+    the initial transform puts the moving image: of a slab or block, the rest can never be compared.
     """
-    region = foreground(problem.fixed.voxels)
+    region = problem.fixed_foreground
     if problem.fixed_mask is not None:
-        region &= near_structure(problem.fixed_mask, margin_mm)
+        region = region & near_structure(problem.fixed_mask, margin_mm)
     near = region & _near_moving(problem, reach_mm)
     return near if bool(near.any()) else region
 
@@ -59,17 +59,14 @@ def _near_moving(problem: Problem, reach_mm: float) -> Mask:
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a grid: the first voxel and the one after the last, along each axis (z, y, x)."""
+    """A part of a grid: its first voxel and its shape, (z, y, x)."""
 
-    low: tuple[int, int, int]
-    high: tuple[int, int, int]
+    first: Shape
+    shape: Shape
 
     def of_grid(self, grid: Grid) -> Grid:
         """Return the part's own grid; its voxels lie where they were."""
-        first = torch.tensor([self.low[::-1]], dtype=torch.float64)
-        x, y, z = grid.to_physical(first)[0].tolist()
-        depth, height, width = (high - low for low, high in zip(self.low, self.high, strict=True))
-        return Grid((depth, height, width), grid.spacing_mm, (x, y, z), grid.direction)
+        return grid.part(self.first, self.shape)
 
     def of_mask(self, mask: Mask) -> Bool[Tensor, "zo yo xo"]:
         """Cut the part out of a mask."""
@@ -80,54 +77,45 @@ class Box:
         return Image(image.voxels[self._slices()].clone(), self.of_grid(image.grid), image.name)
 
     def _slices(self) -> tuple[slice, slice, slice]:
-        z, y, x = (slice(low, high) for low, high in zip(self.low, self.high, strict=True))
+        z, y, x = (slice(first, first + size) for first, size in zip(self.first, self.shape, strict=True))
         return z, y, x
 
 
 def box_of(region: Mask, grid: Grid, margin_mm: float) -> Box:
     """Return the box about a region that is not empty, `margin_mm` wider on each side where the grid is."""
-    low, high = [], []
+    ranges = []
     for axis, step in zip(range(3), grid.spacing_mm[::-1], strict=True):
         others = [other for other in range(3) if other != axis]
         used = region.any(others[1]).any(others[0]).nonzero()
         margin = math.ceil(margin_mm / step)
-        low.append(max(0, int(used.min()) - margin))
-        high.append(min(grid.shape[axis], int(used.max()) + 1 + margin))
-    return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        ranges.append((max(0, int(used.min()) - margin), min(grid.shape[axis], int(used.max()) + 1 + margin)))
+    return _box(ranges)
 
 
 def box_about(grid: Grid, reach_mm: float) -> Box:
     """Return the part of a grid within `reach_mm` of the world's origin, along its axes; all of it where none is."""
     origin = grid.to_voxel(torch.zeros(1, 3, dtype=torch.float64))[0].tolist()[::-1]
-    low, high = [], []
+    ranges = []
     for size, middle, step in zip(grid.shape, origin, grid.spacing_mm[::-1], strict=True):
         first = min(size, max(0, math.floor(middle - reach_mm / step)))
         last = min(size, max(0, math.ceil(middle + reach_mm / step) + 1))
-        low.append(first if last > first else 0)
-        high.append(last if last > first else size)
-    return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        ranges.append((first, last) if last > first else (0, size))
+    return _box(ranges)
 
 
-STRUCTURE_POINTS = 500
+def _box(ranges: list[tuple[int, int]]) -> Box:
+    """Make a box from the first voxel and the one after the last along z, y and x."""
+    (z, z_end), (y, y_end), (x, x_end) = ranges
+    return Box((z, y, x), (z_end - z, y_end - y, x_end - x))
 
 
-def structure_points(problem: Problem) -> Points:
-    """Return about 500 points (n, 3), mm, spread over the structure, or over what the fixed image shows without one."""
-    if problem.fixed_mask is not None:
-        count = problem.fixed_mask.foreground_count()
-        return problem.fixed_mask.points_mm(torch.arange(0, count, max(1, count // STRUCTURE_POINTS)))
-    shown = foreground(problem.fixed.voxels)
-    count = int(torch.count_nonzero(shown))
-    places = marked_voxels(shown, torch.arange(0, count, max(1, count // STRUCTURE_POINTS)))
-    return problem.fixed.grid.to_physical(places.flip(-1).double())
+def draw_motions(problem: Problem, count: int, perturbation_mm: float, seed: int) -> Rigid:
+    """Draw motions (count) of the fixed points ahead of the initial transform; the first moves nothing.
 
-
-def draw_motions(problem: Problem, points_mm: Points, count: int, range_mm: float, seed: int) -> Rigid:
-    """Draw motions (count) of the fixed points ahead of the given start; the first moves nothing.
-
-    Each moves the points (n, 3) by a mean distance of U(0, range_mm), about the structure's centre.
+    Each moves the structure's points by a mean distance of U(0, perturbation_mm), about the structure's centre.
     """
     generator = torch.Generator().manual_seed(seed)
-    distances = range_mm * torch.rand(count, generator=generator, dtype=torch.float64)
+    distances = perturbation_mm * torch.rand(count, generator=generator, dtype=torch.float64)
     distances[0] = 0
-    return draw_perturbation(points_mm.expand(count, -1, 3), problem.center_mm().expand(count, 3), distances, generator)
+    points, center = problem.structure_mm.expand(count, -1, 3), problem.center_mm.expand(count, 3)
+    return draw_perturbation(points, center, distances, generator)
