@@ -93,7 +93,7 @@ def test_overwrite_replaces_and_warnings_go_to_standard_error(pair: Path, tmp_pa
     status = main([str(word) for word in words])
     out, err = capfd.readouterr()
     assert status == 0
-    assert "crossalign: warning: the start puts only" in err
+    assert "crossalign: warning: the initial transform brings only" in err
     assert "warning" not in out
     assert sitk.ReadTransform(str(tmp_path / "out.tfm")).GetName() == "AffineTransform"
 

@@ -166,7 +166,7 @@ def test_a_result_that_is_not_to_be_trusted_says_so_first(work: Path, capfd, dou
     assert "warning: noisy scan" in err
     record = json.loads(Path("r.json").read_text())
     assert (record["trusted"], record["expected_sre_mm"]) == (False, 9.3)
-    assert record["doubts"] == [first.partition(": ")[2]]
+    assert record["reasons"] == [first.partition(": ")[2]]
     assert record["warnings"] == ["noisy scan"]
     assert record["files"] == {
         "fixed": "fixed.nii.gz", "moving": "moving.nii.gz", "fixed_mask": None, "initial": None, "mask_label": None,

@@ -28,7 +28,7 @@ from crossalign.input import read_text
 from crossalign.output import check_output, whole_files
 from crossalign.registration import Cascade, Initialisation, Problem
 from crossalign.registration.methods import default_method_name, named_method
-from crossalign.registration.record import VERDICT, reasons_not_to_trust
+from crossalign.registration.result import VERDICT
 from crossalign.types import Vector
 
 REPORT, FIGURE = "report.html", "figure.png"
@@ -70,7 +70,7 @@ def run_explain(request: ExplainRequest) -> Outcome:
         cascade = _cascade(request)
         problem, start = _problem(request)
         explanation = explain(problem, cascade, points, request.steps)
-    reasons = tuple(f"{VERDICT}: {reason}" for reason in reasons_not_to_trust(explanation.result))
+    reasons = tuple(f"{VERDICT}: {reason}" for reason in explanation.result.reasons)
     others = tuple(text for text in explanation.warnings if text not in reasons)
     explanation = replace(explanation, warnings=(*reasons, *told, *others))
     with _made(request.output):

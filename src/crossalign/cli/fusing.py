@@ -13,7 +13,7 @@ from crossalign.fusion.methods import default_fusion_method_name, named_fusion_m
 from crossalign.images import check_transform_output, read_image, write_transform
 from crossalign.output import check_output, whole_files
 from crossalign.registration import RegistrationResult
-from crossalign.registration.record import VERDICT, other_warnings, reasons_not_to_trust
+from crossalign.registration.result import VERDICT
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def _with_verdict(result: FusionResult, told: list[str], moved: RegistrationResu
     """Add what the readers warned of, and what the registration thinks of itself."""
     if moved is None:
         return replace(result, warnings=(*told, *result.warnings))
-    reasons = reasons_not_to_trust(moved)
-    warnings = (*told, *other_warnings(moved), *result.warnings)
+    reasons = moved.reasons
+    warnings = (*told, *moved.warnings, *result.warnings)
     return replace(result, warnings=warnings, trusted=False if reasons else moved.trusted, reasons=reasons)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from crossalign.registration import Initialisation, RegistrationResult
-from crossalign.registration.record import VERDICT, other_warnings, reasons_not_to_trust
+from crossalign.registration.result import VERDICT
 
 BEFORE, AFTER = "SRE before", "SRE after"
 
 
 def verdict_lines(result: RegistrationResult) -> list[str]:
     """Give one line for each reason not to trust the result; none where nothing speaks against it."""
-    return [f"{VERDICT}: {reason}" for reason in reasons_not_to_trust(result)]
+    return [f"{VERDICT}: {reason}" for reason in result.reasons]
 
 
 def result_lines(result: RegistrationResult, start: Initialisation, errors_mm: Mapping[str, float]) -> list[str]:
@@ -35,12 +35,12 @@ def result_lines(result: RegistrationResult, start: Initialisation, errors_mm: M
 
 def result_warnings(result: RegistrationResult) -> tuple[str, ...]:
     """Return what goes to standard error: a result that is not to be trusted says so there too, in short."""
-    reasons = reasons_not_to_trust(result)
+    reasons = result.reasons
     short = (f"{VERDICT} ({len(reasons)} reason{'s' if len(reasons) > 1 else ''} in the output)",) if reasons else ()
-    return (*short, *other_warnings(result))
+    return (*short, *result.warnings)
 
 
 def _trust(result: RegistrationResult) -> str:
-    if reasons_not_to_trust(result):
+    if result.reasons:
         return " (do not trust this)"
     return " (the network's own, not calibrated)" if result.trusted is None else ""

@@ -29,7 +29,7 @@ from crossalign.images import (
 from crossalign.output import check_output, whole_files
 from crossalign.registration import Initialisation, RegistrationResult, register
 from crossalign.registration.methods import default_method_name, named_method
-from crossalign.registration.record import reasons_not_to_trust, registration_record, write_record
+from crossalign.registration.record import registration_record, write_record
 
 UNTRUSTED_STATUS = 3
 
@@ -122,7 +122,7 @@ def run_register(request: RegisterRequest) -> Outcome:
     result = replace(result, warnings=(*told, *_moved_warnings(request, pair), *result.warnings))
     registered = Registered(pair, result, _errors_mm(pair, result))
     _write(request, registered)
-    untrusted = bool(reasons_not_to_trust(result))
+    untrusted = bool(result.reasons)
     return Outcome(
         tuple(_lines(request, registered)),
         result_warnings(result),

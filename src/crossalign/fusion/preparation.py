@@ -18,7 +18,7 @@ from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, write_image, write_transform
 from crossalign.output import reason, whole_file, write_text
 from crossalign.registration import RegistrationResult
-from crossalign.registration.record import VERDICT, other_warnings, reasons_not_to_trust
+from crossalign.registration.result import VERDICT
 from crossalign.types import Vector
 
 CANVAS_VOXELS = 128
@@ -89,13 +89,13 @@ class Prepared:
     def warnings(self) -> tuple[str, ...]:
         """What both registrations had to say; the reasons not to trust one of them come first."""
         reasons = tuple(f"{VERDICT}: {text}" for text in self.reasons)
-        return (*reasons, *other_warnings(self.mri_to_pet), *other_warnings(self.template_to_mri))
+        return (*reasons, *self.mri_to_pet.warnings, *self.template_to_mri.warnings)
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why one of the registrations is not to be trusted."""
         named = (("PET to MRI", self.mri_to_pet), ("MRI to template", self.template_to_mri))
-        return tuple(f"{name}: {text}" for name, result in named for text in reasons_not_to_trust(result))
+        return tuple(f"{name}: {text}" for name, result in named for text in result.reasons)
 
 
 def prepare_pair(mri: Image, pet: Image, voxels: int = CANVAS_VOXELS, affine: bool = False) -> Prepared:

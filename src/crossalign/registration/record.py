@@ -15,22 +15,10 @@ import torch
 from crossalign.geometry import Rigid
 from crossalign.output import whole_file, write_text
 from crossalign.registration.initialisation import Initialisation
-from crossalign.registration.result import VERDICT, RegistrationResult
-
-__all__ = ["VERDICT", "other_warnings", "reasons_not_to_trust", "registration_record", "write_record"]
+from crossalign.registration.result import RegistrationResult
 
 FORMAT = "crossalign registration 2"
 FRAME = "4 x 4 matrices that map fixed points (x, y, z, 1) to moving points, LPS, mm"
-
-
-def reasons_not_to_trust(result: RegistrationResult) -> tuple[str, ...]:
-    """Return the result's reasons."""
-    return result.reasons
-
-
-def other_warnings(result: RegistrationResult) -> tuple[str, ...]:
-    """Return the result's warnings."""
-    return result.warnings
 
 
 def registration_record(

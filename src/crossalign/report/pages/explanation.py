@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 
 from crossalign.explanation import AttendedPoint, CropMap, Explanation, StageExplanation
 from crossalign.geometry import Grid
-from crossalign.registration.record import reasons_not_to_trust
 from crossalign.report.colours import colour_ramp
 from crossalign.report.page import Page, Privacy, write_page
 from crossalign.report.viewer import ViewerData, display_grid, grey_bytes, grey_levels, mask_bytes, packed, unit_bytes
@@ -63,7 +62,7 @@ def explanation_page(explanation: Explanation) -> Page:
     return Page(
         name="explanation",
         method=result.method,
-        reasons=reasons_not_to_trust(result),
+        reasons=result.reasons,
         warnings=explanation.warnings,
         settings=result.settings,
         privacy=Privacy.of({"the fixed mask": mask, "the fixed image": fixed, "the moving image": moving}),

@@ -11,7 +11,6 @@ from crossalign.fusion import FusionResult, Scaling
 from crossalign.fusion.metrics.scores import qabf_score, ssim_score
 from crossalign.fusion.preparation import foreground_box_mm
 from crossalign.geometry import Grid
-from crossalign.registration.record import other_warnings, reasons_not_to_trust
 from crossalign.registration.result import RegistrationResult
 from crossalign.report.colours import LEVELS, colour_ramp, colour_table
 from crossalign.report.page import Page, Privacy, write_page
@@ -129,8 +128,8 @@ def _reasons_and_warnings(
     trusted, reasons, warnings = result.trusted, result.reasons, result.warnings
     if alignment is not None:
         trusted = alignment.trusted
-        reasons = (*reasons_not_to_trust(alignment), *reasons)
-        warnings = (*other_warnings(alignment), *warnings)
+        reasons = (*alignment.reasons, *reasons)
+        warnings = (*alignment.warnings, *warnings)
     if trusted is False and not reasons:
         reasons = (ALIGNMENT,)
     return tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(warnings))

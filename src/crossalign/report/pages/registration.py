@@ -11,7 +11,6 @@ from torch import Tensor
 
 from crossalign.geometry import mean_displacement_mm
 from crossalign.images import Image, LabelMap
-from crossalign.registration.record import other_warnings, reasons_not_to_trust
 from crossalign.registration.result import RegistrationResult
 from crossalign.report.page import Page, Privacy, write_page
 from crossalign.report.viewer import ViewerData, contrast_window, display_grid, grey_bytes, grey_levels, mask_bytes
@@ -69,8 +68,8 @@ def registration_page(report: ReportInput) -> Page:
     return Page(
         name="registration",
         method=result.method,
-        reasons=reasons_not_to_trust(result),
-        warnings=other_warnings(result),
+        reasons=result.reasons,
+        warnings=result.warnings,
         settings=result.settings,
         privacy=report.privacy(),
         context={**_context(report), "spacing_mm": viewer["spacing_mm"]},
