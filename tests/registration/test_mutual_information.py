@@ -86,7 +86,7 @@ def test_where_nothing_can_be_scored_the_initial_transform_is_the_answer_and_not
 def test_what_itk_would_take_is_compared_with_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed, moving, truth = moved_pair()
     monkeypatch.setattr(memory, "memory_limit", lambda: 1_000_000)
-    with pytest.raises(ImageError, match=r"fixed and moving: the method needs .* of memory beside the scans"):
+    with pytest.raises(ImageError, match=r"fixed and moving: beside the scans the method needs .* of memory"):
         QUICK.solve(Problem(fixed, moving, truth, ball()))
 
 

@@ -32,30 +32,28 @@ def available_bytes() -> int | None:
     return min((value for value in found if value is not None), default=None)
 
 
+def check_bytes(needed: int, what: str, remedy: str, limit_bytes: int | None = None) -> None:
+    """Raise ImageError where something needs more memory than the limit (None: than is free).
+
+    `what` begins the error's text ("mr.nii: the method needs"), `remedy` ends it.
+    """
+    limit = memory_limit() if limit_bytes is None else limit_bytes
+    if needed > limit:
+        raise ImageError(f"{what} {_gib(needed)} of memory, over the limit of {_gib(limit)}: {remedy}")
+
+
 def check_memory(size: Sequence[int], name: str, limit_bytes: int | None = None) -> None:
     """Raise ImageError where a registration of this many voxels would take more than the limit."""
-    needed, limit = _count(size) * BYTES_PER_VOXEL, memory_limit() if limit_bytes is None else limit_bytes
-    if needed > limit:
-        raise ImageError(
-            f"{name}: {tuple(size)} voxels need {_gib(needed)} of memory, over the limit of {_gib(limit)}: crop or "
-            "resample it, or use a machine with more memory free"
-        )
+    x, y, z = map(int, size)
+    what, remedy = f"{name}: {tuple(size)} voxels need", "crop or resample it, or use a machine with more memory free"
+    check_bytes(x * y * z * BYTES_PER_VOXEL, what, remedy, limit_bytes)
 
 
 def check_working_bytes(images: Sequence[Image], bytes_per_voxel: int) -> None:
     """Raise ImageError where a step that takes so many bytes a voxel of all images would take more than is free."""
-    needed, limit = sum(image.voxels.numel() for image in images) * bytes_per_voxel, memory_limit()
-    if needed > limit:
-        names = " and ".join(image.name for image in images)
-        raise ImageError(
-            f"{names}: the method needs {_gib(needed)} of memory beside the scans, over the limit of {_gib(limit)}: "
-            "crop or resample them, give a fixed mask, or use another method"
-        )
-
-
-def _count(size: Sequence[int]) -> int:
-    x, y, z = size
-    return int(x) * int(y) * int(z)
+    needed, names = sum(image.voxels.numel() for image in images), " and ".join(image.name for image in images)
+    remedy = "crop or resample them, give a fixed mask, or use another method"
+    check_bytes(needed * bytes_per_voxel, f"{names}: beside the scans the method needs", remedy)
 
 
 def _gib(count: int) -> str:
