@@ -165,8 +165,8 @@ def criticised(path: Path, dataset: PairDataset) -> dict[str, float]:
         found["start"].append(correction_error_mm(torch.zeros_like(parameters), batch))
         found["SRE"].append(correction_error_mm(parameters, batch))
         for name, logits, truth in (
-            ("MR", answer.fixed_gland, batch.fixed_gland),
-            ("US", answer.moving_gland, batch.moving_gland),
+            ("MR", answer.fixed_structure, batch.fixed_gland),
+            ("US", answer.moving_structure, batch.moving_gland),
         ):
             if truth is None:
                 raise InputError("every case needs masks of both images")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from crossalign.explanation.maps import View, crop_grid
 from crossalign.geometry import Rigid
 from crossalign.models import Stage, StageSettings
-from crossalign.networks import build_network, crop_lattice
+from crossalign.networks import build_network, crop_points
 
 SIZE, SPACING_MM, BLOB_VOXEL, NEAR_VOXEL = 16, 3.0, 2.0, 4.0
 LEVER_MM = 10.0
@@ -26,14 +26,14 @@ class Planted:
 
     def near(self, index: int) -> Tensor:
         """Voxels close to the blob, where it is in either crop."""
-        lattice = crop_lattice((SIZE,) * 3, 1.0)
+        lattice = crop_points((SIZE,) * 3, 1.0)
         ends = (self.place[index], self.place[index] + self.moved[index])
         inside = [(lattice - end).norm(dim=-1) < NEAR_VOXEL for end in ends]
         return inside[0] | inside[1]
 
 
 def plant(count: int, generator: torch.Generator) -> Planted:
-    lattice = crop_lattice((SIZE,) * 3, 1.0).float()
+    lattice = crop_points((SIZE,) * 3, 1.0).float()
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator)

@@ -38,7 +38,7 @@ from crossalign.models import (
 from crossalign.models.cascade_settings import Calibration, CascadeSettings, settings_from_json
 from crossalign.models.extractors import load_extractors, save_extractors
 from crossalign.models.tensor_files import SEAL
-from crossalign.models.weight_files import settings_of
+from crossalign.models.saved_settings import settings_of
 from crossalign.networks import build_network, network_names
 from crossalign.networks.registry import check_crop_shape
 

@@ -14,7 +14,7 @@ from tests.networks.originals import scrambled
 
 from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
-from crossalign.networks import build_network, crop_lattice
+from crossalign.networks import build_network, crop_points
 
 SMALL = StageSettings("feature-reg", (8, 9, 10), 2.0, 1.5, "label")
 
@@ -155,7 +155,7 @@ def test_settings_check_themselves(change: dict[str, object], message: str) -> N
 
 
 def test_lattice_is_centred_and_ordered_x_y_z() -> None:
-    lattice = crop_lattice((4, 5, 6), 2.0)
+    lattice = crop_points((4, 5, 6), 2.0)
     assert lattice.shape == (4, 5, 6, 3)
     assert lattice.dtype == torch.float64
     torch.testing.assert_close(lattice.flatten(0, 2).mean(0), torch.zeros(3, dtype=torch.float64))

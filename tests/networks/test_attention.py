@@ -23,6 +23,12 @@ def maps(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(*shape, generator=generator), torch.randn(*shape, generator=generator)
 
 
+def attention_map(module: CrossModalAttention, primary: Tensor, other: Tensor) -> Tensor:
+    """The map itself, (b, positions of other, positions of primary), which `forward` never stores."""
+    query, key = module.query(other).flatten(2), module.key(primary).flatten(2)
+    return torch.softmax(query.mT @ key, dim=-1)
+
+
 def equation_1(module: CrossModalAttention, primary: Tensor, other: Tensor) -> Tensor:
     """Eq. 1 with loops over positions, in float64: y_i = sum_j exp(q_i . k_j) v_j / sum_j exp(q_i . k_j)."""
     module, primary, other = module.double(), primary.double(), other.double()
@@ -58,10 +64,10 @@ def test_is_equation_1(seed: int, batch: int, size: tuple[int, int, int]) -> Non
 def test_rows_of_the_map_sum_to_one(seed: int, sharpness: float) -> None:
     primary, other = maps(2, 32, 2, 3, 4, seed=seed)
     with torch.no_grad():
-        shares = block(seed=seed).attention_map(primary * sharpness, other * sharpness)
-    assert shares.shape == (2, 24, 24)
-    assert bool((shares >= 0).all())
-    torch.testing.assert_close(shares.sum(-1), torch.ones(2, 24))
+        rows = attention_map(block(seed=seed), primary * sharpness, other * sharpness)
+    assert rows.shape == (2, 24, 24)
+    assert bool((rows >= 0).all())
+    torch.testing.assert_close(rows.sum(-1), torch.ones(2, 24))
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -70,7 +76,7 @@ def test_fast_path_agrees_with_the_stored_map(training: bool) -> None:
     module.train(training)
     with torch.no_grad():
         values = module.value(primary).flatten(2).mT  # (b, n, 16)
-        gathered = (module.attention_map(primary, other) @ values).mT.unflatten(-1, primary.shape[2:])
+        gathered = (attention_map(module, primary, other) @ values).mT.unflatten(-1, primary.shape[2:])
         slow = torch.relu(module.norm(module.out(gathered)) + primary)
         module.norm.reset_running_stats() if training else None
         torch.testing.assert_close(module(primary, other), slow, atol=1e-5, rtol=1e-4)
@@ -80,7 +86,7 @@ def test_which_map_is_the_query_matters() -> None:
     module, (primary, other) = block(), maps(1, 32, 2, 3, 4)
     with torch.no_grad():
         shuffled = other.flatten(2)[..., torch.randperm(24, generator=torch.Generator().manual_seed(1))]
-        ordered, mixed = (module.attention_map(primary, x) for x in (other, shuffled.unflatten(-1, other.shape[2:])))
+        ordered, mixed = (attention_map(module, primary, x) for x in (other, shuffled.unflatten(-1, other.shape[2:])))
         torch.testing.assert_close(ordered[0].sum(0), mixed[0].sum(0))  # the same rows in another order
         assert not torch.allclose(ordered, mixed)
         assert not torch.allclose(module(primary, other), module(other, primary))
@@ -106,7 +112,7 @@ def test_gradient_is_that_of_the_stored_map() -> None:
     primary, other = primary.double().requires_grad_(), other.double().requires_grad_()
     fast = torch.autograd.grad(module(primary, other).square().sum(), (primary, other))
     values = module.value(primary).flatten(2).mT
-    gathered = (module.attention_map(primary, other) @ values).mT.unflatten(-1, primary.shape[2:])
+    gathered = (attention_map(module, primary, other) @ values).mT.unflatten(-1, primary.shape[2:])
     slow = torch.relu(module.norm(module.out(gathered)) + primary)
     for a, b in zip(fast, torch.autograd.grad(slow.square().sum(), (primary, other)), strict=True):
         torch.testing.assert_close(a, b)

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossalign.errors import InputError
-from crossalign.models.cascade_settings import ExpectsError
 from crossalign.models.pretrained import shipped_names, shipped_stage_paths
 from crossalign.networks import AttentionReg, CorrespondenceReg, build_network, count_parameters, network_names
 from crossalign.networks.attention_reg import feature_shape
+from crossalign.networks.capabilities import ExpectsError, shown_attention
 from crossalign.networks.tokens import Attention
 
 
@@ -132,12 +132,12 @@ def test_correspondence_answers_within_the_crop(shape: tuple[int, int, int], spa
     fixed, moving = torch.rand(2, batch, 1, *shape)
     with torch.no_grad():
         out = model(fixed, moving)
-        places, matches, weight = model.correspondences(fixed, moving)
+        found = model.match(fixed, moving)
     assert out.shape == (batch, 6)
     assert bool(out.isfinite().all())
-    torch.testing.assert_close(weight.sum(-1), torch.ones(batch))
-    reach = places.abs().amax((0, 1)) + 4 * spacing_mm
-    assert bool((matches.abs() <= reach + 1e-4).all())
+    torch.testing.assert_close(found.weight.sum(-1), torch.ones(batch))
+    reach = found.positions_mm.abs().amax((0, 1)) + 4 * spacing_mm
+    assert bool((found.matches_mm.abs() <= reach + 1e-4).all())
 
 
 def test_correspondence_in_training_and_in_use_agree() -> None:
@@ -154,19 +154,19 @@ def test_every_parameter_of_correspondence_gets_a_gradient() -> None:
     model = build_network("correspondence", (8, 8, 8))
     assert isinstance(model, CorrespondenceReg)
     found = model.match(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8))
-    told = (found.motion.translation_mm, found.motion.rotation, found.fixed_gland, found.moving_gland)
-    sum(((part.square().sum() for part in told)), model.expected_sre_mm(found).sum()).backward()
+    parts = (found.motion.translation_mm, found.motion.rotation, found.fixed_structure, found.moving_structure)
+    sum(((part.square().sum() for part in parts)), model.expected_sre_mm(found).sum()).backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
     assert missing == []
 
 
-def test_the_expected_error_has_no_say_in_the_matches() -> None:
+def test_training_the_expected_error_leaves_the_matches_as_they_are() -> None:
     torch.manual_seed(0)
     model = build_network("correspondence", (8, 8, 8))
     assert isinstance(model, CorrespondenceReg)
     found = model.match(torch.rand(4, 1, 8, 8, 8), torch.rand(4, 1, 8, 8, 8))
     model.expected_sre_mm(found).sum().backward()
-    assert {name.split(".")[0] for name, value in model.named_parameters() if value.grad is not None} == {"doubt"}
+    assert {name.split(".")[0] for name, value in model.named_parameters() if value.grad is not None} == {"error_head"}
 
 
 def test_forward_with_error_answers_as_forward_does() -> None:
@@ -180,6 +180,28 @@ def test_forward_with_error_answers_as_forward_does() -> None:
         torch.testing.assert_close(parameters, model(fixed, moving))
     assert expected.shape == (3,)
     assert bool((expected > 0).all())
+
+
+@pytest.mark.parametrize("name", network_names())
+def test_networks_that_show_their_attention_say_so(name: str) -> None:
+    torch.manual_seed(0)
+    network = build_network(name, (8, 8, 8)).eval()
+    attention = shown_attention(network)
+    assert (attention is not None) == (
+        name in {"attention-reg", "correspondence", "correspondence-short", "correspondence-deep"}
+    )
+    if attention is None:
+        return
+    blocks, tokens = attention.attention_blocks(), attention.token_grid()
+    assert len({block.name for block in blocks}) == len(blocks)
+    assert {block.side for block in blocks} == {"fixed", "moving"}
+    count = tokens.shape[0] * tokens.shape[1] * tokens.shape[2]
+    fixed, moving = torch.rand(2, 1, 1, 8, 8, 8)
+    with torch.no_grad():
+        row = attention.attention_row(fixed, moving, count - 1)
+    torch.testing.assert_close(row.weights.sum(), torch.tensor(1.0, dtype=torch.float64))
+    assert row.weights.shape == (count,)
+    assert (row.match_offset_mm is not None) == name.startswith("correspondence")
 
 
 @pytest.mark.usefixtures("shape_checks_off")

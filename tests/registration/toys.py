@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap
 from crossalign.models import Stage, StageSettings
-from crossalign.networks import crop_lattice
+from crossalign.networks import crop_points
 from crossalign.registration import Problem
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ class Finder(nn.Module):
 
     def way_mm(self, moving: Tensor) -> Tensor:
         """From the crop's centre to the centre of mass, (b, 3)."""
-        places = crop_lattice(CROP.crop_shape, CROP.crop_spacing_mm).float().flatten(0, 2)
+        places = crop_points(CROP.crop_shape, CROP.crop_spacing_mm).float().flatten(0, 2)
         mass = (moving.flatten(1) - 0.05).clamp(min=0)
         return mass @ places / mass.sum(1, keepdim=True).clamp(min=1e-6)
 

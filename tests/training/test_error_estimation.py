@@ -11,14 +11,14 @@ from crossalign.networks.correspondence import CorrespondenceReg
 from crossalign.training import NO_AUGMENTATION
 from crossalign.training.dataset import rotated
 from crossalign.training.sampling import draw_batch
-from crossalign.training.tasks.error_estimation import ErrorHeadSettings, train_error_head, turned_batch
-from crossalign.training.tasks.registration import seeded_model
+from crossalign.training.tasks.error_estimation import ErrorHeadSettings, train_error_head, rotated_batch
+from crossalign.training.tasks.registration import seeded_network
 
 SMALL = StageSettings("correspondence", (16, 16, 16), 4.0, 3.0)
 
 
 def stage() -> Stage:
-    return Stage(seeded_model(SMALL, 0), SMALL, {})
+    return Stage(seeded_network(SMALL, 0), SMALL, {})
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
@@ -27,7 +27,7 @@ def test_turned_crops_are_crops_of_a_turned_bank(quarters: int) -> None:
     whole = rotated(dataset, quarters)
     start = draw_batch(dataset, index, SMALL, (0.0, 0.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
     other = draw_batch(whole, index, SMALL, (0.0, 0.0), NO_AUGMENTATION, torch.Generator().manual_seed(0))
-    made = turned_batch(start, torch.full((2,), quarters))
+    made = rotated_batch(start, torch.full((2,), quarters))
     torch.testing.assert_close(made.fixed, other.fixed, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(made.moving, other.moving, atol=1e-2, rtol=1e-2)
     torch.testing.assert_close(made.surface_mm, other.surface_mm, atol=1e-3, rtol=1e-3)
@@ -37,11 +37,11 @@ def test_the_answer_turns_with_the_crops() -> None:
     batch = draw_batch(
         make_dataset(3, 2), torch.arange(3), SMALL, (8.0, 8.0), NO_AUGMENTATION, torch.Generator().manual_seed(1)
     )
-    made = turned_batch(batch, torch.tensor([1, 2, 3]))
+    made = rotated_batch(batch, torch.tensor([1, 2, 3]))
     before = batch.correction.apply(batch.surface_mm) - batch.surface_mm
     after = made.correction.apply(made.surface_mm) - made.surface_mm
     torch.testing.assert_close(before.norm(dim=-1), after.norm(dim=-1), atol=1e-3, rtol=1e-3)
-    again = turned_batch(made, torch.tensor([3, 2, 1]))
+    again = rotated_batch(made, torch.tensor([3, 2, 1]))
     torch.testing.assert_close(again.moving, batch.moving)
     undone: Rigid = again.correction
     torch.testing.assert_close(undone.rotation, batch.correction.rotation, atol=1e-5, rtol=1e-5)
@@ -52,7 +52,7 @@ def test_only_the_expectation_is_taught_and_it_learns() -> None:
     before = {name: value.clone() for name, value in taught.model.state_dict().items()}
     losses = train_error_head(taught, make_dataset(4, 1), ErrorHeadSettings(steps=30, batch=6, rate=2e-2))
     changed = {name.split(".")[0] for name, value in taught.model.state_dict().items() if not value.equal(before[name])}
-    assert changed == {"doubt"}
+    assert changed == {"error_head"}
     assert sum(losses[-8:]) < 0.7 * sum(losses[:8])
     assert isinstance(taught.model, CorrespondenceReg)
     assert not taught.model.training
@@ -61,8 +61,8 @@ def test_only_the_expectation_is_taught_and_it_learns() -> None:
 def test_what_cannot_be_taught_is_refused() -> None:
     settings = StageSettings("feature-reg", (16, 16, 16), 4.0, 3.0)
     with pytest.raises(InputError, match="only 'correspondence' has"):
-        train_error_head(Stage(seeded_model(settings, 0), settings, {}), make_dataset(2), ErrorHeadSettings())
+        train_error_head(Stage(seeded_network(settings, 0), settings, {}), make_dataset(2), ErrorHeadSettings())
     with pytest.raises(InputError, match="out of range"):
         ErrorHeadSettings(steps=0)
     with pytest.raises(InputError, match="upwards"):
-        ErrorHeadSettings(far_sre_mm=(5.0, 1.0))
+        ErrorHeadSettings(initial_sre_mm=(5.0, 1.0))

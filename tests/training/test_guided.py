@@ -17,8 +17,8 @@ from crossalign.training import PairDataset, TrainingSettings
 from crossalign.training.sampling import Batch, draw_batch
 from crossalign.training.settings import NO_AUGMENTATION
 from crossalign.training.tasks.registration import (
-    DOUBT_WEIGHT,
-    GLAND_WEIGHT,
+    ERROR_WEIGHT,
+    MASK_WEIGHT,
     MATCH_WEIGHT,
     OUTSIDE,
     RegistrationTask,
@@ -31,7 +31,7 @@ STAGE = StageSettings("correspondence", (8, 8, 8), 5.0, SPACING_MM)
 
 def drawn(dataset: PairDataset) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    return draw_batch(dataset, torch.arange(len(dataset)), STAGE, (3.0, 9.0), NO_AUGMENTATION, generator, glands=True)
+    return draw_batch(dataset, torch.arange(len(dataset)), STAGE, (3.0, 9.0), NO_AUGMENTATION, generator, masks=True)
 
 
 def network() -> CorrespondenceReg:
@@ -42,47 +42,47 @@ def network() -> CorrespondenceReg:
 
 
 def at_the_truth(found: Matching, batch: Batch) -> Matching:
-    return dataclasses.replace(found, motion=batch.correction, matches_mm=batch.correction.apply(found.places_mm))
+    return dataclasses.replace(found, motion=batch.correction, matches_mm=batch.correction.apply(found.positions_mm))
 
 
 def test_glands_lie_where_the_scans_do() -> None:
     """At no start both crops show one gland at one place; the toys' glands are exact."""
     dataset = make_dataset(3)
     generator = torch.Generator().manual_seed(0)
-    batch = draw_batch(dataset, torch.arange(3), STAGE, (0.0, 0.0), NO_AUGMENTATION, generator, glands=True)
-    assert batch.fixed_gland is not None
-    assert batch.moving_gland is not None
-    assert batch.fixed_gland.shape == (3, 1, 4, 4, 4)
-    assert float(batch.fixed_gland.mean()) > 0.1
-    assert float((batch.fixed_gland - batch.moving_gland).abs().mean()) < 0.06  # two lattices cut one edge
+    batch = draw_batch(dataset, torch.arange(3), STAGE, (0.0, 0.0), NO_AUGMENTATION, generator, masks=True)
+    assert batch.fixed_mask is not None
+    assert batch.moving_mask is not None
+    assert batch.fixed_mask.shape == (3, 1, 4, 4, 4)
+    assert float(batch.fixed_mask.mean()) > 0.1
+    assert float((batch.fixed_mask - batch.moving_mask).abs().mean()) < 0.06  # two lattices cut one edge
 
 
 def test_match_error_by_hand() -> None:
     batch = drawn(make_dataset(2))
     found = network().match(batch.fixed, batch.moving)
-    assert batch.fixed_gland is not None
-    wide = F.max_pool3d(batch.fixed_gland, 3, 1, 1)
+    assert batch.fixed_mask is not None
+    wide = F.max_pool3d(batch.fixed_mask, 3, 1, 1)
     for n in range(2):
         total, weights = torch.zeros(()), 0.0
-        for k, (place, match) in enumerate(zip(found.places_mm[n], found.matches_mm[n], strict=True)):
+        for k, (place, match) in enumerate(zip(found.positions_mm[n], found.matches_mm[n], strict=True)):
             z, y, x = k // 4, k // 2 % 2, k % 2
             weight = float(wide[n, 0, 2 * z : 2 * z + 2, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean()) + OUTSIDE
             truth = batch.correction[n].apply(place[None])[0]
             total = total + weight * (torch.sqrt((match - truth).square().sum() + 1) - 1)
             weights += weight
         torch.testing.assert_close(
-            match_error_mm(found, batch.correction, batch.fixed_gland)[n], total / weights, atol=1e-4, rtol=1e-4
+            match_error_mm(found, batch.correction, batch.fixed_mask)[n], total / weights, atol=1e-4, rtol=1e-4
         )
 
 
 def test_at_the_truth_only_glands_and_doubt_are_left() -> None:
     batch, model = drawn(make_dataset(2)), network()
     found = at_the_truth(model.match(batch.fixed, batch.moving), batch)
-    assert batch.fixed_gland is not None
-    assert batch.moving_gland is not None
-    glands = F.binary_cross_entropy_with_logits(found.fixed_gland, batch.fixed_gland)
-    glands = glands + F.binary_cross_entropy_with_logits(found.moving_gland, batch.moving_gland.clamp(0, 1))
-    expected = GLAND_WEIGHT * glands + DOUBT_WEIGHT * model.expected_sre_mm(found).mean()
+    assert batch.fixed_mask is not None
+    assert batch.moving_mask is not None
+    glands = F.binary_cross_entropy_with_logits(found.fixed_structure, batch.fixed_mask)
+    glands = glands + F.binary_cross_entropy_with_logits(found.moving_structure, batch.moving_mask.clamp(0, 1))
+    expected = MASK_WEIGHT * glands + ERROR_WEIGHT * model.expected_sre_mm(found).mean()
     torch.testing.assert_close(guided_loss(model, found, batch), expected, atol=1e-3, rtol=1e-3)
 
 
@@ -92,32 +92,32 @@ def test_a_case_without_a_moving_mask_is_left_out() -> None:
     batch, model = drawn(with_none), network()
     found = model.match(batch.fixed, batch.moving)
 
-    def loss(moving_gland: Tensor) -> Tensor:
-        return guided_loss(model.eval(), dataclasses.replace(found, moving_gland=moving_gland), batch).detach()
+    def loss(moving_mask: Tensor) -> Tensor:
+        return guided_loss(model.eval(), dataclasses.replace(found, moving_structure=moving_mask), batch).detach()
 
     # the marked gland is also a sign for the expected error: leave that out
-    torch.nn.init.zeros_(next(model.doubt.layers.parameters()))
-    torch.testing.assert_close(loss(found.moving_gland), loss(found.moving_gland * -3 + 1))
+    torch.nn.init.zeros_(next(model.error_head.layers.parameters()))
+    torch.testing.assert_close(loss(found.moving_structure), loss(found.moving_structure * -3 + 1))
     known = drawn(dataset)
-    assert known.moving_gland is not None
-    assert float(known.moving_gland.amin()) >= 0
+    assert known.moving_mask is not None
+    assert float(known.moving_mask.amin()) >= 0
 
 
 def test_the_sum_is_weighted_as_documented() -> None:
     batch, model = drawn(make_dataset(3)), network().eval()
     found = model.match(batch.fixed, batch.moving)
-    assert batch.fixed_gland is not None
+    assert batch.fixed_mask is not None
     error = mean_displacement_mm(found.motion, batch.correction, batch.surface_mm)
-    rest = MATCH_WEIGHT * match_error_mm(found, batch.correction, batch.fixed_gland).mean() + error.mean()
+    rest = MATCH_WEIGHT * match_error_mm(found, batch.correction, batch.fixed_mask).mean() + error.mean()
     marked = guided_loss(model, found, batch) - rest
-    doubt = DOUBT_WEIGHT * (model.expected_sre_mm(found) - error).abs().mean()
+    doubt = ERROR_WEIGHT * (model.expected_sre_mm(found) - error).abs().mean()
     assert float((marked - doubt).detach()) > 0  # what is left is the glands' cross-entropy
 
 
 def test_without_glands_or_matches() -> None:
     batch, model = drawn(make_dataset(2)), network()
-    bare = dataclasses.replace(batch, fixed_gland=None, moving_gland=None)
-    with pytest.raises(InputError, match="drawn with glands"):
+    bare = dataclasses.replace(batch, fixed_mask=None, moving_mask=None)
+    with pytest.raises(InputError, match="drawn with masks"):
         guided_loss(model, model.match(batch.fixed, batch.moving), bare)
     with pytest.raises(InputError, match="needs matches, which 'feature-reg' has not"):
         TrainingSettings(stage=dataclasses.replace(STAGE, network="feature-reg"), loss="guided", batch=2)

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from crossalign.geometry import Rigid, mean_displacement_mm, sample
 from crossalign.models import StageSettings
-from crossalign.networks import crop_lattice
+from crossalign.networks import crop_points
 from crossalign.training import NO_AUGMENTATION, Augmentation, PairDataset
 from crossalign.training.sampling import Batch, draw_batch, draw_warp, validation_batches, vary_intensity
 
-BANK = make_dataset(5)
+DATASET = make_dataset(5)
 FINE = StageSettings("attention-reg", (20, 20, 20), 1.8, 3.0)
-SHAPES_ONLY = Augmentation(turn_deg=20.0, scale=0.15, shift_mm=4.0, mirror="x", bend_mm=1.5, part_mm=0.0, gamma=0.0,
-                           bias=0.0, noise=0.0, blank=0.0)  # fmt: skip
+SHAPES_ONLY = Augmentation(rotation_deg=20.0, scale=0.15, shift_mm=4.0, mirror="x", deformation_mm=1.5, moving_deformation_mm=0.0, gamma=0.0,
+                           bias=0.0, noise=0.0, cutout=0.0)  # fmt: skip
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -26,14 +26,14 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def draw(
-    seed: int, start_mm: tuple[float, float], augmentation: Augmentation = NO_AUGMENTATION, dataset: PairDataset = BANK
+    seed: int, start_mm: tuple[float, float], augmentation: Augmentation = NO_AUGMENTATION, dataset: PairDataset = DATASET
 ) -> Batch:
     return draw_batch(dataset, torch.arange(len(dataset)), FINE, start_mm, augmentation, generator(seed))
 
 
 def seen_through(moving: Tensor, correction: Rigid) -> tuple[Tensor, Tensor]:
     """Read the moving crops, as images of their own, where the correction says; and say where that is inside."""
-    lattice = crop_lattice(FINE.crop_shape, FINE.crop_spacing_mm).float().expand(len(moving), -1, -1, -1, -1)
+    lattice = crop_points(FINE.crop_shape, FINE.crop_spacing_mm).float().expand(len(moving), -1, -1, -1, -1)
     places = correction.apply(lattice.flatten(1, 3)).reshape(lattice.shape)
     voxels = places / FINE.crop_spacing_mm + (FINE.crop_shape[0] - 1) / 2
     inside = ((voxels >= 0) & (voxels <= FINE.crop_shape[0] - 1)).all(-1)[:, None]
@@ -57,21 +57,21 @@ def test_correction_aligns(augmentation: Augmentation, seed: int) -> None:
 def test_correction_applied_to_the_start_is_the_reference() -> None:
     """In the bank's own space: moving at (start @ correction) of the crop's points is the fixed crop."""
     batch = draw(3, (10.0, 10.0))
-    lattice = crop_lattice(FINE.crop_shape, FINE.crop_spacing_mm).float().expand(len(BANK), -1, -1, -1, -1)
-    center = BANK.center_mm
-    shift = Rigid(torch.eye(3).expand(len(BANK), 3, 3), center)
-    index = torch.arange(len(BANK))
-    start = BANK.reference(index) @ shift @ batch.correction.inverse() @ shift.inverse()
+    lattice = crop_points(FINE.crop_shape, FINE.crop_spacing_mm).float().expand(len(DATASET), -1, -1, -1, -1)
+    center = DATASET.center_mm
+    shift = Rigid(torch.eye(3).expand(len(DATASET), 3, 3), center)
+    index = torch.arange(len(DATASET))
+    start = DATASET.reference(index) @ shift @ batch.correction.inverse() @ shift.inverse()
 
     def moving_at(transform: Rigid) -> Tensor:
         points = transform.apply((lattice + center[:, None, None, None]).flatten(1, 3)).reshape(lattice.shape)
-        return BANK.moving_at(index, points)
+        return DATASET.moving_at(index, points)
 
     torch.testing.assert_close(moving_at(start), batch.moving, atol=2e-3, rtol=0)
     corrected = start @ shift @ batch.correction @ shift.inverse()
     assert float((moving_at(corrected) - batch.fixed).abs().mean()) < 0.006  # each interpolated on its own voxels
     assert float((moving_at(start) - batch.fixed).abs().mean()) > 0.06
-    torch.testing.assert_close(corrected.matrix(), BANK.reference(index).matrix(), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(corrected.matrix(), DATASET.reference(index).matrix(), atol=1e-3, rtol=1e-4)
 
 
 @settings(max_examples=20)
@@ -87,7 +87,7 @@ def test_starts_have_the_asked_sre(seed: int, target: float, augmented: bool) ->
 
 
 def test_starts_fill_their_range() -> None:
-    dataset = BANK.take(torch.zeros(400, dtype=torch.int64))
+    dataset = DATASET.take(torch.zeros(400, dtype=torch.int64))
     thin = StageSettings("feature-reg", (4, 4, 4), 5.0, 3.0)
     batch = draw_batch(dataset, torch.arange(400), thin, (2.0, 10.0), NO_AUGMENTATION, generator())
     sre = mean_displacement_mm(batch.correction, Rigid.identity(torch.float32), batch.surface_mm)
@@ -112,7 +112,7 @@ def test_global_random_state_is_left_alone() -> None:
 
 def test_case_index_picks_the_case() -> None:
     index = torch.tensor([3, 1])
-    batch = draw_batch(BANK, index, FINE, (0.0, 0.0), NO_AUGMENTATION, generator())
+    batch = draw_batch(DATASET, index, FINE, (0.0, 0.0), NO_AUGMENTATION, generator())
     whole = draw(0, (0.0, 0.0))
     torch.testing.assert_close(batch.fixed, whole.fixed[index])
     torch.testing.assert_close(batch.surface_mm, whole.surface_mm[index])
@@ -120,9 +120,9 @@ def test_case_index_picks_the_case() -> None:
 
 def test_label_mode_shows_the_mask_untouched() -> None:
     label = replace(FINE, fixed_input="label")
-    loud = replace(SHAPES_ONLY, noise=0.3, gamma=0.5, blank=1.0)
-    batch = draw_batch(BANK, torch.arange(5), label, (0.0, 5.0), loud, generator())
-    plain = draw_batch(BANK, torch.arange(5), label, (0.0, 5.0), NO_AUGMENTATION, generator())
+    loud = replace(SHAPES_ONLY, noise=0.3, gamma=0.5, cutout=1.0)
+    batch = draw_batch(DATASET, torch.arange(5), label, (0.0, 5.0), loud, generator())
+    plain = draw_batch(DATASET, torch.arange(5), label, (0.0, 5.0), NO_AUGMENTATION, generator())
     assert bool((plain.fixed[..., 10, 10, 10] == 1).all())
     assert 0.0 < float(batch.fixed.mean()) < 1.0
     assert float(batch.fixed.max()) <= 1.0 + 1e-6
@@ -130,7 +130,7 @@ def test_label_mode_shows_the_mask_untouched() -> None:
 
 
 def test_validation_starts_are_fixed_and_differ() -> None:
-    first, again = (validation_batches(BANK, FINE, (0.0, 20.0), 3, seed=5) for _ in range(2))
+    first, again = (validation_batches(DATASET, FINE, (0.0, 20.0), 3, seed=5) for _ in range(2))
     assert len(first) == 3
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a.moving, b.moving)
@@ -157,7 +157,7 @@ def test_switched_off_by_equal_settings_is_the_same() -> None:
 
 
 def test_warp_undoes_its_affine_part() -> None:
-    stiff = replace(SHAPES_ONLY, bend_mm=0.0)
+    stiff = replace(SHAPES_ONLY, deformation_mm=0.0)
     warp = draw_warp(4, 36.0, stiff, generator(), torch.device("cpu"))
     points = torch.rand(4, 30, 3, generator=generator(1)) * 40 - 20
     there = warp(points.reshape(4, 30, 1, 1, 3), moving=False).reshape(4, 30, 3)
@@ -166,7 +166,7 @@ def test_warp_undoes_its_affine_part() -> None:
 
 
 def test_only_the_moving_image_takes_its_own_bend() -> None:
-    parted = replace(NO_AUGMENTATION, part_mm=2.0)
+    parted = replace(NO_AUGMENTATION, moving_deformation_mm=2.0)
     warp = draw_warp(2, 36.0, parted, generator(), torch.device("cpu"))
     offsets = torch.rand(2, 3, 3, 3, 3, generator=generator(1)) * 30 - 15
     assert torch.equal(warp(offsets, moving=False), offsets)
@@ -179,7 +179,7 @@ def test_intensity_keeps_background_and_range(seed: int) -> None:
     volume = torch.rand(4, 1, 7, 8, 9, generator=generator(seed))
     volume[volume < 0.3] = 0
     before = volume.clone()
-    loud = Augmentation(gamma=1.0, bias=0.8, noise=0.5, blank=0.5)
+    loud = Augmentation(gamma=1.0, bias=0.8, noise=0.5, cutout=0.5)
     varied = vary_intensity(volume, loud, generator(seed))
     assert torch.equal(volume, before)
     assert bool((varied[volume == 0] == 0).all())
@@ -190,7 +190,7 @@ def test_intensity_keeps_background_and_range(seed: int) -> None:
 
 @pytest.mark.parametrize(("chance", "low", "high"), [(0.0, 0, 0), (1.0, 200, 200), (0.5, 70, 130)])
 def test_boxes_blank_a_share_of_the_images(chance: float, low: int, high: int) -> None:
-    boxes = replace(NO_AUGMENTATION, blank=chance)
+    boxes = replace(NO_AUGMENTATION, cutout=chance)
     varied = vary_intensity(torch.ones(200, 1, 12, 12, 12), boxes, generator())
     share = (varied == 0).float().flatten(1).mean(1)
     assert low <= int((share > 0).sum()) <= high
@@ -198,8 +198,8 @@ def test_boxes_blank_a_share_of_the_images(chance: float, low: int, high: int) -
 
 
 def test_moving_a_bank_and_taking_of_it() -> None:
-    assert torch.equal(BANK.to("cpu").fixed, BANK.fixed)
-    some = BANK.take(torch.tensor([4, 0]))
+    assert torch.equal(DATASET.to("cpu").fixed, DATASET.fixed)
+    some = DATASET.take(torch.tensor([4, 0]))
     assert len(some) == 2
-    assert torch.equal(some.center_mm, BANK.center_mm[[4, 0]])
-    assert torch.equal(some.spacing_mm, BANK.spacing_mm)
+    assert torch.equal(some.center_mm, DATASET.center_mm[[4, 0]])
+    assert torch.equal(some.spacing_mm, DATASET.spacing_mm)

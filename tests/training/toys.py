@@ -5,7 +5,7 @@ from torch import Tensor
 
 from crossalign.geometry import Rigid
 from crossalign.models import StageSettings
-from crossalign.networks import crop_lattice
+from crossalign.networks import crop_points
 from crossalign.training import PairDataset
 
 SPACING_MM = 3.0
@@ -42,7 +42,7 @@ class Anatomy:
 def make_dataset(count: int, seed: int = 0, inverted: bool = False) -> PairDataset:
     """Draw cases; `inverted` shows the moving image as 1 - content, as another modality might."""
     generator = torch.Generator().manual_seed(seed)
-    lattice = crop_lattice((SIZE, SIZE, SIZE), SPACING_MM).float()
+    lattice = crop_points((SIZE, SIZE, SIZE), SPACING_MM).float()
     corner = lattice[0, 0, 0]
     rows: list[dict[str, Tensor]] = []
     for _ in range(count):

@@ -10,73 +10,35 @@ from torch import Tensor, nn
 from crossalign.errors import InputError
 from crossalign.explanation.maps import CropMap, View, crop_map, spread
 from crossalign.geometry import Grid
-from crossalign.networks import AttentionReg, CorrespondenceReg
-from crossalign.networks.attention_reg import feature_shape
-from crossalign.networks.tokens import STRIDE
+from crossalign.networks.capabilities import AttentionBlock, ShowsAttention, shown_attention
 from crossalign.types import Shape, Vector
 
 ATTENTION_NETWORKS = "attention-reg and correspondence"
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A module whose output is a map of one side, `fixed` or `moving`, made with attention to the other side."""
-
-    name: str
-    side: str
-    module: nn.Module
-
-    @property
-    def title(self) -> str:
-        """The block in words."""
-        words = self.name.replace("-", " ").removesuffix(self.side).strip().replace("round", "round ")
-        return f"attention block of the {self.side} side" + (f", {words}" if words else "")
-
-
-def attention_blocks(model: nn.Module) -> tuple[Block, ...]:
+def attention_blocks(network: nn.Module) -> tuple[AttentionBlock, ...]:
     """List a network's attention blocks, the fixed side's first; empty for a network without attention."""
-    if isinstance(model, AttentionReg) and model.fixed_attention is not None and model.moving_attention is not None:
-        return (Block("fixed", "fixed", model.fixed_attention), Block("moving", "moving", model.moving_attention))
-    if isinstance(model, CorrespondenceReg):
-        sides = (("fixed", model.fixed_rounds), ("moving", model.moving_rounds))
-        return tuple(
-            Block(f"round{number}-{side}", side, _cross(one))
-            for side, rounds in sides
-            for number, one in enumerate(rounds, start=1)
+    attention = shown_attention(network)
+    return () if attention is None else attention.attention_blocks()
+
+
+def position_grid(network: nn.Module, crop: Grid) -> Grid:
+    """Return where the network's tokens lie in the fixed image's space; raises InputError without attention."""
+    return _attention_of(network).token_grid().on(crop)
+
+
+def _attention_of(network: nn.Module) -> ShowsAttention:
+    attention = shown_attention(network)
+    if attention is None:
+        raise InputError(
+            f"this network ({type(network).__name__}) has no attention: give the weights of {ATTENTION_NETWORKS}"
         )
-    return ()
-
-
-def _cross(one_round: nn.Module) -> nn.Module:
-    return one_round.get_submodule("cross")
-
-
-def position_grid(model: nn.Module, crop: Grid) -> Grid:
-    """Return where the attention's positions lie in the fixed image's space, given the crop's grid.
-
-    Attention-Reg: position i of an axis is centred on crop voxel 2 i (z) or 4 i (y, x), the middle of what its two
-    poolings see. Correspondence: where the network itself places its tokens, crop voxel 4 i + 1.5. Raises InputError
-    for a network without attention.
-    """
-    if isinstance(model, AttentionReg) and model.fixed_attention is not None:
-        return _every(crop, feature_shape(model.input_shape), (2, 4, 4), 0.0)
-    if isinstance(model, CorrespondenceReg):
-        return _every(crop, model.lattice, (STRIDE, STRIDE, STRIDE), (STRIDE - 1) / 2)
-    raise InputError(
-        f"this network ({type(model).__name__}) has no attention: give the weights of {ATTENTION_NETWORKS}"
-    )
+    return attention
 
 
 def as_map(output: Tensor, shape: Shape) -> Tensor:
     """Bring a block's output for one pair, (1, c, z, y, x) or tokens (1, n, c), into the form (c, z, y, x)."""
     return output[0] if output.ndim == 5 else output[0].mT.reshape(-1, *shape)
-
-
-def _every(crop: Grid, shape: Shape, step: Shape, first_voxel: float) -> Grid:
-    """Take every step-th voxel (z, y, x) of a grid with axes along L, P and S, from `first_voxel` on each axis."""
-    spacing = tuple(mm * n for mm, n in zip(crop.spacing_mm, reversed(step), strict=True))
-    origin = tuple(mm + first_voxel * step_mm for mm, step_mm in zip(crop.origin_mm, crop.spacing_mm, strict=True))
-    return Grid(shape, (spacing[0], spacing[1], spacing[2]), (origin[0], origin[1], origin[2]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,12 +72,13 @@ def attended_point(view: View, name: str, point_mm: Vector) -> AttendedPoint:
     positions = position_grid(view.stage.network, view.grid)
     check_in_crop(view, name, point_mm)
     index = _position(point_mm, positions)
-    row, step_mm = _row(view, index)
+    found = _attention_of(view.stage.network).attention_row(view.fixed, view.moving, index)
+    row, step_mm = found.weights, found.match_offset_mm
     places = positions.points_mm().flatten(0, 2)
     to_moving = view.start.apply
     matched = None if step_mm is None else to_moving((point_mm + step_mm)[None])[0]
     shares = spread(row.reshape(positions.shape), positions, view.grid)
-    title = f"{_row_words(view.stage.network)} of {name}"
+    title = f"{'Attention' if step_mm is None else 'Match weights'} of {name}"
     return AttendedPoint(
         name=name,
         point_mm=point_mm,
@@ -149,43 +112,6 @@ def _position(point_mm: Vector, positions: Grid) -> int:
     depth, height, width = positions.shape
     x, y, z = min(max(x, 0), width - 1), min(max(y, 0), height - 1), min(max(z, 0), depth - 1)
     return (z * height + y) * width + x
-
-
-def _row(view: View, index: int) -> tuple[Tensor, Vector | None]:
-    """Return one row of the attention, (n,), float64, and the step (mm) from the position to its match, if any."""
-    model = view.stage.network
-    if isinstance(model, AttentionReg) and model.moving_attention is not None:
-        return _attention_row(model, model.moving_attention, view, index), None
-    if isinstance(model, CorrespondenceReg):
-        return _match_row(model, view, index)
-    raise InputError(f"{view.name} has no attention to show for a point: give the weights of {ATTENTION_NETWORKS}")
-
-
-def _attention_row(model: AttentionReg, block: nn.Module, view: View, index: int) -> Tensor:
-    """Softmax over the moving map's keys for the query of one fixed position, as the moving block computes it."""
-    fixed, moving = model.fixed_extractor(view.fixed), model.moving_extractor(view.moving)
-    query = block.get_submodule("query")(fixed).flatten(2)[0, :, index]
-    keys = block.get_submodule("key")(moving).flatten(2)[0]
-    return torch.softmax((query @ keys).cpu().double(), dim=0)
-
-
-def _match_row(model: CorrespondenceReg, view: View, index: int) -> tuple[Tensor, Vector]:
-    """Softmax over the moving tokens for one fixed token, and the step to its refined match."""
-    kept: list[Tensor] = []
-    modules = (model.match_query, model.match_key)
-    handles = [one.register_forward_hook(lambda _m, _i, output: kept.append(output)) for one in modules]
-    try:
-        places, matches, _ = model.correspondences(view.fixed, view.moving)
-    finally:
-        for handle in handles:
-            handle.remove()
-    queries, keys = (part[0] for part in kept)
-    row = torch.softmax((keys @ queries[index]).cpu().double() / queries.shape[-1] ** 0.5, dim=0)
-    return row, (matches - places)[0, index].cpu().double()
-
-
-def _row_words(model: nn.Module) -> str:
-    return "Match shares" if isinstance(model, CorrespondenceReg) else "Attention"
 
 
 def _in_words(point_mm: Vector) -> str:

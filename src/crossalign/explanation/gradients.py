@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
-from crossalign.explanation.attention import Block, as_map, attention_blocks, position_grid
+from crossalign.explanation.attention import as_map, attention_blocks, position_grid
 from crossalign.explanation.maps import CropMap, View, crop_map, mask_on_crop, spread
 from crossalign.images import LabelMap
+from crossalign.networks.capabilities import AttentionBlock
 from crossalign.types import Mask, Volume
 
 
@@ -65,7 +66,7 @@ def _weighted(channels: Tensor, slopes: Tensor) -> Tensor:
     return torch.stack((average, (slopes * channels).sum(0)))
 
 
-def _outputs(view: View, blocks: Sequence[Block]) -> tuple[list[Tensor], Tensor]:
+def _outputs(view: View, blocks: Sequence[AttentionBlock]) -> tuple[list[Tensor], Tensor]:
     """Return what each block put out and the answer (6,), joined by autograd's graph."""
     kept: dict[str, Tensor] = {}
     with torch.enable_grad(), _kept_outputs(blocks, kept):
@@ -74,7 +75,7 @@ def _outputs(view: View, blocks: Sequence[Block]) -> tuple[list[Tensor], Tensor]
 
 
 @contextmanager
-def _kept_outputs(blocks: Sequence[Block], kept: dict[str, Tensor]) -> Iterator[None]:
+def _kept_outputs(blocks: Sequence[AttentionBlock], kept: dict[str, Tensor]) -> Iterator[None]:
     def keeper(name: str) -> object:
         def keep(_module: object, _inputs: object, output: Tensor) -> None:
             kept[name] = output
@@ -89,7 +90,7 @@ def _kept_outputs(blocks: Sequence[Block], kept: dict[str, Tensor]) -> Iterator[
             handle.remove()
 
 
-def _namings(block: Block) -> tuple[tuple[str, str, str], ...]:
+def _namings(block: AttentionBlock) -> tuple[tuple[str, str, str], ...]:
     return (
         (f"gradcam-{block.name}", f"Grad-CAM, {block.title}", block.side),
         (f"local-{block.name}", f"Grad-CAM by position, {block.title}", block.side),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 _MODULES = {
     "Stage": "stage",
-    "StageSettings": "stage",
+    "StageSettings": "stage_settings",
     "load_original_checkpoint": "published",
     "load_stage": "stage",
     "save_stage": "stage",
@@ -17,7 +17,8 @@ __all__ = ["Stage", "StageSettings", "load_original_checkpoint", "load_stage", "
 
 if TYPE_CHECKING:
     from crossalign.models.published import load_original_checkpoint
-    from crossalign.models.stage import Stage, StageSettings, load_stage, save_stage
+    from crossalign.models.stage import Stage, load_stage, save_stage
+    from crossalign.models.stage_settings import StageSettings
 
 
 def __getattr__(name: str) -> object:

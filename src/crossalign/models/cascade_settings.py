@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 
 from crossalign.errors import InputError, WeightsError
 from crossalign.input import excerpt, parse_json
+from crossalign.models.saved_settings import settings_of
 from crossalign.models.stage import Stage, save_stage
-from crossalign.models.weight_files import settings_of
 from crossalign.types import Distances, Parameters, Volume
 
 HEADER_TURNS = (0, 90, 180, 270)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.models.stage import StageSettings
-from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, settings_of, unfit
+from crossalign.models.saved_settings import settings_of
+from crossalign.models.stage_settings import StageSettings
+from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
 from crossalign.types import Shape
 
 FORMAT = "crossalign-extractors-1"
@@ -51,7 +52,7 @@ class FeatureMap:
     stride: Shape
     crop_shape: Shape
 
-    def places_mm(self, spacing_mm: float) -> Tensor:
+    def positions_mm(self, spacing_mm: float) -> Tensor:
         """Return the places (n, 3) as x, y, z in mm from the crop's centre, in the order of `flatten`, float32."""
         axes = [torch.arange(size) * step for size, step in zip(self.shape, self.stride, strict=True)]
         z, y, x = torch.meshgrid(*axes, indexing="ij")

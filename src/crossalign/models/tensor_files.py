@@ -49,11 +49,11 @@ def save_tensors(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path, overwrite: bool = False
 ) -> None:
     """Write tensors and text with their digest (SEAL), so that a reader finds every changed bit. Raises OutputError."""
-    kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    sealed = {**metadata, SEAL: digest_of(kept, metadata)}
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    sealed = {**metadata, SEAL: digest_of(plain, metadata)}
     with whole_file(path, overwrite) as partial:
         mode = partial.stat().st_mode
-        save_file(kept, partial, sealed)
+        save_file(plain, partial, sealed)
         partial.chmod(stat.S_IMODE(mode))  # safetensors puts a file of its own there, which only its owner may read
 
 
@@ -81,17 +81,27 @@ def read_tensors(path: Path, kind: FileKind = FileKind(), header: TensorHeader |
     A file without a digest is read as it is: earlier versions wrote none.
     """
     header = header or read_header(path, kind)
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise refused(path, kind, error) from error
-    plain = {name: value for name, value in header.metadata.items() if name != SEAL}
-    if header.metadata.get(SEAL) not in (None, digest_of(tensors, plain)):
-        raise refused(path, kind, "its content is not what was written (SHA-256)")
+    tensors = load_tensors(path, kind)
+    check_seal(tensors, header, path, kind)
     if kind.finite:
         check_finite(tensors, path, kind)
     return tensors
+
+
+def load_tensors(path: Path, kind: FileKind) -> dict[str, Tensor]:
+    """Read the tensors of a file whose header is fine, whatever they hold; raises the kind's error."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise refused(path, kind, error) from error
+
+
+def check_seal(tensors: Mapping[str, Tensor], header: TensorHeader, path: Path, kind: FileKind) -> None:
+    """Raise the kind's error where a file has a digest, and text and tensors are not those that it was made of."""
+    plain = {name: value for name, value in header.metadata.items() if name != SEAL}
+    if header.metadata.get(SEAL) not in (None, digest_of(tensors, plain)):
+        raise refused(path, kind, "its content is not what was written (SHA-256)")
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path, kind: FileKind = FileKind()) -> None:

@@ -1,21 +1,18 @@
 """Weights and their settings in one safetensors file: what stages of every kind are kept in. No pickles."""
 
-import dataclasses
 import json
-import math
 import os
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from crossalign.errors import InputError, WeightsError
+from crossalign.errors import WeightsError
 from crossalign.input import excerpt, parse_json
+from crossalign.models.saved_settings import settings_of  # noqa: F401 (until fusion imports it from there)
 from crossalign.models.tensor_files import (
     GIB,
     SEAL,
@@ -26,64 +23,6 @@ from crossalign.models.tensor_files import (
     refused,
     save_tensors,
 )
-
-Settings = TypeVar("Settings")
-WHOLE_LIMIT = 2**63
-WORDS = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
-
-
-def settings_of(kind: type[Settings], values: object, where: str = "") -> Settings:
-    """Make a settings dataclass of what JSON holds; what is not named takes its default.
-
-    Raises InputError that names the entry: one that `kind` does not have, one that is missing, or one of another type.
-    What the dataclass itself refuses is an InputError too.
-    """
-    if not isinstance(values, Mapping):
-        raise InputError(f"{where or 'the settings'}: expected entries by name, got {excerpt(values)}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    renamed = getattr(kind, "OLD_NAMES", {})  # how files of earlier versions call a setting
-    values = {renamed.get(name, name): value for name, value in values.items()}
-    for name in values:
-        if name not in fields:
-            raise InputError(f"'{excerpt(where + str(name))}' is no setting: there are {', '.join(fields)}")
-    hints = typing.get_type_hints(kind)
-    given = {name: _value(hints[name], value, where + name) for name, value in values.items()}
-    for name, field in fields.items():
-        if name not in given and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise InputError(f"'{where}{name}' is missing")
-    return kind(**given)
-
-
-def _value(hint: Any, value: object, where: str) -> Any:
-    """Return the value as the hint has it: lists become tuples, entries become dataclasses."""
-    if isinstance(hint, types.UnionType):
-        inner = next(part for part in hint.__args__ if part is not types.NoneType)
-        return None if value is None else _value(inner, value, where)
-    if dataclasses.is_dataclass(hint):
-        return settings_of(hint, value, f"{where}.")  # type: ignore[arg-type]
-    if typing.get_origin(hint) is tuple:
-        return _tuple(typing.get_args(hint), value, where)
-    if not _is(hint, value):
-        raise InputError(f"'{where}' must be {WORDS[hint]}, got {excerpt(repr(value))}")
-    return float(value) if hint is float else value  # type: ignore[arg-type]
-
-
-def _tuple(parts: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise InputError(f"'{where}' must be a list, got {excerpt(repr(value))}")
-    hints = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
-    if len(hints) != len(value):
-        raise InputError(f"'{where}' must be a list of {len(hints)}, got {excerpt(repr(value))}")
-    return tuple(_value(hint, part, where) for hint, part in zip(hints, value, strict=True))
-
-
-def _is(hint: type, value: object) -> bool:
-    if hint is float:
-        return type(value) in (int, float) and abs(value) <= WHOLE_LIMIT and math.isfinite(value)  # type: ignore[arg-type]
-    if hint is int:
-        return type(value) is int and abs(value) < WHOLE_LIMIT
-    return type(value) is hint
-
 
 KIND = FileKind(limit_bytes=GIB)
 METADATA = {"format", "settings", "notes", SEAL}
@@ -170,8 +109,8 @@ def read_weight_file(
     try:
         settings = dict(parse_json(header.metadata["settings"], "settings", WeightsError))
         notes = parse_json(header.metadata.get("notes", "{}"), "notes", WeightsError)
-        shapes, types = ({rename(name): one for name, one in part.items()} for part in (header.shapes, header.types))
-        header = TensorHeader(header.metadata, shapes, types)
+        shapes = {rename(name): one for name, one in header.shapes.items()}
+        header = TensorHeader(header.metadata, shapes, {rename(name): one for name, one in header.types.items()})
         return WeightFile(path, header, settings, {str(name): str(value) for name, value in notes.items()}, rename)
     except UNFIT as error:
         raise unfit(path, error) from error

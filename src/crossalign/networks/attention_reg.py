@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
+from crossalign.networks.capabilities import AttentionBlock, AttentionRow, TokenGrid
 from crossalign.networks.crop import Features, check_crops
 from crossalign.types import Parameters, Shape, Volume
 
@@ -30,13 +31,8 @@ class CrossModalAttention(nn.Module):
             raise InputError(f"the two maps must have one size, got {tuple(primary.shape)} and {tuple(other.shape)}")
         query, key, value = _tokens(self.query(other)), _tokens(self.key(primary)), _tokens(self.value(primary))
         gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (b, 1, zyx, inner), map not stored
-        mixed = self.out(gathered[:, 0].mT.reshape(len(primary), -1, *primary.shape[2:]))
-        return F.relu(self.norm(mixed) + primary)
-
-    def attention_map(self, primary: Volume, other: Volume) -> Tensor:
-        """Return the map itself, (b, positions of other, positions of primary): rows sum to 1."""
-        query, key = _tokens(self.query(other)), _tokens(self.key(primary))
-        return torch.softmax(query[:, 0] @ key[:, 0].mT, dim=-1)
+        projected = self.out(gathered[:, 0].mT.reshape(len(primary), -1, *primary.shape[2:]))
+        return F.relu(self.norm(projected) + primary)
 
 
 def _tokens(volume: Volume) -> Tensor:
@@ -90,7 +86,7 @@ class AttentionReg(nn.Module):
     """The paper's network; with `attention=False` it is Feature-Reg, the same network without the two blocks.
 
     `input_shape` is the size (z, y, x) of both volumes, (32, 96, 96) in the paper; the first linear layer grows with
-    it. The fixed volume is an image, or in label mode the gland's mask. Call `eval()` before use.
+    it. The fixed volume is an image, or in label mode the structure's mask. Call `eval()` before use.
     """
 
     def __init__(self, input_shape: Shape = PAPER_SHAPE, attention: bool = True) -> None:
@@ -111,6 +107,23 @@ class AttentionReg(nn.Module):
         if self.fixed_attention is not None and self.moving_attention is not None:
             a, b = self.fixed_attention(a, b), self.moving_attention(b, a)
         return self.head(torch.cat((a, b), dim=1))
+
+    def attention_blocks(self) -> tuple[AttentionBlock, ...]:
+        """List both attention blocks; none for Feature-Reg."""
+        blocks = (("fixed", self.fixed_attention), ("moving", self.moving_attention))
+        return tuple(AttentionBlock(side, block) for side, block in blocks if block is not None)
+
+    def token_grid(self) -> TokenGrid:
+        """Position i of an axis lies on crop voxel 2 i (z) or 4 i (y, x), the middle of what its two poolings see."""
+        return TokenGrid(feature_shape(self.input_shape), (2, 4, 4))
+
+    def attention_row(self, fixed: Volume, moving: Volume, token: int) -> AttentionRow:
+        """Return the attention of one fixed position, as the moving side's block computes it."""
+        if self.moving_attention is None:
+            raise InputError("Feature-Reg has no attention to show")
+        query = self.moving_attention.query(self.fixed_extractor(fixed)).flatten(2)[0, :, token]
+        keys = self.moving_attention.key(self.moving_extractor(moving)).flatten(2)[0]
+        return AttentionRow(torch.softmax((query @ keys).cpu().double(), dim=0))
 
 
 def feature_shape(input_shape: Shape) -> Shape:

@@ -1,4 +1,4 @@
-"""The crop that a network sees, as offsets from its centre."""
+"""The crop that a network is given."""
 
 from typing import TypeAlias
 
@@ -9,12 +9,12 @@ from torch import Tensor
 from crossalign.errors import InputError
 from crossalign.types import PointLattice, Shape, Volume
 
-# Axes of their own: within one call z, y and x are those of the volume that is read.
+# Axes of their own: within one call z, y and x are those of the input volume.
 Features: TypeAlias = Float[Tensor, "b f fz fy fx"]
 
 
-def crop_lattice(shape: Shape, spacing_mm: float) -> PointLattice:
-    """Offsets (z, y, x, 3) in mm, float64, of a crop's voxels from its centre."""
+def crop_points(shape: Shape, spacing_mm: float) -> PointLattice:
+    """Return the offsets (z, y, x, 3) in mm, float64, of a crop's voxels from its centre."""
     axes = [(torch.arange(size, dtype=torch.float64) - (size - 1) / 2) * spacing_mm for size in shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((x, y, z), dim=-1)

@@ -1,53 +1,79 @@
-"""Networks by name: adding one is a line here."""
+"""Networks by name: adding one is a line here. The networks' own modules are imported when one is built."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-from torch import nn
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from crossalign.errors import InputError
-from crossalign.networks.attention_reg import PAPER_SHAPE, AttentionReg
-from crossalign.networks.correspondence import CorrespondenceReg
-from crossalign.networks.dvnet import DVNetStandIn
-from crossalign.networks.msreg import MSReg
-from crossalign.networks.tokens import TokenRegression
-from crossalign.types import Shape
 
-Builder = Callable[[Shape, float], nn.Module]  # from the crop's shape (z, y, x) and its spacing in mm
+if TYPE_CHECKING:
+    from torch import nn
 
-BUILDERS: dict[str, Builder] = {
-    "attention-reg": lambda shape, _: AttentionReg(shape, attention=True),
-    "feature-reg": lambda shape, _: AttentionReg(shape, attention=False),
-    "correspondence": CorrespondenceReg,
-    "correspondence-fc": TokenRegression,  # ablations: another head,
-    "correspondence-plain": lambda shape, spacing_mm: CorrespondenceReg(shape, spacing_mm, rounds=0),  # no attention,
-    "correspondence-short": lambda shape, spacing_mm: CorrespondenceReg(shape, spacing_mm, rounds=1),  # one round,
-    "correspondence-deep": lambda shape, spacing_mm: CorrespondenceReg(shape, spacing_mm, rounds=4),  # or four
-    "msreg": lambda shape, _: MSReg(shape),
-    "msreg-published": lambda shape, _: MSReg(shape, unused_layers=True),
-    "dvnet": lambda shape, _: DVNetStandIn(shape),
+MOST_VOXELS = 2**24  # of a crop in all: 256^3
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """How to build a network from its crop's shape (z, y, x) and spacing in mm, and which crops it can see.
+
+    `least_voxels` is the smallest size along each axis, which must be a multiple of `multiple`. `matches_tokens` says
+    that it can be trained with the loss `guided`; a stand-in is known by name and parameter count alone.
+    """
+
+    build: Callable[[tuple[int, int, int], float], nn.Module]
+    least_voxels: int = 4
+    multiple: int = 1
+    matches_tokens: bool = False
+    stand_in: bool = False
+
+
+def _module(name: str) -> Any:
+    return import_module(f"crossalign.networks.{name}")
+
+
+def _correspondence(layers: int = 2) -> NetworkEntry:
+    def build(shape: tuple[int, int, int], spacing_mm: float) -> nn.Module:
+        network: nn.Module = _module("correspondence").CorrespondenceReg(shape, spacing_mm, layers)
+        return network
+
+    return NetworkEntry(build, 8, 4, matches_tokens=True)
+
+
+NETWORKS: dict[str, NetworkEntry] = {
+    "attention-reg": NetworkEntry(lambda shape, _: _module("attention_reg").AttentionReg(shape, attention=True)),
+    "feature-reg": NetworkEntry(lambda shape, _: _module("attention_reg").AttentionReg(shape, attention=False)),
+    "correspondence": _correspondence(),
+    # Ablations of it: another head, and no, one or four layers of cross-attention.
+    "correspondence-fc": NetworkEntry(lambda shape, mm: _module("tokens").TokenRegression(shape, mm), 8, 4),
+    "correspondence-plain": _correspondence(layers=0),
+    "correspondence-short": _correspondence(layers=1),
+    "correspondence-deep": _correspondence(layers=4),
+    "msreg": NetworkEntry(lambda shape, _: _module("msreg").MSReg(shape), 8),
+    "msreg-published": NetworkEntry(lambda shape, _: _module("msreg").MSReg(shape, unused_layers=True), 8),
+    "dvnet": NetworkEntry(lambda shape, _: _module("dvnet").DVNetStandIn(shape), 8, stand_in=True),
 }
-LEAST_VOXELS, MOST_VOXELS = 4, 2**24  # along an axis, and in all: of 256^3
-# Networks that need more than that along each axis: how many, and of what they need multiples.
-CROPS: dict[str, tuple[int, int]] = {name: (8, 4) for name in BUILDERS if name.startswith("correspondence")}
-CROPS |= {"msreg": (8, 1), "msreg-published": (8, 1), "dvnet": (8, 1)}
-# Those that match no places: the guided loss is not for them.
-WITHOUT_MATCHES = ("attention-reg", "feature-reg", "correspondence-fc", "msreg", "msreg-published", "dvnet")
-STAND_INS = ("dvnet",)  # known by name and parameter count alone: the architecture is ours
 
 
 def network_names() -> tuple[str, ...]:
     """Names that `build_network` takes."""
-    return tuple(BUILDERS)
+    return tuple(NETWORKS)
 
 
-def names_in_words() -> str:
-    """List the networks for a reader; a stand-in is called one."""
-    return ", ".join(f"{name} (a stand-in)" if name in STAND_INS else name for name in BUILDERS)
+def network_entry(name: str) -> NetworkEntry:
+    """Return the entry of a network; raises InputError, which lists the names, where there is none."""
+    if name not in NETWORKS:
+        listed = ", ".join(f"{known} (a stand-in)" if entry.stand_in else known for known, entry in NETWORKS.items())
+        raise InputError(f"no network is called '{name}': choose one of {listed}")
+    return NETWORKS[name]
 
 
 def check_crop_shape(name: str, shape: Sequence[int]) -> None:
     """Raise InputError where a network of this name cannot see crops (z, y, x) of this shape."""
-    least, multiple = CROPS.get(name, (LEAST_VOXELS, 1))
+    entry = network_entry(name)
+    least, multiple = entry.least_voxels, entry.multiple
     got = f"got {','.join(map(str, shape))}"
     if len(shape) != 3 or min(shape) < least or any(size % multiple for size in shape):
         of = "" if multiple == 1 else f", each a multiple of {multiple}"
@@ -59,17 +85,15 @@ def check_crop_shape(name: str, shape: Sequence[int]) -> None:
         raise InputError(f"the crop may have {MOST_VOXELS} voxels (256,256,256) at most, {got}: take a coarser spacing")
 
 
-def build_network(name: str, input_shape: Shape = PAPER_SHAPE, spacing_mm: float = 2.5) -> nn.Module:
-    """Make an untrained network: `model(fixed, moving)` takes two (b, 1, z, y, x) and returns (b, 6), mm and degrees.
+def build_network(name: str, input_shape: tuple[int, int, int] = (32, 96, 96), spacing_mm: float = 2.5) -> nn.Module:
+    """Make an untrained network: `network(fixed, moving)` takes two (b, 1, z, y, x) and returns (b, 6), mm and degrees.
 
-    `input_shape` is the crop's (z, y, x), `spacing_mm` its spacing, which only networks that match places look at.
-    The weights are drawn from torch's global generator. Raises InputError for an unknown name.
+    `input_shape` is the crop's (z, y, x), `spacing_mm` its spacing, which only networks that match tokens use. The
+    weights are drawn from torch's global generator. Raises InputError for an unknown name.
     """
-    if name not in BUILDERS:
-        raise InputError(f"no network is called '{name}': choose one of {names_in_words()}")
-    return BUILDERS[name](input_shape, spacing_mm)
+    return network_entry(name).build(input_shape, spacing_mm)
 
 
-def count_parameters(model: nn.Module) -> int:
+def count_parameters(network: nn.Module) -> int:
     """Count the trainable parameters."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,21 +1,22 @@
-"""What CorrespondenceReg is built of: extractors, rounds of exchange between two images, heads that mark glands."""
+"""Networks on tokens: convolutions to a grid of tokens for each crop, and layers of cross-attention between the two."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
-from crossalign.networks.crop import Features, check_crops, crop_lattice
+from crossalign.networks.crop import Features, check_crops, crop_points
 from crossalign.types import Map, Parameters, Shape, Volume
 
 WIDTH = 64
 HALF_WIDTH = 32
 HEADS = 2
 STRIDE = 4
+FREQUENCIES = (0.5, 1)  # of the positional encoding, in periods over the crop
 
 
 class Residual(nn.Module):
-    """A convolution added to what came in, at the same size."""
+    """A residual convolution at constant size."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -24,10 +25,10 @@ class Residual(nn.Module):
 
     def forward(self, features: Features) -> Features:
         """Refine (b, width, z, y, x)."""
-        return F.relu(features + self.change(features))
+        return F.relu(features + self.residual(features))
 
-    def change(self, features: Features) -> Features:
-        """Return what would be added."""
+    def residual(self, features: Features) -> Features:
+        """Return what is added to the features."""
         return self.norm(self.conv(features))
 
 
@@ -50,7 +51,7 @@ class TokenExtractor(nn.Module):
         return self.both(volume)[1]
 
     def both(self, volume: Volume) -> tuple[Map, Map]:
-        """Extract features at a half of the size, 32 of them, and at a quarter, 64."""
+        """Extract features at half of the size, 32 channels, and at a quarter, 64."""
         b, _, z, y, x = volume.shape
         cells = volume.reshape(b, z // 2, 2, y // 2, 2, x // 2, 2).permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
         half = self.finer(self.stem(cells.contiguous(memory_format=torch.channels_last_3d)))
@@ -58,22 +59,22 @@ class TokenExtractor(nn.Module):
 
 
 class CrossAttentionLayer(nn.Module):
-    """One round on the tokens (b, n, 64) of a lattice: look at the other image, at one's neighbours, then think."""
+    """Cross-attention to the other image's tokens, a convolution over neighbouring tokens, and an MLP; all residual."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.cross = Attention(WIDTH)
-        self.near = Residual(WIDTH)
-        self.think = nn.Sequential(
+        self.cross_attention = Attention(WIDTH)
+        self.convolution = Residual(WIDTH)
+        self.mlp = nn.Sequential(
             nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH)
         )
 
-    def forward(self, tokens: Tensor, other: Tensor, lattice: Shape) -> Tensor:
-        """Update `tokens` that lie on a `lattice` (z, y, x); `other` is (b, m, 64)."""
-        tokens = tokens + self.cross(tokens, other)
-        volume = on_lattice(tokens, lattice)
-        tokens = (volume + self.near.change(volume)).flatten(2).mT
-        return tokens + self.think(tokens)
+    def forward(self, tokens: Tensor, other: Tensor, shape: Shape) -> Tensor:
+        """Update tokens (b, n, 64) of a grid of `shape` (z, y, x) with the other image's (b, m, 64)."""
+        tokens = tokens + self.cross_attention(tokens, other)
+        volume = tokens_to_map(tokens, shape)
+        tokens = (volume + self.convolution.residual(volume)).flatten(2).mT
+        return tokens + self.mlp(tokens)
 
 
 class Attention(nn.Module):
@@ -90,8 +91,8 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
         """Gather from `source` (b, m, width) for each of `tokens` (b, n, width)."""
-        query = _heads(self.query(self.norm_query(tokens)))
-        key, value = (_heads(part) for part in self.source(self.norm_source(source)).chunk(2, dim=-1))
+        query = _split_heads(self.query(self.norm_query(tokens)))
+        key, value = (_split_heads(part) for part in self.source(self.norm_source(source)).chunk(2, dim=-1))
         if self.training:  # on a CPU the fused kernel's backward pass is ten times slower than the plain one here
             gathered = torch.softmax(query @ key.mT / query.shape[-1] ** 0.5, dim=-1) @ value
         else:
@@ -99,8 +100,8 @@ class Attention(nn.Module):
         return self.out(gathered.transpose(1, 2).flatten(2))
 
 
-class GlandHead(nn.Module):
-    """Where the gland is, at half the crop's size: logits (b, 1, z/2, y/2, x/2) from fine features and tokens."""
+class StructureHead(nn.Module):
+    """Segments the structure at half the crop's size: logits (b, 1, z/2, y/2, x/2) from fine features and tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,79 +109,76 @@ class GlandHead(nn.Module):
         self.mix = _convolution(HALF_WIDTH, HALF_WIDTH, 1)
         self.out = nn.Conv3d(HALF_WIDTH, 1, 1)
 
-    def forward(self, half: Features, tokens: Tensor, lattice: Shape) -> Volume:
-        """Mark the gland; float32."""
-        context = F.interpolate(self.context(on_lattice(tokens, lattice)), scale_factor=2, mode="trilinear")
+    def forward(self, half: Features, tokens: Tensor, shape: Shape) -> Volume:
+        """Segment; float32."""
+        context = F.interpolate(self.context(tokens_to_map(tokens, shape)), scale_factor=2, mode="trilinear")
         return self.out(self.mix(half + context.to(half.dtype))).float()
 
 
-def on_lattice(tokens: Tensor, lattice: Shape) -> Features:
-    """Put tokens (b, n, w) on their lattice: (b, w, z, y, x)."""
-    return tokens.mT.reshape(len(tokens), -1, *lattice)
+def tokens_to_map(tokens: Tensor, shape: Shape) -> Features:
+    """Bring tokens (b, n, w) of a grid of `shape` into the form (b, w, z, y, x)."""
+    return tokens.mT.reshape(len(tokens), -1, *shape)
 
 
 def _convolution(channels: int, out: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv3d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm3d(out), nn.ReLU())
 
 
-def _heads(tokens: Tensor) -> Tensor:
+def _split_heads(tokens: Tensor) -> Tensor:
     return tokens.reshape(*tokens.shape[:-1], HEADS, -1).transpose(1, 2)
 
 
-WAVES = (0.5, 1)  # of the places' sines and cosines over half a crop
-
-
 class TokenNetwork(nn.Module):
-    """Extractors of the fixed and the moving crop, places as waves, and `rounds` of exchange (0: none).
+    """Extractors of both crops, a Fourier positional encoding, and `layers` of cross-attention (0: none).
 
     Crops are isotropic at `spacing_mm`; any size that is a multiple of 4 on each axis. A token stands for 4^3 voxels.
     """
 
-    places_mm: Tensor
+    positions_mm: Tensor
 
-    def __init__(self, input_shape: Shape, spacing_mm: float, rounds: int) -> None:
+    def __init__(self, input_shape: Shape, spacing_mm: float, layers: int) -> None:
         super().__init__()
         if any(size % STRIDE or size < 2 * STRIDE for size in input_shape):
             raise InputError(f"the crop must be a multiple of {STRIDE} (8 or more) on each axis, got {input_shape}")
         self.input_shape = input_shape
-        self.token_mm = STRIDE * spacing_mm
+        self.token_spacing_mm = STRIDE * spacing_mm
         self.fixed_extractor, self.moving_extractor = TokenExtractor(), TokenExtractor()
         depth, height, width = (size // STRIDE for size in input_shape)
-        self.lattice = (depth, height, width)
-        places = crop_lattice(self.lattice, self.token_mm).float().flatten(0, 2)
-        self.register_buffer("places_mm", places, persistent=False)
-        self.place = nn.Linear(places.shape[1] * 2 * len(WAVES), WIDTH)
-        self.fixed_rounds = nn.ModuleList(CrossAttentionLayer() for _ in range(rounds))
-        self.moving_rounds = nn.ModuleList(CrossAttentionLayer() for _ in range(rounds))
+        self.token_shape = (depth, height, width)
+        positions = crop_points(self.token_shape, self.token_spacing_mm).float().flatten(0, 2)
+        self.register_buffer("positions_mm", positions, persistent=False)
+        self.position = nn.Linear(positions.shape[1] * 2 * len(FREQUENCIES), WIDTH)
+        self.fixed_layers = nn.ModuleList(CrossAttentionLayer() for _ in range(layers))
+        self.moving_layers = nn.ModuleList(CrossAttentionLayer() for _ in range(layers))
 
-    def exchanged(self, fixed: Volume, moving: Volume) -> tuple[tuple[Map, Tensor], tuple[Map, Tensor]]:
-        """Return for each crop its features at half size (b, 32, z/2, ...) and its tokens (b, n, 64) after the rounds.
+    def encode(self, fixed: Volume, moving: Volume) -> tuple[tuple[Map, Tensor], tuple[Map, Tensor]]:
+        """Return for each crop its features at half size (b, 32, z/2, ...) and its tokens (b, n, 64) after all layers.
 
         Raises InputError for crops of another size.
         """
         check_crops(fixed, moving, self.input_shape)
         (half_a, a), (half_b, b) = self.fixed_extractor.both(fixed), self.moving_extractor.both(moving)
         a, b = self._tokens(a), self._tokens(b)
-        for fixed_round, moving_round in zip(self.fixed_rounds, self.moving_rounds, strict=True):
-            a, b = fixed_round(a, b, self.lattice), moving_round(b, a, self.lattice)
+        for fixed_layer, moving_layer in zip(self.fixed_layers, self.moving_layers, strict=True):
+            a, b = fixed_layer(a, b, self.token_shape), moving_layer(b, a, self.token_shape)
         return (half_a, a), (half_b, b)
 
     def _tokens(self, features: Map) -> Tensor:
-        scaled = self.places_mm / (self.places_mm.amax() + self.token_mm / 2) * torch.pi
-        waves = torch.cat([(scaled * f).sin() for f in WAVES] + [(scaled * f).cos() for f in WAVES], -1)
-        return features.flatten(2).mT + self.place(waves.to(features.dtype))
+        scaled = self.positions_mm / (self.positions_mm.amax() + self.token_spacing_mm / 2) * torch.pi
+        parts = [(scaled * f).sin() for f in FREQUENCIES] + [(scaled * f).cos() for f in FREQUENCIES]
+        return features.flatten(2).mT + self.position(torch.cat(parts, -1).to(features.dtype))
 
 
 class TokenRegression(TokenNetwork):
-    """The ablation of CorrespondenceReg's head: the same tokens, flattened into layers that answer six numbers."""
+    """An ablation of CorrespondenceReg's head: the same tokens, flattened into layers that predict six numbers."""
 
-    def __init__(self, input_shape: Shape, spacing_mm: float, rounds: int = 2) -> None:
-        super().__init__(input_shape, spacing_mm, rounds)
+    def __init__(self, input_shape: Shape, spacing_mm: float, layers: int = 2) -> None:
+        super().__init__(input_shape, spacing_mm, layers)
         self.reduce = nn.Linear(2 * WIDTH, 16)
         self.head = nn.Sequential(
             nn.Flatten(),
             nn.ReLU(),
-            nn.Linear(16 * len(self.places_mm), 128),
+            nn.Linear(16 * len(self.positions_mm), 128),
             nn.ReLU(),
             nn.Linear(128, 32),
             nn.ReLU(),
@@ -189,6 +187,6 @@ class TokenRegression(TokenNetwork):
 
     def forward(self, fixed: Volume, moving: Volume) -> Parameters:
         """Return (b, 6): the correction in mm and degrees about the crop's centre, from two crops (b, 1, z, y, x)."""
-        (_, a), (_, b) = self.exchanged(fixed, moving)
+        (_, a), (_, b) = self.encode(fixed, moving)
         answer: Parameters = self.head(self.reduce(torch.cat((a, b), dim=-1)))
         return answer

@@ -12,7 +12,7 @@ from crossalign.geometry import Rigid, quarter_turn
 from crossalign.images import surface_points
 from crossalign.models import Stage, load_stage
 from crossalign.models.cascade_settings import CascadeSettings, ExpectsError, stored_settings
-from crossalign.networks import crop_lattice
+from crossalign.networks import crop_points
 from crossalign.registration.frame import along_fixed_axes
 from crossalign.registration.preprocessed_pair import PreprocessedPair, mask_warnings
 from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
@@ -157,7 +157,7 @@ def _points_mm(problem: Problem, stage: Stage) -> Points:
         return surface_points(problem.fixed_mask)
     steps = [size * stage.settings.crop_spacing_mm / CROP_POINTS for size in stage.settings.crop_shape]
     spacing = torch.tensor(steps[::-1], dtype=torch.float64)
-    return (crop_lattice((CROP_POINTS,) * 3, 1.0) * spacing).flatten(0, 2) + problem.center_mm
+    return (crop_points((CROP_POINTS,) * 3, 1.0) * spacing).flatten(0, 2) + problem.center_mm
 
 
 def _described(stage: Stage) -> str:

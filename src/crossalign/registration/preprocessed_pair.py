@@ -13,7 +13,7 @@ from crossalign.geometry import Rigid, sample
 from crossalign.images import Image
 from crossalign.images.preprocessing import preprocess, preprocess_mask, whole_working_grid
 from crossalign.models import Stage, StageSettings
-from crossalign.networks import crop_lattice
+from crossalign.networks import crop_points
 from crossalign.registration.problem import Problem
 from crossalign.types import PointLattice, Points, Vector, Volume
 
@@ -37,7 +37,7 @@ class PreprocessedPair:
         (3, 3) brings the headers' axes to those that the crops have; None leaves them.
         """
         settings = stage.settings
-        points = crop_lattice(settings.crop_shape, settings.crop_spacing_mm)
+        points = crop_points(settings.crop_shape, settings.crop_spacing_mm)
         points = (points if turn is None else points @ turn) + center_mm
         seen = fixed_to_moving.to("cpu", torch.float64).apply(points.flatten(0, 2)).reshape(-1, *points.shape)
         fixed = self._preprocessed(settings.fixed_input, settings, points.flatten(0, 2))

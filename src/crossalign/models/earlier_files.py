@@ -1,0 +1,98 @@
+"""Weight files of earlier versions: one network each, a cascade's settings in the notes of its last stage, old names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crossalign.errors import InputError, WeightsError
+from crossalign.input import excerpt, parse_json
+from crossalign.models.model_file import KIND, MOST_STAGES, UNFIT, ModelFile, StoredStage, unfit
+from crossalign.models.tensor_files import SEAL, TensorHeader, refused
+
+FORMATS = {
+    "crossalign-stage-1": "registration",
+    "crossalign-fusion-1": "fusion",
+    "crossalign-extractors-1": "extractors",
+}
+CASCADE = "cascade"  # the note that holds the settings of a cascade
+RUN_NAMES = {
+    "starts": "initialisations",
+    "spread_mm": "perturbation_mm",
+    "later_share": "refinement_step",
+    "later_share_z": "refinement_step_z",
+}
+TENSOR_NAMES = (
+    (re.compile(r"^(fixed|moving)_rounds\."), r"\1_layers."),
+    (re.compile(r"^(\w+_layers\.\d+)\.cross\."), r"\1.cross_attention."),
+    (re.compile(r"^(\w+_layers\.\d+)\.near\."), r"\1.convolution."),
+    (re.compile(r"^(\w+_layers\.\d+)\.think\."), r"\1.mlp."),
+    (re.compile(r"^place\."), "position."),
+    (re.compile(r"^(fixed|moving)_gland\."), r"\1_structure."),
+    (re.compile(r"^doubt\."), "error_head."),
+)
+
+
+def current_tensor_name(name: str) -> str:
+    """Return today's name of a tensor of a registration network that an earlier version may have written."""
+    for pattern, replacement in TENSOR_NAMES:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def read_earlier_file(path: Path, header: TensorHeader) -> ModelFile:
+    """Describe a weight file of an earlier version; raises WeightsError where it does not fit this one."""
+    if odd := sorted(set(header.metadata) - {"format", "settings", "notes", SEAL}):
+        raise refused(path, KIND, f"its metadata holds '{excerpt(odd[0])}', which crossalign does not write")
+    try:
+        settings = dict(parse_json(header.metadata["settings"], "settings", WeightsError))
+        notes = parse_json(header.metadata.get("notes", "{}"), "notes", WeightsError)
+        notes = {str(name): str(value) for name, value in notes.items()}
+    except UNFIT as error:
+        raise unfit(path, error) from error
+    cascade = notes.pop(CASCADE, None)
+    stage = StoredStage(settings, notes, header.shapes, header.types, None, "", path)
+    run = {"arrangement": 1} if cascade is None else _run(path, cascade)
+    return ModelFile(path, FORMATS[header.metadata["format"]], (stage,), **run)
+
+
+def _run(path: Path, text: str) -> dict[str, Any]:
+    """Return how a cascade is run, as fields of a ModelFile."""
+    try:
+        values = parse_json(text, "the cascade's settings", WeightsError)
+        count = values.pop("stages", None) if isinstance(values, dict) else None
+        if type(count) is not int or not 1 <= count <= MOST_STAGES:
+            raise InputError(f"'stages' must be a whole number in 1..{MOST_STAGES}, got {excerpt(repr(count))}")
+        together = values.pop("together", False)
+        if type(together) is not bool:
+            raise InputError(f"'together' must be true or false, got {excerpt(repr(together))}")
+        layout = {"ensemble" if together else "cascade": list(range(1, count + 1))}
+        return {
+            "arrangement": layout,
+            "calibration": values.pop("calibration", None),
+            "run": {RUN_NAMES.get(name, name): value for name, value in _flat(values).items()},
+            "made_for": count,
+        }
+    except InputError as error:
+        raise WeightsError(
+            f"{excerpt(path.name)}: the cascade's settings do not fit this version: {excerpt(error, 300)}: "
+            "write them again with `crossalign calibrate`"
+        ) from error
+
+
+def _flat(values: dict[str, Any]) -> Mapping[str, Any]:
+    """Bring the search and the orientations to today's form: fields of their own, and one value or `auto`."""
+    search = values.pop("search", None)
+    if search is not None:
+        if not isinstance(search, dict):
+            raise InputError(f"'search': expected entries by name, got {excerpt(search)}")
+        names = {"shift_mm": "search_shift_mm", "turn_deg": "search_rotation_deg"}
+        values |= {"search": True} | {names.get(name, f"search.{name}"): value for name, value in search.items()}
+    if "header_turns_deg" in values:
+        turns = values.pop("header_turns_deg")
+        if not isinstance(turns, list) or not turns:
+            raise InputError(f"'header_turns_deg' must be a list, got {excerpt(repr(turns))}")
+        values["orientation_correction"] = turns[0] if len(turns) == 1 else "auto"
+    return values
