@@ -26,7 +26,8 @@ from crossalign.errors import CrossalignError, InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.training import STRONG_AUGMENTATION, PairDataset, TrainingSettings
 from crossalign.training.dataset import joined, rotated
-from crossalign.training.engine import Plan, cosine_rate, run_task
+from crossalign.training.engine import Plan, run_task
+from crossalign.training.schedule import cosine_rate
 from crossalign.training.pair_synthesis import PairSynthesizer
 from crossalign.training.preparation import preprocessed_grid, dataset_from_cases, dataset_from_simulation
 from crossalign.training.tasks.error_estimation import ErrorHeadSettings, train_error_head

@@ -26,7 +26,8 @@ from crossalign.output import whole_file
 from crossalign.simulation import SimulationSettings, UltrasoundSettings
 from crossalign.training import STRONG_AUGMENTATION, Augmentation, PairDataset, TrainingSettings
 from crossalign.training.dataset import rotated
-from crossalign.training.engine import run_task, step_seed
+from crossalign.training.engine import run_task
+from crossalign.training.schedule import step_seed
 from crossalign.training.preparation import dataset_from_cases, dataset_from_simulation
 from crossalign.training.sampling import validation_batches
 from crossalign.training.tasks.pretraining import PretrainSettings, pretrain, pretrained_model

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,13 +12,12 @@ from safetensors.torch import save_file
 from tests.damage import damaged
 from tests.data.files import ROW, write_case, write_manifest
 from tests.training.toys import Anatomy, make_dataset
-from torch import nn
 
 from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import InputError, ManifestError, OutputError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap, surface_points
-from crossalign.models import Stage, StageSettings
+from crossalign.models import StageSettings
 from crossalign.registration import Problem
 from crossalign.registration.preprocessed_pair import PreprocessedPair
 from crossalign.simulation import simulate_pairs
@@ -137,13 +137,14 @@ def crops_of_both(
     reached = float(mean_displacement_mm(initial, case.fixed_to_moving, case.surface_mm))
     assert reached == pytest.approx(sre_mm, abs=0.1)
     problem = Problem(case.fixed, case.moving, initial, case.fixed_mask)
-    used = PreprocessedPair(problem, torch.device("cpu")).crops(Stage(nn.Identity(), stage, {}), center, initial)
+    straight = torch.eye(3, dtype=torch.float64)
+    used = PreprocessedPair(problem, torch.device("cpu")).crops(stage, center, initial[None], straight)
     yield from zip((batch.fixed, batch.moving), used, strict=True)
 
 
 @pytest.mark.parametrize("fixed_input", ["image", "label"])
 @pytest.mark.parametrize("sre_mm", [0.0, 6.0, 20.0])
-def test_training_and_registration_make_the_same_crops(fixed_input: str, sre_mm: float) -> None:
+def test_training_and_registration_make_the_same_crops(fixed_input: Literal["image", "label"], sre_mm: float) -> None:
     stage = StageSettings("feature-reg", (12, 12, 12), 4.0, 2.5, fixed_input)
     case = toy_case()
     for trained, used in crops_of_both(case, dataset_from_cases([case], stage), stage, sre_mm, 1):

@@ -45,8 +45,8 @@ def at_the_truth(found: Matching, batch: Batch) -> Matching:
     return dataclasses.replace(found, motion=batch.correction, matches_mm=batch.correction.apply(found.positions_mm))
 
 
-def test_glands_lie_where_the_scans_do() -> None:
-    """At no start both crops show one gland at one place; the toys' glands are exact."""
+def test_masks_lie_where_the_scans_do() -> None:
+    """At the reference both crops show one structure at one position; the toys' masks are exact."""
     dataset = make_dataset(3)
     generator = torch.Generator().manual_seed(0)
     batch = draw_batch(dataset, torch.arange(3), STAGE, (0.0, 0.0), NO_AUGMENTATION, generator, masks=True)
@@ -54,7 +54,7 @@ def test_glands_lie_where_the_scans_do() -> None:
     assert batch.moving_mask is not None
     assert batch.fixed_mask.shape == (3, 1, 4, 4, 4)
     assert float(batch.fixed_mask.mean()) > 0.1
-    assert float((batch.fixed_mask - batch.moving_mask).abs().mean()) < 0.06  # two lattices cut one edge
+    assert float((batch.fixed_mask - batch.moving_mask).abs().mean()) < 0.06  # two grids cut one edge
 
 
 def test_match_error_by_hand() -> None:
@@ -64,10 +64,10 @@ def test_match_error_by_hand() -> None:
     wide = F.max_pool3d(batch.fixed_mask, 3, 1, 1)
     for n in range(2):
         total, weights = torch.zeros(()), 0.0
-        for k, (place, match) in enumerate(zip(found.positions_mm[n], found.matches_mm[n], strict=True)):
+        for k, (position, match) in enumerate(zip(found.positions_mm[n], found.matches_mm[n], strict=True)):
             z, y, x = k // 4, k // 2 % 2, k % 2
             weight = float(wide[n, 0, 2 * z : 2 * z + 2, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean()) + OUTSIDE
-            truth = batch.correction[n].apply(place[None])[0]
+            truth = batch.correction[n].apply(position[None])[0]
             total = total + weight * (torch.sqrt((match - truth).square().sum() + 1) - 1)
             weights += weight
         torch.testing.assert_close(
@@ -75,14 +75,14 @@ def test_match_error_by_hand() -> None:
         )
 
 
-def test_at_the_truth_only_glands_and_doubt_are_left() -> None:
+def test_at_the_truth_only_masks_and_expected_error_are_left() -> None:
     batch, model = drawn(make_dataset(2)), network()
     found = at_the_truth(model.match(batch.fixed, batch.moving), batch)
     assert batch.fixed_mask is not None
     assert batch.moving_mask is not None
-    glands = F.binary_cross_entropy_with_logits(found.fixed_structure, batch.fixed_mask)
-    glands = glands + F.binary_cross_entropy_with_logits(found.moving_structure, batch.moving_mask.clamp(0, 1))
-    expected = MASK_WEIGHT * glands + ERROR_WEIGHT * model.expected_sre_mm(found).mean()
+    masks = F.binary_cross_entropy_with_logits(found.fixed_structure, batch.fixed_mask)
+    masks = masks + F.binary_cross_entropy_with_logits(found.moving_structure, batch.moving_mask.clamp(0, 1))
+    expected = MASK_WEIGHT * masks + ERROR_WEIGHT * model.expected_sre_mm(found).mean()
     torch.testing.assert_close(guided_loss(model, found, batch), expected, atol=1e-3, rtol=1e-3)
 
 
@@ -92,10 +92,10 @@ def test_a_case_without_a_moving_mask_is_left_out() -> None:
     batch, model = drawn(with_none), network()
     found = model.match(batch.fixed, batch.moving)
 
-    def loss(moving_mask: Tensor) -> Tensor:
-        return guided_loss(model.eval(), dataclasses.replace(found, moving_structure=moving_mask), batch).detach()
+    def loss(logits: Tensor) -> Tensor:
+        return guided_loss(model.eval(), dataclasses.replace(found, moving_structure=logits), batch).detach()
 
-    # the marked gland is also a sign for the expected error: leave that out
+    # the segmented structure is an error feature too: leave that out
     torch.nn.init.zeros_(next(model.error_head.layers.parameters()))
     torch.testing.assert_close(loss(found.moving_structure), loss(found.moving_structure * -3 + 1))
     known = drawn(dataset)
@@ -109,12 +109,12 @@ def test_the_sum_is_weighted_as_documented() -> None:
     assert batch.fixed_mask is not None
     error = mean_displacement_mm(found.motion, batch.correction, batch.surface_mm)
     rest = MATCH_WEIGHT * match_error_mm(found, batch.correction, batch.fixed_mask).mean() + error.mean()
-    marked = guided_loss(model, found, batch) - rest
-    doubt = ERROR_WEIGHT * (model.expected_sre_mm(found) - error).abs().mean()
-    assert float((marked - doubt).detach()) > 0  # what is left is the glands' cross-entropy
+    masks = guided_loss(model, found, batch) - rest
+    expected = ERROR_WEIGHT * (model.expected_sre_mm(found) - error).abs().mean()
+    assert float((masks - expected).detach()) > 0  # what is left is the masks' cross-entropy
 
 
-def test_without_glands_or_matches() -> None:
+def test_without_masks_or_matches() -> None:
     batch, model = drawn(make_dataset(2)), network()
     bare = dataclasses.replace(batch, fixed_mask=None, moving_mask=None)
     with pytest.raises(InputError, match="drawn with masks"):
@@ -123,5 +123,5 @@ def test_without_glands_or_matches() -> None:
         TrainingSettings(stage=dataclasses.replace(STAGE, network="feature-reg"), loss="guided", batch=2)
     dataset = make_dataset(2)
     task = RegistrationTask(dataset, dataset, TrainingSettings(stage=STAGE, loss="guided", batch=2))
-    with pytest.raises(InputError, match="only the network 'correspondence' has"):  # a network of one's own
+    with pytest.raises(InputError, match="needs matches, which 'correspondence' has not"):  # a network of one's own
         task.loss(build_network("feature-reg", STAGE.crop_shape), 0)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
@@ -23,20 +24,20 @@ from tests.training.trained import SETTINGS, left_by, rows_of
 from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.tensor_files import save_tensors
-from crossalign.training import Augmentation, TrainingResult, TrainingSettings, engine, train_stage
+from crossalign.training import Augmentation, RegistrationTask, RunResult, TrainingSettings, engine, run_task
 from crossalign.training.checkpoint import read_progress
-from crossalign.training.engine import pick_cases, step_seed
 from crossalign.training.run_folder import COLUMNS, read_history
 from crossalign.training.sampling import draw_batch
+from crossalign.training.schedule import pick_cases, step_seed
 from crossalign.training.tasks import registration as loop
-from crossalign.training.tasks.registration import PAPER_DROPS, RegistrationTask
+from crossalign.training.tasks.registration import PAPER_DROPS
 
 TRAIN, VAL = make_dataset(6, 1), make_dataset(3, 2)
 Watch = Callable[[dict[str, float]], None]
 
 
-def train(folder: Path, settings: TrainingSettings = SETTINGS, watch: Watch | None = None) -> TrainingResult:
-    return train_stage(TRAIN, VAL, settings, folder, watch=watch)
+def train(folder: Path, settings: TrainingSettings = SETTINGS, watch: Watch | None = None) -> RunResult:
+    return run_task(RegistrationTask(TRAIN, VAL, settings), folder, watch=watch)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def stop_at(step: int) -> Watch:
 def test_what_a_run_leaves(whole: Path) -> None:
     names = {"settings.json", "last.safetensors", "previous.safetensors", "best.safetensors", "history.csv"}
     assert {path.name for path in whole.iterdir()} == names | {"tensorboard"}
-    assert json.loads((whole / "settings.json").read_text())["stage"]["model"] == "attention-reg"
+    assert json.loads((whole / "settings.json").read_text())["stage"]["network"] == "attention-reg"
     assert [row["step"] for row in read_history(whole / "history.csv")] == [4, 8, 12, 15]
     best = load_stage(whole / "best.safetensors")
     assert best.settings == TINY
@@ -151,12 +152,12 @@ def test_resumed_after_its_minutes_were_over(
     def tick(_: dict[str, float]) -> None:
         now[0] += 60.0
 
-    results: list[TrainingResult] = []
+    results: list[RunResult] = []
     while not results or not results[-1].finished:
-        results.append(train_stage(TRAIN, VAL, SETTINGS, tmp_path, minutes=float(pace), watch=tick))
+        results.append(run_task(RegistrationTask(TRAIN, VAL, SETTINGS), tmp_path, float(pace), tick))
     assert [r.steps for r in results] == [min(pace * (n + 1), 15) for n in range(math.ceil(15 / pace))]
     assert 10 * 60 < results[-1].seconds <= 15 * 60  # the last tick before a checkpoint is not in it
-    assert math.isinf(results[0].best_sre_mm) == (pace < SETTINGS.val_every)
+    assert math.isinf(results[0].measure) == (pace < SETTINGS.val_every)
     assert same(tmp_path, whole)
 
 
@@ -191,7 +192,7 @@ def test_a_finished_run_is_left_as_it_is(whole: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     again = train(tmp_path, short, stop_at(1))
     assert again.finished
-    assert (again.best_sre_mm, again.start_sre_mm, again.steps) == (first.best_sre_mm, first.start_sre_mm, 4)
+    assert (again.measure, again.baseline, again.steps) == (first.measure, first.baseline, 4)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
@@ -248,10 +249,10 @@ def test_divergence_is_an_error_and_no_best_file_is_left(tmp_path: Path) -> None
     bad = make_dataset(6, 1)
     bad.moving.fill_(math.nan)
     with pytest.raises(InputError, match="diverged at step 1: the loss is nan"):
-        train_stage(bad, VAL, SETTINGS, tmp_path)
+        run_task(RegistrationTask(bad, VAL, SETTINGS), tmp_path)
     assert not (tmp_path / "best.safetensors").exists()
     with pytest.raises(InputError, match="diverged"):
-        train_stage(bad, VAL, SETTINGS, tmp_path / "new")
+        run_task(RegistrationTask(bad, VAL, SETTINGS), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -262,7 +263,7 @@ def test_initial_weights_are_where_it_starts(whole: Path, tmp_path: Path) -> Non
         assert torch.equal(ours, theirs)
 
 
-def rates_of(schedule: str) -> list[float]:
+def rates_of(schedule: Literal["cosine", "paper"]) -> list[float]:
     rate = RegistrationTask(TRAIN, VAL, replace(SETTINGS, steps=300, schedule=schedule)).plan().rate
     return [rate(step / 300) for step in range(300)]
 
@@ -304,20 +305,21 @@ def test_every_step_of_every_run_draws_its_own_pairs() -> None:
 
 @pytest.mark.parametrize(("model", "most"), [("feature-reg", 0.5), ("attention-reg", 0.6), ("correspondence", 0.5)])
 def test_learns_across_modalities(model: str, most: float, tmp_path: Path) -> None:
-    """Blobs against their negative: on cases never seen, half of the starts' error goes within seconds."""
+    """Blobs against their negative: on cases never seen, half of the initial error goes within seconds."""
     settings = TrainingSettings(
         stage=StageSettings(model, *(((16, 16, 16), 3.0) if model == "correspondence" else ((10, 10, 10), 5.0)), 3.0),
         steps=120,
         batch=16,
         rate=2e-3,
         val_every=60,
-        val_starts=3,
-        average=0.95,
-        start_sre_mm=(0.0, 12.0),
+        val_initialisations=3,
+        ema_decay=0.95,
+        initial_sre_mm=(0.0, 12.0),
         precision="float32",
         augmentation=Augmentation(10.0, 0.05, 2.0, "", 0.0, 0.0, 0.2, 0.1, 0.02, 0.0),
     )
-    result = train_stage(make_dataset(64, 1, inverted=True), make_dataset(24, 2, inverted=True), settings, tmp_path)
-    assert result.start_sre_mm == pytest.approx(6.0, abs=0.7)
-    assert result.best_sre_mm < most * result.start_sre_mm
+    datasets = make_dataset(64, 1, inverted=True), make_dataset(24, 2, inverted=True)
+    result = run_task(RegistrationTask(*datasets, settings), tmp_path)
+    assert result.baseline == pytest.approx(6.0, abs=0.7)
+    assert result.measure < most * result.baseline
     assert result.samples_per_second > 0

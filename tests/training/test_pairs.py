@@ -1,4 +1,4 @@
-"""Training pairs: the correction mends the start, whatever the augmentation, and the draws are reproducible."""
+"""Training pairs: the correction undoes the initial error, whatever the augmentation; draws are reproducible."""
 
 from dataclasses import replace
 
@@ -17,8 +17,7 @@ from crossalign.training.sampling import Batch, draw_batch, draw_warp, validatio
 
 DATASET = make_dataset(5)
 FINE = StageSettings("attention-reg", (20, 20, 20), 1.8, 3.0)
-SHAPES_ONLY = Augmentation(rotation_deg=20.0, scale=0.15, shift_mm=4.0, mirror="x", deformation_mm=1.5, moving_deformation_mm=0.0, gamma=0.0,
-                           bias=0.0, noise=0.0, cutout=0.0)  # fmt: skip
+SHAPES_ONLY = replace(NO_AUGMENTATION, rotation_deg=20.0, scale=0.15, shift_mm=4.0, mirror="x", deformation_mm=1.5)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -26,7 +25,10 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def draw(
-    seed: int, start_mm: tuple[float, float], augmentation: Augmentation = NO_AUGMENTATION, dataset: PairDataset = DATASET
+    seed: int,
+    start_mm: tuple[float, float],
+    augmentation: Augmentation = NO_AUGMENTATION,
+    dataset: PairDataset = DATASET,
 ) -> Batch:
     return draw_batch(dataset, torch.arange(len(dataset)), FINE, start_mm, augmentation, generator(seed))
 
@@ -54,8 +56,8 @@ def test_correction_aligns(augmentation: Augmentation, seed: int) -> None:
     assert float((wrong - batch.fixed).abs()[there].mean()) > 5 * float(after)
 
 
-def test_correction_applied_to_the_start_is_the_reference() -> None:
-    """In the bank's own space: moving at (start @ correction) of the crop's points is the fixed crop."""
+def test_correction_applied_to_the_initialisation_is_the_reference() -> None:
+    """In the dataset's own space: moving at (initial @ correction) of the crop's points is the fixed crop."""
     batch = draw(3, (10.0, 10.0))
     lattice = crop_points(FINE.crop_shape, FINE.crop_spacing_mm).float().expand(len(DATASET), -1, -1, -1, -1)
     center = DATASET.center_mm
@@ -76,7 +78,7 @@ def test_correction_applied_to_the_start_is_the_reference() -> None:
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), target=st.floats(0, 20), augmented=st.booleans())
-def test_starts_have_the_asked_sre(seed: int, target: float, augmented: bool) -> None:
+def test_initialisations_have_the_requested_sre(seed: int, target: float, augmented: bool) -> None:
     augmentation = SHAPES_ONLY if augmented else NO_AUGMENTATION
     batch = draw(seed, (target, target), augmentation)
     start = batch.correction.inverse()
@@ -86,7 +88,7 @@ def test_starts_have_the_asked_sre(seed: int, target: float, augmented: bool) ->
     torch.testing.assert_close(also, got, atol=1e-3, rtol=0)
 
 
-def test_starts_fill_their_range() -> None:
+def test_initialisations_fill_their_range() -> None:
     dataset = DATASET.take(torch.zeros(400, dtype=torch.int64))
     thin = StageSettings("feature-reg", (4, 4, 4), 5.0, 3.0)
     batch = draw_batch(dataset, torch.arange(400), thin, (2.0, 10.0), NO_AUGMENTATION, generator())
@@ -120,8 +122,8 @@ def test_case_index_picks_the_case() -> None:
 
 def test_label_mode_shows_the_mask_untouched() -> None:
     label = replace(FINE, fixed_input="label")
-    loud = replace(SHAPES_ONLY, noise=0.3, gamma=0.5, cutout=1.0)
-    batch = draw_batch(DATASET, torch.arange(5), label, (0.0, 5.0), loud, generator())
+    strong = replace(SHAPES_ONLY, noise=0.3, gamma=0.5, cutout=1.0)
+    batch = draw_batch(DATASET, torch.arange(5), label, (0.0, 5.0), strong, generator())
     plain = draw_batch(DATASET, torch.arange(5), label, (0.0, 5.0), NO_AUGMENTATION, generator())
     assert bool((plain.fixed[..., 10, 10, 10] == 1).all())
     assert 0.0 < float(batch.fixed.mean()) < 1.0
@@ -129,7 +131,7 @@ def test_label_mode_shows_the_mask_untouched() -> None:
     assert float((batch.fixed == 1).float().mean()) > 0.05
 
 
-def test_validation_starts_are_fixed_and_differ() -> None:
+def test_validation_initialisations_are_fixed_and_differ() -> None:
     first, again = (validation_batches(DATASET, FINE, (0.0, 20.0), 3, seed=5) for _ in range(2))
     assert len(first) == 3
     for a, b in zip(first, again, strict=True):
@@ -165,7 +167,7 @@ def test_warp_undoes_its_affine_part() -> None:
     assert len({float(d) > 0 for d in torch.linalg.det(warp.matrix)}) == 2  # some are mirrored
 
 
-def test_only_the_moving_image_takes_its_own_bend() -> None:
+def test_only_the_moving_image_takes_its_own_deformation() -> None:
     parted = replace(NO_AUGMENTATION, moving_deformation_mm=2.0)
     warp = draw_warp(2, 36.0, parted, generator(), torch.device("cpu"))
     offsets = torch.rand(2, 3, 3, 3, 3, generator=generator(1)) * 30 - 15
@@ -179,8 +181,8 @@ def test_intensity_keeps_background_and_range(seed: int) -> None:
     volume = torch.rand(4, 1, 7, 8, 9, generator=generator(seed))
     volume[volume < 0.3] = 0
     before = volume.clone()
-    loud = Augmentation(gamma=1.0, bias=0.8, noise=0.5, cutout=0.5)
-    varied = vary_intensity(volume, loud, generator(seed))
+    strong = Augmentation(gamma=1.0, bias=0.8, noise=0.5, cutout=0.5)
+    varied = vary_intensity(volume, strong, generator(seed))
     assert torch.equal(volume, before)
     assert bool((varied[volume == 0] == 0).all())
     assert bool(varied.isfinite().all())
@@ -189,7 +191,7 @@ def test_intensity_keeps_background_and_range(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("chance", "low", "high"), [(0.0, 0, 0), (1.0, 200, 200), (0.5, 70, 130)])
-def test_boxes_blank_a_share_of_the_images(chance: float, low: int, high: int) -> None:
+def test_boxes_are_cut_out_of_a_fraction_of_the_images(chance: float, low: int, high: int) -> None:
     boxes = replace(NO_AUGMENTATION, cutout=chance)
     varied = vary_intensity(torch.ones(200, 1, 12, 12, 12), boxes, generator())
     share = (varied == 0).float().flatten(1).mean(1)
@@ -197,7 +199,7 @@ def test_boxes_blank_a_share_of_the_images(chance: float, low: int, high: int) -
     assert float(share.max()) <= (0.5 + 1 / 12) ** 3
 
 
-def test_moving_a_bank_and_taking_of_it() -> None:
+def test_moving_a_dataset_and_taking_of_it() -> None:
     assert torch.equal(DATASET.to("cpu").fixed, DATASET.fixed)
     some = DATASET.take(torch.tensor([4, 0]))
     assert len(some) == 2

@@ -16,26 +16,31 @@ from safetensors.torch import load_file, save_file
 from tests.damage import damaged, edited_lines
 from tests.training.toys import make_dataset
 from tests.training.trained import SETTINGS, left_by
+from torch import nn
 
 from crossalign.errors import CrossalignError, InputError, InputWarning, OutputError, WeightsError
 from crossalign.models import load_stage
 from crossalign.models.tensor_files import save_tensors
 from crossalign.output import PARTIAL
-from crossalign.training import TrainingResult, TrainingSettings, train_stage
+from crossalign.training import RegistrationTask, RunResult, TrainingSettings, run_task
 from crossalign.training.checkpoint import read_checkpoint
-from crossalign.training.data_record import cases_record, changes, file_digest
+from crossalign.training.data_record import cases_record, changes, file_digest, todays_record
+from crossalign.training.preparation import simulation_record
 from crossalign.training.run_folder import check_run_folder, read_history
-from crossalign.training.tasks.registration import seeded_model
+from crossalign.training.tasks.registration import seeded_network
 
-SHORT = replace(SETTINGS, steps=4, val_every=2, val_starts=1)
+SHORT = replace(SETTINGS, steps=4, val_every=2, val_initialisations=1)
 TRAIN, VAL = make_dataset(4, 1), make_dataset(2, 2)
 DATA = {"sha256": "a", "cases": {"a": {"split": "train", "fixed": "1"}, "b": {"split": "val", "fixed": "2"}}}
 
 
 def train(
-    folder: Path, settings: TrainingSettings = SHORT, data: Mapping[str, object] | None = None, **more: object
-) -> TrainingResult:
-    return train_stage(TRAIN, VAL, settings, folder, data=data, **more)  # type: ignore[arg-type]
+    folder: Path,
+    settings: TrainingSettings = SHORT,
+    data: Mapping[str, object] | None = None,
+    initial: nn.Module | None = None,
+) -> RunResult:
+    return run_task(RegistrationTask(TRAIN, VAL, settings, initial, data), folder)
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +89,13 @@ def test_other_data_is_named(change: dict[str, object], message: str, run: Path)
     assert train(run, data=DATA).finished
 
 
-def test_other_banks_and_another_beginning_are_named(tmp_path: Path) -> None:
-    first, second = (seeded_model(SHORT.stage, seed) for seed in (1, 2))
+def test_other_datasets_and_other_initial_weights_are_named(tmp_path: Path) -> None:
+    first, second = (seeded_network(SHORT.stage, seed) for seed in (1, 2))
     train(tmp_path, initial=first)
     with pytest.raises(OutputError, match="the weights that it begins with"):
         train(tmp_path, initial=second)
-    with pytest.raises(OutputError, match=r"the bank of train pairs; the bank of val pairs"):
-        train_stage(VAL, TRAIN, SHORT, tmp_path, initial=first)
+    with pytest.raises(OutputError, match=r"the dataset of train pairs; the dataset of val pairs"):
+        run_task(RegistrationTask(VAL, TRAIN, SHORT, first), tmp_path)
 
 
 def test_a_record_names_contents_not_paths(tmp_path: Path) -> None:
@@ -115,7 +120,7 @@ def test_a_detached_file_of_voxels_counts(tmp_path: Path) -> None:
     assert file_digest(header) != before
 
 
-def test_weights_that_it_begins_with_are_kept_until_something_is_better(tmp_path: Path) -> None:
+def test_initial_weights_are_kept_until_something_is_better(tmp_path: Path) -> None:
     """A rate that breaks the network: the best stage is the one before the first step, and so it stays on resuming."""
     good = train(tmp_path / "good", replace(SHORT, steps=40, val_every=40, rate=2e-3))
     begun = load_stage(good.best).network
@@ -125,23 +130,23 @@ def test_weights_that_it_begins_with_are_kept_until_something_is_better(tmp_path
     kept = load_stage(result.best)
     assert kept.notes["step"] == "0"
     for name, value in begun.state_dict().items():
-        assert torch.equal(kept.model.state_dict()[name], value)
+        assert torch.equal(kept.network.state_dict()[name], value)
     assert train(tmp_path / "tuned", broken, initial=begun).best_step == 0
     assert not any(row["step"] == 0 for row in read_history(tmp_path / "tuned" / "history.csv"))
 
 
-def test_a_stage_that_is_worse_than_its_starts_says_so(tmp_path: Path) -> None:
-    result = train(tmp_path / "run", replace(SHORT, rate=3.0, start_sre_mm=(0.1, 0.2)))
-    assert result.is_worse_than_initial()
-    assert not replace(result, best_sre_mm=result.start_sre_mm / 2).is_worse_than_initial()
-    assert not replace(result, best_sre_mm=math.inf).is_worse_than_initial()  # nothing was measured yet
+def test_a_stage_that_is_worse_than_its_initialisations_says_so(tmp_path: Path) -> None:
+    result = train(tmp_path / "run", replace(SHORT, rate=3.0, initial_sre_mm=(0.1, 0.2)))
+    assert result.is_no_better_than_baseline()
+    assert not replace(result, measure=result.baseline / 2).is_no_better_than_baseline()
+    assert not replace(result, measure=math.inf).is_no_better_than_baseline()  # nothing was measured yet
 
 
 def test_validation_of_the_beginning_changes_no_step(tmp_path: Path) -> None:
     """The same network as drawn, and as begun with: the same training, bit for bit."""
     drawn, begun = tmp_path / "drawn", tmp_path / "begun"
     train(drawn)
-    train(begun, initial=seeded_model(SHORT.stage, SHORT.seed))
+    train(begun, initial=seeded_network(SHORT.stage, SHORT.seed))
     mine, theirs = (load_file(folder / "last.safetensors") for folder in (drawn, begun))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
@@ -178,8 +183,8 @@ def test_one_flipped_bit_is_found_and_the_checkpoint_before_it_goes_on(place: in
         ({"step": True}, "'step' must be a whole number"),
         ({"step": None}, "'step' must be a whole number"),
         ({"best_step": 5}, "'best_step' is 5, after 'step' 4"),
-        ({"best_sre_mm": -1.0}, "'best_sre_mm' must be a number"),
-        ({"best_sre_mm": "low"}, "'best_sre_mm' must be a number"),
+        ({"best_measure": -1.0}, "'best_measure' must be a number"),
+        ({"best_measure": "low"}, "'best_measure' must be a number"),
         ({"seconds": None}, "'seconds' must be a number"),
         ({"settings": 3}, "'settings' must be text"),
         ({"settings": "{"}, "not JSON"),
@@ -201,12 +206,64 @@ def test_a_checkpoint_of_an_earlier_version_goes_on_with_a_warning(run: Path) ->
     progress = json.loads(metadata_of(last)["progress"])
     for later in ("best_step", "data"):
         del progress[later]
-    text = json.dumps(progress | {"best_sre_mm": math.inf})  # as was written ahead of the first validation
+    text = json.dumps(progress | {"best_measure": math.inf})  # as was written ahead of the first validation
     save_file(load_file(last), last, {"progress": text})
     with pytest.warns(InputWarning) as told:
         assert train(run, data=DATA).finished
     assert any("without a digest" in str(one.message) for one in told)
     assert any("did not record the data" in str(one.message) for one in told)
+
+
+OLD = {  # what earlier versions called it
+    "initial_sre_mm": "start_sre_mm",
+    "val_initialisations": "val_starts",
+    "ema_decay": "average",
+    "network": "model",
+    "rotation_deg": "turn_deg",
+    "deformation_mm": "bend_mm",
+    "moving_deformation_mm": "part_mm",
+    "cutout": "blank",
+    "best_measure": "best_sre_mm",
+    "initial weights": "begins with",
+}
+
+
+def with_old_names(value: object) -> object:
+    if isinstance(value, dict):
+        return {OLD.get(name, name): with_old_names(one) for name, one in value.items()}
+    return value
+
+
+def test_a_run_of_an_earlier_version_goes_on_under_todays_names(tmp_path: Path) -> None:
+    run, initial = tmp_path / "run", seeded_network(SHORT.stage, 1)
+    train(run, SHORT, initial=initial)
+    last, settings = run / "last.safetensors", run / "settings.json"
+    progress = json.loads(metadata_of(last)["progress"])
+    texts = {name: json.dumps(with_old_names(json.loads(progress[name]))) for name in ("settings", "data")}
+    assert '"start_sre_mm"' in texts["settings"]
+    assert '"begins with"' in texts["data"]
+    old = with_old_names(progress | texts)
+    save_tensors(load_file(last), {"progress": json.dumps(old)}, last, overwrite=True)
+    settings.write_text(json.dumps(with_old_names(json.loads(settings.read_text()))))
+    assert train(run, SHORT, initial=initial).finished
+    with pytest.raises(OutputError, match="rate: was"):
+        train(run, replace(SHORT, rate=1.0), initial=initial)
+
+
+def test_a_record_of_simulated_pairs_of_an_earlier_version_is_read() -> None:
+    simulator = {"pose": {"turned_share": 0.0}, "ultrasound": {"gap_share": 0.2, "speckle": [0, 1]}}
+    found = todays_record({"simulated": {"pairs": 3, "simulator": simulator}, "begins with": "a"})
+    pose, ultrasound = {"rotated_fraction": 0.0}, {"gap_fraction": 0.2, "speckle": [0, 1]}
+    assert found == {
+        "simulated": {"pairs": 3, "simulator": {"pose": pose, "ultrasound": ultrasound}}, "initial weights": "a"
+    }  # fmt: skip
+    assert set(simulation_record(1)) == {"simulated", "preparation"}
+
+
+def test_a_run_whose_crops_were_prepared_otherwise_goes_on_with_a_warning(tmp_path: Path) -> None:
+    train(tmp_path, data=DATA)
+    with pytest.warns(InputWarning, match="resampled once more"):
+        assert train(tmp_path, data=DATA | {"preparation": 2}).finished
 
 
 def test_a_best_file_that_is_gone_is_made_again(run: Path) -> None:
@@ -319,6 +376,6 @@ def test_damaged_files_of_a_run_are_refused_or_make_no_difference(run: Path, fin
 
 
 def test_the_records_of_settings_know_whole_numbers() -> None:
-    saved = json.loads(json.dumps({**asdict(SHORT), "start_sre_mm": (0, 10)}))
+    saved = json.loads(json.dumps({**asdict(SHORT), "initial_sre_mm": (0, 10)}))
     assert changes(saved, asdict(SHORT)) == []
     assert changes({**saved, "steps": 5}, asdict(SHORT)) == ["steps: was 5, now 4"]

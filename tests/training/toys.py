@@ -1,4 +1,4 @@
-"""Small banks whose truth is exact: blobs as a function of space, seen as they are and seen as another modality."""
+"""Small datasets whose truth is exact: blobs as a function of space, as they are and as another modality."""
 
 import torch
 from torch import Tensor

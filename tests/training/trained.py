@@ -10,7 +10,14 @@ from crossalign.training import TrainingSettings
 from crossalign.training.run_folder import read_history
 
 SETTINGS = TrainingSettings(
-    stage=TINY, steps=15, batch=4, val_every=4, val_starts=2, start_sre_mm=(0.0, 10.0), precision="float32", seed=3
+    stage=TINY,
+    steps=15,
+    batch=4,
+    val_every=4,
+    val_initialisations=2,
+    initial_sre_mm=(0.0, 10.0),
+    precision="float32",
+    seed=3,
 )
 
 

@@ -9,7 +9,7 @@ from tests.training.toys import make_dataset
 # Imported by the test as well, so that both runs have the same settings.
 from tests.training.trained import SETTINGS
 
-from crossalign.training import train_stage
+from crossalign.training import RegistrationTask, run_task
 
 
 def say(row: dict[str, float]) -> None:
@@ -19,4 +19,4 @@ def say(row: dict[str, float]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train_stage(make_dataset(6, 1), make_dataset(3, 2), SETTINGS, Path(sys.argv[1]), watch=say)
+    run_task(RegistrationTask(make_dataset(6, 1), make_dataset(3, 2), SETTINGS), Path(sys.argv[1]), watch=say)

@@ -13,8 +13,10 @@ import typer
 from crossalign.errors import InputWarning
 
 if TYPE_CHECKING:
+    from crossalign.training.engine import RunResult
+    from crossalign.training.pretraining_settings import PretrainingSettings
     from crossalign.training.tasks.contrastive import Retrieval
-    from crossalign.training.tasks.pretraining import PretrainResult, PretrainSettings
+    from crossalign.training.tasks.pretraining import PretrainingTask
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ def pretrain_command(
         "batch": batch,
         "rate": rate,
         "temperature": temperature,
-        "places": places,
+        "tokens": places,
         "margin_mm": margin,
         "head": head,
         "width": width,
-        "seen_only": seen_only,
+        "foreground_only": seen_only,
         "radius_mm": radius,
         "val_every": val_every,
         "precision": precision,
@@ -101,18 +103,20 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
     from crossalign.cli.runs import RunBar, check_run
     from crossalign.models.extractors import feature_map
     from crossalign.networks import build_network
+    from crossalign.training.engine import run_task
     from crossalign.training.preparation import (
         datasets_from_manifest,
         datasets_from_simulation,
         manifest_record,
         simulation_record,
     )
-    from crossalign.training.tasks.pretraining import MEASURE, pretrain
+    from crossalign.training.tasks.pretraining import MEASURE, PretrainingTask
 
     settings = _settings(request)
     check_run(request.output, request.manifest, request.simulate, request.minutes, settings.patients)
     device, stage = pick_device(request.device), settings.stage
-    feature_map(build_network(stage.network, stage.crop_shape, stage.crop_spacing_mm), stage.crop_shape)  # ahead of scans
+    network = build_network(stage.network, stage.crop_shape, stage.crop_spacing_mm)
+    feature_map(network, stage.crop_shape)  # ahead of scans
     if request.manifest is not None:
         data = manifest_record(request.manifest)
         datasets = datasets_from_manifest(request.manifest, stage, settings.patients, settings.seed)
@@ -121,38 +125,40 @@ def run_pretrain(request: PretrainRequest) -> tuple[str, ...]:
         datasets = datasets_from_simulation(request.simulate, settings.seed, stage)
     train, val = (dataset.to(device) for dataset in datasets)
     with RunBar(settings.steps, MEASURE, "val top-1 missed {:.3f}") as bar:
-        result = pretrain(train, val, settings, request.output, request.minutes or math.inf, bar.watch, data)
-    if result.is_no_better_than_chance():
+        task = PretrainingTask(train, val, settings, data)
+        result = run_task(task, request.output, request.minutes or math.inf, bar.watch)
+    if result.is_no_better_than_baseline():
         told = "the best extractors find no more places than chance: train longer, or on pairs that are aligned"
         warnings.warn(told, InputWarning, stacklevel=2)
-    return tuple(_lines(request, result))
+    return tuple(_lines(request, result, task))
 
 
-def _settings(request: PretrainRequest) -> PretrainSettings:
+def _settings(request: PretrainRequest) -> PretrainingSettings:
     from crossalign.cli.runs import parse_crop
     from crossalign.evaluation import InitialisationRange
     from crossalign.models import StageSettings
     from crossalign.training import NO_AUGMENTATION, Augmentation
-    from crossalign.training.tasks.pretraining import PretrainSettings
+    from crossalign.training.pretraining_settings import PretrainingSettings
 
     start = InitialisationRange.parse(request.start_sre)
     varied = replace(Augmentation(), mirror=request.mirror)
-    return PretrainSettings(
+    return PretrainingSettings(
         stage=StageSettings(crop_shape=parse_crop(request.crop_shape), **request.stage),  # type: ignore[arg-type]
-        start_sre_mm=(start.low_mm, start.high_mm),
+        initial_sre_mm=(start.low_mm, start.high_mm),
         augmentation=varied if request.augment else NO_AUGMENTATION,
         **request.overrides,  # type: ignore[arg-type]
     )
 
 
-def _lines(request: PretrainRequest, result: PretrainResult) -> list[str]:
+def _lines(request: PretrainRequest, result: RunResult, task: PretrainingTask) -> list[str]:
     from crossalign.cli.runs import run_state
+    from crossalign.training.tasks.pretraining import read_retrieval
 
     lines = run_state(result.steps, result.finished, result.seconds, result.samples_per_second)
-    lines.append(f"before   {_words(result.before)}")
-    if result.after is not None:
+    lines.append(f"before   {_words(task.untrained())}")
+    if math.isfinite(result.measure):
         lines += [
-            f"after    {_words(result.after)}",
+            f"after    {_words(read_retrieval(result.best))}",
             f"wrote    {result.best} (use it: crossalign train --pretrained {result.best})",
         ]
     return [*lines, f"wrote    {request.output} (settings, checkpoint, history.csv, TensorBoard log)"]
@@ -161,5 +167,5 @@ def _lines(request: PretrainRequest, result: PretrainResult) -> list[str]:
 def _words(found: Retrieval) -> str:
     return (
         f"{found.top1:.1%} of the val places found within {found.radius_mm:g} mm (chance {found.chance1:.1%}, "
-        f"in another case's image {found.stranger1:.1%}), {found.top5:.1%} among 5 (chance {found.chance5:.1%})"
+        f"in another case's image {found.other_case1:.1%}), {found.top5:.1%} among 5 (chance {found.chance5:.1%})"
     )

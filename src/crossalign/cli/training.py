@@ -15,9 +15,9 @@ from crossalign.errors import InputError
 from crossalign.evaluation import InitialisationRange
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.extractors import load_extractors
-from crossalign.training import PairDataset, TrainingResult, TrainingSettings, train_stage
+from crossalign.training import PairDataset, RegistrationTask, RunResult, TrainingSettings, run_task
 from crossalign.training.dataset import joined, rotated
-from crossalign.training.pair_synthesis import PairSynthesizer
+from crossalign.training.pair_synthesis import PairSynthesis
 from crossalign.training.preparation import (
     datasets_from_manifest,
     datasets_from_simulation,
@@ -25,7 +25,7 @@ from crossalign.training.preparation import (
     simulation_record,
 )
 from crossalign.training.settings import named_augmentation
-from crossalign.training.tasks.pretraining import pretrained_model
+from crossalign.training.tasks.pretraining import pretrained_network
 from crossalign.training.tasks.registration import MEASURE
 
 
@@ -74,7 +74,8 @@ def run_train(request: TrainRequest) -> Outcome:
     train, val = (dataset.to(device) for dataset in _datasets(request, settings))
     minutes = request.minutes or math.inf
     with RunBar(settings.steps, MEASURE, "val SRE {:.2f} mm") as bar:
-        result = train_stage(train, val, settings, request.output, minutes, initial, bar.watch, data)
+        task = RegistrationTask(train, val, settings, initial, data)
+        result = run_task(task, request.output, minutes, bar.watch)
     return Outcome(tuple(_lines(request, result)), tuple(_warnings(result)))
 
 
@@ -83,12 +84,12 @@ def _settings(request: TrainRequest) -> TrainingSettings:
     return replace(
         request.settings,
         stage=replace(request.stage, crop_shape=parse_crop(request.crop_shape)),
-        start_sre_mm=(start.low_mm, start.high_mm),
+        initial_sre_mm=(start.low_mm, start.high_mm),
         augmentation=named_augmentation(request.augmentation, request.mirror),
         patients=request.patients,
-        recombined=request.recombine,
-        header_turn_deg=request.header_turn_deg,
-        shapes_share=request.shapes_share,
+        synthesised_pairs=request.recombine,
+        orientation_correction=request.header_turn_deg,  # type: ignore[arg-type]
+        shapes_fraction=request.shapes_share,
     )
 
 
@@ -99,49 +100,49 @@ def _beginning(request: TrainRequest, settings: TrainingSettings) -> tuple[Train
     if request.initial is not None:
         raise InputError("--from and --pretrained both say where the network starts: give one of them")
     weights = load_extractors(request.pretrained)
-    model = pretrained_model(weights, settings.stage, settings.seed)
+    model = pretrained_network(weights, settings.stage, settings.seed)
     return replace(settings, pretrained=f"{request.pretrained.name}, SHA-256 {weights.digest()}"), model
 
 
 def _datasets(request: TrainRequest, settings: TrainingSettings) -> tuple[PairDataset, PairDataset]:
     if request.manifest is None:
-        return datasets_from_simulation(request.simulate, settings.seed, settings.stage, settings.shapes_share)
+        return datasets_from_simulation(request.simulate, settings.seed, settings.stage, settings.shapes_fraction)
     read = datasets_from_manifest(request.manifest, settings.stage, settings.patients, settings.seed)
-    train, val = (rotated(dataset, settings.header_turn_deg // 90) for dataset in read)
-    if settings.recombined:
-        made = PairSynthesizer(train).draw(settings.recombined, torch.Generator().manual_seed(settings.seed))
+    train, val = (rotated(dataset, settings.orientation_correction // 90) for dataset in read)
+    if settings.synthesised_pairs:
+        made = PairSynthesis(train).draw(settings.synthesised_pairs, torch.Generator().manual_seed(settings.seed))
         train = joined([train, made])
     return train, val
 
 
 def _record(request: TrainRequest) -> dict[str, object]:
-    """Record what the banks come from, so that the run goes on with nothing else."""
+    """Record what the datasets come from, so that the run goes on with nothing else."""
     return simulation_record(request.simulate) if request.manifest is None else manifest_record(request.manifest)
 
 
-def _lines(request: TrainRequest, result: TrainingResult) -> list[str]:
+def _lines(request: TrainRequest, result: RunResult) -> list[str]:
     lines = run_state(result.steps, result.finished, result.seconds, result.samples_per_second)
-    found = f"val SRE  {result.start_sre_mm:.2f} mm at the starts, "
-    if math.isinf(result.best_sre_mm):
+    found = f"val SRE  {result.baseline:.2f} mm at the starts, "
+    if math.isinf(result.measure):
         lines.append(f"{found}not measured yet after a stage: no weights to use so far")
     else:
         lines += [
-            f"{found}{result.best_sre_mm:.2f} mm after the best stage (step {result.best_step})",
+            f"{found}{result.measure:.2f} mm after the best stage (step {result.best_step})",
             f"wrote    {result.best} (use it: crossalign register --method {result.best})",
         ]
     return [*lines, f"wrote    {request.output} (settings, checkpoint, history.csv, TensorBoard log)"]
 
 
-def _warnings(result: TrainingResult) -> list[str]:
+def _warnings(result: RunResult) -> list[str]:
     told = []
-    if result.best_step == 0 and result.steps and math.isfinite(result.best_sre_mm):
+    if result.best_step == 0 and result.steps and math.isfinite(result.measure):
         told.append(
             "no step was better than the weights that the run began with: best.safetensors holds those; "
             "try a lower rate, or more steps"
         )
-    if result.is_worse_than_initial():
+    if result.is_no_better_than_baseline():
         told.append(
-            f"the best stage leaves {result.best_sre_mm:.2f} mm of starts of {result.start_sre_mm:.2f} mm, "
+            f"the best stage leaves {result.measure:.2f} mm of starts of {result.baseline:.2f} mm, "
             "worse than no registration: do not use it; train longer, on more pairs, or try another rate"
         )
     return told

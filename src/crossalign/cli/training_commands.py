@@ -114,8 +114,8 @@ def _add_train(app: typer.Typer, say: Callable[[Outcome], None]) -> None:
             loss=loss,
             schedule=schedule,
             val_every=val_every,
-            val_starts=val_starts,
-            average=average,
+            val_initialisations=val_starts,
+            ema_decay=average,
             precision=precision,
             seed=seed,
         )

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,21 @@ from crossalign.training.run_folder import LAST, PREVIOUS
 UNUSABLE = (LookupError, TypeError, ValueError, RuntimeError)
 KIND = FileKind("not a checkpoint of this run", WeightsError, 16 * GIB)
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
-FIELDS = {"step", "best_sre_mm", "seconds", "settings"}
+FIELDS = {"step", "best_measure", "seconds", "settings"}
 LATER = {"best_step", "data"}  # which earlier versions did not write
+OLD_NAMES = {"best_sre_mm": "best_measure"}  # of fields in files of earlier versions
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands: steps done, the best measure so far and its step, seconds trained, settings and data.
 
-    `best_sre_mm` is infinite ahead of the first validation. Settings and data are JSON; no data: of an earlier version.
+    `best_measure` is infinite ahead of the first validation. Settings and data are JSON; earlier versions wrote the
+    settings alone.
     """
 
     step: int
-    best_sre_mm: float
+    best_measure: float
     seconds: float
     settings: str
     best_step: int = 0
@@ -66,11 +68,21 @@ class Checkpoint:
             raise _refusal(self.path, ValueError("it does not say what the run was begun with"))
         return values
 
-    def restore(self, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put it into the three; raises WeightsError where it is of another network."""
+    def restore(
+        self,
+        model: nn.Module,
+        average: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rename: Callable[[str], str] = str,
+    ) -> None:
+        """Put it into the three; raises WeightsError where it is of another network.
+
+        `rename` gives weights of an earlier version today's names.
+        """
         try:
-            model.load_state_dict(_under("model/", self.tensors))
-            average.load_state_dict(_under("average/", self.tensors))
+            for prefix, network in (("model/", model), ("average/", average)):
+                weights = _under(prefix, self.tensors)
+                network.load_state_dict({rename(name): value for name, value in weights.items()})
             _load_optimizer(_under("optimizer/", self.tensors), optimizer)
         except UNUSABLE as error:
             raise _refusal(self.path, error) from error
@@ -79,9 +91,9 @@ class Checkpoint:
 def save_checkpoint(
     path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
 ) -> None:
-    """Write model, running mean, optimizer state and progress; each step has its own seed, so no random state.
+    """Write network, averaged weights, optimizer state and progress; each step has its own seed, so no random state.
 
-    The one before it is kept as PREVIOUS beside it.
+    The checkpoint before it is kept as PREVIOUS beside it.
     """
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("model", model), ("average", average)):
@@ -137,23 +149,21 @@ def read_progress(path: Path) -> Progress:
 
 
 def _text(progress: Progress) -> str:
-    best = progress.best_sre_mm
-    return json.dumps({**vars(progress), "best_sre_mm": best if math.isfinite(best) else None})
+    best = progress.best_measure
+    return json.dumps({**vars(progress), "best_measure": best if math.isfinite(best) else None})
 
 
 def _progress(text: str, sealed: bool) -> Progress:
     """Read what `_text` wrote, each value of its type and within its range; raises ValueError."""
-    if not sealed:  # earlier versions wrote what is no number of JSON
-        text = text.replace('"best_sre_mm": Infinity', '"best_sre_mm": null')
-    values = parse_json(text, "'progress'")
+    values = parse_json(_todays(text, sealed), "'progress'")
     names = set(values) if isinstance(values, dict) else set()
     if not FIELDS <= names <= FIELDS | LATER:
         raise ValueError(f"its progress has {excerpt(sorted(names))}, expected {sorted(FIELDS | LATER)}")
     for name in ("step", "best_step"):
         if type(values.get(name, 0)) is not int or values.get(name, 0) < 0:
             raise ValueError(f"'{name}' must be a whole number, 0 or more, got {excerpt(values[name])}")
-    best = math.inf if values["best_sre_mm"] is None else values["best_sre_mm"]
-    for name, value in (("best_sre_mm", best), ("seconds", values["seconds"])):
+    best = math.inf if values["best_measure"] is None else values["best_measure"]
+    for name, value in (("best_measure", best), ("seconds", values["seconds"])):
         if type(value) not in (int, float) or not value >= 0:
             raise ValueError(f"'{name}' must be a number, 0 or more, got {excerpt(value)}")
     for name in ("settings", "data"):
@@ -161,7 +171,14 @@ def _progress(text: str, sealed: bool) -> Progress:
             raise ValueError(f"'{name}' must be text, got {excerpt(values[name])}")
     if values.get("best_step", 0) > values["step"]:
         raise ValueError(f"'best_step' is {values['best_step']}, after 'step' {values['step']}")
-    return Progress(**{**values, "best_sre_mm": float(best)})
+    return Progress(**{**values, "best_measure": float(best)})
+
+
+def _todays(text: str, sealed: bool) -> str:
+    """Rewrite the progress that an earlier version wrote: other names, and without a seal what is no number of JSON."""
+    for old, new in OLD_NAMES.items():
+        text = text.replace(f'"{old}":', f'"{new}":')
+    return text if sealed else text.replace('"best_measure": Infinity', '"best_measure": null')
 
 
 def _load_optimizer(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:

@@ -5,20 +5,23 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import get_type_hints
 
 from torch import Tensor
 
 from crossalign.input import check_regular_file, excerpt
 from crossalign.models.tensor_files import digest_of
+from crossalign.simulation.settings import SimulationSettings
 
-BEGINS_WITH = "begins with"  # the entry of the weights that a run begins with
+INITIAL_WEIGHTS = "initial weights"  # the entry of the weights that a run begins with
 PREPARATION: dict[str, object] = {"preparation": 2}  # crops as registration makes them; before, one more interpolation
 DIGITS = 12  # of a file's SHA-256 that are kept, to name what changed; the whole record has a full one
 DETAIL_LIMIT = 20_000  # cases up to which each is recorded by itself
-SHOWN = 6  # changes that an error lists
+LISTED = 6  # changes that an error lists
 # Headers whose voxels lie in another file, and where they say so.
 DETACHED = {".mhd": rb"ElementDataFile\s*=\s*([^\r\n]+)", ".nhdr": rb"data ?file:\s*([^\r\n]+)"}
-WORDS = {"sha256": "the cases", BEGINS_WITH: "the weights that it begins with"}
+OLD_NAMES = {"begins with": INITIAL_WEIGHTS}  # of entries in files of earlier versions
+WORDS = {"sha256": "the cases", INITIAL_WEIGHTS: "the weights that it begins with"}
 WORDS |= {f"tensors.{name}": f"the dataset of {name} pairs" for name in ("train", "val")}
 TWINS = {".hdr": ".img", ".img": ".hdr"}
 HEADER_BYTES = 65536
@@ -74,19 +77,39 @@ def detached_files(path: Path) -> Iterator[Path]:
             yield other
 
 
+def renamed(kind: type, saved: Mapping[str, object]) -> dict[str, object]:
+    """Return saved settings of a dataclass by today's names; its `OLD_NAMES` map those of earlier versions."""
+    names: Mapping[str, str] = getattr(kind, "OLD_NAMES", {})
+    hints, found = get_type_hints(kind), dict[str, object]()
+    for old, value in saved.items():
+        name = names.get(old, old)
+        inner = hints.get(name)
+        found[name] = renamed(inner, value) if isinstance(inner, type) and isinstance(value, Mapping) else value
+    return found
+
+
+def todays_record(saved: Mapping[str, object]) -> dict[str, object]:
+    """Return the record that a run saved of its data, by today's names."""
+    record = {OLD_NAMES.get(name, name): value for name, value in saved.items()}
+    simulated = record.get("simulated")
+    if isinstance(simulated, Mapping) and isinstance(simulated.get("simulator"), Mapping):
+        record["simulated"] = {**simulated, "simulator": renamed(SimulationSettings, simulated["simulator"])}
+    return record
+
+
 def changes(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """List what differs between two records or settings, as 'name: was X, now Y'; whole numbers equal themselves.
 
-    At most SHOWN are listed, and how many more there are. A digest that changed is listed where nothing else tells why.
+    At most LISTED are listed, and how many more there are. A changed digest is listed where nothing else says why.
     """
     before, after = (dict(_flat(json.loads(json.dumps(values)))) for values in (was, now))
     names = [name for name in (*before, *(n for n in after if n not in before)) if before.get(name) != after.get(name)]
     names = [name for name in names if name != "sha256"] or names
     if names == ["sha256"] and list(before) != list(after):
         return ["the order of the cases"]
-    told = [_in_words(name, before.get(name), after.get(name)) for name in names]
-    more = len(told) - SHOWN
-    return told if more <= 0 else [*told[:SHOWN], f"and {more} more"]
+    listed = [_in_words(name, before.get(name), after.get(name)) for name in names]
+    more = len(listed) - LISTED
+    return listed if more <= 0 else [*listed[:LISTED], f"and {more} more"]
 
 
 def _flat(values: object, where: str = "") -> Iterator[tuple[str, object]]:
@@ -100,10 +123,10 @@ def _flat(values: object, where: str = "") -> Iterator[tuple[str, object]]:
 def _in_words(name: str, was: object, now: object) -> str:
     case, _, column = name.removeprefix("cases.").rpartition(".")
     if name.startswith("cases."):
-        place = f"case '{excerpt(case)}', {column}"
+        entry = f"case '{excerpt(case)}', {column}"
         if column not in ("split", "patient") and None not in (was, now):
-            return f"{place}: another file"
-        return f"{place}: was {_word(was)}, now {_word(now)}"
+            return f"{entry}: another file"
+        return f"{entry}: was {_word(was)}, now {_word(now)}"
     if name in WORDS:
         return WORDS[name]
     return f"{excerpt(name)}: was {_word(was)}, now {_word(now)}"

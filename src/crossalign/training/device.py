@@ -1,30 +1,35 @@
-"""What the processor offers: devices, bfloat16, and memory that is not given back between steps."""
+"""What the processor offers: layouts, bfloat16, and memory that is not given back between steps."""
 
 import ctypes
 import platform
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from crossalign.errors import InputError, InputWarning
+from crossalign.errors import InputWarning
 
 # glibc's mallopt: keep freed memory instead of returning every large tensor's pages to the kernel. On two CPU cores
-# this alone made a training step 2 to 4 times faster (docs/experiments.md).
+# this alone made a training step 2 to 4 times faster (docs/lab/experiments.md).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
-def choose_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu` or `cuda` into a device; raises InputError where there is no such device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"the device is auto, cpu or cuda, got '{name}'")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is available here: use --device cpu or auto")
-    return torch.device(name)
+T = TypeVar("T", bound=torch.Tensor | nn.Module)
+
+
+def channels_last(value: T) -> T:
+    """Lay a volume or a network's weights out with the channels last, as convolutions are fastest."""
+    form = torch.channels_last_3d
+    if isinstance(value, torch.Tensor):
+        return value.contiguous(memory_format=form)  # type: ignore[return-value]
+    return value.to(memory_format=form)  # type: ignore[call-overload] # torch's hints lack it
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Compute in this precision; float32 switches it off."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -63,7 +68,7 @@ def narrow_map(model: nn.Module, run: Callable[[], object]) -> str | None:
     """Name the first 3-D convolution whose kernel is wider than the map that it gets when `run` runs the model."""
     found: list[str] = []
 
-    def look(name: str, layer: nn.Conv3d) -> Callable[[nn.Module, Any], None]:
+    def watch(name: str, layer: nn.Conv3d) -> Callable[[nn.Module, Any], None]:
         def hook(_layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             if not found:
                 size = tuple(inputs[0].shape[2:])
@@ -73,7 +78,7 @@ def narrow_map(model: nn.Module, run: Callable[[], object]) -> str | None:
         return hook
 
     layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Conv3d)]
-    hooks = [layer.register_forward_pre_hook(look(name, layer)) for name, layer in layers]
+    hooks = [layer.register_forward_pre_hook(watch(name, layer)) for name, layer in layers]
     was_training = model.training
     try:
         model.eval()

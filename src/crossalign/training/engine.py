@@ -1,6 +1,6 @@
-"""A run of any training: steps, running mean, validation, the best weights, a checkpoint to go on from.
+"""A run of any training: steps, averaged weights, validation, the best weights, a checkpoint to go on from.
 
-What is trained, on what and how it is judged is a `Task`; everything here is the same for all of them.
+What is trained, on what and how it is measured is a `Task`; everything here is the same for all of them.
 """
 
 import copy
@@ -32,10 +32,6 @@ from crossalign.training.run_folder import (
     settings_text,
 )
 
-# torch's CPU generator looks at a seed's lowest 32 bits alone: seeds are spread over those, steps count up from there.
-SEED_SPREAD = 0x9E3779B1
-SEED_RANGE = 2**32
-WARM_UP = 0.05
 LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined] # torch's hints lack it
 
 
@@ -43,20 +39,21 @@ LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined] # torch's h
 class Plan:
     """How long and how fast a task trains.
 
-    `rate` gives the learning rate at a share of the way; `measure` is the name of what judges it.
+    `rate` gives the learning rate at a fraction of the steps, `measure` is the name of what is validated, and
+    `ema_decay` the decay of the exponential moving average of the weights.
     """
 
     steps: int
     batch: int
     weight_decay: float
     val_every: int
-    average: float
+    ema_decay: float
     rate: Callable[[float], float]
     measure: str
 
 
 class Task(ABC):
-    """What a run trains. The measure is better when lower; it must not depend on the run's state."""
+    """What a run trains. The measure is better when lower; it must not depend on the run's progress."""
 
     @abstractmethod
     def plan(self) -> Plan:
@@ -66,13 +63,25 @@ class Task(ABC):
     def settings(self) -> Mapping[str, object]:
         """Return what is saved beside the weights; a run goes on only with the same."""
 
+    def renamed(self, saved: Mapping[str, object]) -> Mapping[str, object]:
+        """Return settings that an earlier version saved, by today's names."""
+        return saved
+
+    def renamed_tensor(self, saved: str) -> str:
+        """Return today's name of a weight that an earlier version saved under this name."""
+        return saved
+
     def data(self) -> Mapping[str, object]:
         """Return a record of what it trains on (`data_record`); a run goes on only with the same."""
         return {}
 
-    def has_begun(self) -> bool:
-        """Tell whether the network has weights of use before the first step: they are then kept until beaten."""
+    def is_trained(self) -> bool:
+        """Tell whether the network is of use before the first step: its weights are then the best until others are."""
         return False
+
+    def baseline(self) -> float:
+        """Return the measure without a trained network; infinite where there is none."""
+        return math.inf
 
     @abstractmethod
     def fresh_model(self) -> nn.Module:
@@ -93,15 +102,24 @@ class Task(ABC):
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left: the best weights' file, its measure and step (0: those that it began with), and the pace."""
+    """What a run left.
+
+    `best` is the file of the best weights, `measure` their measure (infinite ahead of the first validation),
+    `best_step` their step (0: those that the run began with), and `baseline` the measure without a trained network.
+    """
 
     best: Path
     measure: float
+    baseline: float
     best_step: int
     steps: int
     seconds: float
     samples_per_second: float
     finished: bool
+
+    def is_no_better_than_baseline(self) -> bool:
+        """Tell whether the best weights are of no use."""
+        return self.baseline <= self.measure < math.inf
 
 
 def run_task(
@@ -109,10 +127,11 @@ def run_task(
 ) -> RunResult:
     """Train in `folder`, or go on from the checkpoint there, for at most `minutes` of this call.
 
-    Writes `settings.json`, `last.safetensors` (the checkpoint) and `previous.safetensors` (the one before it),
-    `best.safetensors`, `history.csv` and a TensorBoard log. Killed and called again it ends with the same weights (CPU,
-    same thread count). Raises OutputError where the folder holds a run with other settings or on other data, InputError
-    or WeightsError where a file of it is damaged or where the training diverges.
+    `watch` is called with the figures of every step. Writes `settings.json`, `last.safetensors` (the checkpoint),
+    `previous.safetensors` (the one before it), `best.safetensors`, `history.csv` and a TensorBoard log. Killed and
+    called again it ends with the same weights (CPU, same thread count). Raises OutputError where the folder holds a run
+    with other settings or on other data, InputError or WeightsError where a file of it is damaged or where the training
+    diverges.
     """
     keep_memory()
     check_run_folder(folder)
@@ -130,7 +149,7 @@ def _trained(run: "_Run", folder: Path, minutes: float, watch: Callable[[dict[st
     run.open()
     plan, deadline = run.plan, time.monotonic() + minutes * 60
     with History(folder, run.step, plan.measure) as history:
-        if run.step == 0 and run.task.has_begun():
+        if run.step == 0 and run.task.is_trained():
             run.validate()
         while run.step < plan.steps and time.monotonic() < deadline:
             loss = run.advance()
@@ -143,7 +162,14 @@ def _trained(run: "_Run", folder: Path, minutes: float, watch: Callable[[dict[st
                 watch(row)
         run.save()  # the minutes are over between two validations
     return RunResult(
-        folder / BEST, run.best, run.best_step, run.step, run.seconds(), run.pace(), run.step >= plan.steps
+        best=folder / BEST,
+        measure=run.best,
+        baseline=run.task.baseline(),
+        best_step=run.best_step,
+        steps=run.step,
+        seconds=run.seconds(),
+        samples_per_second=run.pace(),
+        finished=run.step >= plan.steps,
     )
 
 
@@ -155,9 +181,10 @@ class _Run:
         self.settings, self.data = task.settings(), task.data()
         self.text = json.dumps(self.settings, indent=2)
         found = find_checkpoint(folder, self.plan.steps)
-        check_saved_settings(folder, self.settings if found is None else found.settings(), found is not None)
+        saved = self.settings if found is None else task.renamed(found.settings())
+        check_saved_settings(folder, saved, found is not None, task.renamed)
         if found is not None:
-            self._check_same(found)
+            check_same_run(folder, (saved, found.data()), (self.settings, self.data))
         self.model = task.fresh_model()
         self.average = copy.deepcopy(self.model)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1.0, weight_decay=self.plan.weight_decay)
@@ -166,19 +193,11 @@ class _Run:
             self._go_on(found)
         self.began, self.first = time.monotonic(), self.step
 
-    def _check_same(self, found: Checkpoint) -> None:
-        data = found.data()
-        if data is None:
-            text = "was begun by an earlier version, which did not record the data: that it is the same is not checked"
-            warnings.warn(f"{self.folder}: {text}", InputWarning, stacklevel=2)
-        saved = found.settings(), self.data if data is None else data
-        check_same_run(self.folder, saved, (self.settings, self.data))
-
     def _go_on(self, found: Checkpoint) -> None:
-        found.restore(self.model, self.average, self.optimizer)
+        found.restore(self.model, self.average, self.optimizer, self.task.renamed_tensor)
         progress = found.progress
         self.step, self.before, self.saved = progress.step, progress.seconds, progress.step
-        self.best, self.best_step = progress.best_sre_mm, progress.best_step
+        self.best, self.best_step = progress.best_measure, progress.best_step
         best = self.folder / BEST
         if math.isfinite(self.best) and not best.is_file():
             text = "is missing: what was the best so far is lost, and the best from here on is kept"
@@ -191,7 +210,7 @@ class _Run:
         if not self.step or not (self.folder / SETTINGS).is_file():
             with whole_file(self.folder / SETTINGS, overwrite=True) as partial:
                 write_text(settings_text(self.settings, self.data), partial)
-        if self.step >= self.plan.steps and math.isinf(self.best):  # its best file was taken away
+        if self.step >= self.plan.steps and math.isinf(self.best):  # its best file is gone
             self.validate()
 
     def advance(self) -> float:
@@ -202,19 +221,19 @@ class _Run:
         try:
             loss = self.task.loss(self.model, self.step)
         except LinAlgError as error:
-            raise self._diverged("loss", math.nan) from error
+            raise self._divergence("loss", math.nan) from error
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm, value = float(nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)), float(loss.detach())
         for name, number in (("loss", value), ("gradient", norm)):
             if not math.isfinite(number):
-                raise self._diverged(name, number)
+                raise self._divergence(name, number)
         self.optimizer.step()
-        _average(self.average, self.model, min(self.plan.average, self.step / (self.step + 10)))
+        _average(self.average, self.model, min(self.plan.ema_decay, self.step / (self.step + 10)))
         self.step += 1
         return value
 
-    def _diverged(self, what: str, value: float, done: int = 1) -> InputError:
+    def _divergence(self, what: str, value: float, done: int = 1) -> InputError:
         return InputError(
             f"training diverged at step {self.step + done}: the {what} is {value}: lower the rate "
             f"({self.rate():.3g} there), or look for images that are not finite"
@@ -222,13 +241,13 @@ class _Run:
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Measure the running mean, and write it to a file where it is the best."""
+        """Measure the averaged weights, and write them to a file where they are the best."""
         try:
             measure = self.task.validate(self.average.eval())
         except LinAlgError:
             measure = math.nan
         if not math.isfinite(measure):
-            raise self._diverged("measure", measure, 0)
+            raise self._divergence("measure", measure, 0)
         if measure < self.best:
             self.best, self.best_step = measure, self.step
             notes = {self.plan.measure: f"{measure:.5g}", "step": str(self.step), "training": self.text}
@@ -239,14 +258,8 @@ class _Run:
         """Write the checkpoint, unless it is there already."""
         if self.step == self.saved:
             return
-        progress = Progress(
-            self.step,
-            self.best,
-            self.seconds(),
-            self.text,
-            self.best_step,
-            json.dumps(self.data, separators=(",", ":")),
-        )
+        data = json.dumps(self.data, separators=(",", ":"))
+        progress = Progress(self.step, self.best, self.seconds(), self.text, self.best_step, data)
         save_checkpoint(self.folder / LAST, self.model, self.average, self.optimizer, progress)
         self.saved = self.step
 
@@ -261,28 +274,6 @@ class _Run:
     def pace(self) -> float:
         """Count the samples a second in this call."""
         return (self.step - self.first) * self.plan.batch / max(time.monotonic() - self.began, 1e-9)
-
-
-def pick_cases(count: int, batch: int, step: int, seed: int) -> list[int]:
-    """Pick the step's cases: each epoch visits all of them in a fresh order, batches run across its end."""
-    positions = range(step * batch, (step + 1) * batch)
-    orders: dict[int, list[int]] = {}
-    for epoch in {position // count for position in positions}:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        orders[epoch] = torch.randperm(count, generator=generator).tolist()
-    return [orders[position // count][position % count] for position in positions]
-
-
-def cosine_rate(top: float, first: float, done: float) -> float:
-    """Rise in a straight line over the first 5 % (from the share `first`), then fall as a cosine to 1 % of `top`."""
-    if done < WARM_UP:
-        return top * max(done, first) / WARM_UP
-    return top * (0.01 + 0.99 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2)
-
-
-def step_seed(seed: int, step: int = 0) -> int:
-    """Give each step of each run its own seed within 32 bits; validation takes step 0's, on other cases."""
-    return (seed * SEED_SPREAD + step) % SEED_RANGE
 
 
 @torch.no_grad()

@@ -3,16 +3,17 @@
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
-from crossalign.errors import InputError, OutputError
+from crossalign.errors import InputError, InputWarning, OutputError
 from crossalign.input import excerpt, finite_number, read_json, read_table
 from crossalign.output import PARTIAL, reason, whole_file
-from crossalign.training.data_record import changes
+from crossalign.training.data_record import changes, todays_record
 
 SETTINGS, HISTORY, LOG = "settings.json", "history.csv", "tensorboard"
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
@@ -52,8 +53,16 @@ def _check_contents(folder: Path) -> None:
             raise OutputError(f"{folder}: holds other files than a run ('{excerpt(path.name)}'): name a new folder")
 
 
-def check_saved_settings(folder: Path, settings: Mapping[str, object], begun: bool) -> None:
-    """Raise InputError where settings.json is damaged, not a run's, or (of one that has `begun`) not these settings."""
+def check_saved_settings(
+    folder: Path,
+    settings: Mapping[str, object],
+    begun: bool,
+    renamed: Callable[[Mapping[str, object]], Mapping[str, object]],
+) -> None:
+    """Raise InputError where settings.json is damaged, not a run's, or (of one that has `begun`) not these settings.
+
+    `renamed` gives settings that an earlier version saved today's names.
+    """
     path = folder / SETTINGS
     if not os.path.lexists(path):
         return
@@ -65,7 +74,7 @@ def check_saved_settings(folder: Path, settings: Mapping[str, object], begun: bo
     if not isinstance(saved, dict) or not set(saved) >= RUN:
         raise InputError(f"{path}: does not hold the settings of a run ({', '.join(sorted(RUN))}, ...): {way_out}")
     saved.pop(DATA, None)
-    changed = changes(saved, settings)
+    changed = changes(renamed(saved), settings)
     if begun and changed:
         raise InputError(
             f"{path}: is not what the run was begun with ({'; '.join(changed)}): put it back, or {way_out}"
@@ -73,19 +82,33 @@ def check_saved_settings(folder: Path, settings: Mapping[str, object], begun: bo
 
 
 def check_same_run(
-    folder: Path, saved: tuple[Mapping[str, object], Mapping[str, object]],
+    folder: Path,
+    saved: tuple[Mapping[str, object], Mapping[str, object] | None],
     now: tuple[Mapping[str, object], Mapping[str, object]],
-) -> None:  # fmt: skip
-    """Compare a run's settings and data with those at hand; raises OutputError that names what differs."""
+) -> None:
+    """Compare a run's settings and data with those at hand; raises OutputError that names what differs.
+
+    Warns where an earlier version began the run, which did not record the data or whose crops were not those of today.
+    """
     if changed := changes(saved[0], now[0]):
         raise OutputError(
             f"{folder}: holds a run with other settings: name another folder, or give those that it was begun with "
             f"({'; '.join(changed)})"
         )
-    if changed := changes(saved[1], now[1]):
+    data = dict(now[1]) if saved[1] is None else todays_record(saved[1])
+    if saved[1] is None:
+        _warn_of_earlier(folder, "which did not record the data: that it is the same is not checked")
+    elif "preparation" in now[1] and "preparation" not in data:
+        _warn_of_earlier(folder, "whose crops were resampled once more than today's: it goes on with today's")
+        data["preparation"] = now[1]["preparation"]
+    if changed := changes(data, now[1]):
         raise OutputError(
             f"{folder}: holds a run on other data: name another folder, or put the data back ({'; '.join(changed)})"
         )
+
+
+def _warn_of_earlier(folder: Path, text: str) -> None:
+    warnings.warn(f"{folder}: was begun by an earlier version, {text}", InputWarning, stacklevel=2)
 
 
 def settings_text(settings: Mapping[str, object], data: Mapping[str, object]) -> str:

@@ -1,149 +1,290 @@
-"""Settings of a training run; they validate themselves and are saved beside the weights."""
+"""Settings of every training; they validate themselves and are saved beside the weights. Importing them is quick."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from crossalign.errors import InputError
-from crossalign.models import StageSettings
-from crossalign.models.cascade_settings import HEADER_TURNS
-from crossalign.networks.registry import BUILDERS, WITHOUT_MATCHES
+from crossalign.models.stage_settings import StageSettings
+from crossalign.networks.registry import NETWORKS
 
-LOSSES = ("auto", "sre", "parameters", "guided")
-SCHEDULES = ("cosine", "paper")
-LARGEST_SCALE = 0.6  # an axis is stretched by 1 +- 4/3 of it, and must not vanish
-PRECISIONS = ("auto", "float32", "bfloat16")
+Loss: TypeAlias = Literal["auto", "sre", "parameters", "guided"]
+Schedule: TypeAlias = Literal["cosine", "paper"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+OrientationCorrection: TypeAlias = Literal[0, 90, 180, 270]
+Bounds: TypeAlias = Mapping[str, tuple[float | int, float | int]]  # int for the checks of types in the tests
+
 # What settings may ask for: beyond these a run takes more memory or time than anyone has.
-MOST = {"steps": 10**8, "batch": 65_536, "val_starts": 10_000, "val_every": 10**8, "recombined": 100_000}
+MOST_STEPS, MOST_BATCH, MOST_SEED = 10**8, 65_536, 2**31 - 1
+LARGEST_SCALE = 0.6  # an axis is stretched by 1 +- 4/3 of it, and must not vanish
+RUN_BOUNDS: Bounds = {
+    "steps": (1, MOST_STEPS),
+    "batch": (2, MOST_BATCH),  # batch normalisation needs two
+    "val_every": (1, MOST_STEPS),
+    "weight_decay": (0, math.inf),
+    "seed": (0, MOST_SEED),
+}
+
+
+def check_bounds(settings: object, bounds: Bounds) -> None:
+    """Raise InputError where a number is outside its bounds, ends included, or not finite."""
+    for name, (least, most) in bounds.items():
+        value = getattr(settings, name)
+        if not value >= least:
+            raise InputError(f"'{name}' must be {least:g} or more, got {value}")
+        if value > most or value == math.inf:
+            raise InputError(
+                f"'{name}' must be {'finite' if most == math.inf else f'{most:.12g} or less'}, got {value}"
+            )
+
+
+def check_over_zero(settings: object, *names: str) -> None:
+    """Raise InputError where one of these numbers is not over 0, or not finite."""
+    for name in names:
+        if not 0 < getattr(settings, name) < math.inf:
+            raise InputError(f"'{name}' must be over 0 and finite, got {getattr(settings, name)}")
+
+
+def check_choices(settings: object, **choices: object) -> None:
+    """Raise InputError where a setting is none of its choices, each given as a `Literal`."""
+    for name, choice in choices.items():
+        if getattr(settings, name) not in get_args(choice):
+            listed = ", ".join(map(str, get_args(choice)))
+            raise InputError(f"'{name}' must be one of {listed}, got '{getattr(settings, name)}'")
+
+
+def check_initial_sre(range_mm: tuple[float, float]) -> None:
+    """Raise InputError where a range of the initialisations' SRE does not run upwards from 0 or more."""
+    low, high = range_mm
+    if not 0 <= low <= high < math.inf:
+        raise InputError(f"the initialisations' SRE runs from 0 or more upwards and is finite, got {range_mm} mm")
+
+
+def check_ema_decay(value: float) -> None:
+    """Raise InputError where a decay is not in [0, 1)."""
+    if not 0 <= value < 1:
+        raise InputError(f"'ema_decay' must be in [0, 1), got {value}")
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training pair is varied; both images move together, so the truth stays exact.
+    """How far training pairs are varied. Both images move together, so the truth stays exact.
 
-    Ranges are half-widths of uniform draws; `bend_mm` is the sd of a smooth displacement of both images, `part_mm` of
-    one that only the moving image takes (the two scans of a prostate differ by a deformation). Intensity changes are
-    drawn for each image by itself. `mirror` names the axes that half of the pairs are flipped along: x is the
-    patient's left-right where the headers tell the truth; flipping front and back teaches anatomy that does not exist.
+    Ranges are half-widths of uniform draws where nothing else is said.
     """
 
-    turn_deg: float = 10.0
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {
+        "turn_deg": "rotation_deg",
+        "bend_mm": "deformation_mm",
+        "part_mm": "moving_deformation_mm",
+        "blank": "cutout",
+    }
+
+    rotation_deg: float = 10.0
+    """Rotation of both images about each axis, degrees."""
+
     scale: float = 0.1
+    """Stretching of both images: a fraction of their size."""
+
     shift_mm: float = 5.0
+    """Shift of both images along each axis, mm."""
+
     mirror: str = "x"
-    bend_mm: float = 2.5
-    part_mm: float = 0.7
+    """Axes along which half of the pairs are flipped. x is the patient's left-right where the headers are right;
+    flipping front and back teaches anatomy that does not exist."""
+
+    deformation_mm: float = 2.5
+    """Standard deviation of a smooth displacement of both images, mm."""
+
+    moving_deformation_mm: float = 0.7
+    """Standard deviation of a smooth displacement of the moving image alone, mm: two scans of a prostate differ so."""
+
     gamma: float = 0.4
+    """Logarithm of each image's gamma."""
+
     bias: float = 0.3
+    """Logarithm of a smooth factor on each image."""
+
     noise: float = 0.04
-    blank: float = 0.15
+    """Largest standard deviation of each image's noise."""
+
+    cutout: float = 0.15
+    """Probability that a box of an image is set to 0."""
 
     def __post_init__(self) -> None:
         if not set(self.mirror) <= set("xyz"):
-            raise InputError(f"augmentation 'mirror' names axes (x, y, z) or none, got '{self.mirror}'")
-        for name, value in vars(self).items():
-            if name != "mirror" and not 0 <= value < math.inf:
-                raise InputError(f"augmentation '{name}' must be 0 or more and finite, got {value}")
-        for name, most in (("scale", LARGEST_SCALE), ("blank", 1.0)):
-            if getattr(self, name) > most:
-                raise InputError(f"augmentation '{name}' must be {most:g} or less, got {getattr(self, name)}")
+            raise InputError(f"'mirror' names axes (x, y, z) or none, got '{self.mirror}'")
+        most = {"scale": LARGEST_SCALE, "cutout": 1.0}
+        check_bounds(self, {name: (0, most.get(name, math.inf)) for name in vars(self) if name != "mirror"})
 
 
 NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 # Where pairs are few or not quite those of later use: what most of the shipped weights were trained with.
 STRONG_AUGMENTATION = Augmentation(
-    turn_deg=12.0, scale=0.15, bend_mm=3.5, part_mm=1.0, gamma=0.8, bias=0.7, noise=0.06, blank=0.3
+    rotation_deg=12.0,
+    scale=0.15,
+    deformation_mm=3.5,
+    moving_deformation_mm=1.0,
+    gamma=0.8,
+    bias=0.7,
+    noise=0.06,
+    cutout=0.3,
 )
 AUGMENTATIONS = {"none": NO_AUGMENTATION, "usual": Augmentation(), "strong": STRONG_AUGMENTATION}
 
 
 def named_augmentation(name: str, mirror: str = "x") -> Augmentation:
-    """Return one of AUGMENTATIONS, mirrored along these axes where it varies anything; raises InputError."""
+    """Return one of AUGMENTATIONS, flipped along these axes where it varies anything; raises InputError."""
     if name not in AUGMENTATIONS:
         raise InputError(f"the augmentation must be one of {', '.join(AUGMENTATIONS)}, got '{name}'")
-    chosen = AUGMENTATIONS[name]
-    return chosen if chosen == NO_AUGMENTATION else replace(chosen, mirror=mirror)
+    augmentation = AUGMENTATIONS[name]
+    return augmentation if augmentation == NO_AUGMENTATION else replace(augmentation, mirror=mirror)
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """One stage's training. The papers': loss `parameters`, schedule `paper`, rate 1e-3, batch 8, 19,800 steps.
+    """How one stage is trained. The papers': loss `parameters`, schedule `paper`, rate 1e-3, batch 8, 19,800 steps."""
 
-    `start_sre_mm` is the range of the starts: 0 to 20 mm for the first stage, 0 to 8 mm for the second. The loss `auto`
-    is `guided` for a network that matches places, else `sre`. Validation uses `val_starts` fixed starts a case.
-    `average` is the decay of the running mean of the weights that is validated and kept (0 keeps the weights
-    themselves). The rest are records, acted on by who makes the banks and the network: `pretrained` names the
-    extractors that the network starts from, `patients` is the share of the training patients that is used, `recombined`
-    the number of pairs that are made from theirs, `header_turn_deg` the turn about z that mends all headers, and
-    `shapes_share` the share of random shapes among simulated pairs.
-    """
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {
+        "start_sre_mm": "initial_sre_mm",
+        "val_starts": "val_initialisations",
+        "average": "ema_decay",
+        "recombined": "synthesised_pairs",
+        "header_turn_deg": "orientation_correction",
+        "shapes_share": "shapes_fraction",
+    }
+    # Left out of saved settings where they are not used: runs from before they existed go on.
+    LATER: ClassVar[tuple[str, ...]] = (
+        *("pretrained", "patients", "synthesised_pairs", "orientation_correction", "shapes_fraction"),
+    )
 
     stage: StageSettings = field(default_factory=StageSettings)
+    """The network and its crops."""
+
     steps: int = 4000
+    """Optimiser steps."""
+
     batch: int = 16
+    """Pairs in a step."""
+
     rate: float = 1e-3
+    """Highest learning rate."""
+
     weight_decay: float = 1e-2
-    loss: str = "auto"
-    schedule: str = "cosine"
-    start_sre_mm: tuple[float, float] = (0.0, 20.0)
-    val_starts: int = 5
+    """Weight decay of the optimiser (AdamW)."""
+
+    loss: Loss = "auto"
+    """What is minimised: sre, parameters (the papers'), guided (SRE, matches and masks), or auto: guided for a network
+    that matches tokens, else sre."""
+
+    schedule: Schedule = "cosine"
+    """How the learning rate falls: as a cosine, or as in the paper."""
+
+    initial_sre_mm: tuple[float, float] = (0.0, 20.0)
+    """Range of the SRE of the initialisations, mm: 0,20 for a first stage, 0,8 for a second."""
+
+    val_initialisations: int = 5
+    """Fixed initialisations of each validation case."""
+
     val_every: int = 250
-    average: float = 0.995
-    precision: str = "auto"
+    """Steps between validations, each of which writes a checkpoint."""
+
+    ema_decay: float = 0.995
+    """Decay of the exponential moving average of the weights, which is validated and kept; 0 keeps the weights."""
+
+    precision: Precision = "auto"
+    """Number format of the network's activations; auto is bfloat16 where the processor computes in it."""
+
     seed: int = 0
+    """Seed of everything that is drawn."""
+
     augmentation: Augmentation = field(default_factory=Augmentation)
+    """How far training pairs are varied."""
+
     pretrained: str = ""
+    """Which pre-trained extractors the network begins with: a record."""
+
     patients: float = 1.0
-    recombined: int = 0
-    header_turn_deg: int = 0
-    shapes_share: float = 0.0
+    """Fraction of the training patients to use."""
+
+    synthesised_pairs: int = 0
+    """Pairs that are also made from the training cases' images, deformed to new shapes."""
+
+    orientation_correction: OrientationCorrection = 0
+    """Rotation about the z axis that corrects wrong axes in all headers, degrees."""
+
+    shapes_fraction: float = 0.0
+    """Fraction of simulated pairs that show random shapes in any two modalities."""
 
     def __post_init__(self) -> None:
-        low, high = self.start_sre_mm
-        if not 0 <= low <= high < math.inf:
-            raise InputError(f"the starts' SRE runs from 0 or more upwards and is finite, got {self.start_sre_mm} mm")
-        for name in ("steps", "batch", "val_starts", "val_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"'{name}' must be 1 or more, got {getattr(self, name)}")
-        check_most(self, MOST)
-        if self.batch < 2:
-            raise InputError("'batch' must be 2 or more: batch normalisation needs it")
-        if not 0 < self.rate < math.inf or not 0 <= self.average < 1:
-            raise InputError(f"'rate' must be over 0 and 'average' in [0, 1), got {self.rate} and {self.average}")
-        if not 0 <= self.weight_decay < math.inf or not 0 <= self.seed < 2**31:
-            raise InputError(
-                f"'weight_decay' must be 0 or more and 'seed' in [0, 2^31), got {self.weight_decay} and {self.seed}"
-            )
-        if not 0 < self.patients <= 1:
-            raise InputError(f"'patients' is a share in (0, 1], got {self.patients}")
-        if self.recombined < 0 or not 0 <= self.shapes_share <= 1:
-            raise InputError(
-                "'recombined' must be 0 or more and 'shapes_share' must lie in 0..1, "
-                f"got {self.recombined} and {self.shapes_share}"
-            )
-        self._check_choices()
-
-    def _check_choices(self) -> None:
-        choices: tuple[tuple[str, tuple[object, ...]], ...] = (
-            ("loss", LOSSES),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-            ("header_turn_deg", HEADER_TURNS),
+        check_initial_sre(self.initial_sre_mm)
+        check_bounds(self, RUN_BOUNDS)
+        bounds = {"val_initialisations": (1, 10_000), "synthesised_pairs": (0, 100_000), "shapes_fraction": (0, 1)}
+        check_bounds(self, {**bounds, "patients": (0, 1)})
+        check_over_zero(self, "rate", "patients")
+        check_ema_decay(self.ema_decay)
+        check_choices(
+            self,
+            loss=Loss,
+            schedule=Schedule,
+            precision=Precision,
+            orientation_correction=OrientationCorrection,
         )
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                listed = ", ".join(map(str, allowed))
-                raise InputError(f"'{name}' must be one of {listed}, got '{getattr(self, name)}'")
-        if self.loss == "guided" and self.stage.network in WITHOUT_MATCHES:
-            matching = ", ".join(name for name in BUILDERS if name not in WITHOUT_MATCHES)
+        if self.loss == "guided" and not NETWORKS[self.stage.network].matches_tokens:
+            matching = ", ".join(name for name, entry in NETWORKS.items() if entry.matches_tokens)
             raise InputError(
-                f"the loss 'guided' needs matches, which '{self.stage.network}' has not: take another loss (auto, sre or "
-                f"parameters), or one of {matching}"
+                f"the loss 'guided' needs matches, which '{self.stage.network}' has not: take another loss (auto, sre "
+                f"or parameters), or one of {matching}"
             )
 
 
-def check_most(settings: object, most: Mapping[str, int]) -> None:
-    """Raise InputError where one of the settings is over what it may be at most."""
-    for name, limit in most.items():
-        if getattr(settings, name) > limit:
-            raise InputError(f"'{name}' must be {limit} or less, got {getattr(settings, name)}")
+@dataclass(frozen=True)
+class ErrorHeadSettings:
+    """How an error-estimation head is trained.
+
+    Some crops are rotated by 90, 180 or 270 degrees about z, both alike, as scans are whose headers name the axes
+    wrongly: the head learns to expect an error there.
+    """
+
+    steps: int = 200
+    """Optimiser steps."""
+
+    batch: int = 16
+    """Pairs in a step."""
+
+    rate: float = 5e-3
+    """Highest learning rate."""
+
+    initial_sre_mm: tuple[float, float] = (0.0, 30.0)
+    """Range of the SRE of the initialisations, mm."""
+
+    rotated_fraction: float = 0.4
+    """Fraction of the crops that are rotated."""
+
+    seed: int = 0
+    """Seed of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        check_initial_sre(self.initial_sre_mm)
+        check_bounds(self, {"steps": (1, MOST_STEPS), "batch": (2, MOST_BATCH), "rotated_fraction": (0, 1)})
+        check_over_zero(self, "rate")
+
+
+@dataclass(frozen=True)
+class PairSynthesisSettings:
+    """How far the shapes of synthesised pairs go from those of the cases that they are made of."""
+
+    size_sd: float = 0.10
+    """Standard deviation of the logarithm of a structure's radius, in all directions alike."""
+
+    bump_sd: float = 0.06
+    """Standard deviation of the same by direction."""
+
+    blended_fraction: float = 0.5
+    """Fraction of the images that are blends of two cases' images."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, dict.fromkeys(vars(self), (0, 1)))
