@@ -19,15 +19,36 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crossalign.errors import ManifestError
 from crossalign.input import check_regular_file, excerpt, read_table
 
-NEEDED = ("case", "split", "fixed", "moving", "fixed_mask", "reference")
-OPTIONAL = ("patient", "moving_mask", "landmarks")
-FILES = ("fixed", "moving", "fixed_mask", "reference", "moving_mask", "landmarks")
 SPLITS = ("train", "val", "test")
 CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")  # they would garble tables and terminals
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a manifest beside `case`, `patient` and `split`: files that each row names, and optional ones."""
+
+    files: tuple[str, ...]
+    optional_files: tuple[str, ...] = ()
+    default_split: str = ""  # where there is none, the column `split` is needed
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns that a manifest must have."""
+        return ("case", *self.files) if self.default_split else ("case", "split", *self.files)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Columns that it may have."""
+        split = ("split",) if self.default_split else ()
+        return (*split, "patient", *self.optional_files)
+
+
+COLUMNS = Columns(("fixed", "moving", "fixed_mask", "reference"), ("moving_mask", "landmarks"))
 
 
 @dataclass(frozen=True)
@@ -47,19 +68,26 @@ class Case:
 
 def read_manifest(path: str | os.PathLike[str]) -> tuple[Case, ...]:
     """Read and check a manifest, in the order of its rows; raises ManifestError naming row and column."""
-    path = Path(path)
+    return tuple(Case(**values) for values in read_cases(Path(path), COLUMNS))
+
+
+def read_cases(path: Path, columns: Columns) -> list[dict[str, Any]]:
+    """Read and check a manifest with these columns: name, patient, split and files (None: not given) of each row.
+
+    Raises ManifestError naming row and column.
+    """
     name = excerpt(path.name)
     rows = read_rows(path)
     if not rows:
-        raise ManifestError(f"{name}: is empty, expected a header with the columns {', '.join(NEEDED)}")
+        raise ManifestError(f"{name}: is empty, expected a header with the columns {', '.join(columns.needed)}")
     _, header = rows[0]
-    _check_columns(name, header)
+    _check_columns(name, header, columns)
     files = _Files(path.parent)
-    cases = {number: _case(files, f"{name}, row {number}", header, values) for number, values in rows[1:]}
+    cases = {number: _case(files, f"{name}, row {number}", header, row, columns) for number, row in rows[1:]}
     if not cases:
         raise ManifestError(f"{name}: holds no cases, only a header")
     _check_across_rows(name, cases)
-    return tuple(cases.values())
+    return list(cases.values())
 
 
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -81,13 +109,14 @@ def in_split(cases: tuple[Case, ...], split: str) -> tuple[Case, ...]:
     return picked
 
 
-def _check_columns(name: str, header: list[str]) -> None:
-    expected = f"expected {', '.join(NEEDED)} and optionally {', '.join(OPTIONAL)}, separated by commas"
-    for column in NEEDED:
+def _check_columns(name: str, header: list[str], columns: Columns) -> None:
+    needed, optional = columns.needed, columns.optional
+    expected = f"expected {', '.join(needed)} and optionally {', '.join(optional)}, separated by commas"
+    for column in needed:
         if column not in header:
             raise ManifestError(f"{name}, row 1: column '{column}' is missing; {expected}")
     for column in header:
-        if column not in NEEDED + OPTIONAL:
+        if column not in needed + optional:
             raise ManifestError(f"{name}, row 1: unknown column '{excerpt(column)}'; {expected}")
         if header.count(column) > 1:
             raise ManifestError(f"{name}, row 1: column '{column}' stands there twice")
@@ -122,28 +151,23 @@ class _Files:
         return path
 
 
-def _case(files: _Files, where: str, header: list[str], row: list[str]) -> Case:
+def _case(files: _Files, where: str, header: list[str], row: list[str], columns: Columns) -> dict[str, Any]:
     if len(row) > len(header):
         raise ManifestError(
             f"{where}, column {len(header) + 1}: {len(row)} values, but the header has {len(header)} columns"
         )
     values = dict(zip(header, row + [""] * (len(header) - len(row)), strict=True))
-    for column in NEEDED:
+    for column in columns.needed:
         if not values[column]:
             raise ManifestError(f"{where}, column '{column}': is empty")
+    values["split"] = values.get("split") or columns.default_split
     _check_words(where, values)
-    paths = {column: files.find(values[column], where, column) for column in FILES if values.get(column)}
-    return Case(
-        name=values["case"],
-        patient=values.get("patient") or values["case"],
-        split=values["split"],
-        fixed=paths["fixed"],
-        moving=paths["moving"],
-        fixed_mask=paths["fixed_mask"],
-        reference=paths["reference"],
-        moving_mask=paths.get("moving_mask"),
-        landmarks=paths.get("landmarks"),
-    )
+    paths = {
+        column: files.find(values[column], where, column) if values.get(column) else None
+        for column in columns.files + columns.optional_files
+    }
+    patient = values.get("patient") or values["case"]
+    return {"name": values["case"], "patient": patient, "split": values["split"], **paths}
 
 
 def _check_words(where: str, values: Mapping[str, str]) -> None:
@@ -156,17 +180,18 @@ def _check_words(where: str, values: Mapping[str, str]) -> None:
             raise ManifestError(f"{where}, column '{column}': '{got}' holds a control character: rename it")
 
 
-def _check_across_rows(name: str, cases: Mapping[int, Case]) -> None:
+def _check_across_rows(name: str, cases: Mapping[int, Mapping[str, Any]]) -> None:
     seen: dict[str, int] = {}
     split_of: dict[str, str] = {}
     for number, case in cases.items():
-        where = f"{name}, row {number}"
-        first = seen.setdefault(case.name, number)
+        where, case_name = f"{name}, row {number}", case["name"]
+        first = seen.setdefault(case_name, number)
         if first != number:
-            raise ManifestError(f"{where}, column 'case': '{excerpt(case.name)}' stands in row {first} already")
-        before = split_of.setdefault(case.patient, case.split)
-        if before != case.split:
+            raise ManifestError(f"{where}, column 'case': '{excerpt(case_name)}' stands in row {first} already")
+        patient, split = case["patient"], case["split"]
+        before = split_of.setdefault(patient, split)
+        if before != split:
             raise ManifestError(
-                f"{where}, column 'split': patient '{excerpt(case.patient)}' is in '{before}' and '{case.split}': "
+                f"{where}, column 'split': patient '{excerpt(patient)}' is in '{before}' and '{split}': "
                 "keep each patient in one split"
             )
