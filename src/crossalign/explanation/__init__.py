@@ -1,43 +1,5 @@
-"""explain(problem, cascade, points) -> Explanation: what each stage of a cascade looked at."""
+"""explain(problem, method, points) -> Explanation: what each application of a network attended to."""
 
-from crossalign.explanation.attention import (
-    AttendedPoint,
-    attended_point,
-    attention_blocks,
-    position_grid,
-)
-from crossalign.explanation.gradients import (
-    ParameterShare,
-    grad_cams,
-    integrated_gradients,
-    parameter_shares,
-)
-from crossalign.explanation.maps import (
-    CropMap,
-    View,
-    stage_views,
-)
-from crossalign.explanation.result import (
-    Explanation,
-    StageExplanation,
-    explain,
-    lever_mm,
-)
+import lazy_loader
 
-__all__ = [
-    "CropMap",
-    "Explanation",
-    "AttendedPoint",
-    "ParameterShare",
-    "StageExplanation",
-    "View",
-    "attention_blocks",
-    "explain",
-    "grad_cams",
-    "integrated_gradients",
-    "lever_mm",
-    "attended_point",
-    "parameter_shares",
-    "position_grid",
-    "stage_views",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,29 +1,8 @@
-"""fuse(a, b, method) -> FusionResult: one volume out of an MRI and a PET on one grid; and all that fusion needs."""
+"""Fusion of an MRI and a PET on one grid: `fuse(a, b, method) -> FusionResult`, and everything that it needs.
 
-from crossalign.fusion.methods import (
-    named_fusion_method,
-)
-from crossalign.fusion.networks.published import (
-    load_original_fusion_checkpoint,
-)
-from crossalign.fusion.result import (
-    FusionMethod,
-    FusionResult,
-    fuse,
-)
-from crossalign.fusion.scaling import (
-    Scaling,
-    find_scaling,
-    find_uptake_scaling,
-)
+Nothing is imported before it is used: the networks, their training and the simulation run where no reader of images is.
+"""
 
-__all__ = [
-    "FusionMethod",
-    "FusionResult",
-    "Scaling",
-    "find_scaling",
-    "find_uptake_scaling",
-    "fuse",
-    "load_original_fusion_checkpoint",
-    "named_fusion_method",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,87 @@
+"""How good a registration is: SRE, TRE, Dice, and the papers' protocol with its tables and statistics."""
+
+from .calibration import (
+    CalibrationReport as CalibrationReport,
+)
+from .calibration import (
+    ErrorEstimates as ErrorEstimates,
+)
+from .calibration import (
+    fit_calibration as fit_calibration,
+)
+from .calibration import (
+    judge_calibration as judge_calibration,
+)
+from .calibration import (
+    read_error_estimates as read_error_estimates,
+)
+from .figures import box_plots as box_plots
+from .figures import failure_curves as failure_curves
+from .figures import write_figure as write_figure
+from .initialisations import (
+    InitialisationRange as InitialisationRange,
+)
+from .initialisations import (
+    draw_initialisations as draw_initialisations,
+)
+from .initialisations import (
+    parse_initialisations as parse_initialisations,
+)
+from .metrics import (
+    dice_score as dice_score,
+)
+from .metrics import (
+    surface_registration_error_mm as surface_registration_error_mm,
+)
+from .metrics import (
+    target_registration_error_mm as target_registration_error_mm,
+)
+from .metrics import (
+    target_registration_errors_mm as target_registration_errors_mm,
+)
+from .protocol import (
+    Evaluation as Evaluation,
+)
+from .protocol import (
+    Row as Row,
+)
+from .protocol import (
+    Scores as Scores,
+)
+from .protocol import (
+    StepScore as StepScore,
+)
+from .protocol import (
+    evaluate as evaluate,
+)
+from .protocol import (
+    evaluate_case as evaluate_case,
+)
+from .protocol import (
+    scores_of as scores_of,
+)
+from .result_files import (
+    check_evaluation_output as check_evaluation_output,
+)
+from .result_files import (
+    evaluation_paths as evaluation_paths,
+)
+from .result_files import (
+    rows_csv as rows_csv,
+)
+from .result_files import (
+    summary_csv as summary_csv,
+)
+from .result_files import (
+    summary_latex as summary_latex,
+)
+from .result_files import (
+    summary_markdown as summary_markdown,
+)
+from .result_files import (
+    write_evaluation as write_evaluation,
+)
+from .statistics import MeanSd as MeanSd
+from .statistics import holm as holm
+from .summary import compare_with_best as compare_with_best
+from .summary import summarise as summarise
