@@ -25,7 +25,7 @@ from crossalign.errors import InputError, OutputError, WeightsError
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.tensor_files import save_tensors
 from crossalign.training import Augmentation, RegistrationTask, RunResult, TrainingSettings, engine, run_task
-from crossalign.training.checkpoint import read_progress
+from crossalign.training.checkpoint import read_checkpoint
 from crossalign.training.run_folder import COLUMNS, read_history
 from crossalign.training.sampling import draw_batch
 from crossalign.training.schedule import pick_cases, step_seed
@@ -171,7 +171,7 @@ def test_resumed_after_a_kill(whole: Path, tmp_path: Path) -> None:
                 break
         process.wait(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    assert read_progress(tmp_path / "last.safetensors").step in (8, 12)
+    assert read_checkpoint(tmp_path / "last.safetensors").progress.step in (8, 12)
     train(tmp_path)
     assert same(tmp_path, whole)
 
@@ -212,9 +212,9 @@ def test_other_settings_are_refused(change: dict[str, object], whole: Path) -> N
 
 def test_whole_numbers_are_the_same_settings(whole: Path, tmp_path: Path) -> None:
     """A range written (0, 10) and one written (0.0, 10.0) are one."""
-    progress = vars(read_progress(whole / "last.safetensors"))
+    progress = vars(read_checkpoint(whole / "last.safetensors").progress)
     progress["settings"] = progress["settings"].replace("10.0", "10")
-    assert progress["settings"] != read_progress(whole / "last.safetensors").settings
+    assert progress["settings"] != read_checkpoint(whole / "last.safetensors").progress.settings
     tensors = load_file(whole / "last.safetensors")
     save_tensors(tensors, {"progress": json.dumps(progress)}, tmp_path / "last.safetensors")
     (tmp_path / "best.safetensors").write_bytes((whole / "best.safetensors").read_bytes())
@@ -232,7 +232,7 @@ def test_damaged_checkpoints_are_refused(how: str, whole: Path, tmp_path: Path) 
     elif how == "foreign":
         save_file({"a": torch.zeros(3)}, path)
     else:
-        progress = {"progress": json.dumps(vars(read_progress(whole / "last.safetensors")))}
+        progress = {"progress": json.dumps(vars(read_checkpoint(whole / "last.safetensors").progress))}
         tensors = load_file(whole / "last.safetensors")
         if how == "optimizer lost":
             tensors = {name: value for name, value in tensors.items() if not name.startswith("optimizer/0/")}

@@ -3,8 +3,9 @@
 Set a range to (0, 0), a fraction to 0 or a switch to False to leave that part out; the other parts keep their draws.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from crossalign.errors import InputError
 
@@ -62,6 +63,8 @@ class AnatomySettings:
 class PoseSettings:
     """Where the structure lies in the two scans."""
 
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"turned_share": "rotated_fraction"}  # in files of earlier versions
+
     rotation_deg: Range = (0.0, 22.0)
     """Rotation between the scans about each axis."""
     translation_mm: Range = (0.0, 15.0)
@@ -116,6 +119,8 @@ class DeformationSettings:
 class MRSettings:
     """The MR scan."""
 
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"random_contrast_share": "random_contrast_fraction"}
+
     random_contrast_fraction: float = 0.02
     """Fraction of the scans with a contrast that no sequence has (domain randomisation)."""
     contrast_jitter: Range = (0.02, 0.07)
@@ -142,6 +147,14 @@ class MRSettings:
 @dataclass(frozen=True)
 class UltrasoundSettings:
     """The ultrasound scan."""
+
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {
+        "end_fire_share": "end_fire_fraction",
+        "random_contrast_share": "random_contrast_fraction",
+        "gap_share": "gap_fraction",
+        "beside_near": "brighter_near",
+        "beside_far": "darker_far",
+    }
 
     end_fire_fraction: float = 0.02
     """Fraction of the probes that sweep a fan about their tip; the others step along."""

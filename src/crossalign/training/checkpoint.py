@@ -28,7 +28,7 @@ OLD_NAMES = {"best_sre_mm": "best_measure"}  # of fields in files of earlier ver
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where a run stands: steps done, the best measure so far and its step, seconds trained, settings and data.
 
     `best_measure` is infinite ahead of the first validation. Settings and data are JSON; earlier versions wrote the
@@ -48,7 +48,7 @@ class Checkpoint:
     """A checkpoint as it was read: whole, its digest right."""
 
     path: Path
-    progress: Progress
+    progress: RunProgress
     tensors: dict[str, Tensor]
 
     def settings(self) -> Mapping[str, object]:
@@ -89,7 +89,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, progress: RunProgress
 ) -> None:
     """Write network, averaged weights, optimizer state and progress; each step has its own seed, so no random state.
 
@@ -143,17 +143,12 @@ def read_checkpoint(path: Path, steps: int | None = None) -> Checkpoint:
     return Checkpoint(path, progress, tensors)
 
 
-def read_progress(path: Path) -> Progress:
-    """Read where a run stands; raises WeightsError."""
-    return read_checkpoint(path).progress
-
-
-def _text(progress: Progress) -> str:
+def _text(progress: RunProgress) -> str:
     best = progress.best_measure
     return json.dumps({**vars(progress), "best_measure": best if math.isfinite(best) else None})
 
 
-def _progress(text: str, sealed: bool) -> Progress:
+def _progress(text: str, sealed: bool) -> RunProgress:
     """Read what `_text` wrote, each value of its type and within its range; raises ValueError."""
     values = parse_json(_todays(text, sealed), "'progress'")
     names = set(values) if isinstance(values, dict) else set()
@@ -171,7 +166,7 @@ def _progress(text: str, sealed: bool) -> Progress:
             raise ValueError(f"'{name}' must be text, got {excerpt(values[name])}")
     if values.get("best_step", 0) > values["step"]:
         raise ValueError(f"'best_step' is {values['best_step']}, after 'step' {values['step']}")
-    return Progress(**{**values, "best_measure": float(best)})
+    return RunProgress(**{**values, "best_measure": float(best)})
 
 
 def _todays(text: str, sealed: bool) -> str:

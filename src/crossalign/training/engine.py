@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from crossalign.errors import CrossalignError, InputError, InputWarning
 from crossalign.output import whole_file, write_text
-from crossalign.training.checkpoint import Checkpoint, Progress, find_checkpoint, save_checkpoint
+from crossalign.training.checkpoint import Checkpoint, RunProgress, find_checkpoint, save_checkpoint
 from crossalign.training.device import keep_memory
 from crossalign.training.run_folder import (
     BEST,
@@ -259,7 +259,7 @@ class _Run:
         if self.step == self.saved:
             return
         data = json.dumps(self.data, separators=(",", ":"))
-        progress = Progress(self.step, self.best, self.seconds(), self.text, self.best_step, data)
+        progress = RunProgress(self.step, self.best, self.seconds(), self.text, self.best_step, data)
         save_checkpoint(self.folder / LAST, self.model, self.average, self.optimizer, progress)
         self.saved = self.step
 

@@ -5,27 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from crossalign.errors import InputError
 from crossalign.models.stage_settings import StageSettings
 from crossalign.networks.registry import NETWORKS
 
-Loss: TypeAlias = Literal["auto", "sre", "parameters", "guided"]
-Schedule: TypeAlias = Literal["cosine", "paper"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
-OrientationCorrection: TypeAlias = Literal[0, 90, 180, 270]
 Bounds: TypeAlias = Mapping[str, tuple[float | int, float | int]]  # int for the checks of types in the tests
 
 # What settings may ask for: beyond these a run takes more memory or time than anyone has.
-MOST_STEPS, MOST_BATCH, MOST_SEED = 10**8, 65_536, 2**31 - 1
+MOST_STEPS = 10**8
 LARGEST_SCALE = 0.6  # an axis is stretched by 1 +- 4/3 of it, and must not vanish
+BATCH = (2, 65_536)  # batch normalisation needs two
 RUN_BOUNDS: Bounds = {
     "steps": (1, MOST_STEPS),
-    "batch": (2, MOST_BATCH),  # batch normalisation needs two
     "val_every": (1, MOST_STEPS),
     "weight_decay": (0, math.inf),
-    "seed": (0, MOST_SEED),
+    "seed": (0, 2**31 - 1),
 }
 
 
@@ -48,11 +45,20 @@ def check_over_zero(settings: object, *names: str) -> None:
             raise InputError(f"'{name}' must be over 0 and finite, got {getattr(settings, name)}")
 
 
-def check_choices(settings: object, **choices: object) -> None:
-    """Raise InputError where a setting is none of its choices, each given as a `Literal`."""
-    for name, choice in choices.items():
-        if getattr(settings, name) not in get_args(choice):
-            listed = ", ".join(map(str, get_args(choice)))
+def check_run(settings: object, ema_decay: float) -> None:
+    """Raise InputError where a setting that every run has is out of its bounds, or one is none of its choices."""
+    check_bounds(settings, RUN_BOUNDS)
+    check_over_zero(settings, "rate")
+    if not 0 <= ema_decay < 1:
+        raise InputError(f"'ema_decay' must be in [0, 1), got {ema_decay}")
+    check_choices(settings)
+
+
+def check_choices(settings: object) -> None:
+    """Raise InputError where a setting whose type is a `Literal` is none of its values."""
+    for name, hint in get_type_hints(type(settings)).items():
+        if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
+            listed = ", ".join(map(str, get_args(hint)))
             raise InputError(f"'{name}' must be one of {listed}, got '{getattr(settings, name)}'")
 
 
@@ -61,12 +67,6 @@ def check_initial_sre(range_mm: tuple[float, float]) -> None:
     low, high = range_mm
     if not 0 <= low <= high < math.inf:
         raise InputError(f"the initialisations' SRE runs from 0 or more upwards and is finite, got {range_mm} mm")
-
-
-def check_ema_decay(value: float) -> None:
-    """Raise InputError where a decay is not in [0, 1)."""
-    if not 0 <= value < 1:
-        raise InputError(f"'ema_decay' must be in [0, 1), got {value}")
 
 
 @dataclass(frozen=True)
@@ -85,32 +85,23 @@ class Augmentation:
 
     rotation_deg: float = 10.0
     """Rotation of both images about each axis, degrees."""
-
     scale: float = 0.1
     """Stretching of both images: a fraction of their size."""
-
     shift_mm: float = 5.0
     """Shift of both images along each axis, mm."""
-
     mirror: str = "x"
     """Axes along which half of the pairs are flipped. x is the patient's left-right where the headers are right;
     flipping front and back teaches anatomy that does not exist."""
-
     deformation_mm: float = 2.5
     """Standard deviation of a smooth displacement of both images, mm."""
-
     moving_deformation_mm: float = 0.7
     """Standard deviation of a smooth displacement of the moving image alone, mm: two scans of a prostate differ so."""
-
     gamma: float = 0.4
     """Logarithm of each image's gamma."""
-
     bias: float = 0.3
     """Logarithm of a smooth factor on each image."""
-
     noise: float = 0.04
     """Largest standard deviation of each image's noise."""
-
     cutout: float = 0.15
     """Probability that a box of an image is set to 0."""
 
@@ -156,83 +147,57 @@ class TrainingSettings:
         "header_turn_deg": "orientation_correction",
         "shapes_share": "shapes_fraction",
     }
-    # Left out of saved settings where they are not used: runs from before they existed go on.
+    # Which settings of earlier versions may lack.
     LATER: ClassVar[tuple[str, ...]] = (
         *("pretrained", "patients", "synthesised_pairs", "orientation_correction", "shapes_fraction"),
     )
 
     stage: StageSettings = field(default_factory=StageSettings)
     """The network and its crops."""
-
     steps: int = 4000
     """Optimiser steps."""
-
     batch: int = 16
     """Pairs in a step."""
-
     rate: float = 1e-3
     """Highest learning rate."""
-
     weight_decay: float = 1e-2
     """Weight decay of the optimiser (AdamW)."""
-
-    loss: Loss = "auto"
+    loss: Literal["auto", "sre", "parameters", "guided"] = "auto"
     """What is minimised: sre, parameters (the papers'), guided (SRE, matches and masks), or auto: guided for a network
     that matches tokens, else sre."""
-
-    schedule: Schedule = "cosine"
+    schedule: Literal["cosine", "paper"] = "cosine"
     """How the learning rate falls: as a cosine, or as in the paper."""
-
     initial_sre_mm: tuple[float, float] = (0.0, 20.0)
     """Range of the SRE of the initialisations, mm: 0,20 for a first stage, 0,8 for a second."""
-
     val_initialisations: int = 5
     """Fixed initialisations of each validation case."""
-
     val_every: int = 250
     """Steps between validations, each of which writes a checkpoint."""
-
     ema_decay: float = 0.995
     """Decay of the exponential moving average of the weights, which is validated and kept; 0 keeps the weights."""
-
     precision: Precision = "auto"
     """Number format of the network's activations; auto is bfloat16 where the processor computes in it."""
-
     seed: int = 0
     """Seed of everything that is drawn."""
-
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How far training pairs are varied."""
-
     pretrained: str = ""
     """Which pre-trained extractors the network begins with: a record."""
-
     patients: float = 1.0
     """Fraction of the training patients to use."""
-
     synthesised_pairs: int = 0
     """Pairs that are also made from the training cases' images, deformed to new shapes."""
-
-    orientation_correction: OrientationCorrection = 0
+    orientation_correction: Literal[0, 90, 180, 270] = 0
     """Rotation about the z axis that corrects wrong axes in all headers, degrees."""
-
     shapes_fraction: float = 0.0
     """Fraction of simulated pairs that show random shapes in any two modalities."""
 
     def __post_init__(self) -> None:
         check_initial_sre(self.initial_sre_mm)
-        check_bounds(self, RUN_BOUNDS)
+        check_run(self, self.ema_decay)
         bounds = {"val_initialisations": (1, 10_000), "synthesised_pairs": (0, 100_000), "shapes_fraction": (0, 1)}
-        check_bounds(self, {**bounds, "patients": (0, 1)})
-        check_over_zero(self, "rate", "patients")
-        check_ema_decay(self.ema_decay)
-        check_choices(
-            self,
-            loss=Loss,
-            schedule=Schedule,
-            precision=Precision,
-            orientation_correction=OrientationCorrection,
-        )
+        check_bounds(self, {**bounds, "batch": BATCH, "patients": (0, 1)})
+        check_over_zero(self, "patients")
         if self.loss == "guided" and not NETWORKS[self.stage.network].matches_tokens:
             matching = ", ".join(name for name, entry in NETWORKS.items() if entry.matches_tokens)
             raise InputError(
@@ -251,25 +216,20 @@ class ErrorHeadSettings:
 
     steps: int = 200
     """Optimiser steps."""
-
     batch: int = 16
     """Pairs in a step."""
-
     rate: float = 5e-3
     """Highest learning rate."""
-
     initial_sre_mm: tuple[float, float] = (0.0, 30.0)
     """Range of the SRE of the initialisations, mm."""
-
     rotated_fraction: float = 0.4
     """Fraction of the crops that are rotated."""
-
     seed: int = 0
     """Seed of everything that is drawn."""
 
     def __post_init__(self) -> None:
         check_initial_sre(self.initial_sre_mm)
-        check_bounds(self, {"steps": (1, MOST_STEPS), "batch": (2, MOST_BATCH), "rotated_fraction": (0, 1)})
+        check_bounds(self, {"steps": (1, MOST_STEPS), "batch": BATCH, "rotated_fraction": (0, 1)})
         check_over_zero(self, "rate")
 
 
@@ -279,10 +239,8 @@ class PairSynthesisSettings:
 
     size_sd: float = 0.10
     """Standard deviation of the logarithm of a structure's radius, in all directions alike."""
-
     bump_sd: float = 0.06
     """Standard deviation of the same by direction."""
-
     blended_fraction: float = 0.5
     """Fraction of the images that are blends of two cases' images."""
 

@@ -129,14 +129,13 @@ class RegistrationTask(Task):
         return Plan(s.steps, s.batch, s.weight_decay, s.val_every, s.ema_decay, rate, MEASURE)
 
     def settings(self) -> Mapping[str, object]:
-        """Return what is saved beside the weights, without what is not used and what earlier versions did not know."""
-        unused = {item.name: item.default for item in fields(TrainingSettings) if item.name in TrainingSettings.LATER}
-        values = asdict(self._settings)
-        return {name: value for name, value in values.items() if name not in unused or value != unused[name]}
+        """Return what is saved beside the weights."""
+        return asdict(self._settings)
 
     def renamed(self, saved: Mapping[str, object]) -> Mapping[str, object]:
-        """Return settings that an earlier version saved, by today's names."""
-        return renamed(TrainingSettings, saved)
+        """Return settings that an earlier version saved, by today's names, with those that it did not know."""
+        later = {item.name: item.default for item in fields(TrainingSettings) if item.name in TrainingSettings.LATER}
+        return later | renamed(TrainingSettings, saved)
 
     def renamed_tensor(self, saved: str) -> str:
         """Return today's name of a weight that an earlier version saved under this name."""
