@@ -26,13 +26,14 @@ from torch import Tensor
 from crossalign.data import LoadedCase, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.evaluation import InitialisationRange, draw_initialisations
+from crossalign.evaluation.protocol import RESIDUAL
 from crossalign.evaluation.statistics import rank_correlation
-from crossalign.evaluation.tables import RESIDUAL
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import LabelMap
 from crossalign.output import whole_file
 
 PLANES = (("axial", 0, 1), ("coronal", 0, 2), ("sagittal", 1, 2))  # name, axis to the right, axis upwards
+EARLIER = {"initialisation": "start", "initial_sre_mm": "start_sre_mm"}  # columns of earlier versions
 AXES = ("x (L)", "y (P)", "z (S)")
 HALF_MM, STEP_MM = 44, 1.0
 COLUMNS = (
@@ -47,10 +48,10 @@ class Registration:
     """One row of the table: who, how far off before and after (mm), and the six parameters left (mm, degrees)."""
 
     case: str
-    start: str
+    initialisation: str
     repeat: int
     method: str
-    start_sre_mm: float
+    initial_sre_mm: float
     sre_mm: float
     tre_mm: float
     residual: tuple[float, ...]
@@ -66,10 +67,11 @@ def read_rows(path: Path) -> list[Registration]:
 
 
 def _registration(line: dict[str, str]) -> Registration:
-    start_sre_mm, sre_mm, tre_mm = (float(line[name] or math.nan) for name in ("start_sre_mm", "sre_mm", "tre_mm"))
+    line |= {new: line[old] for new, old in EARLIER.items() if old in line}
+    initial_sre_mm, sre_mm, tre_mm = (float(line[name] or math.nan) for name in ("initial_sre_mm", "sre_mm", "tre_mm"))
     residual = tuple(float(line[name]) for name in RESIDUAL)
-    who = (line["case"], line["start"], int(line["repeat"]), line["method"])
-    return Registration(*who, start_sre_mm, sre_mm, tre_mm, residual)
+    who = (line["case"], line["initialisation"], int(line["repeat"]), line["method"])
+    return Registration(*who, initial_sre_mm, sre_mm, tre_mm, residual)
 
 
 def methods_of(rows: Sequence[Registration]) -> list[str]:
@@ -79,7 +81,9 @@ def methods_of(rows: Sequence[Registration]) -> list[str]:
 
 def chosen(rows: Sequence[Registration], method: str, start: str) -> dict[str, Registration]:
     """Pick a method's best, median (the lower of two) and worst registration by SRE from one start range."""
-    ranked = sorted((row for row in rows if row.method == method and row.start == start), key=lambda row: row.sre_mm)
+    ranked = sorted(
+        (row for row in rows if row.method == method and row.initialisation == start), key=lambda row: row.sre_mm
+    )
     if not ranked:
         raise InputError(f"the table has no row of {method} from {start} mm")
     return {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[-1]}
@@ -87,12 +91,13 @@ def chosen(rows: Sequence[Registration], method: str, start: str) -> dict[str, R
 
 def start_motion(case: LoadedCase, row: Registration, seed: int) -> Rigid:
     """Draw the row's start again, as a motion of the fixed gland. Raises InputError where the seed was another."""
-    start = draw_initialisations(case, InitialisationRange.parse(row.start), row.repeat + 1, seed)[row.repeat]
+    start = draw_initialisations(case, InitialisationRange.parse(row.initialisation), row.repeat + 1, seed)[row.repeat]
     motion = case.fixed_to_moving.inverse() @ start
     reached = float((motion.apply(case.surface_mm) - case.surface_mm).norm(dim=-1).mean())
-    if abs(reached - row.start_sre_mm) > 0.02:
+    if abs(reached - row.initial_sre_mm) > 0.02:
         raise InputError(
-            f"{row.case}: seed {seed} starts at {reached:.2f} mm, the table at {row.start_sre_mm:.2f}: give its --seed"
+            f"{row.case}: seed {seed} begins at {reached:.2f} mm, the table at {row.initial_sre_mm:.2f}: "
+            "give its --seed"
         )
     return motion
 
@@ -121,7 +126,7 @@ def draw_method(name: str, picked: dict[str, Registration], cases: dict[str, Loa
         _draw_row(line, cases[row.case], row, seed)
         line[0].set_ylabel(f"{kind}: {row.case}\n{AXES[PLANES[0][2]]}, mm")
         line[1].set_title(
-            f"SRE {row.start_sre_mm:.1f} to {row.sre_mm:.1f} mm, TRE {row.tre_mm:.1f} mm", fontsize="medium"
+            f"SRE {row.initial_sre_mm:.1f} to {row.sre_mm:.1f} mm, TRE {row.tre_mm:.1f} mm", fontsize="medium"
         )
         if rank == 0:
             figure.suptitle(name)
@@ -170,7 +175,7 @@ def write_small(figure: Any, path: Path, overwrite: bool = False) -> None:
 
 def failure_table(rows: Sequence[Registration], cases: dict[str, LoadedCase], seed: int) -> list[str]:
     """Describe each method's residuals over all rows, as lines of a Markdown table."""
-    drawn = {(row.case, row.start, row.repeat): row for row in rows}
+    drawn = {(row.case, row.initialisation, row.repeat): row for row in rows}
     starts = {key: _start_residual(cases[row.case], row, seed) for key, row in drawn.items()}
     volumes = {name: _volume_ml(case) for name, case in cases.items()}
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
@@ -188,8 +193,8 @@ def _facts(
     method: str, rows: Sequence[Registration], starts: dict[tuple[str, str, int], np.ndarray], volumes: dict[str, float]
 ) -> list[str]:
     left = np.array([row.residual for row in rows])
-    before = np.array([starts[row.case, row.start, row.repeat] for row in rows])
-    sre, start = (np.array([getattr(row, name) for row in rows]) for name in ("sre_mm", "start_sre_mm"))
+    before = np.array([starts[row.case, row.initialisation, row.repeat] for row in rows])
+    sre, start = (np.array([getattr(row, name) for row in rows]) for name in ("sre_mm", "initial_sre_mm"))
     sizes = np.array([volumes[row.case] for row in rows])
 
     def lengths(part: slice) -> str:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crossalign.models.cascade_settings import Calibration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from tests.evaluation.toys import hand_evaluation, row
 
 from crossalign.errors import InputError
-from crossalign.evaluation import Evaluation, rows_csv, summarize, summary_csv, summary_markdown
+from crossalign.evaluation import Evaluation, rows_csv, summarise, summary_csv, summary_markdown
 from crossalign.evaluation.calibration import (
     ErrorEstimates,
     expected_mm,
@@ -25,7 +26,6 @@ from crossalign.evaluation.calibration import (
     risk_coverage,
 )
 from crossalign.evaluation.statistics import rank_correlation
-from crossalign.models.cascade_settings import Calibration
 from crossalign.registration import Expectation
 
 FEW = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=30)
@@ -48,24 +48,24 @@ def test_planted_coefficients_come_back() -> None:
 
 
 def test_one_column_is_enough_and_a_slope_never_falls() -> None:
-    reasons = planted(0.0)
-    alone = fit_calibration(replace(reasons, dispersion_mm=None))
+    estimates = planted(0.0)
+    alone = fit_calibration(replace(estimates, dispersion_mm=None))
     assert alone.per_dispersion == 0
     assert alone.per_network == pytest.approx(1.2, abs=0.1)
     assert alone.expected_sre_mm(None, 2.0) == pytest.approx(alone.base_mm + 2 * alone.per_network)
-    assert reasons.dispersion_mm is not None
-    backwards = fit_calibration(replace(reasons, sre_mm=10 - reasons.dispersion_mm))
+    assert estimates.dispersion_mm is not None
+    backwards = fit_calibration(replace(estimates, sre_mm=10 - estimates.dispersion_mm))
     assert backwards.per_dispersion == 0
 
 
-def test_the_threshold_keeps_the_share_that_was_asked_for_or_is_the_one_given() -> None:
-    reasons = planted(0.5)
-    calibration = fit_calibration(reasons, keep=0.7)
-    assert (expected_mm(calibration, reasons) <= calibration.threshold_mm).mean() == pytest.approx(0.7, abs=0.01)
-    assert fit_calibration(reasons, threshold_mm=4.5).threshold_mm == 4.5
+def test_the_threshold_keeps_the_fraction_that_was_asked_for_or_is_the_one_given() -> None:
+    estimates = planted(0.5)
+    calibration = fit_calibration(estimates, keep=0.7)
+    assert (expected_mm(calibration, estimates) <= calibration.threshold_mm).mean() == pytest.approx(0.7, abs=0.01)
+    assert fit_calibration(estimates, threshold_mm=4.5).threshold_mm == 4.5
     for keep in (0.0, 1.2):
-        with pytest.raises(InputError, match="share to keep"):
-            fit_calibration(reasons, keep=keep)
+        with pytest.raises(InputError, match="fraction to keep"):
+            fit_calibration(estimates, keep=keep)
 
 
 @settings(max_examples=30)
@@ -98,7 +98,7 @@ def test_reliability_and_risk_by_hand() -> None:
 def test_a_fit_judged_on_other_registrations() -> None:
     report = judge_calibration(fit_calibration(planted(0.5)), planted(0.5, seed=1))
     assert report.rank_correlation > 0.9
-    assert report.kept_sre_mm < report.flagged_sre_mm
+    assert report.trusted_sre_mm < report.untrusted_sre_mm
     for part in report.reliability:
         assert part.true_mm == pytest.approx(part.expected_mm, abs=0.3)
     assert report.risk_mm[-1] == pytest.approx(planted(0.5, seed=1).sre_mm.mean())
@@ -107,23 +107,30 @@ def test_a_fit_judged_on_other_registrations() -> None:
     assert f"{report.risk_mm[-1]:6.2f} mm" in text
 
 
-def told(index: int, method: str = "net") -> Expectation:
+def expected(index: int) -> Expectation:
     return Expectation(1.0 + index, index < 6, 0.5 * index, 2.0 * index)
 
 
 def evaluation(method: str = "net") -> Evaluation:
-    rows = [replace(row(f"{'ab'[i % 2]}{i}", method, 12.0, (1.0 + i,)), expectation=told(i)) for i in range(12)]
+    rows = [replace(row(f"{'ab'[i % 2]}{i}", method, 12.0, (1.0 + i,)), expectation=expected(i)) for i in range(12)]
     return Evaluation(tuple(rows), (method,), ("0-20",), 1, 0)
 
 
 def test_a_table_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(rows_csv(evaluation()))
-    reasons = read_error_estimates(path)
-    assert reasons.sre_mm.tolist() == pytest.approx([1.0 + i for i in range(12)])
-    assert reasons.dispersion_mm is not None
-    assert reasons.dispersion_mm.tolist() == pytest.approx([0.5 * i for i in range(12)])
-    assert judge_calibration(fit_calibration(reasons), reasons).rank_correlation == pytest.approx(1)
+    estimates = read_error_estimates(path)
+    assert estimates.sre_mm.tolist() == pytest.approx([1.0 + i for i in range(12)])
+    assert estimates.dispersion_mm is not None
+    assert estimates.dispersion_mm.tolist() == pytest.approx([0.5 * i for i in range(12)])
+    assert judge_calibration(fit_calibration(estimates), estimates).rank_correlation == pytest.approx(1)
+
+
+def test_a_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    header, _, lines = rows_csv(evaluation()).partition("\n")
+    earlier = header.replace("initialisation", "start").replace("initial_", "start_")
+    (tmp_path / "t.csv").write_text(f"{earlier}\n{lines}")
+    assert read_error_estimates(tmp_path / "t.csv").sre_mm.tolist() == pytest.approx([1.0 + i for i in range(12)])
 
 
 def test_tables_that_cannot_be_calibrated(tmp_path: Path) -> None:
@@ -178,23 +185,21 @@ def test_cells_that_cannot_be_read_are_named(tmp_path: Path, change: Callable[[s
 
 
 def test_a_calibration_needs_what_it_was_fitted_on() -> None:
-    reasons = planted(0.0)
+    estimates = planted(0.0)
     with pytest.raises(InputError, match="the table has not"):
-        expected_mm(Calibration(0.0, 1.0, 0.0, 5.0), replace(reasons, dispersion_mm=None))
+        expected_mm(Calibration(0.0, 1.0, 0.0, 5.0), replace(estimates, dispersion_mm=None))
 
 
 def test_the_summary_says_what_the_expectation_is_worth() -> None:
-    (summary,) = summarize(evaluation())
-    trust = summary.trust
-    assert trust is not None
-    assert (trust.kept, trust.flagged) == (6, 6)
-    assert trust.rank_correlation == pytest.approx(1)
-    assert (trust.kept_sre_mm, trust.flagged_sre_mm) == pytest.approx((3.5, 9.5))
+    (summary,) = summarise(evaluation()).to_dict("records")
+    assert (summary["trust_trusted"], summary["trust_untrusted"]) == (6, 6)
+    assert summary["trust_rank_correlation"] == pytest.approx(1)
+    assert (summary["trust_trusted_sre_mm"], summary["trust_untrusted_sre_mm"]) == pytest.approx((3.5, 9.5))
     markdown = summary_markdown(evaluation())
     assert "| net | [0, 20] mm | 6.50 | 6.50 | 1.00 | 6 | 3.50 | 6 | 9.50 |" in markdown
     assert "trust_rank_correlation" in summary_csv(evaluation())
-    assert "1.0000,6.5000,6.0000,6.0000,3.5000,9.5000" in summary_csv(evaluation())
-    assert all(one.trust is None for one in summarize(hand_evaluation()))
+    assert "1.0000,6.5000,6.5000,6,6,3.5000,9.5000" in summary_csv(evaluation())
+    assert summarise(hand_evaluation()).trust_trusted.isna().all()
     assert "Expected error" not in summary_markdown(hand_evaluation())
 
 

@@ -1,4 +1,4 @@
-"""Starts: exactly as far as asked, and the same for ever."""
+"""Initial transforms: exactly as far as asked, and the same for ever."""
 
 import pytest
 import torch
@@ -25,8 +25,8 @@ def sre_mm(start: Rigid) -> float:
     return surface_registration_error_mm(start, CASE.fixed_to_moving, CASE.surface_mm)
 
 
-def matrices(starts: tuple[Rigid, ...]) -> torch.Tensor:
-    return torch.stack([start.matrix() for start in starts])
+def matrices(transforms: tuple[Rigid, ...]) -> torch.Tensor:
+    return torch.stack([one.matrix() for one in transforms])
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_parse(text: str, expected: tuple[float, float]) -> None:
 
 
 @given(ranges)
-def test_text_reads_back(start_range: InitialisationRange) -> None:
-    assert InitialisationRange.parse(str(start_range)) == start_range
+def test_text_reads_back(initial_range: InitialisationRange) -> None:
+    assert InitialisationRange.parse(str(initial_range)) == initial_range
 
 
 def test_text_is_as_short_as_the_papers() -> None:
@@ -47,21 +47,21 @@ def test_text_is_as_short_as_the_papers() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "far", "-8", "20-0", "1-2-3", "nan", "inf", "0-inf", "8mm"])
-def test_what_is_no_start_is_refused(text: str) -> None:
+def test_what_is_no_initialisation_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="8, 16 or 0-20"):
         InitialisationRange.parse(text)
 
 
-@pytest.mark.parametrize(("text", "message"), [(" , ", "no start"), ("8,16,8.0", "8 is given twice")])
-def test_what_is_no_list_of_starts_is_refused(text: str, message: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [(" , ", "no initialisation between"), ("8,16,8.0", "8 is given twice")])
+def test_what_is_no_list_of_initialisations_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_initialisations(text)
 
 
 @given(ranges, st.integers(-5, 10**9))
-def test_a_start_lies_in_its_range(start_range: InitialisationRange, seed: int) -> None:
-    for start in draw_initialisations(CASE, start_range, 2, seed):
-        assert start_range.low_mm - 0.01 <= sre_mm(start) <= start_range.high_mm + 0.01
+def test_an_initial_transform_lies_in_its_range(initial_range: InitialisationRange, seed: int) -> None:
+    for start in draw_initialisations(CASE, initial_range, 2, seed):
+        assert initial_range.low_mm - 0.01 <= sre_mm(start) <= initial_range.high_mm + 0.01
 
 
 def test_a_range_is_filled_evenly() -> None:
@@ -70,7 +70,7 @@ def test_a_range_is_filled_evenly() -> None:
     assert max(abs(a - b) for a, b in zip(reached, uniform, strict=True)) < 20 * 0.14  # Kolmogorov-Smirnov, p = 0.04
 
 
-def test_a_start_depends_on_seed_case_range_and_index_alone() -> None:
+def test_an_initial_transform_depends_on_seed_case_range_and_index_alone() -> None:
     eight = InitialisationRange(8.0, 8.0)
     first = matrices(draw_initialisations(CASE, eight, 5, 0))
     torch.testing.assert_close(matrices(draw_initialisations(CASE, eight, 5, 0)), first, atol=0, rtol=0)
@@ -90,12 +90,12 @@ def test_drawing_leaves_the_global_generator_alone() -> None:
     assert bool((torch.random.get_rng_state() == before).all())
 
 
-def test_starts_have_not_changed_since_tables_were_made_from_them() -> None:
+def test_initial_transforms_have_not_changed_since_tables_were_made_from_them() -> None:
     start = draw_initialisations(CASE, InitialisationRange(0.0, 20.0), 1, 0)[0]
     motion = (CASE.fixed_to_moving.inverse() @ start).to_parameters(CASE.fixed_mask.centroid_mm())
     torch.testing.assert_close(motion, torch.tensor(GOLDEN).double(), atol=1e-4, rtol=0)
 
 
-def test_no_starts_are_refused() -> None:
-    with pytest.raises(InputError, match="1 start or more"):
+def test_none_is_refused() -> None:
+    with pytest.raises(InputError, match="1 initialisation or more"):
         draw_initialisations(CASE, InitialisationRange(8.0, 8.0), 0, 0)

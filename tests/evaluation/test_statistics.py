@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from crossalign.evaluation.statistics import bootstrap_interval, holm, paired_p_values, spread
+from crossalign.evaluation.statistics import MeanSd, bootstrap_interval, holm, paired_p_values
 
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -80,7 +80,7 @@ def test_bootstrap_agrees_with_its_slow_twin() -> None:
     assert bootstrap_interval(values, patients, 5, resamples=300) == pytest.approx(expected.tolist())
 
 
-def test_more_starts_of_the_same_patients_do_not_narrow_the_interval() -> None:
+def test_more_initialisations_of_the_same_patients_do_not_narrow_the_interval() -> None:
     values, patients = np.array([1.0, 5.0, 3.0, 8.0]), ["a", "b", "c", "d"]
     once = bootstrap_interval(values, patients, 0)
     assert bootstrap_interval(np.tile(values, 10), patients * 10, 0) == pytest.approx(once)
@@ -101,13 +101,11 @@ def test_one_patient_gives_no_interval() -> None:
     assert all(math.isnan(end) for end in bootstrap_interval(np.array([1.0, 2.0]), ["a", "a"], 0))
 
 
-def test_spread_leaves_out_nan_and_knows_when_it_knows_nothing() -> None:
-    found = spread([1.0, math.nan, 3.0, 8.0], ["a", "a", "b", "c"], 0)
-    assert (found.n, found.mean, found.median) == (3, 4.0, 3.0)
+def test_mean_and_sd_leave_out_nan_and_are_nan_where_there_is_nothing() -> None:
+    found = MeanSd.of([1.0, math.nan, 3.0, 8.0], ["a", "a", "b", "c"], 0)
+    assert (found.mean, found.median) == (4.0, 3.0)
     assert found.sd == pytest.approx(math.sqrt(13))
     assert found.low == pytest.approx(1.0)
     assert found.high == pytest.approx(8.0)
-    none = spread([math.nan], ["a"], 0)
-    assert none.n == 0
-    assert math.isnan(none.mean)
-    assert math.isnan(spread([2.0], ["a"], 0).sd)
+    assert math.isnan(MeanSd.of([math.nan], ["a"], 0).mean)
+    assert math.isnan(MeanSd.of([2.0], ["a"], 0).sd)

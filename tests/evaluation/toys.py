@@ -67,7 +67,7 @@ def written_case(case: LoadedCase, folder: Path) -> Case:
 
 @dataclass(frozen=True)
 class Toy(Method):
-    """Steps that it is told, as transforms to compose with the reference: identity is the truth."""
+    """Steps that it is given, as transforms to compose with the reference: identity is the truth."""
 
     steps: tuple[Rigid, ...] = (Rigid.identity(),)
     warnings: tuple[str, ...] = ()
@@ -100,11 +100,11 @@ class Crashing(Method):
         raise self.error
 
 
-def row(case: str, method: str, start_mm: float, sre_mm: tuple[float, ...], repeat: int = 0, error: str = "") -> Row:
+def row(case: str, method: str, initial_mm: float, sre_mm: tuple[float, ...], repeat: int = 0, error: str = "") -> Row:
     """One registration of patient `case[0]` from range 0-20; TRE and Dice are made up from SRE."""
     steps = tuple(StepScore(f"s{i}", value, 0.01 * (i + 1)) for i, value in enumerate(sre_mm))
-    last = sre_mm[-1] if sre_mm else start_mm
-    before, after = (Scores(value, value + 1, 1 - value / 20) for value in (start_mm, last))
+    last = sre_mm[-1] if sre_mm else initial_mm
+    before, after = (Scores(value, value + 1, 1 - value / 20) for value in (initial_mm, last))
     return Row(case, case[0], "val", "0-20", repeat, method, before, after, steps, 0.03, (), error)
 
 
@@ -117,9 +117,9 @@ def hand_evaluation() -> Evaluation:
         "b2": (6.0, ()),
     }
     rows: list[Row] = []
-    for case, (start_mm, after_mm) in sre_mm.items():
-        rows.append(row(case, "still", start_mm, (start_mm,)))
-        rows.append(row(case, "net_&_two", start_mm, after_mm, error="" if after_mm else "no overlap"))
+    for case, (initial_mm, after_mm) in sre_mm.items():
+        rows.append(row(case, "still", initial_mm, (initial_mm,)))
+        rows.append(row(case, "net_&_two", initial_mm, after_mm, error="" if after_mm else "no overlap"))
     return Evaluation(
         tuple(rows), ("still", "net_&_two"), ("0-20",), 1, 7, {"still": {}, "net_&_two": {"crop": "30 %"}}
     )

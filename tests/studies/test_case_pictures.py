@@ -46,7 +46,7 @@ def test_best_median_and_worst() -> None:
     rows = [
         Registration(f"c{k}", "8", 0, "m", 8.0, sre_mm, math.nan, (0.0,) * 6) for k, sre_mm in enumerate((5, 1, 9, 4))
     ]
-    rows += [replace(rows[0], start="16", sre_mm=99.0), replace(rows[0], method="other", sre_mm=0.1)]
+    rows += [replace(rows[0], initialisation="16", sre_mm=99.0), replace(rows[0], method="other", sre_mm=0.1)]
     assert [(kind, row.sre_mm) for kind, row in chosen(rows, "m", "8").items()] == [
         ("best", 1),
         ("median", 4),
@@ -63,7 +63,7 @@ def test_rows_are_read_and_drawn_where_they_were(tmp_path: Path) -> None:
         assert (row.case, row.method) == ("toy", expected.method)
         assert row.sre_mm == pytest.approx(expected.after.sre_mm, abs=1e-3)
         start = start_motion(case, row, seed=3)
-        assert scores_of(case, REFERENCE @ start).sre_mm == pytest.approx(row.start_sre_mm, abs=1e-3)
+        assert scores_of(case, REFERENCE @ start).sre_mm == pytest.approx(row.initial_sre_mm, abs=1e-3)
         moved = residual_motion(case, row).matrix()
         wanted = SHIFTED if row.method == "off" else Rigid.identity()
         torch.testing.assert_close(moved, wanted.matrix(), atol=1e-3, rtol=0)

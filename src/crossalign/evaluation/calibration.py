@@ -1,4 +1,4 @@
-"""Fitting what a cascade knows of its own error to the true SRE, on registrations whose answer is known."""
+"""Calibration: expected errors fitted to the true SRE, on registrations whose answer is known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WRITER = "`crossalign evaluate -o`"
 
 @dataclass(frozen=True, eq=False)
 class ErrorEstimates:
-    """True SRE and what a method knew of it, one value for each registration, mm; a column that is absent is None."""
+    """True SRE and what a method expected of it, a value for each registration, mm; a column that is absent is None."""
 
     sre_mm: Values
     dispersion_mm: Values | None
@@ -34,8 +34,8 @@ class ErrorEstimates:
             raise InputError(f"a calibration needs {FEWEST} registrations or more, got {len(self.sre_mm)}")
         if self.dispersion_mm is None and self.network_mm is None:
             raise InputError(
-                "these registrations tell nothing of their own error: run them from several starts, or with a network "
-                "that expects its own error"
+                "these registrations say nothing of their own error: run them from several initialisations, or with a "
+                "network that expects its own error"
             )
 
 
@@ -52,8 +52,8 @@ class Reliability:
 class CalibrationReport:
     """A calibration and what it is worth on the registrations that it is judged by.
 
-    `coverage` and `risk_mm` are the curve of the mean true SRE of the registrations kept, when those with the lowest
-    expected SRE are kept first.
+    `coverage` and `risk_mm` are the curve of the mean true SRE of the registrations retained, those with the lowest
+    expected SRE first.
     """
 
     calibration: Calibration
@@ -61,8 +61,8 @@ class CalibrationReport:
     reliability: tuple[Reliability, ...]
     coverage: Values
     risk_mm: Values
-    kept_sre_mm: float
-    flagged_sre_mm: float
+    trusted_sre_mm: float
+    untrusted_sre_mm: float
 
 
 def read_error_estimates(path: str | os.PathLike[str], method: str | None = None) -> ErrorEstimates:
@@ -76,61 +76,61 @@ def read_error_estimates(path: str | os.PathLike[str], method: str | None = None
     if method is None and len(names) > 1:
         several = excerpt(", ".join(names), 200)
         raise InputError(f"{name}: holds several methods, choose one with --method: {several}")
-    chosen = [(number, record) for number, record in records if record["method"] == (method or names[0])]
-    if not chosen:
+    selected = [(number, record) for number, record in records if record["method"] == (method or names[0])]
+    if not selected:
         known = excerpt(", ".join(names), 200)
         raise InputError(f"{name}: no method is called '{excerpt(method)}': there are {known}")
-    sre, dispersion, network = (_column(chosen, column, name) for column in COLUMNS)
+    sre, dispersion, network = (_column(selected, column, name) for column in COLUMNS)
     if sre is None:
         raise InputError(f"{name}: the column sre_mm has empty cells: give the table that {WRITER} wrote")
     return ErrorEstimates(sre, dispersion, network)
 
 
-def fit_calibration(reasons: ErrorEstimates, threshold_mm: float | None = None, keep: float = 0.8) -> Calibration:
+def fit_calibration(estimates: ErrorEstimates, threshold_mm: float | None = None, keep: float = 0.8) -> Calibration:
     """Fit expected SRE = base + slope * dispersion + slope * network's expectation, by least squares, slopes >= 0.
 
-    `threshold_mm` None takes the expected SRE under which the share `keep` of these registrations lies. Raises
+    `threshold_mm` None takes the expected SRE under which the fraction `keep` of these registrations lies. Raises
     InputError.
     """
     from scipy.optimize import lsq_linear
 
     if not 0 < keep <= 1:
-        raise InputError(f"the share to keep lies in (0, 1], got {keep}")
-    nothing = np.zeros_like(reasons.sre_mm)
-    known = (reasons.dispersion_mm, reasons.network_mm)
+        raise InputError(f"the fraction to keep lies in (0, 1], got {keep}")
+    nothing = np.zeros_like(estimates.sre_mm)
+    known = (estimates.dispersion_mm, estimates.network_mm)
     columns = np.stack([np.ones_like(nothing), *(nothing if c is None else c for c in known)], axis=1)
-    if not np.isfinite(columns).all() or not np.isfinite(reasons.sre_mm).all():
+    if not np.isfinite(columns).all() or not np.isfinite(estimates.sre_mm).all():
         raise InputError("a calibration needs finite numbers: leave out the registrations without them")
-    fit = lsq_linear(columns, reasons.sre_mm, bounds=([-np.inf, 0, 0], np.inf), method="bvls")
+    fit = lsq_linear(columns, estimates.sre_mm, bounds=([-np.inf, 0, 0], np.inf), method="bvls")
     base, dispersion, network = (float(value) for value in fit.x)
     draft = Calibration(base, _flat(dispersion), _flat(network), 1.0)
-    limit = float(np.quantile(expected_mm(draft, reasons), keep)) if threshold_mm is None else threshold_mm
+    limit = float(np.quantile(expected_mm(draft, estimates), keep)) if threshold_mm is None else threshold_mm
     return Calibration(draft.base_mm, draft.per_dispersion, draft.per_network, limit)
 
 
-def expected_mm(calibration: Calibration, reasons: ErrorEstimates) -> Values:
+def expected_mm(calibration: Calibration, estimates: ErrorEstimates) -> Values:
     """Return the expected SRE of each registration, mm; raises InputError where a column that it needs is absent."""
-    n = len(reasons.sre_mm)
-    rows = zip(_listed(reasons.dispersion_mm, n), _listed(reasons.network_mm, n), strict=True)
+    n = len(estimates.sre_mm)
+    rows = zip(_listed(estimates.dispersion_mm, n), _listed(estimates.network_mm, n), strict=True)
     values = [calibration.expected_sre_mm(dispersion, network) for dispersion, network in rows]
     if None in values:
         raise InputError("this calibration needs a dispersion or a network's expectation that the table has not")
     return np.array(values, dtype=np.float64)
 
 
-def judge_calibration(calibration: Calibration, reasons: ErrorEstimates, bins: int = 5) -> CalibrationReport:
+def judge_calibration(calibration: Calibration, estimates: ErrorEstimates, bins: int = 5) -> CalibrationReport:
     """Measure a calibration on registrations whose answer is known, best on others than it was fitted on."""
-    expected = expected_mm(calibration, reasons)
-    kept = expected <= calibration.threshold_mm
-    coverage, risk = risk_coverage(expected, reasons.sre_mm)
+    expected = expected_mm(calibration, estimates)
+    trusted = expected <= calibration.threshold_mm
+    coverage, risk = risk_coverage(expected, estimates.sre_mm)
     return CalibrationReport(
         calibration=calibration,
-        rank_correlation=rank_correlation(expected, reasons.sre_mm),
-        reliability=reliability_table(expected, reasons.sre_mm, bins),
+        rank_correlation=rank_correlation(expected, estimates.sre_mm),
+        reliability=reliability_table(expected, estimates.sre_mm, bins),
         coverage=coverage,
         risk_mm=risk,
-        kept_sre_mm=_mean(reasons.sre_mm[kept]),
-        flagged_sre_mm=_mean(reasons.sre_mm[~kept]),
+        trusted_sre_mm=_mean(estimates.sre_mm[trusted]),
+        untrusted_sre_mm=_mean(estimates.sre_mm[~trusted]),
     )
 
 
@@ -148,19 +148,20 @@ def risk_coverage(expected: Values, true: Values) -> tuple[Values, Values]:
     return counts / len(order), np.cumsum(true[order]) / counts
 
 
-def report_lines(report: CalibrationReport, shares: Sequence[float] = (0.25, 0.5, 0.75, 1.0)) -> list[str]:
-    """Say in lines of text what a calibration is and what it is worth."""
+def report_lines(report: CalibrationReport, fractions: Sequence[float] = (0.25, 0.5, 0.75, 1.0)) -> list[str]:
+    """Describe a calibration, and what it is worth, in lines of text."""
     c = report.calibration
     lines = [
         f"expected SRE = {c.base_mm:.3f} mm + {c.per_dispersion:.3f} x dispersion + {c.per_network:.3f} x network",
-        f"trusted up to {c.threshold_mm:.2f} mm: kept {_mm(report.kept_sre_mm)}, flagged {_mm(report.flagged_sre_mm)}",
+        f"trusted up to {c.threshold_mm:.2f} mm",
+        f"mean true SRE: trusted {_mm(report.trusted_sre_mm)}, untrusted {_mm(report.untrusted_sre_mm)}",
         f"rank correlation with the true SRE: {report.rank_correlation:.3f}",
         "reliability (n, expected, true):",
         *(f"  {r.count:5d}  {r.expected_mm:6.2f} mm  {r.true_mm:6.2f} mm" for r in report.reliability),
-        "mean true SRE of the share kept:",
+        "mean true SRE of the fraction with the lowest expected SRE:",
     ]
     n = len(report.coverage)
-    return lines + [f"  {share:4.0%}  {report.risk_mm[max(0, math.ceil(share * n) - 1)]:6.2f} mm" for share in shares]
+    return lines + [f"  {part:4.0%}  {report.risk_mm[max(0, math.ceil(part * n) - 1)]:6.2f} mm" for part in fractions]
 
 
 def _records(path: str | os.PathLike[str], name: str) -> list[tuple[int, dict[str, str]]]:

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-START = "start"
+INITIAL = "initial"
 LINES = ("-", "--", "-.", ":")
 CURVE_MM = 20.0
 
 
 def box_plots(evaluation: Evaluation) -> Figure:
-    """Draw the final SRE of every method, one panel for each start range; the first box is the start.
+    """Draw the final SRE of every method, one panel for each initialisation range; the first box is the initial SRE.
 
     A box spans the quartiles, its line is the median, the whiskers reach 1.5 of the quartiles' distance, the triangle
     is the mean.
     """
     figure, panels = _panels(evaluation, width=1.2 + 0.7 * (len(evaluation.methods) + 1))
-    for panel, start in zip(panels, evaluation.starts, strict=True):
-        samples = _samples(evaluation, start)
+    for panel, initialisation in zip(panels, evaluation.initialisations, strict=True):
+        samples = _samples(evaluation, initialisation)
         panel.boxplot(list(samples.values()), tick_labels=list(samples), showmeans=True, flierprops={"markersize": 3})
         panel.tick_params(axis="x", rotation=30)
-        panel.set_title(f"from {start} mm")
+        panel.set_title(f"from {initialisation} mm")
         panel.grid(axis="y", alpha=0.3)
     panels[0].set_ylim(bottom=0)  # once all are drawn: the panels share it, and it ends the automatic scale
     panels[0].set_ylabel("SRE (mm)")
@@ -38,28 +38,28 @@ def box_plots(evaluation: Evaluation) -> Figure:
 
 
 def failure_curves(evaluation: Evaluation) -> Figure:
-    """Draw the share of registrations that end within x mm of the truth, one panel for each start range."""
+    """Draw the fraction of registrations that end within x mm of the truth, a panel for each initialisation range."""
     figure, panels = _panels(evaluation, width=3.6)
-    for panel, start in zip(panels, evaluation.starts, strict=True):
-        for index, (name, errors_mm) in enumerate(_samples(evaluation, start).items()):
-            x, y = share_within(errors_mm)
-            color = "black" if name == START else f"C{(index - 1) % 10}"
+    for panel, initialisation in zip(panels, evaluation.initialisations, strict=True):
+        for index, (name, errors_mm) in enumerate(_samples(evaluation, initialisation).items()):
+            x, y = fraction_within(errors_mm)
+            color = "black" if name == INITIAL else f"C{(index - 1) % 10}"
             panel.plot(x, y, LINES[index % len(LINES)], color=color, label=name, drawstyle="steps-post")
-        panel.set_title(f"from {start} mm")
+        panel.set_title(f"from {initialisation} mm")
         panel.set_xlabel("SRE (mm)")
         panel.set_xlim(0, CURVE_MM)
         panel.set_ylim(0, 1.02)
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel("share of registrations under x mm")
+    panels[0].set_ylabel("fraction of registrations under x mm")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
 
-def share_within(errors_mm: list[float]) -> tuple[list[float], list[float]]:
-    """Return the steps of the share of errors at or below x: x from 0 to past the figure's edge, shares from 0 to 1."""
+def fraction_within(errors_mm: list[float]) -> tuple[list[float], list[float]]:
+    """Return the steps of the fraction of errors at or below x: x from 0 to past the figure's edge, y from 0 to 1."""
     ordered = sorted(errors_mm)
-    shares = (np.arange(1, len(ordered) + 1) / len(ordered)).tolist()
-    return [0.0, *ordered, max(CURVE_MM, ordered[-1])], [0.0, *shares, 1.0]
+    fractions = (np.arange(1, len(ordered) + 1) / len(ordered)).tolist()
+    return [0.0, *ordered, max(CURVE_MM, ordered[-1])], [0.0, *fractions, 1.0]
 
 
 def write_figure(figure: Figure, path: Path, overwrite: bool = False) -> None:
@@ -82,14 +82,14 @@ def _panels(evaluation: Evaluation, width: float) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure  # as above
 
     # A Figure made without pyplot draws with Agg, needs no display and is freed with its last reference.
-    figure = Figure(figsize=(width * len(evaluation.starts) + 0.6, 4.0), layout="constrained")
-    panels = figure.subplots(1, len(evaluation.starts), sharey=True, squeeze=False)
+    figure = Figure(figsize=(width * len(evaluation.initialisations) + 0.6, 4.0), layout="constrained")
+    panels = figure.subplots(1, len(evaluation.initialisations), sharey=True, squeeze=False)
     return figure, list(panels[0])
 
 
-def _samples(evaluation: Evaluation, start: str) -> dict[str, list[float]]:
-    rows = [row for row in evaluation.rows if row.start == start]
-    samples = {START: [row.before.sre_mm for row in rows if row.method == evaluation.methods[0]]}
+def _samples(evaluation: Evaluation, initialisation: str) -> dict[str, list[float]]:
+    rows = [row for row in evaluation.rows if row.initialisation == initialisation]
+    samples = {INITIAL: [row.before.sre_mm for row in rows if row.method == evaluation.methods[0]]}
     for method in evaluation.methods:
         samples[method] = [row.after.sre_mm for row in rows if row.method == method]
     return samples

@@ -1,4 +1,4 @@
-"""Where the test registrations start: fixed for good by the seed, the case and the range, and nothing else."""
+"""The initial transforms of test registrations: fixed for good by the seed, the case, the range, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FARTHEST_MM = 1e4
 
 @dataclass(frozen=True)
 class InitialisationRange:
-    """The start's SRE in mm: uniform between two values, or exactly one where they are equal."""
+    """The initial SRE in mm: uniform between two values, or exactly one where they are equal."""
 
     low_mm: float
     high_mm: float
@@ -27,7 +27,8 @@ class InitialisationRange:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low_mm) and math.isfinite(self.high_mm) and 0 <= self.low_mm <= self.high_mm):
             raise InputError(
-                f"a start needs 0 <= low <= high in mm, got {self.low_mm:g} to {self.high_mm:g}: write 8, 16 or 0-20"
+                f"an initialisation needs 0 <= low <= high in mm, got {self.low_mm:g} to {self.high_mm:g}: "
+                "write 8, 16 or 0-20"
             )
 
     @staticmethod
@@ -36,9 +37,11 @@ class InitialisationRange:
         values = [finite_number(end) for end in text.split("-")]
         low, high = values[0], values[-1]
         if low is None or high is None or len(values) > 2:
-            raise InputError(f"cannot read the start '{excerpt(text)}': expected mm as 8, 16 or 0-20")
+            raise InputError(f"cannot read the initialisation '{excerpt(text)}': expected mm as 8, 16 or 0-20")
         if high > FARTHEST_MM:
-            raise InputError(f"the start '{excerpt(text)}' is over {FARTHEST_MM:g} mm: expected mm as 8, 16 or 0-20")
+            raise InputError(
+                f"the initialisation '{excerpt(text)}' is over {FARTHEST_MM:g} mm: expected mm as 8, 16 or 0-20"
+            )
         return InitialisationRange(low, high)
 
     def __str__(self) -> str:
@@ -51,42 +54,45 @@ def parse_initialisations(text: str) -> tuple[InitialisationRange, ...]:
     """Read a list such as `8,16,0-20`; raises InputError for an empty list and for a range given twice."""
     parts = text.split(",")
     if not all(part.strip() for part in parts):
-        raise InputError(f"there is no start between two commas of '{excerpt(text)}': expected mm as 8,16,0-20")
-    starts = tuple(InitialisationRange.parse(part) for part in parts)
-    check_distinct(starts)
-    return starts
+        raise InputError(
+            f"there is no initialisation between two commas of '{excerpt(text)}': expected mm as 8,16,0-20"
+        )
+    ranges = tuple(InitialisationRange.parse(part) for part in parts)
+    check_distinct(ranges)
+    return ranges
 
 
-def check_distinct(starts: tuple[InitialisationRange, ...]) -> None:
+def check_distinct(ranges: tuple[InitialisationRange, ...]) -> None:
     """Raise InputError where a range is given twice: its rows could not be told apart."""
-    for index, start in enumerate(starts):
-        if start in starts[:index]:
-            raise InputError(f"the start {start} is given twice: give each once")
+    for index, one in enumerate(ranges):
+        if one in ranges[:index]:
+            raise InputError(f"the initialisation {one} is given twice: give each once")
 
 
 def draw_initialisations(
-    case: LoadedCase, start_range: InitialisationRange, count: int, seed: int
+    case: LoadedCase, initial_range: InitialisationRange, count: int, seed: int
 ) -> tuple[Rigid, ...]:
-    """Draw the case's starts, fixed to moving, each within 0.01 mm of the SRE that was drawn for it.
+    """Draw the case's initial transforms, fixed to moving, each within 0.01 mm of the SRE that was drawn for it.
 
-    Start i depends on the seed, the case's name, the range and i alone: other cases, ranges and counts do not change
-    it, so the first 5 of 40 are the 5. start = reference @ perturbation about the centroid of the fixed gland.
+    The i-th depends on the seed, the case's name, the range and i alone: other cases, ranges and counts do not change
+    it, so the first 5 of 40 are the 5. Each is reference @ perturbation about the centroid of the fixed structure.
     """
     if count < 1:
-        raise InputError(f"ask for 1 start or more for each case, got {count}")
+        raise InputError(f"ask for 1 initialisation or more for each case, got {count}")
     points, center = case.surface_mm.double(), case.fixed_mask.centroid_mm()
     return tuple(
-        case.fixed_to_moving @ _perturbation(points, center, start_range, f"{seed}|{case.name}|{start_range}|{index}")
+        case.fixed_to_moving
+        @ _perturbation(points, center, initial_range, f"{seed}|{case.name}|{initial_range}|{index}")
         for index in range(count)
     )
 
 
 def _perturbation(
-    points_mm: torch.Tensor, center_mm: torch.Tensor, start_range: InitialisationRange, key: str
+    points_mm: torch.Tensor, center_mm: torch.Tensor, initial_range: InitialisationRange, key: str
 ) -> Rigid:
     generator = torch.Generator().manual_seed(_stable_seed(key))
     unit = torch.rand(1, generator=generator, dtype=torch.float64)
-    target_mm = start_range.low_mm + (start_range.high_mm - start_range.low_mm) * unit
+    target_mm = initial_range.low_mm + (initial_range.high_mm - initial_range.low_mm) * unit
     return draw_perturbation(points_mm[None], center_mm[None], target_mm, generator)[0]
 
 

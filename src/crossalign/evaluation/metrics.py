@@ -1,4 +1,4 @@
-"""How far a registration is from the truth: on the gland's surface (SRE), at landmarks (TRE), and in overlap (Dice)."""
+"""How far a registration is from the truth: on a structure's surface (SRE), at landmarks (TRE), in overlap (Dice)."""
 
 from typing import TypeAlias
 
@@ -19,8 +19,8 @@ LandmarkErrors: TypeAlias = Float[Tensor, "k"]
 def surface_registration_error_mm(fixed_to_moving: Rigid, reference: Rigid, surface_mm: Points) -> float:
     """Return the SRE of the papers: the mean of |estimate(p) - reference(p)| over the surface points (n, 3), mm.
 
-    Both transforms map fixed points to moving points. Points correspond to themselves: a turn of a round gland counts,
-    as it would not in a distance between two surfaces. Raises InputError without points.
+    Both transforms map fixed points to moving points. Points correspond to themselves: a rotation of a round structure
+    counts, as it would not in a distance between two surfaces. Raises InputError without points.
     """
     if len(surface_mm) == 0:
         raise InputError("SRE needs 1 surface point or more, got none: is the fixed mask empty?")
@@ -46,10 +46,10 @@ def target_registration_error_mm(fixed_to_moving: Rigid, fixed_mm: FixedLandmark
 
 
 def dice_score(fixed_mask: LabelMap, moving_mask: LabelMap, fixed_to_moving: Rigid) -> float:
-    """Return 2 |F and M| / (|F| + |M|), 0 to 1, of the fixed gland F and the moving one M, brought to the fixed grid.
+    """Return 2 |F and M| / (|F| + |M|), 0 to 1, of the fixed structure F and the moving one M on the fixed grid.
 
-    Any label but 0 is gland; M is resampled by nearest voxel. What the transform puts outside the fixed grid
-    is not counted. Raises ImageError for an empty fixed mask; a moving gland that misses the fixed one scores 0.
+    Any label but 0 is structure; M is resampled by nearest voxel. What the transform puts outside the fixed grid
+    is not counted. Raises ImageError for an empty fixed mask; a moving structure that misses the fixed one scores 0.
     """
     fixed = fixed_mask.labels != 0
     if not bool(fixed.any()):

@@ -1,4 +1,4 @@
-"""The protocol: cases x starts x methods -> one row each."""
+"""The protocol: cases x initialisations x methods -> one row each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import CrossalignError, InputError
-from crossalign.evaluation.initialisations import InitialisationRange, check_distinct, draw_initialisations
+from crossalign.evaluation.initialisations import (
+    InitialisationRange,
+    check_distinct,
+    draw_initialisations,
+    parse_initialisations,
+)
 from crossalign.evaluation.metrics import dice_score, surface_registration_error_mm, target_registration_error_mm
 from crossalign.geometry import Rigid
-from crossalign.registration import Expectation, Method, RegistrationResult, register
+from crossalign.registration import Expectation, Method, register
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+RESIDUAL = ("residual_x_mm", "residual_y_mm", "residual_z_mm", "residual_rx_deg", "residual_ry_deg", "residual_rz_deg")
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,7 @@ class Scores:
     """How good one transform is. TRE is NaN for a case without landmarks, Dice NaN for one without a moving mask.
 
     `residual` is what is left to correct: the six parameters (tx, ty, tz in mm, rx, ry, rz in degrees) about the fixed
-    gland's centroid of the motion D with transform = reference @ D, along LPS axes. Empty where it was not measured.
+    structure's centroid of the motion D with transform = reference @ D, along LPS axes. Empty if not measured.
     """
 
     sre_mm: float
@@ -31,7 +42,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class StepScore:
-    """SRE after one stage of a method, and the seconds that the stage took."""
+    """SRE after one step of a method, and the seconds that the step took."""
 
     name: str
     sre_mm: float
@@ -40,12 +51,16 @@ class StepScore:
 
 @dataclass(frozen=True)
 class Row:
-    """One registration. Where it failed, `error` says why, `after` is `before` (the start stands), `steps` is empty."""
+    """One registration.
+
+    Where it failed, `error` says why, `after` is `before` (the initial transform stands), and `steps` is empty.
+    `initialisation` is the range that the initial transform was drawn from, as text.
+    """
 
     case: str
     patient: str
     split: str
-    start: str
+    initialisation: str
     repeat: int
     method: str
     before: Scores
@@ -56,14 +71,48 @@ class Row:
     error: str = ""
     expectation: Expectation = field(default_factory=Expectation)
 
+    def record(self, steps: int) -> dict[str, object]:
+        """Return the row as plain values by the names of the table's columns, with columns for so many steps."""
+        scores: dict[str, object] = {}
+        for index in range(steps):
+            step = self.steps[index] if index < len(self.steps) else None
+            scores[f"sre_step_{index + 1}_mm"] = step.sre_mm if step else math.nan
+            scores[f"seconds_step_{index + 1}"] = step.seconds if step else math.nan
+        expected = self.expectation
+        return {
+            "case": self.case,
+            "patient": self.patient,
+            "split": self.split,
+            "initialisation": self.initialisation,
+            "repeat": self.repeat,
+            "method": self.method,
+            "initial_sre_mm": self.before.sre_mm,
+            "sre_mm": self.after.sre_mm,
+            **scores,
+            "initial_tre_mm": self.before.tre_mm,
+            "tre_mm": self.after.tre_mm,
+            "initial_dice": self.before.dice,
+            "dice": self.after.dice,
+            **dict(zip(RESIDUAL, self.after.residual or [math.nan] * len(RESIDUAL), strict=True)),
+            "expected_sre_mm": expected.expected_sre_mm,
+            "trusted": expected.trusted,
+            "dispersion_mm": expected.dispersion_mm,
+            "network_sre_mm": expected.network_sre_mm,
+            "seconds": self.seconds,
+            "steps": " > ".join(step.name for step in self.steps),
+            "reasons": " | ".join(expected.reasons),
+            "warnings": " | ".join(self.warnings),
+            "error": self.error,
+        }
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All rows in order (case, start, repeat, method), and what they were made from."""
+    """All rows in order (case, initialisation, repeat, method), and what they were made from."""
 
     rows: tuple[Row, ...]
     methods: tuple[str, ...]
-    starts: tuple[str, ...]
+    initialisations: tuple[str, ...]
     count: int
     seed: int
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -72,57 +121,71 @@ class Evaluation:
         """Return the rows of registrations that ended in an error."""
         return tuple(row for row in self.rows if row.error)
 
+    def records(self) -> list[dict[str, object]]:
+        """Return each row as plain values by column; steps are numbered from 1."""
+        steps = max((len(row.steps) for row in self.rows), default=0)
+        return [row.record(steps) for row in self.rows]
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas table with one row for each registration, and the columns of the CSV file (`rows_csv`)."""
+        import pandas as pd  # half a second that only tables should cost
+
+        return pd.DataFrame(self.records())
+
 
 Progress = Callable[[int, int, Row], None]
 
 
 def evaluate(
     cases: Sequence[Case | LoadedCase],
-    methods: Mapping[str, Method],
-    starts: Sequence[InitialisationRange],
-    count: int,
+    methods: Mapping[str, Method] | Sequence[Method],
+    initialisations: Sequence[InitialisationRange] | str = "0-20",
+    count: int = 40,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Register every case from `count` starts of every range with every method, and measure.
+    """Register every case from `count` initialisations of every range with every method, and measure.
 
-    Methods are called by the names of the mapping, and are given the gland in the fixed image, as the papers' are. One
-    case is in memory at a time. `progress(done, total, row)` is called after each registration. An error in a
-    registration becomes a row; one in a case's files is raised, as are InputErrors about the request itself.
+    Methods go by the names of the mapping, or by their own, and are given the structure in the fixed image, as the
+    papers' are. Ranges of the initial SRE may be given as text, such as "8,16,0-20" (mm). One case is in memory at a
+    time. `progress(done, total, row)` is called after each registration. An error in a registration becomes a row; one
+    in a case's files is raised, as are InputErrors about the request itself.
     """
-    _check_request(cases, methods, tuple(starts), count)
-    total = len(cases) * len(starts) * count * len(methods)
+    ranges = parse_initialisations(initialisations) if isinstance(initialisations, str) else tuple(initialisations)
+    named = _named(methods)
+    _check_request(cases, named, ranges, count)
+    total = len(cases) * len(ranges) * count * len(named)
     rows: list[Row] = []
     for case in cases:
         loaded = load_case(case) if isinstance(case, Case) else case
-        for row in evaluate_case(loaded, methods, starts, count, seed):
+        for row in evaluate_case(loaded, named, ranges, count, seed):
             rows.append(row)
             if progress is not None:
                 progress(len(rows), total, row)
-    settings = {name: dict(method.settings()) for name, method in methods.items()}
-    return Evaluation(tuple(rows), tuple(methods), tuple(str(start) for start in starts), count, seed, settings)
+    settings = {name: dict(method.settings()) for name, method in named.items()}
+    return Evaluation(tuple(rows), tuple(named), tuple(map(str, ranges)), count, seed, settings)
 
 
 def evaluate_case(
-    case: LoadedCase, methods: Mapping[str, Method], starts: Sequence[InitialisationRange], count: int, seed: int
+    case: LoadedCase, methods: Mapping[str, Method], ranges: Sequence[InitialisationRange], count: int, seed: int
 ) -> Iterator[Row]:
-    """Yield the rows of one case: for each start, one for each method, so that methods share the machine's moods."""
-    for start_range in starts:
-        for repeat, initial in enumerate(draw_initialisations(case, start_range, count, seed)):
+    """Yield the rows of one case: for each initialisation, one for each method, so that all meet the same load."""
+    for initial_range in ranges:
+        for repeat, initial in enumerate(draw_initialisations(case, initial_range, count, seed)):
             before = scores_of(case, initial)
             for name, method in methods.items():
-                yield _row(case, (str(start_range), repeat, name), method, initial, before)
+                yield _row(case, (str(initial_range), repeat, name), method, initial, before)
 
 
 def scores_of(case: LoadedCase, fixed_to_moving: Rigid) -> Scores:
-    """Measure one transform against the case's reference, landmarks and glands."""
-    marks, gland = case.landmarks, case.moving_mask
-    left = (case.fixed_to_moving.inverse() @ fixed_to_moving).to_parameters(case.fixed_mask.centroid_mm())
+    """Measure one transform against the case's reference, landmarks and structures."""
+    marks, structure = case.landmarks, case.moving_mask
+    residual = (case.fixed_to_moving.inverse() @ fixed_to_moving).to_parameters(case.fixed_mask.centroid_mm())
     return Scores(
         surface_registration_error_mm(fixed_to_moving, case.fixed_to_moving, case.surface_mm),
         target_registration_error_mm(fixed_to_moving, marks.fixed_mm, marks.moving_mm) if marks else math.nan,
-        dice_score(case.fixed_mask, gland, fixed_to_moving) if gland else math.nan,
-        tuple(left.tolist()),
+        dice_score(case.fixed_mask, structure, fixed_to_moving) if structure else math.nan,
+        tuple(residual.tolist()),
     )
 
 
@@ -134,13 +197,7 @@ def _row(case: LoadedCase, key: tuple[str, int, str], method: Method, initial: R
     except Exception as error:  # noqa: BLE001 - a night's table must outlive any fault of one method on one pair
         seconds = time.perf_counter() - began
         return Row(*identity, before, before, (), seconds, error=_message(error))
-    after = scores_of(case, result.fixed_to_moving)
-    told = (result.seconds, tuple(result.warnings))
-    return Row(*identity, before, after, _step_scores(case, result), *told, expectation=result.expectation)
-
-
-def _step_scores(case: LoadedCase, result: RegistrationResult) -> tuple[StepScore, ...]:
-    return tuple(
+    steps = tuple(
         StepScore(
             step.name,
             surface_registration_error_mm(step.fixed_to_moving, case.fixed_to_moving, case.surface_mm),
@@ -148,6 +205,8 @@ def _step_scores(case: LoadedCase, result: RegistrationResult) -> tuple[StepScor
         )
         for step in result.steps
     )
+    after = scores_of(case, result.fixed_to_moving)
+    return Row(*identity, before, after, steps, result.seconds, result.warnings, expectation=result.expectation)
 
 
 def _message(error: Exception) -> str:
@@ -155,19 +214,28 @@ def _message(error: Exception) -> str:
     return text if isinstance(error, CrossalignError) else f"{type(error).__name__}: {text}"
 
 
+def _named(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Method]:
+    if isinstance(methods, Mapping):
+        return methods
+    named = {method.name: method for method in methods}
+    if len(named) < len(methods):
+        raise InputError("two methods have one name: give a mapping that names each, {'name': method}")
+    return named
+
+
 def _check_request(
     cases: Sequence[Case | LoadedCase],
     methods: Mapping[str, Method],
-    starts: tuple[InitialisationRange, ...],
+    ranges: tuple[InitialisationRange, ...],
     count: int,
 ) -> None:
-    for what, given in (("case", cases), ("method", methods), ("start", starts)):
+    for what, given in (("case", cases), ("method", methods), ("initialisation", ranges)):
         if len(given) == 0:
             raise InputError(f"an evaluation needs 1 {what} or more, got none")
     if count < 1:
-        raise InputError(f"ask for 1 start or more for each case, got {count}")
-    check_distinct(starts)
+        raise InputError(f"ask for 1 initialisation or more for each case, got {count}")
+    check_distinct(ranges)
     names = [case.name for case in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"the case '{twice[0]}' is given twice: its rows could not be told apart")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"the case '{repeated[0]}' is given twice: its rows could not be told apart")

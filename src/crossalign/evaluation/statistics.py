@@ -1,8 +1,8 @@
 """Statistics of paired, clustered errors: intervals by patient, paired tests, Holm's correction.
 
-A patient may have several cases and each case several starts; registrations of one patient are not independent.
-Intervals therefore resample patients. The tests pair single registrations, as the papers' do, and so are too sure of
-themselves where patients have many: read them beside the interval of the difference.
+A patient may have several cases and each case several initialisations; registrations of one patient are not
+independent. Intervals therefore resample patients. The tests pair single registrations, as the papers' do, and so are
+too sure of themselves where patients have many: read them beside the interval of the difference.
 """
 
 import math
@@ -18,28 +18,26 @@ COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A sample: size, mean, sd (n - 1), median, and the 95 % bootstrap interval by patient of the mean; else NaN."""
+class MeanSd:
+    """Mean, sd (n - 1) and median of a sample, and the 95 % bootstrap interval by patient of the mean; NaN without."""
 
-    n: int
-    mean: float
-    sd: float
-    median: float
-    low: float
-    high: float
+    mean: float = math.nan
+    sd: float = math.nan
+    median: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
-
-def spread(values: Sequence[float], patients: Sequence[str], seed: int) -> Spread:
-    """Describe the values that are not NaN; `patients` says whose each one is."""
-    numbers = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(numbers)
-    numbers = numbers[known]
-    if len(numbers) == 0:
-        return Spread(0, *[math.nan] * 5)
-    whose = [patient for patient, use in zip(patients, known, strict=True) if use]
-    low, high = bootstrap_interval(numbers, whose, seed)
-    sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
-    return Spread(len(numbers), float(numbers.mean()), sd, float(np.median(numbers)), low, high)
+    @staticmethod
+    def of(values: npt.ArrayLike, patients: Sequence[str], seed: int) -> "MeanSd":
+        """Describe the values that are not NaN; `patients` says whose each one is."""
+        numbers = np.asarray(values, dtype=np.float64)
+        known = ~np.isnan(numbers)
+        numbers = numbers[known]
+        if len(numbers) == 0:
+            return MeanSd()
+        interval = bootstrap_interval(numbers, np.asarray(patients, dtype=np.str_)[known].tolist(), seed)
+        sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
+        return MeanSd(float(numbers.mean()), sd, float(np.median(numbers)), *interval)
 
 
 def bootstrap_interval(
@@ -76,17 +74,16 @@ def paired_p_values(a: Values, b: Values) -> tuple[float, float]:
 
 
 def rank_correlation(a: Values, b: Values) -> float:
-    """Return Spearman's rank correlation, -1 to 1, ties at their mean rank; NaN for one pair or where one is constant.
+    """Return Spearman's rank correlation, -1 to 1; NaN for one pair or where one is constant.
 
     Only pairs of two finite numbers count.
     """
     from scipy import stats
 
     known = np.isfinite(a) & np.isfinite(b)
-    ranks = [stats.rankdata(values[known]) for values in (a, b)]
-    if known.sum() < 2 or min(float(np.ptp(rank)) for rank in ranks) == 0:
+    if known.sum() < 2 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
         return math.nan
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    return float(stats.spearmanr(a[known], b[known]).statistic)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

@@ -1,203 +1,146 @@
-"""From rows to what a table says: one summary for each method and start range, and each method against the best."""
+"""From rows to summary statistics: one row for each method and initialisation range, tested against the best method."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from crossalign.evaluation.protocol import Evaluation
+from crossalign.evaluation.statistics import MeanSd, bootstrap_interval, holm, paired_p_values, rank_correlation
 
-from crossalign.evaluation.protocol import Evaluation, Row
-from crossalign.evaluation.statistics import (
-    Spread,
-    bootstrap_interval,
-    holm,
-    paired_p_values,
-    rank_correlation,
-    spread,
-)
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 UNDER_MM = 5.0
+NO_COUNTS: Mapping[str, int] = {}
+COUNTS = ("parameters", "trust_trusted", "trust_untrusted", "pairs")  # whole numbers, absent in some rows
+TRUST = ("rank_correlation", "expected_sre_mm", "sre_mm", "trusted", "untrusted", "trusted_sre_mm", "untrusted_sre_mm")
 
 
-@dataclass(frozen=True)
-class StageSummary:
-    """SRE after one stage, over all registrations, and its seconds over those that got there."""
+def summarise(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO_COUNTS) -> DataFrame:
+    """Summarise every method from every initialisation range, in this order, as a pandas table.
 
-    name: str
-    sre_mm: Spread
-    seconds: Spread
-
-
-@dataclass(frozen=True)
-class Trust:
-    """What a method's own expectation is worth, over the registrations that have one; NaN where undefined.
-
-    `rank_correlation` is Spearman's, of expected and true SRE; `kept` and `flagged` count those that the method trusts
-    and those that it does not, each with its mean true SRE.
+    Every figure counts each registration (case x initialisation) once, as the papers do. A failed registration counts
+    with the errors of its initial transform and is left out of the seconds; one that stopped before a stage stands
+    there where it ended. `..._mean`, `_sd`, `_median`, `_low` and `_high` (see `MeanSd`) are of the initial and the
+    final SRE, TRE and Dice, of the SRE after each stage, and of the seconds. `trust_...` is what the method's expected
+    SRE is worth, over the registrations that have one: Spearman's correlation with the true SRE, and the count and mean
+    true SRE of those that it trusts and does not. `best` and `against_best_...` are of `compare_with_best`.
+    `parameter_counts` says how many trainable parameters one stage of a method has.
     """
+    import pandas as pd
 
-    expected_sre_mm: float
-    sre_mm: float
-    rank_correlation: float
-    kept: int
-    flagged: int
-    kept_sre_mm: float
-    flagged_sre_mm: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One method from one start range; every figure counts each registration (case x start) once, as the papers do.
-
-    A failed registration counts with its start's errors and is left out of the seconds. `start_sre_mm` is what doing
-    nothing scores.
-    """
-
-    method: str
-    start: str
-    registrations: int
-    patients: int
-    failed: int
-    start_sre_mm: Spread
-    sre_mm: Spread
-    stages: tuple[StageSummary, ...]
-    start_tre_mm: Spread
-    tre_mm: Spread
-    start_dice: Spread
-    dice: Spread
-    share_improved: float
-    share_under_5mm: float
-    seconds: Spread
-    trust: Trust | None = None
-
-    def failed_always(self) -> bool:
-        """Say whether no registration ended without an error: the method then has no result of its own."""
-        return self.failed == self.registrations
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One method against the method with the lowest mean SRE from the same start range, paired on (case, start).
-
-    `difference_mm` is the mean of method - best, with its 95 % bootstrap interval by patient. The corrected p-values
-    (`_holm`) take every comparison of the evaluation as one family, each test by itself.
-    """
-
-    method: str
-    best: str
-    start: str
-    pairs: int
-    difference_mm: float
-    low_mm: float
-    high_mm: float
-    t_p: float
-    wilcoxon_p: float
-    t_p_holm: float = math.nan
-    wilcoxon_p_holm: float = math.nan
-
-
-def summarize(evaluation: Evaluation) -> tuple[Summary, ...]:
-    """Summarise every method from every start range, ordered by start, then as the methods were given."""
-    return tuple(
-        _summary(method, start, _picked(evaluation, method, start), evaluation.seed)
-        for start in evaluation.starts
+    rows = evaluation.to_dataframe()
+    stages = sum(column.startswith("sre_step_") for column in rows.columns)
+    summaries = [
+        {"method": method, "initialisation": initialisation, "parameters": parameter_counts.get(method)}
+        | _summary(_selected(rows, initialisation, method), stages, evaluation.seed)
+        for initialisation in evaluation.initialisations
         for method in evaluation.methods
-    )
+    ]
+    table = pd.DataFrame(summaries).merge(compare_with_best(evaluation), how="left", on=["method", "initialisation"])
+    return table.astype(dict.fromkeys(COUNTS, "Int64"))
 
 
-def best_method(evaluation: Evaluation, start: str) -> str:
-    """Return the method with the lowest mean SRE from this start range: the first of equals, not one that never ran."""
+def compare_with_best(evaluation: Evaluation) -> DataFrame:
+    """Test every other method against the best one from the same initialisation range, as a pandas table.
 
-    def rank(method: str) -> tuple[bool, float]:
-        rows = _picked(evaluation, method, start)
-        return all(row.error for row in rows), float(np.mean([row.after.sre_mm for row in rows]))
+    The best has the lowest mean SRE (the first of equals, and no method that always failed). Registrations are paired
+    on (case, repeat). `against_best_difference_mm` is the mean of method - best, with its 95 % bootstrap interval by
+    patient; the p-values are of the paired t-test and of Wilcoxon's, also corrected by Holm over all comparisons of the
+    evaluation.
+    """
+    import pandas as pd
 
-    return min(evaluation.methods, key=rank)
-
-
-def compare_with_best(evaluation: Evaluation) -> tuple[Comparison, ...]:
-    """Test every other method against the best of its start range: paired t-test and Wilcoxon, Holm-corrected."""
-    comparisons = [
-        _comparison(evaluation, method, best, start)
-        for start in evaluation.starts
-        for best in (best_method(evaluation, start),)
+    rows = evaluation.to_dataframe()
+    compared: list[dict[str, Any]] = [
+        {"method": method, "best": best, "initialisation": initialisation}
+        | _comparison(_selected(rows, initialisation, method), _selected(rows, initialisation, best), evaluation.seed)
+        for initialisation in evaluation.initialisations
+        for best in (_best_method(rows, evaluation.methods, initialisation),)
         for method in evaluation.methods
         if method != best
     ]
-    t_p = holm([comparison.t_p for comparison in comparisons])
-    wilcoxon_p = holm([comparison.wilcoxon_p for comparison in comparisons])
-    return tuple(
-        replace(comparison, t_p_holm=t, wilcoxon_p_holm=w)
-        for comparison, t, w in zip(comparisons, t_p, wilcoxon_p, strict=True)
-    )
+    for test in ("t_p", "wilcoxon_p"):
+        corrected = holm([comparison[f"against_best_{test}"] for comparison in compared])
+        for comparison, p in zip(compared, corrected, strict=True):
+            comparison[f"against_best_{test}_holm"] = p
+    measures = ("difference_mm", "difference_mm_low", "difference_mm_high")
+    tests = ("t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm")
+    named = (f"against_best_{name}" for name in (*measures, *tests))
+    return pd.DataFrame(compared, columns=["method", "initialisation", "best", "pairs", *named])
 
 
-def _picked(evaluation: Evaluation, method: str, start: str) -> list[Row]:
-    return [row for row in evaluation.rows if row.method == method and row.start == start]
+def plain_records(table: DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as plain values by column; None where a value is undefined."""
+    found: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return found
 
 
-def _summary(method: str, start: str, rows: list[Row], seed: int) -> Summary:
-    def over(value: Callable[[Row], float]) -> Spread:
-        return spread([value(row) for row in rows], [row.patient for row in rows], seed)
-
-    return Summary(
-        method=method,
-        start=start,
-        registrations=len(rows),
-        patients=len({row.patient for row in rows}),
-        failed=sum(bool(row.error) for row in rows),
-        start_sre_mm=over(lambda row: row.before.sre_mm),
-        sre_mm=over(lambda row: row.after.sre_mm),
-        stages=_stages(rows, seed),
-        start_tre_mm=over(lambda row: row.before.tre_mm),
-        tre_mm=over(lambda row: row.after.tre_mm),
-        start_dice=over(lambda row: row.before.dice),
-        dice=over(lambda row: row.after.dice),
-        share_improved=float(np.mean([row.after.sre_mm < row.before.sre_mm for row in rows])),
-        share_under_5mm=float(np.mean([row.after.sre_mm < UNDER_MM for row in rows])),
-        seconds=over(lambda row: math.nan if row.error else row.seconds),
-        trust=_trust(rows),
-    )
+def _selected(rows: DataFrame, initialisation: str, method: str) -> DataFrame:
+    return rows[(rows.initialisation == initialisation) & (rows.method == method)]
 
 
-def _trust(rows: list[Row]) -> Trust | None:
-    told = [(row.expectation, row.after.sre_mm) for row in rows if row.expectation.expected_sre_mm is not None]
-    if not told:
-        return None
-    expected = np.array([expectation.expected_sre_mm for expectation, _ in told], dtype=np.float64)
-    sre = np.array([sre_mm for _, sre_mm in told])
-    kept = np.array([expectation.trusted is True for expectation, _ in told])
-    flagged = np.array([expectation.trusted is False for expectation, _ in told])
-    return Trust(
-        expected_sre_mm=float(expected.mean()),
-        sre_mm=float(sre.mean()),
-        rank_correlation=rank_correlation(expected, sre),
-        kept=int(kept.sum()),
-        flagged=int(flagged.sum()),
-        kept_sre_mm=float(sre[kept].mean()) if kept.any() else math.nan,
-        flagged_sre_mm=float(sre[flagged].mean()) if flagged.any() else math.nan,
-    )
+def _summary(rows: DataFrame, stages: int, seed: int) -> dict[str, object]:
+    failed = rows.error != ""
+    measures = {
+        "initial_sre_mm": rows.initial_sre_mm,
+        "sre_mm": rows.sre_mm,
+        **{f"stage_{k}_sre_mm": _after_stage(rows, k) for k in range(1, stages + 1)},
+        **{name: rows[name] for name in ("initial_tre_mm", "tre_mm", "initial_dice", "dice")},
+        "seconds": rows.seconds.mask(failed),
+    }
+    patients = rows.patient.tolist()
+    return {
+        "n": len(rows),
+        "patients": rows.patient.nunique(),
+        "failed": int(failed.sum()),
+        **{
+            f"{name}_{part}": value
+            for name, values in measures.items()
+            for part, value in asdict(MeanSd.of(values, patients, seed)).items()
+        },
+        **{f"stage_{k}_seconds_median": rows[f"seconds_step_{k}"].median() for k in range(1, stages + 1)},
+        "fraction_improved": float((rows.sre_mm < rows.initial_sre_mm).mean()),
+        "fraction_under_5mm": float((rows.sre_mm < UNDER_MM).mean()),
+        **{f"trust_{name}": value for name, value in _trust(rows[rows.expected_sre_mm.notna()]).items()},
+    }
 
 
-def _stages(rows: list[Row], seed: int) -> tuple[StageSummary, ...]:
-    patients = [row.patient for row in rows]
-    longest = max(rows, key=lambda row: len(row.steps))
-    stages = []
-    for index, step in enumerate(longest.steps):
-        there = [index < len(row.steps) for row in rows]
-        # A registration that stopped before this stage stands where it ended.
-        sre = [row.steps[index].sre_mm if t else row.after.sre_mm for row, t in zip(rows, there, strict=True)]
-        seconds = [row.steps[index].seconds if t else math.nan for row, t in zip(rows, there, strict=True)]
-        stages.append(StageSummary(step.name, spread(sre, patients, seed), spread(seconds, patients, seed)))
-    return tuple(stages)
+def _after_stage(rows: DataFrame, stage: int) -> DataFrame:
+    reached = rows[f"sre_step_{stage}_mm"]
+    return reached.fillna(rows.sre_mm) if reached.notna().any() else reached
 
 
-def _comparison(evaluation: Evaluation, method: str, best: str, start: str) -> Comparison:
-    theirs = {(row.case, row.repeat): row.after.sre_mm for row in _picked(evaluation, best, start)}
-    rows = [row for row in _picked(evaluation, method, start) if (row.case, row.repeat) in theirs]
-    a = np.array([row.after.sre_mm for row in rows])
-    b = np.array([theirs[row.case, row.repeat] for row in rows])
-    low, high = bootstrap_interval(a - b, [row.patient for row in rows], evaluation.seed)
-    return Comparison(method, best, start, len(rows), float((a - b).mean()), low, high, *paired_p_values(a, b))
+def _trust(rows: DataFrame) -> dict[str, float | None]:
+    if len(rows) == 0:
+        return dict.fromkeys(TRUST)
+    trusted, untrusted = rows[rows.trusted.eq(True)], rows[rows.trusted.eq(False)]
+    correlation = rank_correlation(rows.expected_sre_mm.to_numpy(float), rows.sre_mm.to_numpy())
+    means = (part.sre_mm.mean() for part in (trusted, untrusted))
+    values = (correlation, rows.expected_sre_mm.mean(), rows.sre_mm.mean(), len(trusted), len(untrusted), *means)
+    return dict(zip(TRUST, values, strict=True))
+
+
+def _best_method(rows: DataFrame, methods: tuple[str, ...], initialisation: str) -> str:
+    def rank(method: str) -> tuple[bool, float]:
+        selected = _selected(rows, initialisation, method)
+        return bool((selected.error != "").all()), float(selected.sre_mm.to_numpy().mean())
+
+    return min(methods, key=rank)
+
+
+def _comparison(rows: DataFrame, best: DataFrame, seed: int) -> dict[str, object]:
+    pairs = rows.merge(best, on=["case", "repeat"], suffixes=("", "_best"))
+    a, b = pairs.sre_mm.to_numpy(), pairs.sre_mm_best.to_numpy()
+    low, high = bootstrap_interval(a - b, pairs.patient.tolist(), seed)
+    t_p, wilcoxon_p = paired_p_values(a, b)
+    return {
+        "pairs": len(pairs),
+        "against_best_difference_mm": float((a - b).mean()),
+        "against_best_difference_mm_low": low,
+        "against_best_difference_mm_high": high,
+        "against_best_t_p": t_p,
+        "against_best_wilcoxon_p": wilcoxon_p,
+    }
