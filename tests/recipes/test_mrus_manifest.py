@@ -68,11 +68,11 @@ def test_real_pairs(shared_data: Path, tmp_path: Path) -> None:
     cases = read_manifest(manifest)[:3]
     published = {row["case"]: float(row["reference_tre_mm"]) for row in rows(shared_data / "mrus_open" / "cases.csv")}
     for row in evaluate(cases, {"identity": Identity()}, parse_initialisations("0,8,0-20"), 1, 0).rows:
-        if row.start == "0":  # the reference itself
+        if row.initialisation == "0":  # the reference itself
             assert row.after.sre_mm == pytest.approx(0.0, abs=1e-3)
             assert row.after.tre_mm == pytest.approx(published[row.case], abs=0.01) or math.isnan(published[row.case])
             assert row.after.dice > 0.8
-        elif row.start == "8":
+        elif row.initialisation == "8":
             assert row.after.sre_mm == pytest.approx(8.0, abs=0.01)
             assert row.after.dice < 0.8
         assert row.error == ""
