@@ -16,7 +16,7 @@ from crossalign.geometry import Grid, Rigid, resample, resample_labels
 from crossalign.images import Image, LabelMap, foreground, marked_voxels, scale_intensity, to_working_spacing
 from crossalign.images.image import count_where, slabs
 from crossalign.images.memory import BYTES_PER_VOXEL
-from crossalign.models import Stage, StageSettings
+from crossalign.models import StageSettings
 from crossalign.registration import Problem
 from crossalign.registration.preprocessed_pair import PreprocessedPair
 
@@ -167,9 +167,8 @@ def test_of_a_large_working_image_only_the_part_about_the_points_is_made() -> No
     assert to_working_spacing(scan, 1.5, near_mm=beyond).voxels.numel() == 1
 
 
-def stage(crop: int = 16) -> Stage:
-    settings = StageSettings(crop_shape=(crop,) * 3, crop_spacing_mm=2.5, working_spacing_mm=1.5)
-    return Stage(torch.nn.Identity(), settings, {})
+STAGE = StageSettings(crop_shape=(16, 16, 16), crop_spacing_mm=2.5, working_spacing_mm=1.5)
+STRAIGHT = torch.eye(3, dtype=torch.float64)
 
 
 def test_crops_of_a_large_scan_are_those_of_its_whole_working_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,21 +179,21 @@ def test_crops_of_a_large_scan_are_those_of_its_whole_working_image(monkeypatch:
     moves = [Rigid.from_parameters(one, center) for one in starts]
     batches = [Rigid(one.rotation[None], one.translation_mm[None]) for one in moves]
     whole = PreprocessedPair(problem, torch.device("cpu"))
-    expected = [whole.crops(stage(), center, batch) for batch in batches]
+    expected = [whole.crops(STAGE, center, batch, STRAIGHT) for batch in batches]
     monkeypatch.setitem(to_working_spacing.__globals__, "WHOLE_VOXELS", 1000)
     parts = PreprocessedPair(problem, torch.device("cpu"))
     for batch, (fixed, moving) in zip(batches, expected, strict=True):
-        found = parts.crops(stage(), center, batch)
+        found = parts.crops(STAGE, center, batch, STRAIGHT)
         torch.testing.assert_close(found[0], fixed, atol=1e-4, rtol=0)
         torch.testing.assert_close(found[1], moving, atol=1e-4, rtol=0)
 
 
 def test_a_scan_of_which_the_network_would_see_one_voxel_is_refused_by_name() -> None:
     scan = coarse(100.0)
-    canvases = PreprocessedPair(Problem(scan, scan, Rigid.identity()), torch.device("cpu"))
+    images = PreprocessedPair(Problem(scan, scan, Rigid.identity()), torch.device("cpu"))
     start = Rigid(torch.eye(3, dtype=torch.float64)[None], torch.zeros(1, 3, dtype=torch.float64))
-    with pytest.raises(ImageError, match=r"scan\.nii\.gz: voxels of 100 x 100 x 100 mm: the network looks at 40 mm"):
-        canvases.crops(stage(), torch.zeros(3, dtype=torch.float64), start)
+    with pytest.raises(ImageError, match=r"scan\.nii\.gz: voxels of 100 x 100 x 100 mm: the network's crop of 40 mm holds fewer"):
+        images.crops(STAGE, torch.zeros(3, dtype=torch.float64), start, STRAIGHT)
 
 
 @pytest.mark.slow

@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap
-from crossalign.models import Stage, StageSettings
+from crossalign.models import Model, Stage, StageSettings
 from crossalign.networks import build_network
-from crossalign.registration import Cascade, Method, MutualInformation, register
+from crossalign.registration import Method, MutualInformation, NetworkRegistration, register
 from crossalign.registration.iterative.method_settings import MI_BEST, MindSettings, MutualInformationSettings
 from crossalign.registration.iterative.mind import MindSSD
 
 FEW = settings(max_examples=3)
-CPU = torch.device("cpu")
 GRID = Grid.centered((0.0, 0.0, 0.0), (18, 20, 22), (5.0, 4.5, 4.0))
 MOTION = Rigid.from_parameters(torch.tensor([5.0, -4.0, 3.0, 6.0, -5.0, 8.0], dtype=torch.float64), torch.zeros(3))
 METHODS: dict[str, Method] = {
@@ -29,14 +28,14 @@ METHODS: dict[str, Method] = {
 USUAL: dict[str, Method] = {"mi": MutualInformation(MutualInformationSettings(checks=0)), "mind": MindSSD()}
 
 
-def network() -> Cascade:
+def network() -> NetworkRegistration:
     generator = torch.Generator().manual_seed(5)
     setting = StageSettings("feature-reg", (12, 12, 12), 6.0, 4.0)
     model = build_network(setting.network, setting.crop_shape, setting.crop_spacing_mm)
     with torch.no_grad():
         for value in model.parameters():
             value.copy_(torch.randn(value.shape, generator=generator) * 0.2)
-    return Cascade((Stage(model.eval(), setting, {}),), CPU)
+    return NetworkRegistration(Model(Stage(model.eval(), setting, {})))
 
 
 def textured(grid: Grid, seed: int) -> Image:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from crossalign.cli.runs import parse_crop
-from crossalign.errors import InputError, WeightsError
-from crossalign.input import excerpt
+from crossalign.errors import InputError
 from crossalign.models import StageSettings, load_stage
-from crossalign.models.pretrained import check_shipped, shipped_names, stage_path
 from crossalign.networks import build_network
 
 
@@ -26,8 +23,7 @@ def begin_stage(
     What is None is that of the stage that it starts from, or the default without one. `initial` is a weight file, a
     shipped name, or NAME:2 for one of several stages. Raises InputError or WeightsError.
     """
-    path = None if initial is None else _found(initial)
-    begun = None if path is None else load_stage(path)
+    begun = None if initial is None else load_stage(initial)
     settings = StageSettings() if begun is None else begun.settings
     given = {"network": model, "crop_spacing_mm": crop_spacing_mm, "fixed_input": fixed_input}
     known: dict[str, object] = {name: value for name, value in given.items() if value is not None}
@@ -45,15 +41,4 @@ def begin_stage(
                 f"not fit '{settings.network}' for {','.join(map(str, settings.crop_shape))}: leave out --model and "
                 "--crop-shape, or start afresh"
             ) from error
-    return settings, path
-
-
-def _found(initial: str) -> Path:
-    path = stage_path(initial)
-    if initial.partition(":")[0] in shipped_names():
-        check_shipped(path)
-    elif "\0" not in initial and not os.path.lexists(path):
-        raise WeightsError(
-            f"{excerpt(initial, 200)}: no such weight file, and shipped weights are {', '.join(shipped_names())}"
-        )
-    return path
+    return settings, None if initial is None else Path(initial)

@@ -9,14 +9,13 @@ from crossalign.cli.options import Outcome, check_apart, split_list
 from crossalign.cli.running import parse_run
 from crossalign.errors import InputError
 from crossalign.evaluation.calibration import fit_calibration, judge_calibration, read_error_estimates, report_lines
-from crossalign.models import load_stage
-from crossalign.models.cascade_settings import store_settings, stored_settings
+from crossalign.models import load_model, save_model
 from crossalign.output import check_output
 
 
 @dataclass(frozen=True)
 class CalibrateRequest:
-    """The options of `crossalign calibrate`; `weights` are files joined with +, the last of which is copied."""
+    """The options of `crossalign calibrate`; `weights` are files joined with +, or a shipped name."""
 
     table: Path
     method: str | None = None
@@ -30,7 +29,7 @@ class CalibrateRequest:
 
 
 def run_calibrate(request: CalibrateRequest) -> Outcome:
-    """Fit, judge, and on request write the last stage anew with the settings in it. Raises CrossalignError."""
+    """Fit, judge, and on request write the model anew with the calibration in it. Raises CrossalignError."""
     if (request.weights is None) != (request.output is None):
         raise InputError("--weights and --output belong together: the stage to calibrate, and the file to write")
     if request.output is not None:
@@ -45,8 +44,8 @@ def run_calibrate(request: CalibrateRequest) -> Outcome:
     lines = report_lines(judge_calibration(calibration, read_error_estimates(judged, request.method)))
     lines.insert(0, f"fitted on {request.table}, judged on {judged}")
     if request.weights is not None and request.output is not None:
-        stages = [load_stage(Path(part)) for part in split_list(request.weights, "--weights", "+")]
-        settings = replace(parse_run(request.run, stored_settings(stages)), calibration=calibration)
-        store_settings(stages[-1], settings, len(stages), request.output, request.overwrite)
-        lines.append(f"wrote    {request.output} (the last stage, with: {settings.text()})")
+        model = load_model(split_list(request.weights, "--weights", "+"))
+        model = replace(model, run=parse_run(request.run, model.run), calibration=calibration)
+        save_model(model, request.output, request.overwrite)
+        lines.append(f"wrote    {request.output} (the whole model, with: {model.run.text()})")
     return Outcome(tuple(lines))

@@ -25,7 +25,7 @@ from crossalign.evaluation import (
 )
 from crossalign.input import excerpt
 from crossalign.networks import count_parameters
-from crossalign.registration import Cascade, Method
+from crossalign.registration import Method, NetworkRegistration
 from crossalign.registration.methods import named_method
 
 
@@ -60,7 +60,7 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
         cases = in_split(cases, request.split)
     device = pick_device(request.device)
     methods = {
-        name: with_run(method, request.run) if isinstance(method, Cascade) else method
+        name: with_run(method, request.run) if isinstance(method, NetworkRegistration) else method
         for name, method in _methods(spelled, device).items()
     }
     total = len(cases) * len(methods) * len(starts) * request.count
@@ -70,7 +70,11 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
             progress.advance(f"{row.case} {row.method} {row.before.sre_mm:.1f} -> {row.after.sre_mm:.1f} mm")
 
         evaluation = evaluate(cases, methods, starts, request.count, request.seed, advance)
-    counts = {name: count_parameters(m.stages[0].network) for name, m in methods.items() if isinstance(m, Cascade)}
+    counts = {
+        name: count_parameters(m.model.stages[0].network)
+        for name, m in methods.items()
+        if isinstance(m, NetworkRegistration)
+    }
     written = write_evaluation(evaluation, request.output, request.overwrite, counts, request.figures)
     lines = (summary_markdown(evaluation, counts), "", *(f"wrote    {path}" for path in written))
     return Outcome(lines, _warnings(evaluation))

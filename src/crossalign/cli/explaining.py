@@ -15,18 +15,11 @@ from crossalign.cli.starting import read_fixed_mask, read_initialisation, start_
 from crossalign.data.case import read_landmarks
 from crossalign.errors import InputError, OutputError
 from crossalign.explanation import Explanation, explain
-from crossalign.explanation.map_files import (
-    PARAMETER_TABLE,
-    check_point_names,
-    tables,
-    volumes,
-    write_table,
-    write_volume,
-)
-from crossalign.images import read_image, read_points
+from crossalign.explanation.files import PARAMETER_TABLE, check_point_names, map_volumes, tables, write_table
+from crossalign.images import read_image, read_points, write_image
 from crossalign.input import read_text
 from crossalign.output import check_output, whole_files
-from crossalign.registration import Cascade, Initialisation, Problem
+from crossalign.registration import Initialisation, NetworkRegistration, Problem
 from crossalign.registration.methods import default_method_name, named_method
 from crossalign.registration.result import VERDICT
 from crossalign.types import Vector
@@ -71,11 +64,10 @@ def run_explain(request: ExplainRequest) -> Outcome:
         problem, start = _problem(request)
         explanation = explain(problem, cascade, points, request.steps)
     reasons = tuple(f"{VERDICT}: {reason}" for reason in explanation.result.reasons)
-    others = tuple(text for text in explanation.warnings if text not in reasons)
-    explanation = replace(explanation, warnings=(*reasons, *told, *others))
+    explanation = replace(explanation, warnings=(*told, *explanation.warnings))
     with _made(request.output):
         names = _write(request, explanation)
-    return Outcome(tuple(_lines(request, explanation, start, len(names))), explanation.warnings)
+    return Outcome(tuple(_lines(request, explanation, start, len(names))), (*reasons, *explanation.warnings))
 
 
 def parse_point(text: str) -> Vector:
@@ -131,10 +123,10 @@ def _check_folder(request: ExplainRequest) -> None:
         check_output(path, request.overwrite)
 
 
-def _cascade(request: ExplainRequest) -> Cascade:
+def _cascade(request: ExplainRequest) -> NetworkRegistration:
     name = request.method or default_method_name()
     method = named_method(name, pick_device(request.device))
-    if not isinstance(method, Cascade):
+    if not isinstance(method, NetworkRegistration):
         raise InputError(f"'{name}' has no network to explain: give trained weights (crossalign models lists them)")
     return method
 
@@ -166,14 +158,14 @@ def _write(request: ExplainRequest, explanation: Explanation) -> tuple[str, ...]
     from crossalign.report.figures import write_explanation_figure  # slow to import
     from crossalign.report.pages.explanation import write_explanation_report
 
-    images, rows = volumes(explanation), tables(explanation)
+    images, rows = map_volumes(explanation), tables(explanation)
     names = (*images, *rows, REPORT, *([FIGURE] if request.figure else []))
     paths = [request.output / name for name in names]
     check_apart(paths, request.inputs())
     with whole_files(paths, request.overwrite) as partials:
         places = dict(zip(names, partials, strict=True))
         for name, image in images.items():
-            write_volume(image, places[name])
+            write_image(image, places[name], overwrite=True)
         for name, table in rows.items():
             write_table(table, places[name])
         write_explanation_report(places[REPORT], explanation, overwrite=True)
@@ -187,12 +179,12 @@ def _lines(request: ExplainRequest, explanation: Explanation, start: Initialisat
     lines = [f"method   {explanation.result.method}", f"start    {start.name}{reason}"]
     for stage in explanation.stages:
         values = ", ".join(f"{one.name} {one.value:+.2f}" for one in stage.parameters)
-        lines.append(f"stage {stage.view.number}  {values} (mm, degrees)")
-        for look in stage.attended_points:
-            target = look.looks_at_mm if look.matched_mm is None else look.matched_mm
-            words = "looks at" if look.matched_mm is None else "matches"
-            place = ", ".join(f"{value:.1f}" for value in target.tolist())
-            lines.append(f"         {look.name} {words} ({place}) mm of the moving image")
+        lines.append(f"{stage.crop.name}  {values} (mm, degrees)")
+        for point in stage.attended_points:
+            target = point.attended_mm if point.matched_mm is None else point.matched_mm
+            words = "attends to" if point.matched_mm is None else "matches"
+            position = ", ".join(f"{value:.1f}" for value in target.tolist())
+            lines.append(f"         {point.name} {words} ({position}) mm of the moving image")
     lines.append(f"wrote    {count} files into {request.output}")
     lines.append(f"report   {request.output / REPORT}")
     return lines

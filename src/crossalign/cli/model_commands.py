@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from crossalign.cli.options import Outcome
 
-RUN_HELP = "How networks are run, such as starts=8,max_passes=5,search=on; else as their weights say."
+RUN_HELP = "How networks are run, such as initialisations=8,max_passes=5,search=on; else as their file says."
 RunOption = Annotated[str, typer.Option(help=RUN_HELP)]
 
 

@@ -13,7 +13,7 @@ import torch
 
 from crossalign.errors import InputError, InputWarning, OutputError
 from crossalign.input import excerpt
-from crossalign.models.pretrained import shipped_fusion_names, shipped_names, weight_paths
+from crossalign.models.pretrained import shipped_path
 from crossalign.registration.methods import WEIGHT_SUFFIXES
 from crossalign.training.data_record import detached_files
 
@@ -62,8 +62,8 @@ def weight_files(spelled: str | None) -> tuple[Path, ...]:
     if not spelled:
         return ()
     name = spelled.partition(":")[0]
-    if name in (*shipped_names(), *shipped_fusion_names()):
-        return weight_paths(name)
+    if (path := shipped_path(name)) is not None:
+        return (path,)
     return tuple(Path(part) for part in spelled.split("+") if part.endswith(WEIGHT_SUFFIXES))
 
 

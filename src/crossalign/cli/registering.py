@@ -64,11 +64,11 @@ class RegisterRequest:
 
     def run_text(self) -> str:
         """How networks are to be run, as `parse_run` reads it."""
-        parts = [] if self.starts is None else [f"starts={self.starts}"]
+        parts = [] if self.starts is None else [f"initialisations={self.starts}"]
         if self.search is not None:
             parts.append(f"search={'on' if self.search else 'off'}")
         if self.header_turn is not None:
-            parts.append(f"header_turn={self.header_turn}")
+            parts.append(f"orientation_correction={self.header_turn}")
         return ",".join(parts)
 
     def inputs(self) -> tuple[Path, ...]:

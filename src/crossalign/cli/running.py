@@ -8,29 +8,25 @@ from dataclasses import replace
 from crossalign.cli.options import split_list
 from crossalign.errors import InputError
 from crossalign.input import excerpt, number_value, whole_value
-from crossalign.models.cascade_settings import HEADER_TURNS, CascadeSettings, GridSearch
-from crossalign.registration import Cascade, Method
+from crossalign.models.run_settings import MOST_INITIALISATIONS, ORIENTATIONS_DEG, OrientationCorrection, RunSettings
+from crossalign.registration import Method, NetworkRegistration
 
 NUMBERS: Mapping[str, Callable[[str, str], int | float]] = {
-    **dict.fromkeys(("starts", "seed", "max_passes"), whole_value),
-    **dict.fromkeys(("spread_mm", "tolerance_mm", "later_share", "later_share_z"), number_value),
+    **dict.fromkeys(("initialisations", "seed", "max_passes"), whole_value),
+    **dict.fromkeys(("perturbation_mm", "tolerance_mm", "refinement_step", "refinement_step_z"), number_value),
 }
-MOST_STARTS = 10_000  # and passes
-SEARCH, TURN, AUTO, TOGETHER = "search", "header_turn", "auto", "together"
+SEARCH, TURN, AUTO = "search", "orientation_correction", "auto"
 
 
-def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
-    """Change settings as `starts=8,max_passes=5,search=on` says; raises InputError."""
+def parse_run(text: str, settings: RunSettings) -> RunSettings:
+    """Change settings as `initialisations=8,max_passes=5,search=on` says; raises InputError."""
     for part in split_list(text, "--run") if text else ():
         name, _, value = (word.strip() for word in part.partition("="))
         if name == SEARCH and value in ("on", "off"):
-            settings = replace(settings, search=(settings.search or GridSearch()) if value == "on" else None)
-            continue
-        if name == TOGETHER and value in ("on", "off"):
-            settings = replace(settings, together=value == "on")
+            settings = replace(settings, search=value == "on")
             continue
         if name == TURN:
-            settings = replace(settings, header_turns_deg=_turns(value))
+            settings = replace(settings, orientation_correction=_orientation(value))
             continue
         settings = replace(settings, **{name: _number(part, name, value)})  # type: ignore[arg-type]
     return settings
@@ -38,26 +34,27 @@ def parse_run(text: str, settings: CascadeSettings) -> CascadeSettings:
 
 def _number(part: str, name: str, value: str) -> int | float:
     known = ", ".join(f"{name}=NUMBER" for name in NUMBERS)
-    expected = f"expected {known}, search=on (or off), together=on (or off) or {TURN}=90"
+    expected = f"expected {known}, search=on (or off) or {TURN}=90"
     if name not in NUMBERS:
         raise InputError(f"cannot read '{excerpt(part)}': {expected}")
     number = NUMBERS[name](value, f"cannot read '{excerpt(part)}'")
-    if name in ("starts", "max_passes") and number > MOST_STARTS:
-        raise InputError(f"'{name}' is at most {MOST_STARTS}, got {number}")
+    if name in ("initialisations", "max_passes") and number > MOST_INITIALISATIONS:
+        raise InputError(f"'{name}' is at most {MOST_INITIALISATIONS}, got {number}")
     return number
 
 
-def _turns(value: str) -> tuple[int, ...]:
-    choices = {AUTO: HEADER_TURNS, **{str(turn): (turn,) for turn in HEADER_TURNS}}
+def _orientation(value: str) -> OrientationCorrection:
+    choices: dict[str, OrientationCorrection] = {AUTO: "auto"}
+    choices |= {str(degrees): degrees for degrees in ORIENTATIONS_DEG}  # type: ignore[misc]
     if value not in choices:
         raise InputError(f"{TURN} is one of {', '.join(choices)}, got '{value}'")
     return choices[value]
 
 
 def with_run(method: Method, text: str | None) -> Method:
-    """Run a cascade otherwise than its weights say; raises InputError for a method that is none."""
+    """Run a model otherwise than its file says; raises InputError for a method that is none."""
     if not text:
         return method
-    if not isinstance(method, Cascade):
+    if not isinstance(method, NetworkRegistration):
         raise InputError(f"'{method.name}' is no network: {text} says how networks are run")
-    return replace(method, run=parse_run(text, method.run))
+    return method.with_run(parse_run(text, method.model.run))

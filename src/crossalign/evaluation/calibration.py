@@ -14,7 +14,7 @@ from crossalign.cells import plain_cell
 from crossalign.errors import InputError
 from crossalign.evaluation.statistics import Values, rank_correlation
 from crossalign.input import excerpt, finite_number, read_table
-from crossalign.models.cascade_settings import Calibration
+from crossalign.models import Calibration
 
 FEWEST = 10
 COLUMNS = ("sre_mm", "dispersion_mm", "network_sre_mm")

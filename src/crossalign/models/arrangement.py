@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -17,8 +17,8 @@ from crossalign.types import Distances
 
 
 @dataclass(frozen=True, eq=False)
-class Application:
-    """One use of a network, from a batch of b initial transforms.
+class StageAnswers:
+    """What one stage answered from a batch of b initial transforms.
 
     `initial` and `answer` map fixed to moving points; `expected_sre_mm` (b,) is what the network expects of its answer,
     None where it expects nothing. `weight` is that of the answer in the mean of the ensembles around it.
@@ -30,7 +30,7 @@ class Application:
     expected_sre_mm: Distances | None = None
     weight: float = 1.0
 
-    def in_mean_of(self, count: int) -> Application:
+    def in_mean_of(self, count: int) -> StageAnswers:
         """Return it as one of so many whose answers are averaged."""
         return replace(self, weight=self.weight / count)
 
@@ -41,9 +41,10 @@ class Answers:
 
     transforms: Rigid
     expected_sre_mm: Distances | None
-    applications: tuple[Application, ...]
+    by_stage: tuple[StageAnswers, ...]
 
 
+@runtime_checkable
 class Runner(Protocol):
     """What runs a stage on a pair of images, and averages transforms."""
 
@@ -132,7 +133,7 @@ class Cascade(Arrangement):
         answers = Answers(initial, None, ())
         for part in self.parts:
             found = part.answer(runner, answers.transforms)
-            answers = replace(found, applications=(*answers.applications, *found.applications))
+            answers = replace(found, by_stage=(*answers.by_stage, *found.by_stage))
         return answers
 
     def layout(self, stages: Sequence[Stage]) -> object:
@@ -168,7 +169,7 @@ class Ensemble(Arrangement):
         return Answers(
             runner.mean([one.transforms for one in answers]),
             torch.stack(expected).mean(0) if len(expected) == len(answers) else None,
-            tuple(use.in_mean_of(len(answers)) for one in answers for use in one.applications),
+            tuple(stage.in_mean_of(len(answers)) for one in answers for stage in one.by_stage),
         )
 
     def layout(self, stages: Sequence[Stage]) -> object:

@@ -1,4 +1,4 @@
-"""The card of a model: what it is, what it was trained on, how good it is and where it fails, as data and as Markdown."""
+"""The card of a model: what it is, what it was trained on, how good it is and where it fails."""
 
 from __future__ import annotations
 

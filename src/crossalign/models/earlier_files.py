@@ -1,4 +1,4 @@
-"""Weight files of earlier versions: one network each, a cascade's settings in the notes of its last stage, old names."""
+"""Weight files of earlier versions: one network each, a cascade's settings in the notes of its last stage."""
 
 from __future__ import annotations
 

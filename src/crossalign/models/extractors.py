@@ -1,4 +1,4 @@
-"""The two feature extractors of a registration network: found, measured, kept in a file, and put into a network."""
+"""The two feature extractors of a registration network: their feature map, and their weights in a file of their own."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from crossalign.errors import InputError, WeightsError
+from crossalign.models.model_file import ModelContents, StageContents, read_model_file, save_model_file, unfit
 from crossalign.models.saved_settings import settings_of
 from crossalign.models.stage_settings import StageSettings
-from crossalign.models.weight_files import UNFIT, read_weight_file, save_weight_file, unfit
 from crossalign.types import Shape
 
-FORMAT = "crossalign-extractors-1"
+TASK = "extractors"
 NAMES = ("fixed_extractor", "moving_extractor")
 PROBE = 64  # voxels on a side: many times any stride in use
 # What the extractors' weights depend on; the crop's size is not among it, since they are convolutions.
@@ -42,9 +41,9 @@ def extractors_of(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """The grid of an extractor's output on a crop of `crop_shape`: channels, size, voxels from one place to the next.
+    """The grid of an extractor's output on a crop of `crop_shape`: channels, size and stride in voxels of the crop.
 
-    Shapes are (z, y, x). Place i along an axis lies on the crop's voxel i times the stride, to within half a voxel.
+    Shapes are (z, y, x). Position i along an axis lies on the crop's voxel i times the stride, to within half a voxel.
     """
 
     channels: int
@@ -69,7 +68,7 @@ class FeatureMap:
 
 
 def feature_map(model: nn.Module, crop_shape: Shape) -> FeatureMap:
-    """Work out the map that both extractors make of a crop, without computing it; raises InputError for two kinds."""
+    """Return the map that both extractors make of a crop, without computing it; raises InputError where they differ."""
     maps = [_map_of(extractor, crop_shape) for extractor in extractors_of(model)]
     if maps[0] != maps[1]:
         raise InputError(f"the two extractors' maps must agree, got {maps[0]} and {maps[1]}")
@@ -78,9 +77,9 @@ def feature_map(model: nn.Module, crop_shape: Shape) -> FeatureMap:
 
 @torch.no_grad()
 def _map_of(extractor: nn.Module, crop_shape: Shape) -> FeatureMap:
-    ghost = copy.deepcopy(extractor).to("meta").eval()
-    large = ghost(torch.empty(1, 1, PROBE, PROBE, PROBE, device="meta")).shape
-    channels, depth, height, width = ghost(torch.empty(1, 1, *crop_shape, device="meta")).shape[1:]
+    on_meta = copy.deepcopy(extractor).to("meta").eval()
+    large = on_meta(torch.empty(1, 1, PROBE, PROBE, PROBE, device="meta")).shape
+    channels, depth, height, width = on_meta(torch.empty(1, 1, *crop_shape, device="meta")).shape[1:]
     stride = (PROBE // large[2], PROBE // large[3], PROBE // large[4])
     expected = tuple(math.ceil(size / step) for size, step in zip(crop_shape, stride, strict=True))
     if (depth, height, width) != expected:
@@ -97,7 +96,7 @@ class PretrainedExtractors:
     notes: dict[str, str]
 
     def digest(self) -> str:
-        """Return the first 16 digits of the weights' SHA-256: which weights a run started from."""
+        """Return the first 16 digits of the weights' SHA-256, by which a run names what it started from."""
         summed = hashlib.sha256()
         for name in sorted(self.tensors):
             value = self.tensors[name].contiguous()
@@ -114,18 +113,20 @@ def save_extractors(
     overwrite: bool = False,
 ) -> None:
     """Write the extractors of a network, and nothing else of it, to one safetensors file. Raises OutputError."""
-    inside = nn.ModuleDict(dict(zip(NAMES, extractors_of(model), strict=True)))
-    save_weight_file(inside, asdict(settings), notes, FORMAT, Path(path), overwrite)
+    extractors = nn.ModuleDict(dict(zip(NAMES, extractors_of(model), strict=True)))
+    stage = StageContents(extractors.state_dict(), settings, notes)
+    save_model_file(ModelContents(TASK, [stage]), path, overwrite)
 
 
 def load_extractors(path: str | os.PathLike[str]) -> PretrainedExtractors:
     """Read what `save_extractors` wrote; raises WeightsError where the file is missing, damaged, or something else."""
-    file = read_weight_file(path, FORMAT, "pre-trained extractors")
+    file = read_model_file(path, TASK)
     try:
-        settings = settings_of(StageSettings, file.settings)
-    except UNFIT as error:
+        (stage,) = file.stages
+        settings = settings_of(StageSettings, stage.settings)
+    except ValueError as error:
         raise unfit(path, error) from error
-    return PretrainedExtractors(file.tensors(), settings, file.notes)
+    return PretrainedExtractors(file.tensors()[0], settings, dict(stage.notes))
 
 
 def put_extractors(weights: PretrainedExtractors, model: nn.Module, settings: StageSettings) -> None:
@@ -144,8 +145,8 @@ def put_extractors(weights: PretrainedExtractors, model: nn.Module, settings: St
             )
     try:
         for name, extractor in zip(NAMES, extractors_of(model), strict=True):
-            inside = {key.removeprefix(f"{name}."): v for key, v in weights.tensors.items() if key.startswith(name)}
-            extractor.load_state_dict(inside)
+            own = {key.removeprefix(f"{name}."): v for key, v in weights.tensors.items() if key.startswith(name)}
+            extractor.load_state_dict(own)
     except RuntimeError as error:
         raise WeightsError(
             f"the extractors were pre-trained for {weights.settings.network} and do not fit {settings.network}: "

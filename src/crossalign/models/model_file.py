@@ -60,8 +60,8 @@ class Task(Generic[Settings]):
 class StoredStage:
     """A stage as a file holds it: settings as JSON, notes, the shapes and types of its tensors, and their digest.
 
-    Its tensors have names that begin with `prefix`, in `file`: the model file itself, or one beside it. Without a digest
-    it is of an earlier version.
+    Its tensors have names that begin with `prefix`, in `file`: the model file itself, or one beside it. Stages of
+    earlier versions have no digest.
     """
 
     settings: Mapping[str, Any]
@@ -91,6 +91,10 @@ class ModelFile:
     card: Card = field(default_factory=Card)
     initial_stage: int = 1
     made_for: int = 1
+
+    def megabytes(self) -> float:
+        """Return the size of the file, without stages that another one holds."""
+        return self.path.stat().st_size / 1e6
 
     def tensors(self) -> tuple[dict[str, Tensor], ...]:
         """Read each stage's tensors by name; raises WeightsError that names a stage that is not what was written."""
@@ -169,7 +173,7 @@ class ModelContents:
 def save_model_file(contents: ModelContents, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write a model file. Raises OutputError."""
     tensors: dict[str, Tensor] = {}
-    stages = []
+    stages: list[dict[str, object]] = []
     for number, stage in enumerate(contents.stages, start=1):
         settings = json.loads(json.dumps(_values(stage.settings)))
         digest = stage_digest(stage.tensors, settings)

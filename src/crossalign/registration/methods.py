@@ -6,13 +6,15 @@ from pathlib import Path
 import torch
 
 from crossalign.errors import InputError
-from crossalign.models.pretrained import check_shipped, shipped_names, shipped_settings, shipped_stage_paths
-from crossalign.registration.cascade import load_cascade
+from crossalign.models.model import load_model
+from crossalign.models.pretrained import shipped_names, shipped_path
 from crossalign.registration.iterative.method_settings import MI_BEST, MIND_BEST
 from crossalign.registration.iterative.mind import MindSSD
 from crossalign.registration.iterative.mutual_information import MutualInformation
+from crossalign.registration.network_registration import NetworkRegistration
 from crossalign.registration.problem import Identity, Method
 
+DEFAULT_MODEL = "correspondence-few-shot"
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 # Methods that need no weights: a new one is one file and one line here.
@@ -26,31 +28,28 @@ PLAIN_METHODS: Mapping[str, Callable[[], Method]] = {
 
 
 def method_names() -> tuple[str, ...]:
-    """List every name that `named_method` knows, the plain methods first, then the shipped weights."""
+    """List every name that `named_method` knows, the plain methods first, then the shipped models."""
     return (*PLAIN_METHODS, *shipped_names())
 
 
 def default_method_name() -> str:
-    """Name the method that is used where none is asked for: the first shipped weights, or MI without any."""
-    return next(iter(shipped_names()), "mi")
+    """Name the method that is used where none is asked for: MI where the package was installed without models."""
+    return DEFAULT_MODEL if shipped_path(DEFAULT_MODEL) else "mi"
 
 
 def named_method(name: str, device: torch.device) -> Method:
-    """Make a method from its name, or from weight files joined with + (`stage1.safetensors+stage2.safetensors`).
+    """Make a method from its name, or from model files joined with + (`stage1.safetensors+stage2.safetensors`).
 
-    Networks run on `device`. Raises InputError for an unknown name, WeightsError for weights that cannot be used.
+    Networks run on `device`. Raises InputError for an unknown name, WeightsError for a file that cannot be used.
     """
     if name in PLAIN_METHODS:
         return PLAIN_METHODS[name]()
-    if name in shipped_names():
-        paths = shipped_stage_paths(name)
-        for path in paths:
-            check_shipped(path)
-        return load_cascade(paths, device, name, shipped_settings(name))
+    if shipped_path(name) is not None:
+        return NetworkRegistration(load_model(name, device), name)
     parts = name.split("+")
     if all(part.endswith(WEIGHT_SUFFIXES) for part in parts):
-        return load_cascade([Path(part) for part in parts], device, " + ".join(Path(part).stem for part in parts))
+        return NetworkRegistration(load_model(parts, device), " + ".join(Path(part).stem for part in parts))
     raise InputError(
         f"unknown method '{name}', expected one of {', '.join(method_names())}, "
-        "or weight files joined with + (stage1.safetensors+stage2.safetensors)"
+        "or model files joined with + (stage1.safetensors+stage2.safetensors)"
     )

@@ -1,49 +1,46 @@
-"""Crops: what a stage's network is shown of a problem, through the transform so far."""
+"""The preprocessed images of a problem, and the crops that networks are given of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from crossalign.errors import ImageError, InputError
+from crossalign.errors import ImageError
 from crossalign.geometry import Rigid, sample
 from crossalign.images import Image
 from crossalign.images.preprocessing import preprocess, preprocess_mask, whole_working_grid
-from crossalign.models import Stage, StageSettings
-from crossalign.networks import crop_points
+from crossalign.models import StageSettings
+from crossalign.networks.crop import crop_points
 from crossalign.registration.problem import Problem
 from crossalign.types import PointLattice, Points, Vector, Volume
 
-AROUND_MM = 30.0  # what is made of a very large working image beyond the crop at hand: later crops are cut there too
-FEWEST_VOXELS = 2  # along a crop: of an image with fewer the network sees nothing
+MARGIN_MM = 30.0  # that a part of a very large image is made with around the crop at hand, for later crops
+FEWEST_VOXELS = 2  # of an image along a crop: with fewer the crop shows nothing
 
 
 class PreprocessedPair:
-    """The prepared images of one problem, made once for each working spacing; of very large ones the part needed."""
+    """Both images, preprocessed once for each working spacing; of very large ones the part that is needed."""
 
     def __init__(self, problem: Problem, device: torch.device) -> None:
         self._problem, self._device = problem, device
         self._ready: dict[tuple[str, float], _PreprocessedImage] = {}
 
     def crops(
-        self, stage: Stage, center_mm: Vector, fixed_to_moving: Rigid, turn: Tensor | None = None
+        self, settings: StageSettings, center_mm: Vector, fixed_to_moving: Rigid, rotation: Tensor
     ) -> tuple[Volume, Volume]:
-        """Cut both crops (1, 1, z, y, x) of a stage, on the device; for a batch of b transforms (b, 1, z, y, x).
+        """Cut both crops (b, 1, z, y, x) of a stage through a batch of b transforms, on the device.
 
-        Voxel for voxel both show one place: a fixed point about `center_mm`, and where the transform puts it. `turn`
-        (3, 3) brings the headers' axes to those that the crops have; None leaves them.
+        Voxel for voxel both show the same point: a fixed point about `center_mm`, and where the transform maps it.
+        `rotation` (3, 3) brings the headers' axes to those that the crops have.
         """
-        settings = stage.settings
-        points = crop_points(settings.crop_shape, settings.crop_spacing_mm)
-        points = (points if turn is None else points @ turn) + center_mm
-        seen = fixed_to_moving.to("cpu", torch.float64).apply(points.flatten(0, 2)).reshape(-1, *points.shape)
+        points = crop_points(settings.crop_shape, settings.crop_spacing_mm) @ rotation + center_mm
+        mapped = fixed_to_moving.to("cpu", torch.float64).apply(points.flatten(0, 2)).reshape(-1, *points.shape)
         fixed = self._preprocessed(settings.fixed_input, settings, points.flatten(0, 2))
-        fixed_crop = _cut(fixed, points[None]).to(self._device)
-        moving = self._preprocessed("moving", settings, seen.flatten(0, 3))
-        return fixed_crop.expand(len(seen), -1, -1, -1, -1), _cut(moving, seen).to(self._device)
+        fixed_crop = _sampled(fixed, points[None]).to(self._device)
+        moving = self._preprocessed("moving", settings, mapped.flatten(0, 3))
+        return fixed_crop.expand(len(mapped), -1, -1, -1, -1), _sampled(moving, mapped).to(self._device)
 
     def _preprocessed(self, which: str, settings: StageSettings, points_mm: Points) -> Image:
         """Return the working image that points (n, 3) are sampled from; raises ImageError where there cannot be one."""
@@ -56,7 +53,7 @@ class PreprocessedPair:
         _check_voxels(scan, settings)
         del ready
         self._ready.pop(key, None)  # ahead of making another, so that one at a time is in memory
-        wide = torch.stack((box[0] - AROUND_MM, box[1] + AROUND_MM))
+        wide = torch.stack((box[0] - MARGIN_MM, box[1] + MARGIN_MM))
         whole = whole_working_grid(scan, spacing_mm)
         mask = self._problem.fixed_mask if which == "label" else None
         image = preprocess(scan, spacing_mm, wide) if mask is None else preprocess_mask(mask, spacing_mm, wide)
@@ -82,21 +79,12 @@ def _check_voxels(scan: Image, settings: StageSettings) -> None:
     if max(scan.grid.spacing_mm) * FEWEST_VOXELS > extent:
         steps = " x ".join(f"{step:.4g}" for step in scan.grid.spacing_mm)
         raise ImageError(
-            f"{scan.name}: voxels of {steps} mm: the network looks at {extent:g} mm, fewer than {FEWEST_VOXELS} of "
-            "them: check the spacing in the header and its unit (mm), or use --method mi"
+            f"{scan.name}: voxels of {steps} mm: the network's crop of {extent:g} mm holds fewer than {FEWEST_VOXELS}: "
+            "check the spacing in the header and its unit (mm), or use --method mi"
         )
 
 
-def _cut(preprocessed: Image, points_mm: PointLattice) -> Volume:
-    """Sample one canvas at (b, z, y, x, 3) points; the batch is laid along z, so that the canvas is not copied."""
+def _sampled(preprocessed: Image, points_mm: PointLattice) -> Volume:
+    """Sample an image at (b, z, y, x, 3) points; the batch is laid along z, so that the image is not copied."""
     voxels = preprocessed.grid.to_voxel(points_mm.flatten(0, 3)).reshape(points_mm.flatten(0, 1).shape)
     return sample(preprocessed.voxels[None, None], voxels[None]).reshape(-1, 1, *points_mm.shape[1:4])
-
-
-def mask_warnings(stages: Sequence[Stage], problem: Problem) -> tuple[str, ...]:
-    """Return what to tell a user who gave no fixed mask; raises InputError where a stage needs one."""
-    if problem.fixed_mask is not None:
-        return ()
-    if any(stage.settings.fixed_input == "label" for stage in stages):
-        raise InputError("these weights look at the gland's mask: give it as the fixed mask (--fixed-mask)")
-    return ("no fixed mask: the crop is centred on the fixed image's middle, not on the gland",)

@@ -80,12 +80,35 @@ def _every(count: int) -> torch.Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Application:
+    """One use of a network in a step: from which transform it was run, and what it answered.
+
+    Both transforms map fixed to moving points, LPS mm. `stage_number` counts the model's stages and `pass_number` the
+    refinement passes, from 1; `initialisation` 0 is the unperturbed one. `weight` is that of the answer in the step's
+    mean. `orientation_deg` is the orientation correction, `expected_sre_mm` the error that the network expected.
+    """
+
+    stage_number: int
+    pass_number: int
+    initialisation: int
+    initial: Rigid
+    answer: Rigid
+    weight: float
+    orientation_deg: int = 0
+    expected_sre_mm: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Step:
-    """Where one stage of a method arrived, from the fixed to the moving image, and the seconds that it took."""
+    """Where one step of a method arrived, from the fixed to the moving image, and the seconds that it took.
+
+    `applications` are the uses of networks that it is the mean of.
+    """
 
     name: str
     fixed_to_moving: Rigid
     seconds: float
+    applications: tuple[Application, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The robust mean of rigid transforms, and starts about a start: laws."""
+"""The robust mean of rigid transforms, and perturbed initialisations: laws."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.registration import average_rigid
-from crossalign.registration.ensemble import perturbed_initialisations
+from crossalign.registration.consensus import perturbed_initialisations
 
 CENTER_MM = torch.tensor([10.0, -20.0, 35.0], dtype=torch.float64)
 DRAWN = torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -67,7 +67,7 @@ def test_without_outliers_it_is_near_the_chordal_mean_of_scipy() -> None:
     assert float((found.apply(POINTS_MM.mean(0)[None])[0] - absolute.mean(0)).norm()) < 0.15
 
 
-def test_two_of_seven_gone_astray_hardly_matter_and_show_in_the_dispersion() -> None:
+def test_two_outliers_of_seven_hardly_matter_and_show_in_the_dispersion() -> None:
     good = motions(5, 5, 0.5)
     stray = [Rigid.from_parameters(torch.tensor([40.0, -30, 20, 60, 0, 30]).double(), CENTER_MM)] * 2
     alone = average_rigid(good, POINTS_MM)
@@ -91,17 +91,18 @@ def test_no_answers_have_no_mean() -> None:
 
 
 @settings(max_examples=10)
-@given(start=rigids(), count=st.integers(1, 9), spread=st.floats(0.5, 20), seed=st.integers(0, 999))
-def test_starts_lie_at_the_spread_with_the_start_itself_first(
-    start: Rigid, count: int, spread: float, seed: int
+@given(initial=rigids(), count=st.integers(1, 9), perturbation_mm=st.floats(0.5, 20), seed=st.integers(0, 999))
+def test_perturbed_initialisations_lie_at_their_distance_with_the_given_one_first(
+    initial: Rigid, count: int, perturbation_mm: float, seed: int
 ) -> None:
-    starts = perturbed_initialisations(start, POINTS_MM, CENTER_MM, count, spread, seed)
-    assert starts.rotation.shape == (count, 3, 3)
-    torch.testing.assert_close(starts[0].matrix(), start.matrix())
-    distances = mean_displacement_mm(starts, start, POINTS_MM)[1:]
-    torch.testing.assert_close(distances[::2], torch.full_like(distances[::2], spread), atol=2e-3, rtol=0)
+    drawn = perturbed_initialisations(initial, POINTS_MM, CENTER_MM, count, perturbation_mm, seed)
+    assert drawn.rotation.shape == (count, 3, 3)
+    torch.testing.assert_close(drawn[0].matrix(), initial.matrix())
+    distances = mean_displacement_mm(drawn, initial, POINTS_MM)[1:]
+    expected = torch.full_like(distances[::2], perturbation_mm)
+    torch.testing.assert_close(distances[::2], expected, atol=2e-3, rtol=0)
     for k in range(1, count - 1, 2):
-        both = start.inverse() @ starts[k] @ start.inverse() @ starts[k + 1]
+        both = initial.inverse() @ drawn[k] @ initial.inverse() @ drawn[k + 1]
         assert apart(both, Rigid.identity()) < 1e-6
-    again = perturbed_initialisations(start, POINTS_MM, CENTER_MM, count, spread, seed)
-    assert torch.equal(again.matrix(), starts.matrix())
+    again = perturbed_initialisations(initial, POINTS_MM, CENTER_MM, count, perturbation_mm, seed)
+    assert torch.equal(again.matrix(), drawn.matrix())

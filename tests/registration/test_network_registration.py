@@ -1,6 +1,7 @@
-"""The cascade: what its stages see, and what becomes of their answers."""
+"""Registration by networks: what stages are given, and what becomes of their answers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,10 @@ from torch import Tensor, nn
 from crossalign.errors import InputError, WeightsError
 from crossalign.geometry import Grid, Rigid, mean_displacement_mm
 from crossalign.images import Image, LabelMap, surface_points
-from crossalign.models import Stage, StageSettings, save_stage
+from crossalign.models import Cascade, Model, Stage, StageSettings, load_model, save_stage
 from crossalign.networks import build_network
-from crossalign.registration import Cascade, Problem, load_cascade, register
+from crossalign.registration import NetworkRegistration, Problem, register
 
-CPU = torch.device("cpu")
 CENTER_MM = torch.tensor([20.0, -35.0, 60.0], dtype=torch.float64)
 TRUTH = Rigid.from_parameters(torch.tensor([30.0, 12, -25, 8, -6, 11], dtype=torch.float64), CENTER_MM)
 CROP = StageSettings("feature-reg", (12, 10, 8), 3.0, 1.5)
@@ -25,15 +25,15 @@ LABEL = StageSettings("feature-reg", (12, 10, 8), 3.0, 1.5, "label")
 
 
 class Stub(nn.Module):
-    """Answers with fixed numbers, and remembers for the test what it was shown."""
+    """Answers with fixed numbers, and records for the test what it was given."""
 
     def __init__(self, parameters: Tensor) -> None:
         super().__init__()
         self.parameters_found = parameters
-        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.given: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
-        self.seen.append((fixed, moving))
+        self.given.append((fixed, moving))
         return self.parameters_found.float()[None]
 
 
@@ -41,9 +41,13 @@ def stage(parameters: Tensor, crop: StageSettings = CROP) -> Stage:
     return Stage(Stub(parameters), crop, {})
 
 
-def seen(made: Stage) -> tuple[Tensor, Tensor]:
+def method(*stages: Stage) -> NetworkRegistration:
+    return NetworkRegistration(Model(Cascade(stages)))
+
+
+def given_crops(made: Stage) -> tuple[Tensor, Tensor]:
     assert isinstance(made.network, Stub)
-    return made.network.seen[-1]
+    return made.network.given[-1]
 
 
 def blobs(points_mm: Tensor) -> Tensor:
@@ -74,8 +78,8 @@ def problem(fixed_turn: Tensor | None = None, moving_turn: Tensor | None = None,
     inverse = TRUTH.inverse()
     moving = on_grid(moving_grid, lambda p: blobs(inverse.apply(p.flatten(0, 2)).reshape(p.shape)))
     inside = (fixed_grid.points_mm() - CENTER_MM).norm(dim=-1) < 15
-    gland = LabelMap(inside.long(), fixed_grid) if mask else None
-    return Problem(Image(on_grid(fixed_grid), fixed_grid), Image(moving, moving_grid), TRUTH, gland)
+    structure = LabelMap(inside.long(), fixed_grid) if mask else None
+    return Problem(Image(on_grid(fixed_grid), fixed_grid), Image(moving, moving_grid), TRUTH, structure)
 
 
 PLAIN = problem()
@@ -87,9 +91,9 @@ def at(start: Rigid, given_problem: Problem = PLAIN) -> Problem:
 
 @settings(max_examples=15)
 @given(start=rigids(), numbers=st.tuples(*[st.floats(-20, 20, width=32)] * 6))
-def test_answer_is_the_start_after_the_correction_about_the_gland(start: Rigid, numbers: tuple[float, ...]) -> None:
+def test_answer_is_the_start_after_the_correction_about_the_structure(start: Rigid, numbers: tuple[float, ...]) -> None:
     parameters = torch.tensor(numbers, dtype=torch.float64)
-    solution = Cascade((stage(parameters),), CPU).solve(at(start))
+    solution = method(stage(parameters)).solve(at(start))
     assert PLAIN.fixed_mask is not None
     expected = start @ Rigid.from_parameters(parameters, PLAIN.fixed_mask.centroid_mm())
     torch.testing.assert_close(solution.steps[-1].fixed_to_moving.matrix(), expected.matrix(), atol=1e-9, rtol=0)
@@ -104,20 +108,20 @@ def test_oracle_stages_compose_to_the_truth() -> None:
     start = TRUTH @ error
     half = torch.tensor([-2.0, 1, -2, -3, 4, -3], dtype=torch.float64)
     rest = ((start @ Rigid.from_parameters(half, center)).inverse() @ TRUTH).to_parameters(center)
-    cascade = Cascade((stage(half), stage(rest)), CPU, "oracle")
+    cascade = replace(method(stage(half), stage(rest)), label="oracle")
     result = register(PLAIN.fixed, PLAIN.moving, cascade, start, PLAIN.fixed_mask)
     points = surface_points(PLAIN.fixed_mask)
     assert float(mean_displacement_mm(result.fixed_to_moving, TRUTH, points)) < 1e-4
     assert [step.name for step in result.steps] == ["stage 1 (feature-reg)", "stage 2 (feature-reg)"]
     assert result.method == "oracle"
-    assert list(result.settings) == ["stage 1", "stage 2"]
+    assert list(result.settings) == ["stage 1", "stage 2", "arrangement"]
     assert result.settings["stage 1"] == "feature-reg, crop 12x10x8 at 3 mm, fixed image"
 
 
 def test_at_the_truth_both_crops_show_the_same() -> None:
     made = stage(torch.zeros(6))
-    Cascade((made,), CPU).solve(PLAIN)
-    fixed, moving = seen(made)
+    method(made).solve(PLAIN)
+    fixed, moving = given_crops(made)
     assert fixed.shape == moving.shape == (1, 1, 12, 10, 8)
     assert float((fixed - moving).abs().max()) < 0.1  # each image is scaled by its own percentiles
     assert float(torch.corrcoef(torch.stack((fixed.flatten(), moving.flatten())))[0, 1]) > 0.995
@@ -129,8 +133,8 @@ def test_second_stage_sees_what_the_first_one_mended() -> None:
     center = PLAIN.fixed_mask.centroid_mm()
     error = torch.tensor([6.0, -5, 7, 0, 0, 0], dtype=torch.float64)
     first, second = stage(-error), stage(torch.zeros(6))
-    Cascade((first, second), CPU).solve(at(TRUTH @ Rigid.from_parameters(error, center)))
-    before, after = ((pair[0] - pair[1]).abs().mean() for pair in (seen(first), seen(second)))
+    method(first, second).solve(at(TRUTH @ Rigid.from_parameters(error, center)))
+    before, after = ((pair[0] - pair[1]).abs().mean() for pair in (given_crops(first), given_crops(second)))
     assert float(after) < 0.2 * float(before)
 
 
@@ -141,9 +145,9 @@ FLIPS = [torch.diag(torch.tensor(signs)) for signs in ([-1.0, -1, 1], [1.0, -1, 
 @pytest.mark.parametrize("turn", FLIPS, ids=lambda t: str(t.diagonal().int().tolist()))
 def test_flipped_storage_gives_the_same_crops(which: str, turn: Tensor) -> None:
     reference, other = stage(torch.zeros(6)), stage(torch.zeros(6))
-    Cascade((reference,), CPU).solve(PLAIN)
-    Cascade((other,), CPU).solve(problem(turn, None) if which == "fixed" else problem(None, turn))
-    for a, b in zip(seen(reference), seen(other), strict=True):
+    method(reference).solve(PLAIN)
+    method(other).solve(problem(turn, None) if which == "fixed" else problem(None, turn))
+    for a, b in zip(given_crops(reference), given_crops(other), strict=True):
         assert float((a - b).abs().max()) < 0.01
 
 
@@ -152,9 +156,9 @@ def test_flipped_storage_gives_the_same_crops(which: str, turn: Tensor) -> None:
 def test_oblique_storage_of_the_moving_scan_gives_nearly_the_same_crops(moving_turn: Tensor) -> None:
     """Crops run along the axes of the fixed scan (test_laws); how the moving one is stored does not matter."""
     reference, other = stage(torch.zeros(6)), stage(torch.zeros(6))
-    Cascade((reference,), CPU).solve(PLAIN)
-    Cascade((other,), CPU).solve(problem(None, moving_turn))
-    for a, b in zip(seen(reference), seen(other), strict=True):
+    method(reference).solve(PLAIN)
+    method(other).solve(problem(None, moving_turn))
+    for a, b in zip(given_crops(reference), given_crops(other), strict=True):
         both = (a > 0) & (b > 0)  # corners of the crop may lie outside a turned grid
         assert float(both.float().mean()) > 0.6
         assert float((a - b)[both].abs().mean()) < 0.03
@@ -162,18 +166,18 @@ def test_oblique_storage_of_the_moving_scan_gives_nearly_the_same_crops(moving_t
 
 def test_label_mode_shows_the_mask_and_needs_it() -> None:
     made = stage(torch.zeros(6), LABEL)
-    Cascade((made,), CPU).solve(PLAIN)
-    fixed, _ = seen(made)
+    method(made).solve(PLAIN)
+    fixed, _ = given_crops(made)
     assert float(fixed[0, 0, 5, 5, 4]) == pytest.approx(1.0)
     assert float(fixed[0, 0, 0, 0, 0]) == 0.0
     with pytest.raises(InputError, match=r"--fixed-mask"):
-        Cascade((stage(torch.zeros(6)), made), CPU).solve(problem(mask=False))
+        method(stage(torch.zeros(6)), made).solve(problem(mask=False))
 
 
 def test_without_a_mask_the_grids_middle_serves_and_the_user_is_told() -> None:
     parameters = torch.tensor([1.0, 2, 3, 4, 5, 6], dtype=torch.float64)
     bare = problem(mask=False)
-    result = register(bare.fixed, bare.moving, Cascade((stage(parameters),), CPU), TRUTH)
+    result = register(bare.fixed, bare.moving, method(stage(parameters)), TRUTH)
     assert any("no fixed mask" in warning for warning in result.warnings)
     expected = TRUTH @ Rigid.from_parameters(parameters, bare.fixed.grid.center_mm())
     torch.testing.assert_close(result.fixed_to_moving.matrix(), expected.matrix())
@@ -183,7 +187,7 @@ def test_without_a_mask_the_grids_middle_serves_and_the_user_is_told() -> None:
 def test_a_problem_twice_gives_the_same_answer_and_the_images_stay_as_they_were() -> None:
     torch.manual_seed(0)
     network = Stage(build_network("attention-reg", (12, 8, 8)).eval(), StageSettings("attention-reg", (12, 8, 8)), {})
-    cascade = Cascade((network, network), CPU)
+    cascade = method(network, network)
     voxels = PLAIN.fixed.voxels.clone()
     first, second = (cascade.solve(PLAIN).steps[-1].fixed_to_moving for _ in range(2))
     assert torch.equal(first.matrix(), second.matrix())
@@ -197,11 +201,33 @@ def test_loading(tmp_path: Path) -> None:
     for path, spacing in zip(paths, (3.0, 2.0), strict=True):
         crop = StageSettings("feature-reg", (8, 8, 8), spacing)
         save_stage(Stage(build_network("feature-reg", (8, 8, 8)).eval(), crop, {}), path)
-    cascade = load_cascade(paths, CPU, "mine")
-    assert cascade.name == "mine"
-    assert [s.settings.crop_spacing_mm for s in cascade.stages] == [3.0, 2.0]
+    cascade = NetworkRegistration(load_model(paths))
+    assert cascade.name == "cascade of 2"
+    assert [s.settings.crop_spacing_mm for s in cascade.model.stages] == [3.0, 2.0]
     assert len(cascade.solve(PLAIN).steps) == 2
     with pytest.raises(WeightsError, match="no such weight file"):
-        load_cascade([paths[0], tmp_path / "three.safetensors"], CPU)
+        load_model([paths[0], tmp_path / "three.safetensors"])
     with pytest.raises(InputError, match="one trained stage or more"):
-        load_cascade([], CPU)
+        load_model([])
+
+
+@settings(max_examples=6)
+@given(fixed_turn=rotations(), initial=rigids())
+def test_the_crops_of_a_result_are_cut_again_from_its_applications(fixed_turn: Tensor, initial: Rigid) -> None:
+    first, second = stage(torch.tensor([4.0, -3, 5, 7, -9, 6])), stage(torch.tensor([1.0, 2, 3, -4, 5, 6]))
+    oblique_problem, networks = at(initial, problem(fixed_turn)), method(first, second)
+    solution = networks.solve(oblique_problem)
+    used = [one for step in solution.steps for one in step.applications]
+    context = networks.context(oblique_problem)
+    assert [(one.stage_number, one.pass_number, one.weight) for one in used] == [(1, 1, 1.0), (2, 1, 1.0)]
+    torch.testing.assert_close(used[0].initial.matrix(), initial.matrix(), atol=1e-6, rtol=0)
+    for one, made in zip(used, (first, second), strict=True):
+        for again, crop in zip(context.crops(one), given_crops(made), strict=True):
+            torch.testing.assert_close(again, crop, atol=1e-5, rtol=0)
+        grid = context.crop_grid(one)
+        torch.testing.assert_close(grid.center_mm(), oblique_problem.center_mm, atol=1e-6, rtol=0)
+        resampled = oblique_problem.fixed.resampled(grid, fill=0.0).voxels
+        inside = (resampled > 0) & (given_crops(made)[0][0, 0] > 0)
+        both = torch.stack((resampled[inside], given_crops(made)[0][0, 0][inside]))
+        assert float(torch.corrcoef(both)[0, 1]) > 0.98  # the crop is of the image preprocessed, its grid the same
+    torch.testing.assert_close(used[1].answer.matrix(), solution.steps[-1].fixed_to_moving.matrix())

@@ -1,0 +1,244 @@
+"""A model: trained stages, how they are combined and run, the calibration of their expected error, and a card."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from crossalign.errors import InputError, WeightsError
+from crossalign.input import excerpt
+from crossalign.models.arrangement import Arrangement, Cascade, Ensemble, Stage, arrangement_of
+from crossalign.models.card import Card
+from crossalign.models.earlier_files import current_tensor_name
+from crossalign.models.model_file import (
+    ModelContents,
+    ModelFile,
+    StageContents,
+    Task,
+    read_model_file,
+    save_model_file,
+    unfit,
+)
+from crossalign.models.pretrained import shipped_names, shipped_path
+from crossalign.models.run_settings import RunSettings
+from crossalign.models.saved_settings import settings_of
+from crossalign.models.stage_settings import StageSettings
+from crossalign.networks.registry import build_network
+
+MOST_MM = 1e6  # of a calibration's numbers
+REGISTRATION = Task(
+    "registration",
+    StageSettings,
+    lambda settings: build_network(settings.network, settings.crop_shape, settings.crop_spacing_mm),
+    current_tensor_name,
+)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The SRE to expect, mm: base_mm + per_dispersion * dispersion + per_network * the network's own expectation.
+
+    Neither slope is negative: more dispersion never means a smaller expected error. A result whose expected SRE is over
+    `threshold_mm` is not to be trusted. `crossalign calibrate` fits them on cases whose answer is known.
+    """
+
+    base_mm: float
+    per_dispersion: float
+    per_network: float
+    threshold_mm: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in vars(self).values()):
+            raise InputError(f"a calibration needs finite numbers, got {vars(self)}")
+        if min(self.per_dispersion, self.per_network) < 0 or self.threshold_mm <= 0:
+            raise InputError(f"a calibration's slopes must be 0 or more and its threshold over 0 mm, got {vars(self)}")
+        if max(abs(value) for value in vars(self).values()) > MOST_MM:
+            raise InputError(f"a calibration's numbers must be within {MOST_MM:g}, got {vars(self)}")
+
+    def expected_sre_mm(self, dispersion_mm: float | None, network_mm: float | None) -> float | None:
+        """Return the SRE to expect, mm, 0 or more; None where one of the values that it needs is missing."""
+        expected = self.base_mm
+        for slope, value in ((self.per_dispersion, dispersion_mm), (self.per_network, network_mm)):
+            if slope > 0:
+                if value is None:
+                    return None
+                expected += slope * value
+        return expected if math.isnan(expected) else max(0.0, expected)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Stages and how they are combined (`arrangement`) and run, their calibration, and the card.
+
+    `initial_stage` is the number (from 1) of the stage that training goes on from.
+    """
+
+    arrangement: Arrangement
+    run: RunSettings = field(default_factory=RunSettings)
+    calibration: Calibration | None = None
+    card: Card = field(default_factory=Card)
+    initial_stage: int = 1
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in the order in which they stand."""
+        return self.arrangement.stages()
+
+    @property
+    def name(self) -> str:
+        """The card's name, or what the arrangement is."""
+        return self.card.name or self.arrangement.title()
+
+    def has_run_settings(self) -> bool:
+        """Say whether it is run otherwise than once, or calibrated."""
+        return self.run != RunSettings() or self.calibration is not None
+
+    def facts(self) -> dict[str, str]:
+        """Return each stage's network, crop and input, how they are run where not once each, and the threshold."""
+        stages = self.stages
+        facts = {f"stage {number}": stage.settings.text() for number, stage in enumerate(stages, start=1)}
+        if len(stages) > 1:
+            facts["arrangement"] = self.arrangement.title()
+        return facts | _run_facts(self.run, self.calibration)
+
+
+def model_facts(file: ModelFile) -> dict[str, str]:
+    """Return how a registration model is run, of its file alone; raises WeightsError where it does not fit."""
+    try:
+        return _run_facts(settings_of(RunSettings, file.run), _calibration(file))
+    except InputError as error:
+        raise unfit(file.path, error) from error
+
+
+def combine(
+    models: Sequence[Model], kind: type[Cascade] | type[Ensemble] = Cascade, run: RunSettings | None = None
+) -> Model:
+    """Make one model of several. Their calibrations do not hold for it.
+
+    `run` None runs each stage once; raises InputError where a model is to be run otherwise, since its settings were
+    chosen for itself alone.
+    """
+    for model in models:
+        if run is None and len(models) > 1 and model.has_run_settings():
+            raise InputError(
+                f"{model.name} holds run settings or a calibration of its own, made for itself alone: say how the "
+                "combination is to be run"
+            )
+    if len(models) == 1 and run is None:
+        return models[0]
+    return Model(kind(tuple(model.arrangement for model in models)), run or RunSettings())
+
+
+def load_model(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    device: torch.device | str = "cpu",
+    run: RunSettings | None = None,
+) -> Model:
+    """Load a model from a file, or by the name of one that comes in the package.
+
+    Several files make a cascade in their order; stage files of earlier versions are combined as the last of them says.
+    `run` overrides what the files say. Raises WeightsError, also where settings were made for another number of stages.
+    """
+    sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    if not sources:
+        raise InputError("a cascade needs one trained stage or more")
+    files = [_read(one) for one in sources]
+    stages = [_stages(file, device) for file in files]
+    if files[-1].made_for == sum(map(len, stages)):
+        return _model(files[-1], [one for part in stages for one in part], run)
+    for file in files:
+        if file.made_for != len(file.stages) and run is None:
+            raise WeightsError(
+                f"{file.path.name}: its settings were made for {file.made_for} stages, got "
+                f"{sum(map(len, stages))}: give all files of that cascade, or say how these are to be run"
+            )
+    models = [
+        _model(file, part) if file.made_for == len(part) else Model(Cascade(tuple(part)))
+        for file, part in zip(files, stages, strict=True)
+    ]
+    return combine(models, Cascade, run)
+
+
+def load_stage(source: str | os.PathLike[str], device: torch.device | str = "cpu") -> Stage:
+    """Load one stage: of a file or a shipped model the one that training goes on from, or as NAME:2 the one named.
+
+    Raises WeightsError, and InputError for a stage that there is not.
+    """
+    spelled, _, number = str(source).rpartition(":")
+    if not spelled or os.path.lexists(source) or not number.isdecimal():
+        spelled, number = str(source), ""
+    file = _read(spelled)
+    chosen = int(number) if number else file.initial_stage
+    if not 1 <= chosen <= len(file.stages):
+        choices = " or ".join(f"{spelled}:{index}" for index in range(1, len(file.stages) + 1))
+        raise InputError(f"'{source}' does not name one of the {len(file.stages)} stages of {spelled}: write {choices}")
+    return _stages(file, device)[chosen - 1]
+
+
+def save_model(model: Model, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a model to one file. Raises OutputError."""
+    stages = model.stages
+    contents = ModelContents(
+        task=REGISTRATION.name,
+        stages=[StageContents(stage.network.state_dict(), stage.settings, stage.notes) for stage in stages],
+        arrangement=model.arrangement.layout(stages),
+        run=model.run,
+        calibration=model.calibration,
+        card=model.card,
+        initial_stage=model.initial_stage,
+    )
+    save_model_file(contents, path, overwrite)
+
+
+def save_stage(stage: Stage, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a model of one stage, run once. Raises OutputError."""
+    save_model(Model(stage), path, overwrite)
+
+
+def _read(source: str | os.PathLike[str]) -> ModelFile:
+    path = shipped_path(str(source))
+    if path is None:
+        if "\0" not in str(source) and not os.path.lexists(source):
+            names = ", ".join(shipped_names(REGISTRATION.name))
+            raise WeightsError(f"{excerpt(source, 200)}: no such weight file, and the shipped models are {names}")
+        return read_model_file(source, REGISTRATION.name)
+    try:
+        return read_model_file(path, REGISTRATION.name)
+    except WeightsError as error:
+        raise WeightsError(f"{error}: install crossalign again") from error
+
+
+def _stages(file: ModelFile, device: torch.device | str) -> list[Stage]:
+    networks = file.networks(REGISTRATION, device)
+    return [
+        Stage(network, settings, dict(stored.notes))
+        for (network, settings), stored in zip(networks, file.stages, strict=True)
+    ]
+
+
+def _model(file: ModelFile, stages: Sequence[Stage], run: RunSettings | None = None) -> Model:
+    try:
+        return Model(
+            arrangement_of(file.arrangement, stages),
+            settings_of(RunSettings, file.run) if run is None else run,
+            _calibration(file),
+            file.card,
+            file.initial_stage,
+        )
+    except InputError as error:
+        raise unfit(file.path, error) from error
+
+
+def _calibration(file: ModelFile) -> Calibration | None:
+    return None if file.calibration is None else settings_of(Calibration, file.calibration, "calibration.")
+
+
+def _run_facts(run: RunSettings, calibration: Calibration | None) -> dict[str, str]:
+    facts = {} if run == RunSettings() else {"run": run.text()}
+    if calibration is not None:
+        facts["trusted"] = f"up to an expected SRE of {calibration.threshold_mm:g} mm"
+    return facts

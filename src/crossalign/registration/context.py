@@ -1,0 +1,114 @@
+"""A problem as networks see it: crops through a transform, and what a network answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crossalign.geometry import Grid, Rigid, quarter_turn
+from crossalign.models.arrangement import Answers, Stage, StageAnswers
+from crossalign.networks.capabilities import ExpectsError
+from crossalign.registration.consensus import plain_average
+from crossalign.registration.frame import WorkingFrame
+from crossalign.registration.preprocessed_pair import PreprocessedPair
+from crossalign.registration.problem import Application, Problem
+from crossalign.types import Distances, Parameters, Points, Volume
+
+BATCH_VOXELS = 2**20  # of one crop each: 32 of 32^3 voxels; attention on larger crops needs the memory
+
+
+@dataclass(frozen=True, eq=False)
+class RegistrationContext:
+    """One problem in the frame that crops are cut in, and the points (n, 3) over which distances are measured.
+
+    Crops lie about the problem's centre. `orientation_deg` is the rotation about z that brings the headers' axes to the
+    patient's.
+    """
+
+    problem: Problem
+    frame: WorkingFrame
+    preprocessed: PreprocessedPair
+    stages: tuple[Stage, ...]
+    points_mm: Points
+    orientation_deg: int = 0
+
+    @property
+    def rotation(self) -> Tensor:
+        """The rotation (3, 3) from the headers' axes to those of the crops."""
+        return quarter_turn(self.orientation_deg // 90)
+
+    def apply(self, stage: Stage, initial: Rigid) -> Answers:
+        """Run a stage once from each of a batch of initial transforms; raises no error for what the network answers."""
+        depth, height, width = stage.settings.crop_shape
+        size = max(1, BATCH_VOXELS // (depth * height * width))
+        parameters: list[Parameters] = []
+        expected: list[Distances] = []
+        for first in range(0, len(initial), size):
+            fixed, moving = self._crops(stage, initial[first : first + size], self.orientation_deg)
+            found, error_mm = _forward(stage, fixed, moving)
+            parameters.append(found.double().cpu())
+            if error_mm is not None:
+                expected.append(error_mm.double().cpu())
+        answer = initial @ self.from_crop(torch.cat(parameters))
+        expected_sre_mm = torch.cat(expected) if expected else None
+        return Answers(answer, expected_sre_mm, (StageAnswers(stage, initial, answer, expected_sre_mm),))
+
+    def mean(self, transforms: Sequence[Rigid]) -> Rigid:
+        """Average batches of b transforms, one by one."""
+        count = len(transforms[0])
+        batches = [Rigid.stack([members[one] for members in transforms]) for one in range(count)]
+        return Rigid.stack([plain_average(batch, self.points_mm) for batch in batches])
+
+    def from_crop(self, parameters: Parameters) -> Rigid:
+        """Make corrections of the images' own space from parameters (b, 6) about the crop's centre, along its axes."""
+        correction = Rigid.from_parameters(parameters, torch.zeros(3))
+        rotation = self.rotation.mT @ correction.rotation @ self.rotation
+        center = self.problem.center_mm
+        return Rigid(rotation, center + correction.translation_mm @ self.rotation - (rotation @ center))
+
+    def to_crop(self, correction: Rigid) -> Parameters:
+        """Return the parameters (6,) of one correction about the crop's centre, along its axes: undoes `from_crop`."""
+        center = self.problem.center_mm
+        shift = self.rotation @ (correction.apply(center[None])[0] - center)
+        about_crop = Rigid(self.rotation @ correction.rotation @ self.rotation.mT, shift)
+        return about_crop.to_parameters(torch.zeros(3))
+
+    def crops(self, application: Application) -> tuple[Volume, Volume]:
+        """Cut again the crops (1, 1, z, y, x) that a network was given, on the networks' device."""
+        frame = self.frame
+        initial = frame.moving_to_frame @ application.initial @ frame.fixed_to_frame.inverse()
+        return self._crops(self._stage(application), initial[None], application.orientation_deg)
+
+    def crop_grid(self, application: Application) -> Grid:
+        """Return where the voxels of the fixed crop lie in the fixed image's space (LPS, mm).
+
+        The moving crop's voxels lie at the same points, mapped by `application.initial`.
+        """
+        settings = self._stage(application).settings
+        back = self.frame.fixed_to_frame.inverse()
+        a, b, c = (back.rotation @ quarter_turn(application.orientation_deg // 90).mT).tolist()
+        spacing = (settings.crop_spacing_mm,) * 3
+        direction = ((a[0], a[1], a[2]), (b[0], b[1], b[2]), (c[0], c[1], c[2]))
+        at_origin = Grid(settings.crop_shape, spacing, (0.0, 0.0, 0.0), direction)
+        x, y, z = (back.apply(self.problem.center_mm[None])[0] - at_origin.center_mm()).tolist()
+        return Grid(settings.crop_shape, spacing, (x, y, z), direction)
+
+    def number_of(self, stage: Stage) -> int:
+        """Return the number (from 1) of a stage of the model."""
+        return next(number for number, one in enumerate(self.stages, start=1) if one is stage)
+
+    def _stage(self, application: Application) -> Stage:
+        return self.stages[application.stage_number - 1]
+
+    def _crops(self, stage: Stage, initial: Rigid, orientation_deg: int) -> tuple[Volume, Volume]:
+        rotation = quarter_turn(orientation_deg // 90)
+        return self.preprocessed.crops(stage.settings, self.problem.center_mm, initial, rotation)
+
+
+def _forward(stage: Stage, fixed: Volume, moving: Volume) -> tuple[Parameters, Distances | None]:
+    if isinstance(stage.network, ExpectsError):
+        return stage.network.forward_with_error(fixed, moving)
+    return stage.network(fixed, moving), None

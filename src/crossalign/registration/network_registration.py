@@ -1,0 +1,150 @@
+"""Registration by trained networks: a model's stages, each correcting what the one before left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from crossalign.errors import InputError
+from crossalign.images import surface_points
+from crossalign.models.arrangement import Arrangement, Stage
+from crossalign.models.model import Model
+from crossalign.models.run_settings import RunSettings
+from crossalign.networks.capabilities import ExpectsError
+from crossalign.networks.crop import crop_points
+from crossalign.registration.context import RegistrationContext
+from crossalign.registration.frame import along_fixed_axes
+from crossalign.registration.preprocessed_pair import PreprocessedPair
+from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
+from crossalign.registration.refinement import Refinement, refine
+from crossalign.registration.search import choose_orientation, search_initialisation
+from crossalign.types import Points
+
+ADVICE = (
+    "begin closer (--initial), search for an initialisation (--search), check the headers (--orientation-correction), "
+    "or try --method mi"
+)
+CROP_POINTS = 6  # a side: where there is no mask, distances are measured over the crop
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkRegistration(Method):
+    """A model as a registration method; its networks run on the device that they are on.
+
+    A stage predicts a correction D about the crop's centre (the structure's centroid, or the middle of the fixed grid
+    without a mask): the next transform is `fixed_to_moving @ D`. A stage trained in label mode needs the mask. `label`
+    is the method's name in results; empty takes the model's.
+    """
+
+    model: Model
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        run = self.model.run
+        if run.search and not _expect_error(self.model.stages[:1]):
+            raise InputError("a search needs a first stage that predicts its own error, and this network does not")
+        if len(run.orientations_deg()) > 1 and not _expect_error(self.model.arrangement.in_turn()[0].stages()):
+            raise InputError(
+                "to find the orientation the first stage must predict its own error, and this network does not: name "
+                "one orientation correction (0 where the headers are right)"
+            )
+
+    @property
+    def name(self) -> str:
+        """Name that it was given, or the model's."""
+        return self.label or self.model.name
+
+    def settings(self) -> dict[str, str]:
+        """Each stage's network, crop and input, and how they are run where that is not once each."""
+        return self.model.facts()
+
+    def with_run(self, run: RunSettings) -> NetworkRegistration:
+        """Return the same model, run otherwise."""
+        return replace(self, model=replace(self.model, run=run))
+
+    @torch.no_grad()
+    def solve(self, problem: Problem) -> Solution:
+        """Run the model; raises InputError where a stage needs the fixed mask and there is none.
+
+        Crops run along the fixed image's axes, each taken for the one of L, P and S that it is nearest to: so the
+        answer does not depend on a common rotation of the two worlds.
+        """
+        warnings = _mask_warnings(self.model.stages, problem)
+        context, run = self.context(problem), self.model.run
+        parts = list(_titled(self.model.arrangement))
+        context, orientation_warnings = choose_orientation(context, parts[0][1], run.orientations_deg())
+        warnings += orientation_warnings
+        current, steps = context.problem.initial, list[Step]()
+        if run.search:
+            steps.append(search_initialisation(context, self.model.stages[0], current, run))
+            current = steps[-1].fixed_to_moving
+        last = Refinement((), None, None)
+        for title, part in parts:
+            last = refine(context, part, current, run, title)
+            current = last.steps[-1].fixed_to_moving
+            steps += last.steps
+            warnings += last.warnings
+        expectation, calibration_warnings = _expectation(last, self.model)
+        to_world = context.frame.to_world
+        world = tuple(replace(step, fixed_to_moving=to_world(step.fixed_to_moving)) for step in steps)
+        return Solution(world, (*warnings, *calibration_warnings), expectation)
+
+    def context(self, problem: Problem) -> RegistrationContext:
+        """Prepare a problem for the networks; also the place to cut again the crops of a result's `applications`."""
+        working, frame = along_fixed_axes(problem)
+        stages = self.model.stages
+        pair = PreprocessedPair(working, _device(stages[0].network))
+        return RegistrationContext(working, frame, pair, stages, _points_mm(working, stages[0]))
+
+
+def _titled(arrangement: Arrangement) -> Iterator[tuple[str, Arrangement]]:
+    """Name the parts that run one after another."""
+    parts = arrangement.in_turn()
+    for number, part in enumerate(parts, start=1):
+        single = part.stages() == (part,)
+        yield (f"stage {number} ({part.title()})" if single or len(parts) > 1 else part.title()), part
+
+
+def _expectation(last: Refinement, model: Model) -> tuple[Expectation, tuple[str, ...]]:
+    """Calibrate what the last part knows of its error; also return what the user should be warned of."""
+    dispersion, network, calibration = last.dispersion_mm, last.network_sre_mm, model.calibration
+    if calibration is None:
+        return Expectation(network, None, dispersion, network), ()
+    expected = calibration.expected_sre_mm(dispersion, network)
+    if expected is None:
+        warning = "no expected SRE: the calibration of this model needs several initialisations (--initialisations 2)"
+        return Expectation(None, None, dispersion, network), (warning,)
+    expectation = Expectation(expected, expected <= calibration.threshold_mm, dispersion, network)
+    if expectation.trusted:
+        return expectation, ()
+    limit = f"over the limit of {calibration.threshold_mm:.1f} mm"
+    return expectation.untrusted(f"its expected SRE is {expected:.1f} mm, {limit}; {ADVICE}"), ()
+
+
+def _points_mm(problem: Problem, stage: Stage) -> Points:
+    """Points (n, 3) over which distances are measured: of the structure's surface, or over the crop without a mask."""
+    if problem.fixed_mask is not None:
+        return surface_points(problem.fixed_mask)
+    steps = [size * stage.settings.crop_spacing_mm / CROP_POINTS for size in stage.settings.crop_shape]
+    spacing = torch.tensor(steps[::-1], dtype=torch.float64)
+    return (crop_points((CROP_POINTS,) * 3, 1.0) * spacing).flatten(0, 2) + problem.center_mm
+
+
+def _mask_warnings(stages: Sequence[Stage], problem: Problem) -> tuple[str, ...]:
+    """Return the warning for a problem without a fixed mask; raises InputError where a stage needs one."""
+    if problem.fixed_mask is not None:
+        return ()
+    if any(stage.settings.fixed_input == "label" for stage in stages):
+        raise InputError("this model is given the structure's mask: name it as the fixed mask (--fixed-mask)")
+    return ("no fixed mask: the crop is centred on the fixed image's middle, not on the structure",)
+
+
+def _expect_error(stages: Sequence[Stage]) -> bool:
+    return all(isinstance(stage.network, ExpectsError) for stage in stages)
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((one.device for one in network.parameters()), torch.device("cpu"))
