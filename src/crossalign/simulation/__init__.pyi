@@ -15,10 +15,12 @@ from .settings import (
     PoseSettings as PoseSettings,
 )
 from .settings import (
+    ShapeSettings as ShapeSettings,
+)
+from .settings import (
     SimulationSettings as SimulationSettings,
 )
 from .settings import (
     UltrasoundSettings as UltrasoundSettings,
 )
 from .shapes.pairs import simulate_shapes as simulate_shapes
-from .shapes.settings import ShapeSettings as ShapeSettings

@@ -6,11 +6,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from crossalign.simulation.random_fields import signed, uniform
+from crossalign.simulation.random_fields import signed_uniform, uniform
 from crossalign.simulation.settings import DeformationSettings, Range
 
 WAVES = 6
-STEPS = 40  # of the fixed-point iteration that inverts a deformation
+INVERSION_STEPS = 40  # of the fixed-point iteration that inverts a deformation
 
 
 @runtime_checkable
@@ -118,7 +118,7 @@ class Deformation:
     def invert(self, points_mm: Tensor) -> Tensor:
         """Map points (b, n, 3) of the fixed scan's patient to the moving scan's, to under 1e-3 mm."""
         found = points_mm
-        for _ in range(STEPS):
+        for _ in range(INVERSION_STEPS):
             found = points_mm - self.displacement(found)
         return found
 
@@ -140,7 +140,7 @@ def draw_deformation(half_axes_mm: Tensor, settings: DeformationSettings, genera
     waves = draw_plane_waves(count, settings.wave_mm, settings.wavelength_mm, generator)
     waves = PlaneWaves(waves.frequency_per_mm, waves.phase, waves.amplitude_mm * scale)
     push = uniform(settings.push_mm, (count,), generator) * scale
-    x, z = signed((0, 6), (count,), generator), signed((0, 10), (count,), generator)
+    x, z = signed_uniform((0, 6), (count,), generator), signed_uniform((0, 10), (count,), generator)
     center = torch.stack((x, half_axes_mm[:, 1] + 4, z), dim=-1)
     width = uniform((18, 28), (count,), generator)
     ranges = (settings.stretch_x, settings.stretch_y, settings.stretch_z)

@@ -11,7 +11,7 @@ from torch import Tensor
 from crossalign.errors import InputError
 from crossalign.geometry import Grid, Rigid, euler_to_rotation
 from crossalign.geometry.fit import fit_rigid
-from crossalign.simulation.random_fields import bernoulli, noise_generator, signed, uniform, unit_control_points
+from crossalign.simulation.random_fields import bernoulli, noise_generator, signed_uniform, uniform, unit_control_points
 from crossalign.simulation.settings import PoseSettings
 from crossalign.simulation.tissues import to_device
 from crossalign.types import Distances, Points, Shape, Volume
@@ -19,7 +19,7 @@ from crossalign.types import Distances, Points, Shape, Volume
 CHUNK_GPU = 32
 # On a CPU larger chunks fall out of the cache and smaller ones spend their time on the draws (measured, 32^3 to 64^3).
 CHUNK_CPU_VOXELS, CHUNK_CPU_LEAST, CHUNK_CPU_MOST = 2**18, 2, 8
-SMALLEST_MM = 64.0
+SMALLEST_GRID_MM = 64.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +100,9 @@ def _joined(parts: list[SimulatedPairs]) -> SimulatedPairs:
 def checked_grid(name: str, count: int, generator: torch.Generator, shape: Shape, spacing_mm: float) -> Grid:
     """Make the grid that both scans lie on; raises InputError, in the caller's `name`, for a bad request."""
     extent_mm = min(shape) * spacing_mm
-    if count < 1 or extent_mm < SMALLEST_MM:
+    if count < 1 or extent_mm < SMALLEST_GRID_MM:
         raise InputError(
-            f"{name} needs a count of 1 or more and a grid of {SMALLEST_MM:g} mm or more along each axis, "
+            f"{name} needs a count of 1 or more and a grid of {SMALLEST_GRID_MM:g} mm or more along each axis, "
             f"got {count} and {extent_mm:g} mm: raise the shape or the spacing"
         )
     if generator.device.type != "cpu":
@@ -145,10 +145,10 @@ def draw_poses(
     room = (half_mm - reach_mm[:, None] - 4.0).clamp(min=0)
     fixed_center = torch.minimum(uniform(settings.fixed_offset_mm, (count, 3), generator), room)
     fixed_center = fixed_center * (bernoulli(0.5, (count, 3), generator).float() * 2 - 1)
-    shift = signed(settings.translation_mm, (count, 3), generator)
+    shift = signed_uniform(settings.translation_mm, (count, 3), generator)
     moving_center = torch.minimum(torch.maximum(fixed_center + shift, -room), room)
     # One factor for all three angles: some patients lie alike in both scans, others turn far about every axis.
-    angle = signed(settings.rotation_deg, (count, 3), generator) * torch.rand(count, 1, generator=generator)
+    angle = signed_uniform(settings.rotation_deg, (count, 3), generator) * torch.rand(count, 1, generator=generator)
     rotation = euler_to_rotation(angle * (torch.pi / 180))
     return Poses(
         patient_to_fixed=Rigid(header_rotation, fixed_center),

@@ -15,7 +15,7 @@ def uniform(bounds: Range, shape: tuple[int, ...], generator: torch.Generator) -
     return torch.rand(shape, generator=generator) * (bounds[1] - bounds[0]) + bounds[0]
 
 
-def signed(bounds: Range, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def signed_uniform(bounds: Range, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw magnitudes from U(low, high) with random signs."""
     sign = torch.randint(0, 2, shape, generator=generator).float() * 2 - 1
     return sign * uniform(bounds, shape, generator)

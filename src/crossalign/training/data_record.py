@@ -24,7 +24,7 @@ OLD_NAMES = {"begins with": INITIAL_WEIGHTS}  # of entries in files of earlier v
 WORDS = {"sha256": "the cases", INITIAL_WEIGHTS: "the weights that it begins with"}
 WORDS |= {f"tensors.{name}": f"the dataset of {name} pairs" for name in ("train", "val")}
 TWINS = {".hdr": ".img", ".img": ".hdr"}
-HEADER_BYTES = 65536
+READ_BYTES = 65536
 
 
 def cases_record(rows: Iterable[tuple[str, Mapping[str, str | Path | None]]]) -> dict[str, object]:
@@ -65,7 +65,7 @@ def detached_files(path: Path) -> Iterator[Path]:
         names.append(path.with_suffix(TWINS[suffix]).name)
     elif suffix in DETACHED:
         with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
+            header = file.read(READ_BYTES)
         found = re.search(DETACHED[suffix], header, re.IGNORECASE)
         if found is not None and found.group(1).strip().upper().startswith(b"LIST"):
             names += [line.strip() for line in header[found.end() :].decode("utf-8", "replace").splitlines()]

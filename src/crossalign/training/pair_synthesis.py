@@ -22,7 +22,7 @@ RAYS = 642
 LONGEST_MM = 60.0
 RAY_STEP_MM = 0.5
 FADE_MM = 30.0  # how far outside a structure the deformation fades to 1/e
-SMALLEST_MM = 4.0  # a structure's radius is never drawn shorter
+SMALLEST_RADIUS_MM = 4.0  # a structure's radius is never drawn shorter
 CHUNK = 8
 CONTROL_SPACING_MM = 4.5  # of the points at which the deformations are computed
 DEFAULTS = PairSynthesisSettings()
@@ -37,7 +37,7 @@ class RadialShapes:
     def radius_mm(self, directions: Tensor) -> Tensor:
         """Return the radii (b, n) along unit vectors (b, n, 3) or (n, 3)."""
         terms = _terms(directions)
-        return (terms @ self.coefficients[..., None])[..., 0].exp().clamp(min=SMALLEST_MM)
+        return (terms @ self.coefficients[..., None])[..., 0].exp().clamp(min=SMALLEST_RADIUS_MM)
 
 
 def _terms(directions: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def _terms(directions: Tensor) -> Tensor:
 def fit_shapes(radii_mm: Tensor, directions: Points) -> RadialShapes:
     """Fit radii (b, n) along directions (n, 3) by least squares of their logarithm."""
     inverse = torch.linalg.pinv(_terms(directions.double()))
-    fitted = radii_mm.clamp(min=SMALLEST_MM).log().double() @ inverse.mT
+    fitted = radii_mm.clamp(min=SMALLEST_RADIUS_MM).log().double() @ inverse.mT
     return RadialShapes(fitted.float())
 
 

@@ -18,7 +18,7 @@ from crossalign.training.data_record import PREPARATION, cases_record
 from crossalign.training.dataset import PairDataset
 from crossalign.types import Points
 
-SURFACE_POINTS = 256
+DATASET_POINTS = 256
 FIXED_REACH = 1.6  # volume over crop: room for rotating, stretching and shifting the crop
 MOVING_MARGIN_MM = 20.0  # and for the largest usual initial error
 MOST_SIMULATED = 100_000  # their volumes are held in memory
@@ -160,7 +160,7 @@ def _preprocessed(case: LoadedCase, spacing_mm: float, sizes: tuple[int, int] | 
     """Preprocess a case; of both scans it keeps cubes of these sizes about the structure, or (None) the whole scans."""
     center = case.fixed_mask.centroid_mm()
     middle = case.fixed_to_moving.to("cpu", torch.float64).apply(center[None])[0]
-    keep = torch.linspace(0, len(case.surface_mm) - 1, SURFACE_POINTS).round().long()
+    keep = torch.linspace(0, len(case.surface_mm) - 1, DATASET_POINTS).round().long()
     row = {
         "center_mm": center.float(),
         "rotation": case.fixed_to_moving.rotation.float(),

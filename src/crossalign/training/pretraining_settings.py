@@ -7,16 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from crossalign.fields import check_bounds, check_over_zero
 from crossalign.models.stage_settings import StageSettings
-from crossalign.training.settings import (
-    BATCH,
-    Augmentation,
-    Precision,
-    check_bounds,
-    check_initial_sre,
-    check_over_zero,
-    check_run,
-)
+from crossalign.training.settings import BATCH, Augmentation, Precision, check_initial_sre, check_run
 
 
 @dataclass(frozen=True)

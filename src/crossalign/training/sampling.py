@@ -14,7 +14,7 @@ from crossalign.training.dataset import PairDataset
 from crossalign.training.settings import NO_AUGMENTATION, Augmentation
 from crossalign.types import Map, PointLattice, Points, Volume
 
-CONTROL_POINTS = 5  # of the smooth displacement, along each axis
+WARP_POINTS = 5  # of the smooth displacement, along each axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Warp:
         """Map offsets (b, z, y, x, 3)."""
         values = self.displacement_mm + self.moving_displacement_mm if moving else self.displacement_mm
         unit = (offsets_mm / self.reach_mm + 0.5).clamp(0, 1)
-        displacement = sample(values, unit * (CONTROL_POINTS - 1)).movedim(1, -1)
+        displacement = sample(values, unit * (WARP_POINTS - 1)).movedim(1, -1)
         affine = offsets_mm.flatten(1, 3) @ self.matrix.mT
         return affine.reshape(offsets_mm.shape) + self.shift_mm[:, None, None, None] + displacement
 
@@ -52,7 +52,7 @@ def draw_warp(
         return torch.rand(count, *shape, generator=generator) * 2 - 1
 
     def displacement(sd_mm: float) -> Tensor:
-        return torch.randn(count, 3, *[CONTROL_POINTS] * 3, generator=generator) * sd_mm
+        return torch.randn(count, 3, *[WARP_POINTS] * 3, generator=generator) * sd_mm
 
     rotation = euler_to_rotation(uniform(3) * torch.deg2rad(torch.tensor(settings.rotation_deg)))
     stretch = 1 + uniform(1) * settings.scale + uniform(3) * settings.scale / 3

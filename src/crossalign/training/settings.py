@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import ClassVar, Literal, TypeAlias
 
-from crossalign.errors import InputError
+from crossalign.errors import InputError, SettingError
+from crossalign.fields import Bounds, check_bounds, check_choices, check_over_zero
 from crossalign.models.stage_settings import StageSettings
 from crossalign.networks.registry import NETWORKS
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
-Bounds: TypeAlias = Mapping[str, tuple[float | int, float | int]]  # int for the checks of types in the tests
 
 # What settings may ask for: beyond these a run takes more memory or time than anyone has.
 MOST_STEPS = 10**8
@@ -26,47 +26,20 @@ RUN_BOUNDS: Bounds = {
 }
 
 
-def check_bounds(settings: object, bounds: Bounds) -> None:
-    """Raise InputError where a number is outside its bounds, ends included, or not finite."""
-    for name, (least, most) in bounds.items():
-        value = getattr(settings, name)
-        if not value >= least:
-            raise InputError(f"'{name}' must be {least:g} or more, got {value}")
-        if value > most or value == math.inf:
-            raise InputError(
-                f"'{name}' must be {'finite' if most == math.inf else f'{most:.12g} or less'}, got {value}"
-            )
-
-
-def check_over_zero(settings: object, *names: str) -> None:
-    """Raise InputError where one of these numbers is not over 0, or not finite."""
-    for name in names:
-        if not 0 < getattr(settings, name) < math.inf:
-            raise InputError(f"'{name}' must be over 0 and finite, got {getattr(settings, name)}")
-
-
 def check_run(settings: object, ema_decay: float) -> None:
     """Raise InputError where a setting that every run has is out of its bounds, or one is none of its choices."""
     check_bounds(settings, RUN_BOUNDS)
     check_over_zero(settings, "rate")
     if not 0 <= ema_decay < 1:
-        raise InputError(f"'ema_decay' must be in [0, 1), got {ema_decay}")
+        raise SettingError("ema_decay", f"must be in [0, 1), got {ema_decay}")
     check_choices(settings)
-
-
-def check_choices(settings: object) -> None:
-    """Raise InputError where a setting whose type is a `Literal` is none of its values."""
-    for name, hint in get_type_hints(type(settings)).items():
-        if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
-            listed = ", ".join(map(str, get_args(hint)))
-            raise InputError(f"'{name}' must be one of {listed}, got '{getattr(settings, name)}'")
 
 
 def check_initial_sre(range_mm: tuple[float, float]) -> None:
     """Raise InputError where a range of the initialisations' SRE does not run upwards from 0 or more."""
     low, high = range_mm
     if not 0 <= low <= high < math.inf:
-        raise InputError(f"the initialisations' SRE runs from 0 or more upwards and is finite, got {range_mm} mm")
+        raise SettingError("initial_sre_mm", f"runs from 0 or more upwards and is finite, got {low:g},{high:g}")
 
 
 @dataclass(frozen=True)
@@ -107,7 +80,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not set(self.mirror) <= set("xyz"):
-            raise InputError(f"'mirror' names axes (x, y, z) or none, got '{self.mirror}'")
+            raise SettingError("mirror", f"names axes (x, y, z) or none, got '{self.mirror}'")
         most = {"scale": LARGEST_SCALE, "cutout": 1.0}
         check_bounds(self, {name: (0, most.get(name, math.inf)) for name in vars(self) if name != "mirror"})
 

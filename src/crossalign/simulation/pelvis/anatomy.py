@@ -1,6 +1,5 @@
 """Seeded male pelves: ellipsoids about the prostate's centre, and the prostate's shape. LPS, mm."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +19,6 @@ from crossalign.simulation.ellipsoids import (
 from crossalign.simulation.pelvis.surroundings import draw_surroundings, pelvic_wall
 from crossalign.simulation.random_fields import uniform
 from crossalign.simulation.settings import AnatomySettings, Range
-from crossalign.simulation.tissues import Tissues
 
 EDGE_MM = 0.7
 NARROWEST = 0.12
@@ -170,31 +168,3 @@ def _calcifications(half_axes: Tensor, generator: torch.Generator) -> list[Ellip
         axes = uniform_xyz(((1.0, 3.5), (0.8, 1.6), (1.0, 3.0)), len(half_axes), generator)
         ellipsoids.append(random_ellipsoid("calcification", center, axes, generator, probability=0.35))
     return ellipsoids
-
-
-def draw_tissues(
-    means: Mapping[str, Range],
-    anatomy: EllipsoidModel,
-    jitter: Tensor,
-    randomised: Tensor,
-    zones: Range,
-    generator: torch.Generator,
-) -> Tissues:
-    """Draw intensities: U(range) of the table plus N(0, jitter (b,)), or anything in 0..1 where `randomised` (b,).
-
-    What lies inside the gland differs from it by a fraction U(zones) of the table's difference. Ellipsoids of one name
-    have one intensity. `loose0..` and `nodule0..` fall back to the table's `loose` and `nodule`.
-    """
-    outer, inner = anatomy.outer_names, anatomy.inner_names
-    drawn: dict[str, Tensor] = {}
-    for name in ("background", "gland", *outer, *inner):
-        if name not in drawn:
-            table = means[name] if name in means else means[name.rstrip("0123456789")]
-            usual = uniform(table, (len(jitter),), generator) + jitter * torch.randn(len(jitter), generator=generator)
-            anything = uniform((0.08, 1.0), (len(jitter),), generator)
-            drawn[name] = torch.where(randomised, anything, usual.clamp(0.0, 1.6))
-    capsule = uniform(means["capsule"], (len(jitter),), generator)
-    rows = [torch.stack([drawn[name] for name in names], -1) for names in (outer, inner)]
-    gland, contrast = drawn["gland"], uniform(zones, (len(jitter), 1), generator)
-    inner_rows = gland[:, None] + contrast * (rows[1] - gland[:, None])
-    return Tissues(drawn["background"], rows[0], gland, capsule * contrast[:, 0], inner_rows)

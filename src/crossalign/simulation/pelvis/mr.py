@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crossalign.simulation.ellipsoids import EllipsoidModel
-from crossalign.simulation.pelvis.anatomy import draw_tissues
+from crossalign.simulation.pelvis.tissues import T2, draw_tissues
 from crossalign.simulation.random_fields import (
     apply_separable,
     bernoulli,
@@ -17,40 +17,9 @@ from crossalign.simulation.random_fields import (
     soft_box,
     uniform,
 )
-from crossalign.simulation.settings import MRSettings, Range
+from crossalign.simulation.settings import MRSettings
 from crossalign.simulation.tissues import Tissues, render_tissues, texture
 from crossalign.types import Shape
-
-T2: dict[str, Range] = {
-    "background": (0.36, 0.65),
-    "wall": (0.05, 0.22),
-    "obturator": (0.04, 0.2),
-    "levator": (0.05, 0.25),
-    "sling": (0.06, 0.25),
-    "fossa": (0.6, 1.0),
-    "floor": (0.08, 0.28),
-    "pubis": (0.2, 0.5),
-    "veins": (0.25, 0.6),
-    "loose": (0.15, 0.75),
-    "bladder_wall": (0.2, 0.5),
-    "urine": (0.5, 1.2),
-    "vesicles": (0.5, 0.95),
-    "behind": (0.12, 0.4),
-    "rectum_wall": (0.15, 0.4),
-    "rectum_content": (0.0, 0.3),
-    "gland": (0.27, 0.43),
-    "capsule": (-0.12, 0.0),
-    "transition": (0.24, 0.4),
-    "central": (0.2, 0.4),
-    "stroma": (0.12, 0.26),
-    "coat": (0.2, 0.42),
-    "neck": (0.25, 0.5),
-    "urethra": (0.26, 0.5),
-    "nodule": (0.2, 0.48),
-    "lesion": (0.15, 0.32),
-    "cyst": (0.8, 1.0),
-    "calcification": (0.02, 0.15),
-}
 
 
 @dataclass(frozen=True, eq=False)

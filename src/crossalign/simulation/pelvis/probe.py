@@ -7,7 +7,7 @@ from torch import Tensor
 
 from crossalign.geometry import Rigid, euler_to_rotation
 from crossalign.simulation.pairs import Poses
-from crossalign.simulation.random_fields import bernoulli, signed, uniform
+from crossalign.simulation.random_fields import bernoulli, signed_uniform, uniform
 from crossalign.simulation.settings import UltrasoundSettings
 
 
@@ -68,7 +68,7 @@ def draw_sector(
     """
     count = len(moving_surface_mm)
     end_fire = bernoulli(settings.end_fire_fraction, (count,), generator)
-    tilt = torch.stack([signed((0, limit), (count,), generator) for limit in (4.0, 3.0, 5.0)], -1)
+    tilt = torch.stack([signed_uniform((0, limit), (count,), generator) for limit in (4.0, 3.0, 5.0)], -1)
     tilt[:, 0] += torch.where(end_fire, -uniform((5, 55), (count,), generator), torch.zeros(count))
     # Probe axes: x sideways = patient x, y along the beam = patient -y (anterior), z along the sweep = patient -z.
     to_patient = torch.diag(torch.tensor([1.0, -1.0, -1.0]))

@@ -7,43 +7,13 @@ from torch import Tensor
 
 from crossalign.geometry import sample
 from crossalign.simulation.ellipsoids import EllipsoidModel
-from crossalign.simulation.pelvis.anatomy import draw_tissues
 from crossalign.simulation.pelvis.probe import SWEEP_MM, Sector
+from crossalign.simulation.pelvis.tissues import ECHO, draw_tissues
 from crossalign.simulation.random_fields import apply_separable, bernoulli, blur_matrices, normal, soft_box, uniform
-from crossalign.simulation.settings import Range, UltrasoundSettings
+from crossalign.simulation.settings import UltrasoundSettings
 from crossalign.simulation.tissues import Tissues, render_tissues, texture
 from crossalign.types import Shape
 
-ECHO: dict[str, Range] = {
-    "background": (0.4, 0.85),
-    "wall": (0.15, 0.55),
-    "obturator": (0.2, 0.5),
-    "levator": (0.2, 0.5),
-    "sling": (0.3, 0.65),
-    "fossa": (0.35, 0.75),
-    "floor": (0.15, 0.55),
-    "pubis": (0.1, 0.5),
-    "veins": (0.2, 0.7),
-    "loose": (0.2, 0.9),
-    "bladder_wall": (0.2, 0.6),
-    "urine": (0, 0.2),
-    "vesicles": (0.1, 0.5),
-    "behind": (0.55, 0.95),
-    "rectum_wall": (0.5, 0.95),
-    "rectum_content": (0.5, 1.0),
-    "gland": (0.42, 0.75),
-    "capsule": (-0.1, 0.2),
-    "transition": (0.34, 0.68),
-    "coat": (0.3, 0.8),
-    "neck": (0.1, 0.5),
-    "central": (0.2, 0.55),
-    "stroma": (0.25, 0.55),
-    "urethra": (0.15, 0.5),
-    "nodule": (0.2, 0.5),
-    "lesion": (0.15, 0.35),
-    "cyst": (0.0, 0.08),
-    "calcification": (0.85, 1.1),
-}
 SHADOWING = {"pubis": 0.35, "calcification": 0.9}
 
 
@@ -86,14 +56,7 @@ def draw_ultrasound(
     names = (*anatomy.outer_names, "gland", *anatomy.inner_names)
     shadow = torch.tensor([SHADOWING.get(name, 0.0) for name in names]) * uniform((0.3, 1.0), (n, 1), generator)
     contact = torch.stack([uniform(r, (n,), generator) for r in ((-1, 1), (0.05, 0.3), (-0.6, 0.9))], -1)
-    sides = (settings.box_width_mm, settings.box_depth_mm, settings.box_length_mm)
-    half = torch.stack([uniform(bounds, (n,), generator) for bounds in sides], -1) / 2
-    # The imaged box begins just before the near face and lies in front of the probe.
-    offset = torch.stack(
-        (uniform((-2.5, 3.5), (n,), generator), -0.85 * sector.near_mm - half[:, 1], torch.zeros(n)), -1
-    )
-    center = sector.probe_to_moving.translation_mm + (header_rotation @ offset[..., None])[..., 0]
-    half = (header_rotation.abs() @ half[..., None])[..., 0]
+    box_center_mm, box_half_mm = _draw_box(sector, header_rotation, settings, generator)
     gap = bernoulli(settings.gap_fraction, (n,), generator).float() * uniform((0.3, 1.0), (n,), generator)
     # The operator sets the gain by the picture: a bright patient gets less.
     brightness = 0.25 + (tissues.structure + tissues.background) / 2
@@ -119,9 +82,23 @@ def draw_ultrasound(
         sweep=torch.randn(n, 4, generator=generator) * uniform(settings.sweep, (n, 1), generator),
         blur_mm=uniform(settings.blur_mm, (n,), generator),
         edge_mm=uniform(settings.edge_mm, (n,), generator),
-        box_half_mm=half if settings.crop else torch.full_like(half, 1e4),
-        box_center_mm=center,
+        box_half_mm=box_half_mm,
+        box_center_mm=box_center_mm,
     )
+
+
+def _draw_box(
+    sector: Sector, header_rotation: Tensor, settings: UltrasoundSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw the centres and half widths (b, 3) of the imaged boxes, mm: before the probe, from just before its face."""
+    n = len(sector.near_mm)
+    sides = (settings.box_width_mm, settings.box_depth_mm, settings.box_length_mm)
+    half = torch.stack([uniform(bounds, (n,), generator) for bounds in sides], -1) / 2
+    side = uniform((-2.5, 3.5), (n,), generator)
+    offset = torch.stack((side, -0.85 * sector.near_mm - half[:, 1], torch.zeros(n)), -1)
+    center = sector.probe_to_moving.translation_mm + (header_rotation @ offset[..., None])[..., 0]
+    half = (header_rotation.abs() @ half[..., None])[..., 0]
+    return center, half if settings.crop else torch.full_like(half, 1e4)
 
 
 def _draw_height_gain(count: int, settings: UltrasoundSettings, generator: torch.Generator) -> Tensor:

@@ -15,11 +15,11 @@ from crossalign.simulation.random_fields import (
     slice_matrices,
     uniform,
 )
-from crossalign.simulation.shapes.settings import ShapeSettings
+from crossalign.simulation.settings import ShapeSettings
 from crossalign.simulation.tissues import Tissues, render_tissues, texture
 from crossalign.types import Shape
 
-ENDLESS_MM = 1e4
+UNBOUNDED_MM = 1e4
 BOX, BALL, CONE = range(3)
 
 
@@ -48,7 +48,7 @@ class FieldOfView:
         angle = torch.acos(((beam @ self.direction[..., None])[..., 0] / depth).clamp(-1, 1))
         cone = torch.minimum(depth - self.near_mm[:, None], self.far_mm[:, None] - depth)
         cone = torch.minimum(cone, (self.angle_rad[:, None] - angle) * depth)
-        cone = torch.where(self.is_cone[:, None], cone, torch.full_like(cone, ENDLESS_MM))
+        cone = torch.where(self.is_cone[:, None], cone, torch.full_like(cone, UNBOUNDED_MM))
         return torch.minimum(torch.minimum(box, ball), cone)
 
     def fade(self, points_mm: Tensor) -> Tensor:
@@ -72,8 +72,8 @@ def draw_field(center_mm: Tensor, reach_mm: Tensor, settings: ShapeSettings, gen
     far = away + reach_mm * uniform((0.9, 3.0), (n,), generator)
     return FieldOfView(
         center_mm=center_mm + shift,
-        half_mm=torch.where((kind == BOX)[:, None], half, torch.full_like(half, ENDLESS_MM)),
-        radius_mm=torch.where(kind == BALL, radius, torch.full_like(radius, ENDLESS_MM)),
+        half_mm=torch.where((kind == BOX)[:, None], half, torch.full_like(half, UNBOUNDED_MM)),
+        radius_mm=torch.where(kind == BALL, radius, torch.full_like(radius, UNBOUNDED_MM)),
         is_cone=kind == CONE,
         apex_mm=center_mm - direction * away[:, None],
         direction=direction,

@@ -11,9 +11,9 @@ from crossalign.simulation.deformation import Deformation, PlaneWaves, draw_defo
 from crossalign.simulation.ellipsoids import EllipsoidModel, memberships
 from crossalign.simulation.pairs import Poses, SimulatedPairs, checked_grid, control_points, draw_poses, simulate
 from crossalign.simulation.random_fields import bernoulli, from_control_points
+from crossalign.simulation.settings import ShapeSettings
 from crossalign.simulation.shapes.modality import Modality, draw_modality, draw_properties, render_modality
 from crossalign.simulation.shapes.scene import draw_orientations, draw_scene
-from crossalign.simulation.shapes.settings import ShapeSettings
 from crossalign.simulation.tissues import Tissues
 from crossalign.types import Shape
 

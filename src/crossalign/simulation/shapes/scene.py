@@ -10,9 +10,8 @@ from torch import Tensor
 from crossalign.geometry import euler_to_rotation
 from crossalign.simulation.deformation import draw_smooth_shape
 from crossalign.simulation.ellipsoids import ENDLESS_MM, Ellipsoid, EllipsoidModel, quadric_coefficients
-from crossalign.simulation.random_fields import signed, uniform
-from crossalign.simulation.settings import Range
-from crossalign.simulation.shapes.settings import ShapeSettings
+from crossalign.simulation.random_fields import signed_uniform, uniform
+from crossalign.simulation.settings import Range, ShapeSettings
 
 # How many of a kind, how far from the main shape's surface (mm) and how large (half axes, mm).
 LARGE: tuple[int, Range, Range] = (4, (12, 55), (16, 55))
@@ -52,7 +51,7 @@ def axis_orientations() -> Tensor:
 def draw_orientations(count: int, rotation_deg: Range, generator: torch.Generator) -> Tensor:
     """Draw any of the 48, after rotations of `rotation_deg` about each axis: (b, 3, 3), from scene to patient."""
     number = torch.randint(0, 48, (count,), generator=generator)
-    angle = signed(rotation_deg, (count, 3), generator) * (torch.pi / 180)
+    angle = signed_uniform(rotation_deg, (count, 3), generator) * (torch.pi / 180)
     return axis_orientations()[number] @ euler_to_rotation(angle)
 
 
