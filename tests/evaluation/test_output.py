@@ -85,6 +85,7 @@ def test_failure_curve_by_hand() -> None:
 
 def test_importing_the_room_loads_neither_statistics_nor_tables_nor_plots() -> None:
     heavy = ("scipy.stats", "matplotlib", "pandas")
-    code = f"import sys, crossalign.evaluation; print([name for name in {heavy} if name in sys.modules])"
+    rooms = "crossalign.registration.result, crossalign.evaluation.protocol, crossalign.evaluation.result_files"
+    code = f"import sys, {rooms}; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
