@@ -9,6 +9,14 @@ class InputError(CrossalignError, ValueError):
     """A value or a file is not what was asked for."""
 
 
+class SettingError(InputError):
+    """A setting is not what it must be: `setting` is its name, `problem` what is wrong with it."""
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"'{setting}' {problem}")
+        self.setting, self.problem = setting, problem
+
+
 class ImageError(InputError):
     """An image cannot be used: unreadable, of the wrong dimension, too large, constant, or not finite."""
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
-from crossalign.errors import InputError
+from crossalign.fields import Bounds, check_bounds, check_choices, check_over_zero
 
 OrientationCorrection: TypeAlias = Literal[0, 90, 180, 270, "auto"]
 ORIENTATIONS_DEG = (0, 90, 180, 270)
-MOST_INITIALISATIONS, MOST_PASSES = 10_000, 1000
-MOST_SEED = 2**63 - 1
+BOUNDS: Bounds = {
+    "initialisations": (1, 10_000),
+    "max_passes": (1, 1000),
+    "seed": (0, 2**63 - 1),
+    "perturbation_mm": (0, 100),
+    "refinement_step": (0, 1),
+    "refinement_step_z": (0, 1),
+    "search_rotation_deg": (0, 90),
+}
 
 
 @dataclass(frozen=True)
@@ -54,29 +60,9 @@ class RunSettings:
     network predicts the smallest error."""
 
     def __post_init__(self) -> None:
-        for name, most in (("initialisations", MOST_INITIALISATIONS), ("max_passes", MOST_PASSES)):
-            if not 1 <= getattr(self, name) <= most:
-                raise InputError(f"'{name}' must lie in 1..{most}, got {getattr(self, name)}")
-        if not 0 <= self.seed <= MOST_SEED:
-            raise InputError(f"'seed' must lie in 0..{MOST_SEED}, got {self.seed}")
-        for name, most_mm in (("perturbation_mm", 100.0), ("tolerance_mm", math.inf), ("search_shift_mm", math.inf)):
-            value = getattr(self, name)
-            if not 0 < value <= most_mm or value == math.inf:
-                at_most = "" if most_mm == math.inf else f" and at most {most_mm:g}"
-                raise InputError(f"'{name}' must be over 0{at_most}, got {value}")
-        if not 0 < self.refinement_step <= 1 or not 0 <= self.refinement_step_z <= 1:
-            raise InputError(
-                "'refinement_step' must be over 0 and at most 1 and 'refinement_step_z' lie in 0..1, "
-                f"got {self.refinement_step} and {self.refinement_step_z}"
-            )
-        if not 0 <= self.search_rotation_deg <= 90:
-            raise InputError(f"'search_rotation_deg' must lie in 0..90, got {self.search_rotation_deg}")
-        choices = get_args(OrientationCorrection)
-        if self.orientation_correction not in choices:
-            raise InputError(
-                f"'orientation_correction' must be one of {', '.join(map(str, choices))}, "
-                f"got {self.orientation_correction!r}"
-            )
+        check_bounds(self, BOUNDS)
+        check_over_zero(self, "perturbation_mm", "tolerance_mm", "search_shift_mm", "refinement_step")
+        check_choices(self)
 
     def orientations_deg(self) -> tuple[int, ...]:
         """Return the orientation corrections to choose from, degrees."""

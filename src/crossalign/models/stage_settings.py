@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias
 
-from crossalign.errors import InputError
+from crossalign.fields import Bounds, check_bounds, check_choices, check_over_zero
 from crossalign.networks.registry import check_crop_shape
 
 FixedInput: TypeAlias = Literal["image", "label"]
-SPACING_MM = 1e-3, 1e3  # of crops: of a micrometre to a metre
+SPACINGS: Bounds = dict.fromkeys(("crop_spacing_mm", "working_spacing_mm"), (1e-3, 1e3))  # a micrometre to a metre
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class StageSettings:
     OLD_NAMES: ClassVar[Mapping[str, str]] = {"model": "network"}  # in files of earlier versions
 
     network: str = "attention-reg"
-    """Name of the network."""
+    """Network: attention-reg, feature-reg, correspondence, msreg, msreg-published or dvnet (a stand-in)."""
 
     crop_shape: tuple[int, int, int] = (32, 32, 32)
     """Size of the crop in voxels: z, y, x."""
@@ -37,15 +36,9 @@ class StageSettings:
 
     def __post_init__(self) -> None:
         check_crop_shape(self.network, self.crop_shape)
-        spacings = (self.crop_spacing_mm, self.working_spacing_mm)
-        if not all(math.isfinite(value) and value > 0 for value in spacings):
-            raise InputError(f"spacings must be over 0 mm and finite, got {spacings[0]} and {spacings[1]}")
-        if not all(SPACING_MM[0] <= value <= SPACING_MM[1] for value in spacings):
-            raise InputError(
-                f"spacings must lie in {SPACING_MM[0]:g}..{SPACING_MM[1]:g} mm, got {spacings[0]} and {spacings[1]}"
-            )
-        if self.fixed_input not in get_args(FixedInput):
-            raise InputError(f"the fixed input is 'image' or 'label', got '{self.fixed_input}'")
+        check_over_zero(self, *SPACINGS)
+        check_bounds(self, SPACINGS)
+        check_choices(self)
 
     def extent_mm(self) -> float:
         """Length of the crop's longest side."""
