@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.types import Matrix4, PointLattice, Points, Shape, Triple, Vector
+from crossalign.types import Matrix4, PointGrid, Points, Shape, Triple, Vector
 
 LONGEST_AXIS = 2**31  # voxels
 Direction = tuple[Triple, Triple, Triple]
@@ -100,13 +100,13 @@ class Grid:
         size = torch.tensor(self.shape[::-1]).to(index)
         return ((index >= -0.5) & (index < size - 0.5)).all(dim=-1)
 
-    def points_voxel(self) -> PointLattice:
+    def points_voxel(self) -> PointGrid:
         """Voxel indices (x, y, z) of every voxel, (z, y, x, 3), float64."""
         axes = [torch.arange(size, dtype=torch.float64) for size in self.shape]
         z, y, x = torch.meshgrid(*axes, indexing="ij")
         return torch.stack((x, y, z), dim=-1)
 
-    def points_mm(self) -> PointLattice:
+    def points_mm(self) -> PointGrid:
         """Centre of every voxel in mm, (z, y, x, 3), float64."""
         matrix = self.voxel_to_physical()
         return self.points_voxel() @ matrix[:3, :3].T + matrix[:3, 3]

@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.types import PointLattice, Shape, Volume
+from crossalign.types import PointGrid, Shape, Volume
 
 # Axes of their own: within one call z, y and x are those of the input volume.
 Features: TypeAlias = Float[Tensor, "b f fz fy fx"]
 
 
-def crop_points(shape: Shape, spacing_mm: float) -> PointLattice:
+def crop_points(shape: Shape, spacing_mm: float) -> PointGrid:
     """Return the offsets (z, y, x, 3) in mm, float64, of a crop's voxels from its centre."""
     axes = [(torch.arange(size, dtype=torch.float64) - (size - 1) / 2) * spacing_mm for size in shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")

@@ -14,7 +14,7 @@ from crossalign.images.preprocessing import preprocess, preprocess_mask, whole_w
 from crossalign.models import StageSettings
 from crossalign.networks.crop import crop_points
 from crossalign.registration.problem import Problem
-from crossalign.types import PointLattice, Points, Vector, Volume
+from crossalign.types import PointGrid, Points, Vector, Volume
 
 MARGIN_MM = 30.0  # that a part of a very large image is made with around the crop at hand, for later crops
 FEWEST_VOXELS = 2  # of an image along a crop: with fewer the crop shows nothing
@@ -84,7 +84,7 @@ def _check_voxels(scan: Image, settings: StageSettings) -> None:
         )
 
 
-def _sampled(preprocessed: Image, points_mm: PointLattice) -> Volume:
+def _sampled(preprocessed: Image, points_mm: PointGrid) -> Volume:
     """Sample an image at (b, z, y, x, 3) points; the batch is laid along z, so that the image is not copied."""
     voxels = preprocessed.grid.to_voxel(points_mm.flatten(0, 3)).reshape(points_mm.flatten(0, 1).shape)
     return sample(preprocessed.voxels[None, None], voxels[None]).reshape(-1, 1, *points_mm.shape[1:4])

@@ -19,7 +19,7 @@ from crossalign.models.tensor_files import (
     refused,
     save_tensors,
 )
-from crossalign.types import PointLattice, Volume
+from crossalign.types import PointGrid, Volume
 
 KIND = FileKind("not a dataset of image pairs", InputError, 1024 * GIB)
 VOLUMES = ("fixed", "fixed_mask", "moving", "moving_mask")  # of any size; the rest has three numbers or 3 x 3
@@ -59,16 +59,16 @@ class PairDataset:
         """Return the reference transforms, fixed to moving, of these cases."""
         return Rigid(self.rotation[index], self.translation_mm[index])
 
-    def fixed_at(self, index: Tensor, points_mm: PointLattice, label: bool) -> Volume:
+    def fixed_at(self, index: Tensor, points_mm: PointGrid, label: bool) -> Volume:
         """Sample the fixed images, or with `label` their masks, at points (b, z, y, x, 3)."""
         volumes = self.fixed_mask if label else self.fixed
         return self._at(volumes, self.fixed_origin_mm, self.fixed_box_mm, index, points_mm)
 
-    def moving_at(self, index: Tensor, points_mm: PointLattice) -> Volume:
+    def moving_at(self, index: Tensor, points_mm: PointGrid) -> Volume:
         """Sample the moving images at points (b, z, y, x, 3) of the moving space."""
         return self._at(self.moving, self.moving_origin_mm, self.moving_box_mm, index, points_mm)
 
-    def moving_mask_at(self, index: Tensor, points_mm: PointLattice) -> Volume:
+    def moving_mask_at(self, index: Tensor, points_mm: PointGrid) -> Volume:
         """Sample the moving images' masks likewise; -1 where a case has none."""
         if self.moving_mask is None:
             return torch.full((len(index), 1, *points_mm.shape[1:4]), -1.0, device=points_mm.device)
@@ -77,7 +77,7 @@ class PairDataset:
         return torch.where(known, values, -1.0)
 
     def _at(
-        self, volumes: Tensor, origin_mm: Tensor, box_mm: Tensor | None, index: Tensor, points_mm: PointLattice
+        self, volumes: Tensor, origin_mm: Tensor, box_mm: Tensor | None, index: Tensor, points_mm: PointGrid
     ) -> Volume:
         """Sample as `geometry.sample` samples the preprocessed images that the volumes hold."""
         origin_mm = origin_mm[index][:, None, None, None]

@@ -15,7 +15,7 @@ from crossalign.geometry import Grid
 from crossalign.simulation.ellipsoids import even_directions
 from crossalign.training.dataset import PairDataset
 from crossalign.training.settings import PairSynthesisSettings
-from crossalign.types import PointLattice, Points, Volume
+from crossalign.types import PointGrid, Points, Volume
 
 DEGREE = 6  # of the shapes' spherical polynomials: bumps of 30 degrees
 RAYS = 642
@@ -161,7 +161,7 @@ class PairSynthesis:
             image = image * (1 - weight) + other * weight
         return image, mask
 
-    def _deformed(self, index: Tensor, shape: RadialShapes, cube: tuple[int, float], moving: bool) -> PointLattice:
+    def _deformed(self, index: Tensor, shape: RadialShapes, cube: tuple[int, float], moving: bool) -> PointGrid:
         """Return where cases are sampled so that their structure takes a shape; outside, the deformation fades."""
         size, step = cube
         half = (size - 1) * step / 2

@@ -12,7 +12,7 @@ from crossalign.networks import crop_points
 from crossalign.simulation.random_fields import outer_product
 from crossalign.training.dataset import PairDataset
 from crossalign.training.settings import NO_AUGMENTATION, Augmentation
-from crossalign.types import Map, PointLattice, Points, Volume
+from crossalign.types import Map, PointGrid, Points, Volume
 
 WARP_POINTS = 5  # of the smooth displacement, along each axis
 
@@ -30,7 +30,7 @@ class Warp:
     moving_displacement_mm: Tensor  # (b, 3, k, k, k), added for the moving image only
     reach_mm: float
 
-    def __call__(self, offsets_mm: PointLattice, moving: bool) -> PointLattice:
+    def __call__(self, offsets_mm: PointGrid, moving: bool) -> PointGrid:
         """Map offsets (b, z, y, x, 3)."""
         values = self.displacement_mm + self.moving_displacement_mm if moving else self.displacement_mm
         unit = (offsets_mm / self.reach_mm + 0.5).clamp(0, 1)
@@ -153,7 +153,7 @@ def draw_batch(  # noqa: PLR0913 (what is drawn, from what, and how far: none of
 
 def _crop_points(
     dataset: PairDataset, index: torch.Tensor, stage: StageSettings, warp: Warp, initial: Rigid, coarser: int = 1
-) -> tuple[PointLattice, PointLattice]:
+) -> tuple[PointGrid, PointGrid]:
     """Where the crops' voxels lie in the fixed and in the moving space, mm; `coarser` takes fewer, larger voxels."""
     depth, height, width = (size // coarser for size in stage.crop_shape)
     offsets = crop_points((depth, height, width), stage.crop_spacing_mm * coarser).float().to(dataset.fixed.device)

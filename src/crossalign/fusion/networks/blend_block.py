@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from crossalign.errors import InputError
 from crossalign.geometry import sample
-from crossalign.types import Map, PointLattice, Shape, Volume
+from crossalign.types import Map, PointGrid, Shape, Volume
 
 LARGEST_OFFSET_VOXEL = 1.0
 CONVOLUTION: Shape = (7, 7, 7)
@@ -55,7 +55,7 @@ class Offsets(nn.Module):
         self.norm = ChannelNorm(channels)
         self.out = nn.Conv3d(channels, 2 if planar else 3, 1, bias=False)
 
-    def forward(self, x: Volume, other: Volume) -> PointLattice:
+    def forward(self, x: Volume, other: Volume) -> PointGrid:
         """Predict offsets from both maps."""
         hidden = F.gelu(self.norm(self.spatial(self.pointwise(torch.cat((x, other), dim=1)))))
         offsets = torch.tanh(self.out(hidden)).movedim(1, -1) * LARGEST_OFFSET_VOXEL
@@ -174,7 +174,7 @@ class DeformableCrossBlend(nn.Module):
         return x + self.drop(self.mlp(x))
 
 
-def resampled_at(volume: Volume, offsets_voxel: PointLattice) -> Volume:
+def resampled_at(volume: Volume, offsets_voxel: PointGrid) -> Volume:
     """Sample a map (b, c, z, y, x) trilinearly at its own voxels plus offsets (b, z, y, x, 3), ordered (x, y, z).
 
     Points beyond the border take the border's value.
