@@ -87,5 +87,5 @@ def test_impossible_targets_are_refused(target_mm: float) -> None:
 def test_targets_that_rounding_puts_out_of_reach_are_refused() -> None:
     points_mm, targets_mm = gland_points(50, torch.float32), torch.linspace(1, 20, 50)
     centers_mm = CENTER_MM.float().expand(50, -1)
-    with pytest.raises(InputError, match="smaller start SRE"):
+    with pytest.raises(InputError, match="smaller initial SRE"):
         draw_perturbation(points_mm, centers_mm, targets_mm, torch.Generator().manual_seed(0), tolerance_mm=0.0)

@@ -1,4 +1,4 @@
-"""A case in memory: two scans, the gland, the truth and the landmarks."""
+"""A case in memory: two scans, the structure, the truth and the landmarks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from crossalign.data.manifest import Case, read_rows
 from crossalign.errors import ImageError, ManifestError
 from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap, read_image, read_mask, read_transform
-from crossalign.images.masks import resampling_advice, not_on_grid
+from crossalign.images.masks import not_on_grid, resampling_advice
 from crossalign.images.surface import surface_points
 from crossalign.input import excerpt, finite_number
 from crossalign.types import Points

@@ -5,10 +5,10 @@
 | case | yes | name of the pair, unique |
 | split | yes | `train`, `val` or `test` |
 | fixed, moving | yes | image files (MR and ultrasound, say) |
-| fixed_mask | yes | the gland in the fixed image, a label map on the fixed grid |
+| fixed_mask | yes | the structure in the fixed image, a label map on the fixed grid |
 | reference | yes | ITK transform file, fixed points to moving points: the truth |
 | patient | no | who it is; the case's own name where it is absent. A patient may be in one split only |
-| moving_mask | no | the gland in the moving image |
+| moving_mask | no | the structure in the moving image |
 | landmarks | no | CSV: name, then x, y, z in the fixed and x, y, z in the moving image, LPS mm |
 
 Paths are absolute or relative to the manifest's folder. Rows and columns are named in every error; the header is row 1.
@@ -100,13 +100,13 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def in_split(cases: tuple[Case, ...], split: str) -> tuple[Case, ...]:
-    """Pick one split; raises ManifestError where it has no case."""
-    picked = tuple(case for case in cases if case.split == split)
-    if not picked:
+    """Select one split; raises ManifestError where it has no case."""
+    selected = tuple(case for case in cases if case.split == split)
+    if not selected:
         raise ManifestError(
             f"the manifest has no case with split '{excerpt(split)}', only {sorted({c.split for c in cases})}"
         )
-    return picked
+    return selected
 
 
 def _check_columns(name: str, header: list[str], columns: Columns) -> None:
@@ -123,7 +123,7 @@ def _check_columns(name: str, header: list[str], columns: Columns) -> None:
 
 
 class _Files:
-    """The files that the cells of a manifest name; each is looked for once, however many rows share it."""
+    """The files that the cells of a manifest name; each is looked for once, however many rows name it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -138,7 +138,7 @@ class _Files:
     def _check(self, value: str, where: str) -> Path:
         path = self._folder / value
         try:
-            if path.is_file() and os.access(path, os.R_OK):  # quicker than what words an error
+            if path.is_file() and os.access(path, os.R_OK):  # quicker than the check below, which words an error
                 return path
         except OSError:  # a name that is too long
             pass
@@ -181,11 +181,11 @@ def _check_words(where: str, values: Mapping[str, str]) -> None:
 
 
 def _check_across_rows(name: str, cases: Mapping[int, Mapping[str, Any]]) -> None:
-    seen: dict[str, int] = {}
+    row_of: dict[str, int] = {}
     split_of: dict[str, str] = {}
     for number, case in cases.items():
         where, case_name = f"{name}, row {number}", case["name"]
-        first = seen.setdefault(case_name, number)
+        first = row_of.setdefault(case_name, number)
         if first != number:
             raise ManifestError(f"{where}, column 'case': '{excerpt(case_name)}' stands in row {first} already")
         patient, split = case["patient"], case["split"]

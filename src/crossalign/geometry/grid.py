@@ -19,7 +19,7 @@ IDENTITY: Direction = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular lattice of voxels in physical space (LPS, mm), oblique and flipped axes included.
+    """A regular grid of voxels in physical space (LPS, mm), oblique and flipped axes included.
 
     `shape` counts voxels (z, y, x) as tensors do; every other triple is (x, y, z) as points are. `origin_mm` is the
     centre of voxel (0, 0, 0); column j of `direction` is the unit vector along voxel axis j (ITK's convention).

@@ -12,14 +12,14 @@ from crossalign.geometry.grid import Grid
 from crossalign.geometry.rigid import Rigid
 from crossalign.types import Labels, Points, Volume
 
-# The axes of what is made (o: out) are not those of the volume that is read.
-Lattice: TypeAlias = Float[Tensor, "b zo yo xo 3"]
+# The axes of the output (o) are not those of the volume that is sampled.
+OutputPoints: TypeAlias = Float[Tensor, "b zo yo xo 3"]
 Sampled: TypeAlias = Float[Tensor, "b c zo yo xo"]
 
 SLAB_POINTS = 2**18  # 6 MB of coordinates at a time, and some 30 MB in all
 
 
-def sample(volume: Volume, points_voxel: Lattice, fill: float = 0.0, nearest: bool = False) -> Sampled:
+def sample(volume: Volume, points_voxel: OutputPoints, fill: float = 0.0, nearest: bool = False) -> Sampled:
     """Sample a volume (b, c, z, y, x) at continuous voxel indices (b, z', y', x', 3), ordered (x, y, z).
 
     Trilinear, or the nearest voxel (halves round up). As in ITK a point counts as inside up to half a voxel beyond
@@ -43,33 +43,33 @@ def resample(
     fill: float = 0.0,
     nearest: bool = False,
 ) -> Sampled:
-    """Bring a volume (b, c, z, y, x) onto another grid through a transform from target points to volume points.
+    """Resample a volume (b, c, z, y, x) onto another grid through a transform from target points to volume points.
 
     With fixed as target and moving as volume the transform is `fixed_to_moving` (one, not a batch). Done in slabs of
     slices, so that memory stays near that of the two volumes; coordinates are computed in float64.
     """
     depth, height, width = target_grid.shape
-    moved = volume.new_empty((*volume.shape[:2], depth, height, width))
+    resampled = volume.new_empty((*volume.shape[:2], depth, height, width))
     for first, points in _slabs(volume_grid, target_grid, target_to_volume, volume.device):
         part = sample(volume, points.expand(len(volume), *points.shape), fill, nearest)
         if len(points) == depth:
             return part
-        moved[:, :, first : first + len(points)] = part
-    return moved
+        resampled[:, :, first : first + len(points)] = part
+    return resampled
 
 
 def resample_labels(
     labels: Labels, labels_grid: Grid, target_grid: Grid, target_to_labels: Rigid | None = None, fill: int = 0
 ) -> Int[Tensor, "zo yo xo"]:
-    """Bring labels (z, y, x) onto another grid, the nearest voxel, in their own type: as `resample` does, no copy."""
+    """Resample labels (z, y, x) onto another grid, nearest voxel, in their own type, as `resample` does."""
     size = torch.tensor(labels.shape[::-1], dtype=torch.float64, device=labels.device)
-    moved = labels.new_empty(target_grid.shape)
+    resampled = labels.new_empty(target_grid.shape)
     for first, points in _slabs(labels_grid, target_grid, target_to_labels, labels.device):
         inside = ((points >= -0.5) & (points < size - 0.5)).all(dim=-1)
         nearest = points.add_(0.5).floor_().masked_fill_(~inside[..., None], 0.0).long()
         x, y, z = nearest.unbind(-1)
-        moved[first : first + len(points)] = labels[z, y, x].masked_fill_(~inside, fill)
-    return moved
+        resampled[first : first + len(points)] = labels[z, y, x].masked_fill_(~inside, fill)
+    return resampled
 
 
 def _slabs(
@@ -88,10 +88,10 @@ def _slabs(
     thickness = max(1, SLAB_POINTS // (height * width))
     for first in range(0, depth, thickness):
         slices = range(first, min(first + thickness, depth))
-        yield first, (_lattice(slices, height, width, device) @ chain[:3, :3].T).add_(chain[:3, 3])
+        yield first, (_voxel_indices(slices, height, width, device) @ chain[:3, :3].T).add_(chain[:3, 3])
 
 
-def _lattice(slices: range, height: int, width: int, device: torch.device) -> Tensor:
+def _voxel_indices(slices: range, height: int, width: int, device: torch.device) -> Tensor:
     axes = (slices, range(height), range(width))
     z, y, x = (torch.arange(axis.start, axis.stop, dtype=torch.float64, device=device) for axis in axes)
     return torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], dim=-1)

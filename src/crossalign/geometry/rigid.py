@@ -163,7 +163,7 @@ class Rigid:
 def mean_displacement_mm(a: Rigid, b: Rigid, points_mm: BroadPoints) -> BroadDistances:
     """Return the mean over the points of |a(p) - b(p)|, (*b), mm, differentiable.
 
-    On surface points of the gland, with a predicted and b true, this is the papers' surface registration error (SRE).
+    On points of a structure's surface, a predicted and b true, this is the papers' surface registration error (SRE).
     """
     return (a.apply(points_mm) - b.apply(points_mm)).norm(dim=-1).mean(dim=-1)
 
@@ -183,11 +183,11 @@ def draw_perturbation(
 
     Each of the six parameters is U(-5, 5) mm or U(-6, 6) degrees (the MICCAI paper) about `center_mm` (b, 3); then all
     six are scaled together until the mean displacement is the target, which one scaling misses by about 0.6 mm.
-    A start is `truth @ draw_perturbation(...)`. Drawn on the generator's device; raises InputError for a target
-    below 0 or not finite, and where 40 scalings do not reach it (200 mm on a gland is reached).
+    An initial transform is `truth @ draw_perturbation(...)`. Drawn on the generator's device; raises InputError for a
+    target below 0 or not finite, and where 40 scalings do not reach it (200 mm on a prostate is reached).
     """
     if not bool(((target_sre_mm >= 0) & target_sre_mm.isfinite()).all()):
-        raise InputError(f"a start's SRE must be 0 mm or more and finite, got {target_sre_mm.tolist()} mm")
+        raise InputError(f"a perturbation must be 0 mm or more and finite, got {target_sre_mm.tolist()} mm")
     unit = torch.rand(len(target_sre_mm), 6, generator=generator, device=generator.device, dtype=torch.float64) * 2 - 1
     ranges = torch.tensor([RANGE_MM] * 3 + [RANGE_DEG] * 3, dtype=torch.float64)
     drawn = (unit * ranges.to(unit)).to(points_mm)
@@ -199,8 +199,6 @@ def draw_perturbation(
         done = (reached - target_sre_mm).abs() <= tolerance_mm
         if bool(done.all()):
             return motion
-        scale = torch.where(
-            done, scale, scale * target_sre_mm / reached
-        )  # keeps a target of 0, and the rest of a batch
+        scale = torch.where(done, scale, scale * target_sre_mm / reached)  # not where done: a target of 0 may be
     worst = float(target_sre_mm[~done].max())
-    raise InputError(f"no perturbation of these points reaches {worst:.1f} mm: ask for a smaller start SRE")
+    raise InputError(f"no perturbation of these points reaches {worst:.1f} mm: ask for a smaller initial SRE")
