@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from crossalign.errors import CrossalignError
+from crossalign.fields import settings_of
 from crossalign.models.card import Card
 from crossalign.models.model import REGISTRATION, Calibration
 from crossalign.models.model_file import ModelContents, ModelFile, StageContents, read_model_file, save_model_file
 from crossalign.models.pretrained import FOLDER
 from crossalign.models.run_settings import RunSettings
-from crossalign.models.saved_settings import settings_of
 
 TASKS = {"registration": REGISTRATION}
 

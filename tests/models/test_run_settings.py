@@ -1,73 +1,92 @@
-"""How cascades are run: settings that check themselves, and travel in a stage's file."""
+"""Settings of a run check themselves, survive JSON, and import quickly; calibrations are monotonous."""
 
 import json
 import math
-from pathlib import Path
+import subprocess
+import sys
+from dataclasses import asdict, fields
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossalign.errors import InputError, OutputError, WeightsError
-from crossalign.models import Stage, StageSettings, load_stage, save_stage
-from crossalign.models.cascade_settings import (
-    Calibration,
-    CascadeSettings,
-    GridSearch,
-    settings_from_json,
-    settings_to_json,
-    store_settings,
-    stored_settings,
-)
-from crossalign.networks import build_network
+from crossalign.errors import InputError
+from crossalign.fields import settings_of
+from crossalign.models import Calibration, RunSettings, StageSettings
 
-FULL = CascadeSettings(8, 5.0, 3, 10, 0.2, GridSearch(12.0, 15.0), Calibration(0.5, 0.7, 1.1, 6.0), (0, 270), True)
-DOUBT = st.none() | st.floats(0, 50)
+ERROR_MM = st.none() | st.floats(0, 50)
+FULL = RunSettings(8, 5.0, 3, 10, 0.2, 0.5, 0.0, True, 12.0, 15.0, "auto")
 
 
-def small_stage() -> Stage:
-    return Stage(
-        build_network("feature-reg", (8, 8, 8)).eval(), StageSettings("feature-reg", (8, 8, 8)), {"steps": "7"}
-    )
-
-
-@pytest.mark.parametrize("settings", [CascadeSettings(), FULL])
-def test_settings_survive_json(settings: CascadeSettings) -> None:
-    assert settings_from_json(settings_to_json(settings, 2)) == (settings, 2)
-
-
-def test_settings_travel_in_the_last_stage_and_count_for_a_cascade_of_that_length(tmp_path: Path) -> None:
-    assert stored_settings([small_stage()]) == CascadeSettings()
-    store_settings(small_stage(), FULL, 1, tmp_path / "a.safetensors")
-    back = load_stage(tmp_path / "a.safetensors")
-    assert back.notes["steps"] == "7"
-    assert stored_settings([back]) == FULL
-    assert stored_settings([small_stage(), back]) == CascadeSettings()
-    assert stored_settings([back, small_stage()]) == CascadeSettings()
-    with pytest.raises(OutputError, match="exists already"):
-        store_settings(back, FULL, 1, tmp_path / "a.safetensors")
+@pytest.mark.parametrize("settings", [RunSettings(), FULL, RunSettings(orientation_correction=270)])
+def test_settings_survive_json(settings: RunSettings) -> None:
+    assert settings_of(RunSettings, json.loads(json.dumps(asdict(settings)))) == settings
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("values", "message"),
     [
-        *("", "{", "3", "{}"),
-        json.dumps({"stages": 1, "starts": 0}),
-        json.dumps({"stages": 1, "tomorrow": 1}),
-        json.dumps({"stages": 1, "calibration": {"base_mm": 1}}),
-        json.dumps({"stages": 1, "search": 3}),
-        json.dumps({"stages": 1, "starts": "many"}),
+        ({"initialisations": "many"}, "'initialisations' must be a whole number"),
+        ({"initialisations": True}, "'initialisations' must be a whole number"),
+        ({"search": 1}, "'search' must be true or false"),
+        ({"orientation_correction": 45}, "'orientation_correction' must be one of 0, 90, 180, 270, auto"),
+        ({"orientation_correction": 90.0}, "'orientation_correction' must be one of"),
+        ({"orientation_correction": [90]}, "'orientation_correction' must be one of"),
+        ({"tomorrow": 1}, "'tomorrow' is no setting"),
+        ([1], "expected entries by name"),
     ],
 )
-def test_settings_that_cannot_be_read(text: str, tmp_path: Path) -> None:
-    stage = small_stage()
-    save_stage(Stage(stage.network, stage.settings, {"cascade": text}), tmp_path / "a.safetensors")
-    with pytest.raises(WeightsError, match="cascade's settings do not fit"):
-        stored_settings([load_stage(tmp_path / "a.safetensors")])
+def test_saved_settings_name_what_is_wrong(values: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        settings_of(RunSettings, values)
 
 
-@given(base=st.floats(-5, 5), slopes=st.tuples(st.floats(0, 3), st.floats(0, 3)), a=DOUBT, b=DOUBT)
-def test_more_doubt_never_means_a_smaller_expected_error(
+def test_saved_settings_take_what_is_not_named_from_the_defaults() -> None:
+    assert settings_of(StageSettings, {"crop_shape": [16, 8, 8]}) == StageSettings(crop_shape=(16, 8, 8))
+    assert settings_of(StageSettings, {"model": "msreg"}) == StageSettings("msreg")  # as earlier versions called it
+    with pytest.raises(InputError, match="'per_dispersion' is missing"):
+        settings_of(Calibration, {"base_mm": 1})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RunSettings(initialisations=0), "'initialisations' must be 1 or more"),
+        (lambda: RunSettings(initialisations=10**11), "'initialisations' must be 10000 or less"),
+        (lambda: RunSettings(max_passes=0), "'max_passes' must be 1 or more"),
+        (lambda: RunSettings(max_passes=10**9), "'max_passes' must be 1000 or less"),
+        (lambda: RunSettings(seed=2**63), "'seed' must be"),
+        (lambda: RunSettings(perturbation_mm=0.0), "'perturbation_mm' must be over 0"),
+        (lambda: RunSettings(perturbation_mm=math.nan), "'perturbation_mm'"),
+        (lambda: RunSettings(tolerance_mm=0.0), "'tolerance_mm' must be over 0"),
+        (lambda: RunSettings(tolerance_mm=math.inf), "'tolerance_mm' must be over 0"),
+        (lambda: RunSettings(refinement_step=0.0), "'refinement_step' must be over 0"),
+        (lambda: RunSettings(refinement_step=math.nan), "'refinement_step' must be 0 or more"),
+        (lambda: RunSettings(refinement_step_z=1.5), "'refinement_step_z' must be 1 or less"),
+        (lambda: RunSettings(search_shift_mm=0.0), "'search_shift_mm' must be over 0"),
+        (lambda: RunSettings(search_rotation_deg=100.0), "'search_rotation_deg' must be 90 or less"),
+        (lambda: RunSettings(orientation_correction=45), "'orientation_correction' must be one of"),
+        (lambda: Calibration(0.0, -1.0, 0.0, 5.0), "slopes must be 0 or more"),
+        (lambda: Calibration(0.0, 1.0, 0.0, 0.0), "threshold over 0"),
+        (lambda: Calibration(math.nan, 1.0, 0.0, 5.0), "finite numbers"),
+        (lambda: Calibration(1e300, 0.0, 0.0, 5.0), "within 1e"),
+    ],
+)
+@pytest.mark.usefixtures("shape_checks_off")
+def test_settings_check_themselves(make, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_reports_say_what_differs_from_running_each_stage_once() -> None:
+    assert RunSettings().text() == "each stage once"
+    for field in fields(RunSettings):
+        value = getattr(FULL, field.name)
+        assert field.name.startswith("search_") or str(value) in FULL.text() or isinstance(value, (bool, float)), field
+
+
+@given(base=st.floats(-5, 5), slopes=st.tuples(st.floats(0, 3), st.floats(0, 3)), a=ERROR_MM, b=ERROR_MM)
+def test_more_dispersion_or_expected_error_never_means_a_smaller_one(
     base: float, slopes: tuple[float, float], a: float | None, b: float | None
 ) -> None:
     calibration = Calibration(base, *slopes, 5.0)
@@ -80,27 +99,9 @@ def test_more_doubt_never_means_a_smaller_expected_error(
         assert 0 <= expected <= more
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: CascadeSettings(starts=0), "'starts' and 'max_passes'"),
-        (lambda: CascadeSettings(max_passes=0), "'starts' and 'max_passes'"),
-        (lambda: CascadeSettings(spread_mm=0.0), "'spread_mm'"),
-        (lambda: CascadeSettings(spread_mm=math.nan), "'spread_mm'"),
-        (lambda: CascadeSettings(tolerance_mm=0.0), "'tolerance_mm'"),
-        (lambda: CascadeSettings(later_share=0.0), "'later_share' must be over 0"),
-        (lambda: CascadeSettings(later_share=math.nan), "'later_share' must be over 0"),
-        (lambda: CascadeSettings(later_share_z=1.5), "'later_share_z' lie in 0..1"),
-        (lambda: CascadeSettings(header_turns_deg=()), "at most once"),
-        (lambda: CascadeSettings(header_turns_deg=(45,)), "at most once"),
-        (lambda: CascadeSettings(header_turns_deg=(90, 90)), "at most once"),
-        (lambda: GridSearch(0.0, 0.0), "a search needs"),
-        (lambda: GridSearch(10.0, 100.0), "a search needs"),
-        (lambda: Calibration(0.0, -1.0, 0.0, 5.0), "slopes must be 0 or more"),
-        (lambda: Calibration(0.0, 1.0, 0.0, 0.0), "threshold over 0"),
-        (lambda: Calibration(math.nan, 1.0, 0.0, 5.0), "finite numbers"),
-    ],
-)
-def test_settings_check_themselves(make, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        make()
+def test_settings_are_read_without_torch() -> None:
+    code = (
+        "import sys, crossalign.models.run_settings, crossalign.models.stage_settings as s; s.StageSettings(); "
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.errors import InputError, WeightsError
+from crossalign.fields import settings_of
 from crossalign.models.model_file import ModelContents, StageContents, read_model_file, save_model_file, unfit
-from crossalign.models.saved_settings import settings_of
 from crossalign.models.stage_settings import StageSettings
 from crossalign.types import Shape
 

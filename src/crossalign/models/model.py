@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from crossalign.errors import InputError, WeightsError
+from crossalign.fields import settings_of
 from crossalign.input import excerpt
 from crossalign.models.arrangement import Arrangement, Cascade, Ensemble, Stage, arrangement_of
 from crossalign.models.card import Card
@@ -25,7 +26,6 @@ from crossalign.models.model_file import (
 )
 from crossalign.models.pretrained import shipped_names, shipped_path
 from crossalign.models.run_settings import RunSettings
-from crossalign.models.saved_settings import settings_of
 from crossalign.models.stage_settings import StageSettings
 from crossalign.networks.registry import build_network
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.errors import InputError, WeightsError
+from crossalign.fields import settings_of
 from crossalign.input import excerpt, parse_json
 from crossalign.models.card import Card
-from crossalign.models.saved_settings import settings_of
 from crossalign.models.tensor_files import (
     GIB,
     SEAL,

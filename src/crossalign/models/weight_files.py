@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.errors import WeightsError
+from crossalign.fields import settings_of
 from crossalign.input import excerpt, parse_json
-from crossalign.models.saved_settings import settings_of  # noqa: F401 (until fusion imports it from there)
 from crossalign.models.tensor_files import (
     GIB,
     SEAL,
