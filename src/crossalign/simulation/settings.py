@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, TypeAlias
 
-from crossalign.errors import InputError
+from crossalign.errors import InputError, SettingError
 
 # int is spelt out because the tests check types at run time, where 0 is not a float.
 Range: TypeAlias = tuple[float | int, float | int]
 
 
 def check_ranges(settings: object, lowest: float = 0.0) -> None:
-    """Raise InputError where a range does not run upwards from `lowest`, or a fraction is none."""
+    """Raise SettingError where a range does not run upwards from `lowest`, or a fraction is none."""
     for item in fields(settings):  # type: ignore[arg-type]
         value = getattr(settings, item.name)
-        where = f"{type(settings).__name__}.{item.name}"
         if isinstance(value, tuple) and not (len(value) == 2 and lowest <= value[0] <= value[1] < 1e6):
-            raise InputError(f"{where} must be a range (low, high) with {lowest:g} <= low <= high, got {value}")
+            problem = f"must be a range (low, high) with {lowest:g} <= low <= high, got {value}"
+            raise SettingError(item.name, problem)
         if item.name.endswith("_fraction") and not 0.0 <= value <= 1.0:
-            raise InputError(f"{where} must lie in 0..1, got {value}")
+            raise SettingError(item.name, f"must lie in 0..1, got {value}")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class AnatomySettings:
     def __post_init__(self) -> None:
         check_ranges(self, -0.5)
         if not 5.0 <= self.volume_ml[0] <= self.volume_ml[1] <= 300.0:
-            raise InputError(f"AnatomySettings.volume_ml must lie in 5..300 ml, got {self.volume_ml}")
+            raise SettingError("volume_ml", f"must lie in 5..300 ml, got {self.volume_ml}")
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,9 @@ class UltrasoundSettings:
     def __post_init__(self) -> None:
         check_ranges(self, -30.0)
         if not 10.0 <= self.half_angle_deg[0] <= self.half_angle_deg[1] <= 85.0:
-            raise InputError(f"UltrasoundSettings.half_angle_deg must lie in 10..85 degrees, got {self.half_angle_deg}")
+            raise SettingError("half_angle_deg", f"must lie in 10..85 degrees, got {self.half_angle_deg}")
         if self.edge_mm[0] <= 0:
-            raise InputError(f"UltrasoundSettings.edge_mm must be above 0, got {self.edge_mm}")
+            raise SettingError("edge_mm", f"must be above 0, got {self.edge_mm}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""What `fuse`, `evaluate-fusion`, `prepare-fusion` and `train-fusion` take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import Parameter
+
+from crossalign.cli.requests.registration import Device
+from crossalign.cli.settings import Given, command
+from crossalign.fields import check_bounds
+from crossalign.fusion.simulation.settings import HeadSettings
+from crossalign.fusion.training.settings import FusionTrainingSettings
+
+First: TypeAlias = Annotated[Path, Parameter(name="MRI|MANIFEST")]
+
+
+@dataclass(frozen=True)
+class FuseRequest:
+    """Fuse an MRI and a PET into one volume on the MRI's grid, in [0, 1]."""
+
+    mri: Path
+    """Structural image: NIfTI, NRRD or MetaImage."""
+    pet: Path
+    """Functional image, registered to the MRI."""
+    output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
+    """Volume to write; a .json goes beside it."""
+    method: str | None = field(default=None, kw_only=True)
+    """Name of a fusion method, or a model file."""
+    emphasis: str | None = field(default=None, kw_only=True)
+    """For networks: balanced (default) or detail."""
+    register: bool = field(default=False, kw_only=True)
+    """Bring the PET to the MRI rigidly first."""
+    output_transform: Path | None = field(default=None, kw_only=True)
+    """Transform to write (.tfm): MRI points to PET points (with --register)."""
+    report: Path | None = field(default=None, kw_only=True)
+    """HTML report to write."""
+    colour: Path | None = field(default=None, kw_only=True)
+    """Picture of the planes to write (.png)."""
+    unit: str = field(default="", kw_only=True)
+    """Unit of the PET's values, such as SUV: kept in the results."""
+    device: Device = field(default="auto", kw_only=True)
+    """Where networks run."""
+    overwrite: bool = field(default=False, kw_only=True)
+    """Replace outputs that exist."""
+
+
+@dataclass(frozen=True)
+class EvaluateFusionRequest:
+    """Fuse registered pairs with several methods and score the results."""
+
+    first: First
+    """An MRI, or a CSV of case, mri, pet."""
+    pet: Path | None = None
+    """The PET of an MRI."""
+    method: tuple[str, ...] = field(kw_only=True)
+    """A method, a network's emphasis after a colon; may be given again."""
+    output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
+    """Table to write (.csv); a .md goes beside it."""
+    split: Literal["train", "val", "test", "all"] = field(default="all", kw_only=True)
+    """Pairs of the manifest to use."""
+    limit: bool = field(default=False, kw_only=True)
+    """Also optimise the voxels themselves for SSIM."""
+    device: Device = field(default="auto", kw_only=True)
+    """Where networks run."""
+    overwrite: bool = field(default=False, kw_only=True)
+    """Replace outputs that exist."""
+
+
+@dataclass(frozen=True)
+class PrepareFusionRequest:
+    """Register PET to MRI and MRI to the MNI152 template, crop to the head, and scale: the paper's preparation."""
+
+    first: First
+    """An MRI, or a CSV of case, mri, pet."""
+    pet: Path | None = None
+    """The PET of an MRI."""
+    output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
+    """Folder to make, with a manifest of the results."""
+    size: int = field(default=128, kw_only=True)
+    """Voxels on each side of the cube."""
+    affine: bool = field(default=False, kw_only=True)
+    """Bring the MRI to the template affinely: its size becomes the template's."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, {"size": (16, 1024)})
+
+
+@dataclass(frozen=True)
+class TrainFusionRequest:
+    """Train a network that fuses MRI and PET, from a MANIFEST or from simulated heads."""
+
+    manifest: Path | None = None
+    """CSV file of the pairs: case, mri, pet, split (train and val)."""
+    output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
+    """Folder of the run; a run in it goes on."""
+    simulate: int = field(default=0, kw_only=True)
+    """Train on this many simulated heads instead."""
+    augmentation_preset: Literal["none", "usual"] = field(default="usual", kw_only=True)
+    """How far patches are varied where --augmentation.* does not say."""
+    minutes: float = field(default=0.0, kw_only=True)
+    """Stop this call after so long; 0 is never."""
+    device: Device = field(default="auto", kw_only=True)
+    """Where to train."""
+    settings: Annotated[Given[FusionTrainingSettings], Parameter(name="*", group="Settings")] = field(
+        default_factory=Given, kw_only=True
+    )
+    heads: Annotated[Given[HeadSettings], Parameter(name="--heads", group="Simulated heads (--simulate)")] = field(
+        default_factory=Given, kw_only=True
+    )
+
+    def __post_init__(self) -> None:
+        check_bounds(self, {"simulate": (0, 100_000), "minutes": (0, float("inf"))})
+
+
+fuse = command(FuseRequest)
+evaluate_fusion = command(EvaluateFusionRequest)
+prepare_fusion = command(PrepareFusionRequest)
+train_fusion = command(TrainFusionRequest)

@@ -1,0 +1,145 @@
+"""What `register`, `explain`, `apply` and `demo` take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import Parameter
+
+from crossalign.cli.settings import Given, command
+from crossalign.fields import check_bounds
+from crossalign.models.run_settings import RunSettings
+from crossalign.registration.iterative.method_settings import MindSettings, MutualInformationSettings
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Run: TypeAlias = Annotated[
+    Given[RunSettings],
+    Parameter(name="*", group="How networks are run (left out: as the model says)", show_default=False),
+]
+MutualInformationOptions: TypeAlias = Annotated[
+    Given[MutualInformationSettings],
+    Parameter(name="--mi", group="Mutual information (--method mi or mi-best)", show_default=False),
+]
+MindOptions: TypeAlias = Annotated[
+    Given[MindSettings], Parameter(name="--mind", group="MIND (--method mind or mind-best)", show_default=False)
+]
+
+
+@dataclass(frozen=True)
+class RegisterRequest:
+    """Find where the points of the FIXED image lie in the MOVING image."""
+
+    fixed: Path
+    """Fixed image (the MR): NIfTI, NRRD or MetaImage."""
+    moving: Path
+    """Moving image (the ultrasound)."""
+    output_transform: Path = field(kw_only=True)
+    """Transform to write (.tfm): fixed points to moving points, LPS mm."""
+    initial: str | None = field(default=None, kw_only=True)
+    """Initialisation, fixed to moving: a transform file, 'header' (both headers are believed), 'center' (of both grids)
+    or 'mask-center'. Left out: header where the scans overlap by it, otherwise a centre."""
+    fixed_mask: Path | None = field(default=None, kw_only=True)
+    """Structure that matters (the prostate), in the fixed image's space."""
+    mask_label: str | None = field(default=None, kw_only=True)
+    """The label of --fixed-mask that marks it, where it holds several."""
+    moving_mask: Path | None = field(default=None, kw_only=True)
+    """The same structure in the moving image: its outline is drawn in the report."""
+    method: str | None = field(default=None, kw_only=True)
+    """A name that `crossalign models` lists, or model files joined with +."""
+    moved: Path | None = field(default=None, kw_only=True)
+    """Image to write: the moving image on the fixed grid."""
+    report: Path | None = field(default=None, kw_only=True)
+    """HTML report to write."""
+    record: Annotated[Path | None, Parameter(name="--json")] = field(default=None, kw_only=True)
+    """JSON file to write: the result, and whether to trust it."""
+    reference: Path | None = field(default=None, kw_only=True)
+    """True transform: prints the SRE before and after (needs --fixed-mask)."""
+    device: Device = field(default="auto", kw_only=True)
+    """Where networks run."""
+    strict: bool = field(default=False, kw_only=True)
+    """End with status 3 where the result is not to be trusted."""
+    overwrite: bool = field(default=False, kw_only=True)
+    """Replace outputs that exist."""
+    run: Run = field(default_factory=Given, kw_only=True)
+    mi: MutualInformationOptions = field(default_factory=Given, kw_only=True)
+    mind: MindOptions = field(default_factory=Given, kw_only=True)
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """Show what a registration network looked at: attention, points, and what each parameter rests on."""
+
+    fixed: Path
+    """Fixed image (the MR): NIfTI, NRRD or MetaImage."""
+    moving: Path
+    """Moving image (the ultrasound)."""
+    output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
+    """Folder for the maps, tables and report."""
+    initial: str | None = field(default=None, kw_only=True)
+    """Initialisation, fixed to moving: a transform file, 'header', 'center' (of both grids) or 'mask-center'; chosen by
+    the headers where it is left out."""
+    method: str | None = field(default=None, kw_only=True)
+    """Shipped model by name, or model files joined with +."""
+    fixed_mask: Path | None = field(default=None, kw_only=True)
+    """Structure that matters (the prostate), in the fixed image's space."""
+    mask_label: str | None = field(default=None, kw_only=True)
+    """The label of --fixed-mask that marks it, where it holds several."""
+    point: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = field(default=(), kw_only=True)
+    """X,Y,Z of a point of the fixed image, LPS mm; may be given again."""
+    point_name: tuple[str, ...] = field(default=(), kw_only=True)
+    """Name of a point in the landmark file; may be given again."""
+    landmarks: Path | None = field(default=None, kw_only=True)
+    """CSV with a name and x, y, z in the fixed image, LPS mm."""
+    steps: int = field(default=32, kw_only=True)
+    """Steps of the integrated gradients."""
+    figure: bool = field(default=False, kw_only=True)
+    """Also draw the last stage's planes (.png)."""
+    device: Device = field(default="auto", kw_only=True)
+    """Where networks run."""
+    overwrite: bool = field(default=False, kw_only=True)
+    """Replace outputs that exist."""
+    run: Run = field(default_factory=Given, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_bounds(self, {"steps": (1, 100_000)})
+
+
+@dataclass(frozen=True)
+class ApplyRequest:
+    """Bring an image onto the other image's grid, or map points (CSV with columns x, y, z in LPS mm, and name)."""
+
+    transform: str
+    """Transform file, fixed points to moving points; or 'identity': none, headers alone."""
+    source: Annotated[Path, Parameter(name="INPUT")]
+    """Image or label map, or points (.csv, Slicer's)."""
+    output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
+    """File to write."""
+    reference: Path | None = field(default=None, kw_only=True)
+    """Image whose grid the output gets: the fixed one; see --direction. For images."""
+    label: bool = field(default=False, kw_only=True)
+    """INPUT is a label map: take the nearest voxel."""
+    direction: Literal["fixed-to-moving", "moving-to-fixed"] | None = field(default=None, kw_only=True)
+    """fixed-to-moving: INPUT is of the fixed image, the output of the moving one (default for points); moving-to-fixed:
+    the other way round (default for images)."""
+    fill: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = field(default=None, kw_only=True)
+    """Value outside the image, or nan; by default what it means by nothing (padding, air, 0)."""
+    overwrite: bool = field(default=False, kw_only=True)
+    """Replace an output that exists."""
+
+
+@dataclass(frozen=True)
+class DemoRequest:
+    """Simulate an MR-ultrasound pair, register it, and write the pair, the result and a report."""
+
+    output: Annotated[Path, Parameter(alias="-o")] = field(default=Path("crossalign-demo"), kw_only=True)
+    """Folder to make; numbered where it exists."""
+    device: Device = field(default="auto", kw_only=True)
+    """Where networks run."""
+
+
+register = command(RegisterRequest)
+explain = command(ExplainRequest)
+apply = command(ApplyRequest)
+demo = command(DemoRequest)
