@@ -31,10 +31,10 @@ def test_augmentations_have_names_and_none_stays_none() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"initial_sre_mm": (-1.0, 5.0)}, "initialisations' SRE"),
-        ({"initial_sre_mm": (6.0, 5.0)}, "initialisations' SRE"),
-        ({"initial_sre_mm": (0.0, math.inf)}, "initialisations' SRE"),
-        ({"initial_sre_mm": (math.nan, 5.0)}, "initialisations' SRE"),
+        ({"initial_sre_mm": (-1.0, 5.0)}, "'initial_sre_mm'"),
+        ({"initial_sre_mm": (6.0, 5.0)}, "'initial_sre_mm'"),
+        ({"initial_sre_mm": (0.0, math.inf)}, "'initial_sre_mm'"),
+        ({"initial_sre_mm": (math.nan, 5.0)}, "'initial_sre_mm'"),
         ({"steps": 0}, "'steps' must be 1 or more, got 0"),
         ({"val_every": -2}, "'val_every' must be 1 or more"),
         ({"val_initialisations": 0}, "'val_initialisations'"),

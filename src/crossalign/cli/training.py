@@ -110,7 +110,7 @@ def _datasets(request: TrainRequest, settings: TrainingSettings) -> tuple[PairDa
     read = datasets_from_manifest(request.manifest, settings.stage, settings.patients, settings.seed)
     train, val = (rotated(dataset, settings.orientation_correction // 90) for dataset in read)
     if settings.synthesised_pairs:
-        made = PairSynthesis(train).draw(settings.synthesised_pairs, torch.Generator().manual_seed(settings.seed))
+        made = PairSynthesis(train, settings.synthesis).draw(settings.synthesised_pairs, torch.Generator().manual_seed(settings.seed))
         train = joined([train, made])
     return train, val
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, TypeAlias
 
-from crossalign.errors import InputError, SettingError
+from crossalign.errors import SettingError
 
 # int is spelt out because the tests check types at run time, where 0 is not a float.
 Range: TypeAlias = tuple[float | int, float | int]
@@ -108,11 +108,13 @@ class DeformationSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self, -0.3)
-        if self.wavelength_mm[0] < 40.0 or self.wave_mm[1] > self.wavelength_mm[0] / 12 or self.push_mm[1] > 10.0:
-            raise InputError(
-                "DeformationSettings would fold space: keep wavelength_mm at 40 or more, wave_mm below a twelfth of it "
-                f"and push_mm at 10 or less, got {self.wavelength_mm}, {self.wave_mm}, {self.push_mm}"
-            )
+        # Beyond these the deformation would fold space.
+        if self.wavelength_mm[0] < 40.0:
+            raise SettingError("wavelength_mm", f"must be 40 or more, got {self.wavelength_mm}")
+        if self.wave_mm[1] > self.wavelength_mm[0] / 12:
+            raise SettingError("wave_mm", f"must stay below a twelfth of 'wavelength_mm', got {self.wave_mm}")
+        if self.push_mm[1] > 10.0:
+            raise SettingError("push_mm", f"must be 10 or less, got {self.push_mm}")
 
 
 @dataclass(frozen=True)
@@ -281,13 +283,11 @@ class ShapeSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.radius_mm[0] < 5 or self.edge_mm[0] <= 0 or self.density[1] > 1:
-            raise InputError(
-                "ShapeSettings needs radius_mm of 5 or more, edge_mm over 0 and density in 0..1, "
-                f"got {self.radius_mm}, {self.edge_mm} and {self.density}"
-            )
+        if self.radius_mm[0] < 5:
+            raise SettingError("radius_mm", f"must be 5 or more, got {self.radius_mm}")
+        if self.edge_mm[0] <= 0 or self.density[1] > 1:
+            name, bounds = ("density", "lie in 0..1") if self.density[1] > 1 else ("edge_mm", "be over 0")
+            raise SettingError(name, f"must {bounds}, got {getattr(self, name)}")
         if self.pose.rotated_fraction:
-            raise InputError(
-                "ShapeSettings.pose.rotated_fraction must be 0, since all axis orientations occur anyway, "
-                f"got {self.pose.rotated_fraction}"
-            )
+            got = self.pose.rotated_fraction
+            raise SettingError("pose.rotated_fraction", f"must be 0: all axis orientations occur anyway, got {got}")

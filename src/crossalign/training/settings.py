@@ -109,6 +109,21 @@ def named_augmentation(name: str, mirror: str = "x") -> Augmentation:
 
 
 @dataclass(frozen=True)
+class PairSynthesisSettings:
+    """How far the shapes of synthesised pairs go from those of the cases that they are made of."""
+
+    size_sd: float = 0.10
+    """Standard deviation of the logarithm of a structure's radius, in all directions alike."""
+    bump_sd: float = 0.06
+    """Standard deviation of the same by direction."""
+    blended_fraction: float = 0.5
+    """Fraction of the images that are blends of two cases' images."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, dict.fromkeys(vars(self), (0, 1)))
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """How one stage is trained. The papers': loss `parameters`, schedule `paper`, rate 1e-3, batch 8, 19,800 steps."""
 
@@ -122,8 +137,9 @@ class TrainingSettings:
     }
     # Which settings of earlier versions may lack.
     LATER: ClassVar[tuple[str, ...]] = (
-        *("pretrained", "patients", "synthesised_pairs", "orientation_correction", "shapes_fraction"),
+        *("pretrained", "patients", "synthesised_pairs", "synthesis", "orientation_correction", "shapes_fraction"),
     )
+    RECORDS: ClassVar[tuple[str, ...]] = ("pretrained",)  # which are no options: a run fills them in
 
     stage: StageSettings = field(default_factory=StageSettings)
     """The network and its crops."""
@@ -160,6 +176,8 @@ class TrainingSettings:
     """Fraction of the training patients to use."""
     synthesised_pairs: int = 0
     """Pairs that are also made from the training cases' images, deformed to new shapes."""
+    synthesis: PairSynthesisSettings = field(default_factory=PairSynthesisSettings)
+    """How far the shapes of those pairs go from the cases'."""
     orientation_correction: Literal[0, 90, 180, 270] = 0
     """Rotation about the z axis that corrects wrong axes in all headers, degrees."""
     shapes_fraction: float = 0.0
@@ -204,18 +222,3 @@ class ErrorHeadSettings:
         check_initial_sre(self.initial_sre_mm)
         check_bounds(self, {"steps": (1, MOST_STEPS), "batch": BATCH, "rotated_fraction": (0, 1)})
         check_over_zero(self, "rate")
-
-
-@dataclass(frozen=True)
-class PairSynthesisSettings:
-    """How far the shapes of synthesised pairs go from those of the cases that they are made of."""
-
-    size_sd: float = 0.10
-    """Standard deviation of the logarithm of a structure's radius, in all directions alike."""
-    bump_sd: float = 0.06
-    """Standard deviation of the same by direction."""
-    blended_fraction: float = 0.5
-    """Fraction of the images that are blends of two cases' images."""
-
-    def __post_init__(self) -> None:
-        check_bounds(self, dict.fromkeys(vars(self), (0, 1)))

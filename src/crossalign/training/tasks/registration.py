@@ -1,7 +1,7 @@
 """Training of a registration stage: its losses, and the task that the engine trains."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -134,8 +134,8 @@ class RegistrationTask(Task):
 
     def renamed(self, saved: Mapping[str, object]) -> Mapping[str, object]:
         """Return settings that an earlier version saved, by today's names, with those that it did not know."""
-        later = {item.name: item.default for item in fields(TrainingSettings) if item.name in TrainingSettings.LATER}
-        return later | renamed(TrainingSettings, saved)
+        default = asdict(TrainingSettings())
+        return {name: default[name] for name in TrainingSettings.LATER} | renamed(TrainingSettings, saved)
 
     def renamed_tensor(self, saved: str) -> str:
         """Return today's name of a weight that an earlier version saved under this name."""
