@@ -27,9 +27,8 @@ import torch
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
-from crossalign.fusion.simulation.head_anatomy import BrainSettings
-from crossalign.fusion.simulation.heads import make_heads, simulate_brain
-from crossalign.fusion.training.preparation import mni_maps
+from crossalign.fusion.simulation.anatomy import HeadTemplate, mni152_maps
+from crossalign.fusion.simulation.pairs import simulate_head
 from crossalign.geometry import Grid, Rigid, draw_perturbation, mean_displacement_mm
 from crossalign.images import Image, LabelMap, read_image
 from crossalign.registration import Problem, named_method, register
@@ -68,9 +67,9 @@ def simulated(count: int) -> Iterator[KnownPair]:
 
 def heads(count: int) -> Iterator[KnownPair]:
     """MRI and PET of simulated heads, and their MRI against itself with another contrast."""
-    maker, generator = make_heads(mni_maps()), torch.Generator().manual_seed(7_302)
+    template, generator = HeadTemplate(mni152_maps()), torch.Generator().manual_seed(7_302)
     for index in range(count):
-        pair = simulate_brain(maker, (72, 80, 72), generator, BrainSettings())
+        pair = simulate_head(template, (72, 80, 72), generator)
         grid = Grid.centered((0.0, 0.0, 0.0), (72, 80, 72), (pair.spacing_mm,) * 3)
         mri, pet = Image(pair.mri[0, 0], grid, "mri"), Image(pair.pet[0, 0], grid, "pet")
         bent = Image((-torch.tanh(2 * mri.voxels / mri.voxels.max())), grid, "bent")

@@ -1,11 +1,16 @@
-"""A small head: what MRI and PET see of scalp, skull, cortex and white matter, and lesions planted into either."""
+"""A small head: scalp, skull, cortex and white matter in MRI and PET, and lesions in either."""
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crossalign.fusion import FusionResult
+from crossalign.fusion.fused_files import sidecar_path, write_fusion
 from crossalign.geometry import Grid
-from crossalign.images import Image
+from crossalign.images import Image, read_image
+from crossalign.output import whole_files
 
 SHAPE = (44, 48, 46)
 CENTER = (22.0, 24.0, 23.0)
@@ -34,14 +39,14 @@ def head(seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def blurred(volume: Tensor) -> Tensor:
-    """Three passes of a 3-voxel mean: about what a scanner does to a PET."""
+    """Three passes of a 3-voxel mean: about a PET scanner's blur."""
     for _ in range(3):
         volume = F.avg_pool3d(volume[None, None], 3, stride=1, padding=1, count_include_pad=False)[0, 0]
     return volume
 
 
 def ball(center: tuple[int, int, int], radius: float) -> Tensor:
-    """Where a lesion is, (z, y, x)."""
+    """Mask of a lesion, (z, y, x)."""
     return _radius(SHAPE, center, (radius,) * 3) < 1
 
 
@@ -53,3 +58,29 @@ def pair() -> tuple[Image, Image]:
     """The head as two images in units of their own."""
     mri, pet = head()
     return Image(mri * 900 + 100, grid(), "mri.nii.gz"), Image(pet * 12, grid(), "pet.nii.gz")
+
+
+def frame(width: int = 4) -> Tensor:
+    """Mask of a frame about the volume, (z, y, x)."""
+    inside = torch.zeros(SHAPE, dtype=torch.bool)
+    inside[width:-width, width:-width, width:-width] = True
+    return ~inside
+
+
+def with_frame(image: Image, value: float, width: int = 4) -> Image:
+    """Set a frame about an image to a value."""
+    return Image(torch.where(frame(width), torch.tensor(value), image.voxels), image.grid, image.name)
+
+
+def brainweb(folder: Path) -> tuple[Image, Image]:
+    """MRI and PET of BrainWeb's subject 06, exactly aligned; `folder` is that of `shared_data`."""
+    mri, pet = (read_image(folder / "brain" / f"brainweb06_{kind}_2mm.nii.gz") for kind in ("t1", "pet"))
+    return mri, pet
+
+
+def write(result: FusionResult, path: Path) -> tuple[Path, Path]:
+    """Write a fused volume and its JSON file, as the command line does."""
+    paths = path, sidecar_path(path)
+    with whole_files(paths) as partials:
+        write_fusion(result, *partials)
+    return paths

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from crossalign.fusion.networks.dcfb import DCFBSettings
+from crossalign.fusion.networks.settings import DCFBSettings
 
 
 def original_fusion_state(settings: DCFBSettings, seed: int = 0) -> dict[str, Tensor]:

@@ -1,14 +1,14 @@
-"""Bringing a PET to an MRI: wherever the origin lies, whatever its size, and with doubts where there are any."""
+"""Rigid alignment of a PET to an MRI: at any origin and size, and with reasons where it is not to be trusted."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from tests.fusion.phantom import pair
+from tests.fusion.phantom import brainweb, pair
 
 from crossalign.errors import ImageError
-from crossalign.fusion import alignment as fusion_alignment
-from crossalign.fusion.alignment import align, shared_information_bits
+from crossalign.fusion import alignment
+from crossalign.fusion.alignment import align, grid_mutual_information_bits
 from crossalign.fusion.preparation import prepare_pair
 from crossalign.geometry import Grid, Rigid, euler_to_rotation, mean_displacement_mm
 from crossalign.images import Image
@@ -28,7 +28,7 @@ WORLD = _rigid((0.5, -0.3, 1.0), (700.0, -600.0, 400.0))
 
 
 def _moved(image: Image, motion: Rigid) -> Image:
-    """Return the same voxels where the motion brings them: only the header changes."""
+    """Apply a motion to the header alone."""
     grid = image.grid
     a, b, c = (motion.rotation @ torch.tensor(grid.direction, dtype=torch.float64)).tolist()
     x, y, z = motion.apply(torch.tensor([grid.origin_mm], dtype=torch.float64))[0].tolist()
@@ -52,7 +52,7 @@ def test_a_common_motion_of_both_worlds_changes_the_answer_by_itself() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.25, 10.0], ids=["a mouse", "a phantom of a metre"])
-def test_no_size_is_asked_for(factor: float) -> None:
+def test_any_size_is_aligned(factor: float) -> None:
     mri, pet = pair()
     found = align(_scaled(mri, factor), _scaled(_moved(pet, MOTION), factor)).fixed_to_moving
     truth = Rigid(MOTION.rotation, MOTION.translation_mm * factor)
@@ -60,44 +60,56 @@ def test_no_size_is_asked_for(factor: float) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.01, 1.0, 13.0])
-def test_shared_information_is_of_no_unit_and_no_world(factor: float) -> None:
+def test_mutual_information_does_not_depend_on_unit_and_world(factor: float) -> None:
     mri, pet = pair()
-    expected = shared_information_bits(mri, pet, Rigid.identity(), EXTENT_MM)
-    bits = shared_information_bits(_scaled(mri, factor), _scaled(pet, factor), Rigid.identity(), EXTENT_MM * factor)
+    expected = grid_mutual_information_bits(mri, pet, Rigid.identity(), EXTENT_MM)
+    bits = grid_mutual_information_bits(
+        _scaled(mri, factor), _scaled(pet, factor), Rigid.identity(), EXTENT_MM * factor
+    )
     assert bits == pytest.approx(expected, abs=0.01)
-    turned = shared_information_bits(_moved(mri, WORLD), _moved(pet, WORLD), Rigid.identity(), EXTENT_MM)
+    turned = grid_mutual_information_bits(_moved(mri, WORLD), _moved(pet, WORLD), Rigid.identity(), EXTENT_MM)
     assert turned == pytest.approx(expected, abs=0.01)
 
 
 def _answering(results: list[Rigid]) -> object:
-    """Register as it is done, but answer with these in turn."""
-    left = iter(results)
+    """Register, but return these transforms in turn."""
+    remaining = iter(results)
 
-    def answer(*given: object) -> RegistrationResult:
-        found = register(*given)  # type: ignore[arg-type]
-        return replace(found, fixed_to_moving=next(left))
+    def answer(*arguments: object) -> RegistrationResult:
+        found = register(*arguments)  # type: ignore[arg-type]
+        return replace(found, fixed_to_moving=next(remaining))
 
     return answer
 
 
-def test_two_starts_that_end_apart_and_share_as_much_are_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_different_answers_that_are_as_good_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     mri, pet = pair()
-    pet = _moved(pet, _rigid((0.0, 0.0, 0.0), (6.0, 0.0, 0.0)))  # the header's start is not the middles'
+    pet = _moved(
+        pet, _rigid((0.0, 0.0, 0.0), (6.0, 0.0, 0.0))
+    )  # the headers are another initialisation than the centres
     ends = [Rigid.identity(), _rigid((0.0, 0.0, 0.0), (40.0, 0.0, 0.0))]
-    monkeypatch.setattr(fusion_alignment, "register", _answering(ends))
-    monkeypatch.setattr(fusion_alignment, "shared_information_bits", lambda *_: 1.0)
+    monkeypatch.setattr(alignment, "register", _answering(ends))
+    monkeypatch.setattr(alignment, "grid_mutual_information_bits", lambda *_: 1.0)
     result = align(mri, pet)
     assert result.trusted is False
-    assert (
-        "the starts from the middle of the grids and from the headers end 40 mm apart" in result.expectation.reasons[-1]
-    )
+    assert "the answers from the centres of the grids and from the headers are 40 mm apart" in result.reasons[-1]
     bits = iter([1.0, 0.5])
-    monkeypatch.setattr(fusion_alignment, "register", _answering(ends))
-    monkeypatch.setattr(fusion_alignment, "shared_information_bits", lambda *_: next(bits))
-    assert not any("mm apart: look" in doubt for doubt in align(mri, pet).expectation.reasons)
+    monkeypatch.setattr(alignment, "register", _answering(ends))
+    monkeypatch.setattr(alignment, "grid_mutual_information_bits", lambda *_: next(bits))
+    assert not any("mm apart: look" in reason for reason in align(mri, pet).reasons)
 
 
-def test_what_is_no_human_head_is_refused_by_name() -> None:
+def test_a_moved_pet_is_aligned(shared_data):
+    mri, pet = brainweb(shared_data)
+    parameters = torch.tensor([6.0, -5.0, 4.0, 4.0, -3.0, 5.0], dtype=torch.float64)
+    truth = Rigid.from_parameters(parameters, mri.grid.center_mm())
+    moved = pet.resampled(pet.grid, truth.inverse(), fill=0.0)  # the content of p in the MRI lies at truth(p) here
+    found = align(mri, moved)
+    points = mri.grid.corners_mm() * 0.5 + mri.grid.center_mm() * 0.5
+    assert float(mean_displacement_mm(found.fixed_to_moving, truth, points)) < 2.0
+
+
+def test_an_image_that_is_no_human_head_is_refused_by_name() -> None:
     mri, pet = (_scaled(image, 0.1) for image in pair())
     with pytest.raises(ImageError, match=r"mri\.nii\.gz: what it shows is 8\.\d+ mm long, expected a human head"):
         prepare_pair(mri, pet, voxels=32)

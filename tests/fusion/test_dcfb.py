@@ -1,4 +1,4 @@
-"""DCFB: attention against a naive twin, offsets that stay near, a scale that does not depend on the volume's size."""
+"""DCFB: attention against a naive twin, bounded offsets, a scale that does not depend on the volume's size."""
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ from crossalign.fusion.networks.blend_block import (
     WindowAttention,
     resampled_at,
 )
-from crossalign.fusion.networks.dcfb import DCFB, DCFBSettings, padded_to, weighted_sum
+from crossalign.fusion.networks.dcfb import DCFB, padded_to, weighted_sum
+from crossalign.fusion.networks.settings import DCFBSettings
 
 CUBE = (2, 2, 2)
 TINY = DCFBSettings(channels=8, depths=(1, 1), heads=(2, 2), drop_path=0.0)
@@ -37,22 +38,22 @@ def test_attention_agrees_with_its_naive_twin() -> None:
     found = layer(x, other, gate)
     size = channels // heads
     for at in ((0, 0, 0, 0), (1, 3, 1, 5), (1, 0, 1, 2)):  # batch, z, y, x
-        n, place = at[0], torch.tensor(at[1:])
-        first = place // window * window
-        places = [first + torch.tensor([i, j, k]) for i in range(2) for j in range(2) for k in range(2)]
+        n, voxel = at[0], torch.tensor(at[1:])
+        first = voxel // window * window
+        others = [first + torch.tensor([i, j, k]) for i in range(2) for j in range(2) for k in range(2)]
         expected = []
-        query = layer.query(x[(n, slice(None), *place)])
+        query = layer.query(x[(n, slice(None), *voxel)])
         for head in range(heads):
             part = slice(head * size, (head + 1) * size)
             scores, values = [], []
-            for there in places:
+            for there in others:
                 key = layer.key(other[(n, slice(None), *there)])
-                number = int(((place - there + window - 1) * torch.tensor([9, 3, 1])).sum())
+                number = int(((voxel - there + window - 1) * torch.tensor([9, 3, 1])).sum())
                 scores.append(query[part] @ key[part] / size**0.5 + layer.position[head, number])
                 values.append((layer.value(x[(n, slice(None), *there)]) * gate[(n, slice(None), *there)])[part])
-            share = torch.softmax(torch.stack(scores), 0)
-            expected.append((share[:, None] * torch.stack(values)).sum(0))
-        torch.testing.assert_close(found[(n, slice(None), *place)], torch.cat(expected))
+            weights = torch.softmax(torch.stack(scores), 0)
+            expected.append((weights[:, None] * torch.stack(values)).sum(0))
+        torch.testing.assert_close(found[(n, slice(None), *voxel)], torch.cat(expected))
 
 
 def test_the_attention_map_matters() -> None:
@@ -91,27 +92,29 @@ def test_an_offset_of_one_voxel_is_a_shift_along_its_axis(axis: int, dim: int) -
     size = volume.shape[dim]
     moved = resampled_at(volume, offsets)
     torch.testing.assert_close(moved.narrow(dim, 0, size - 1), volume.narrow(dim, 1, size - 1))
-    torch.testing.assert_close(moved.narrow(dim, size - 1, 1), volume.narrow(dim, size - 1, 1))  # the border holds
+    torch.testing.assert_close(
+        moved.narrow(dim, size - 1, 1), volume.narrow(dim, size - 1, 1)
+    )  # the border is repeated
 
 
-def test_a_map_that_is_zero_does_not_stand_for_the_other() -> None:
+def test_a_block_depends_on_the_other_map() -> None:
     block = DeformableCrossBlend(8, 2, CUBE).eval()
     x, other = random(1, 8, 4, 4, 6), random(1, 8, 4, 4, 6, seed=1)
     assert not torch.allclose(block(x, other), block(x, other.flip(2)))
 
 
-def test_a_local_gate_sees_its_cube_alone() -> None:
-    gate = ChannelGate(4, reach=CUBE)
+def test_a_local_gate_depends_on_its_box_alone() -> None:
+    gate = ChannelGate(4, box=CUBE)
     branch = random(1, 4, 4, 4, 4)
     changed = branch.clone()
     changed[..., 2:] += 1
     before, after = gate(branch), gate(changed)
     torch.testing.assert_close(before[..., :2], after[..., :2])
     assert not torch.allclose(before[..., 2:], after[..., 2:])
-    assert ChannelGate(4, reach=None)(branch).shape == (1, 4, 1, 1, 1)
+    assert ChannelGate(4, box=None)(branch).shape == (1, 4, 1, 1, 1)
 
 
-def test_drop_path_keeps_the_mean_and_rests_in_eval() -> None:
+def test_drop_path_preserves_the_mean_and_is_off_in_eval() -> None:
     drop, volume = DropPath(0.5), torch.ones(4000, 1, 1, 1, 1)
     torch.manual_seed(0)
     assert float(drop.train()(volume).mean()) == pytest.approx(1, abs=0.1)
@@ -119,13 +122,13 @@ def test_drop_path_keeps_the_mean_and_rests_in_eval() -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (16, 32, 24), (13, 21, 17)])
-def test_any_size_comes_back(shape: tuple[int, int, int]) -> None:
+def test_any_size_is_preserved(shape: tuple[int, int, int]) -> None:
     model = build().eval()
     with torch.no_grad():
         assert model(random(1, 1, *shape), random(1, 1, *shape, seed=1)).shape == (1, 1, *shape)
 
 
-def test_the_output_does_not_grow_with_the_volume() -> None:
+def test_the_outputs_scale_does_not_depend_on_the_volume() -> None:
     """The authors' raw sums make an output whose mean grows with the voxel count: 8 times here."""
     model = build(3).eval()
     a, b = random(1, 1, 16, 16, 16), random(1, 1, 16, 16, 16, seed=1)
@@ -144,7 +147,7 @@ def test_weights_sum_to_one() -> None:
     torch.testing.assert_close(weighted_sum(same), same[:, :1])
 
 
-def test_no_layer_is_dead() -> None:
+def test_every_parameter_has_a_gradient() -> None:
     model = build(1)
     fused = model(random(2, 1, 16, 16, 32), random(2, 1, 16, 16, 32, seed=1))
     (fused * random(*fused.shape, seed=2)).sum().backward()
@@ -153,7 +156,7 @@ def test_no_layer_is_dead() -> None:
 
 
 def test_the_papers_size() -> None:
-    """80.0 M parameters, all of them live; the authors' program has about 98.75 M, of which 5.5 M are dead."""
+    """80.0 M parameters with a gradient; the authors' program has about 98.75 M, of which 5.5 M have none."""
     with torch.device("meta"):
         model = DCFB().eval()
     volume = torch.empty(1, 1, 128, 128, 128, device="meta")
@@ -169,7 +172,7 @@ def test_padding_repeats_the_border() -> None:
     torch.testing.assert_close(padded[:, :, 7], padded[:, :, 4])
 
 
-def test_settings_that_cannot_be() -> None:
+def test_invalid_settings_are_an_error() -> None:
     with pytest.raises(InputError, match="heads"):
         DCFBSettings(channels=10, depths=(1,), heads=(3,))
     with pytest.raises(InputError, match="depth"):

@@ -1,4 +1,4 @@
-"""What each method does with a volume, with a slice, and with what a physician looks for."""
+"""Each method on a volume, on a slice, and on lesions."""
 
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ from crossalign.fusion.methods import (
     fusion_method_names,
     named_fusion_method,
 )
-from crossalign.fusion.metrics.structure import qabf_score
+from crossalign.fusion.metrics.scores import qabf_score
 
 CPU = torch.device("cpu")
 IN_PLANE = [LaplacianPyramid(axes=(1, 2)), WaveletFusion(axes=(1, 2))]
@@ -23,16 +23,16 @@ DETAILED = [LaplacianPyramid(), WaveletFusion(), *IN_PLANE]
 
 
 @pytest.mark.parametrize("name", PLAIN_FUSION_METHODS)
-def test_result_is_in_range_repeatable_and_leaves_the_inputs_alone(name):
+def test_the_result_is_in_range_and_repeatable_and_the_inputs_are_unchanged(name):
     method, (a, b) = named_fusion_method(name, None, CPU), head()
-    kept = a.clone(), b.clone()
+    before = a.clone(), b.clone()
     fused = method.fuse(a, b)
     assert fused.shape == a.shape
     assert fused.dtype == torch.float32
     assert 0 <= float(fused.min()) <= float(fused.max()) <= 1
     assert torch.equal(fused, method.fuse(a, b))
-    assert torch.equal(a, kept[0])
-    assert torch.equal(b, kept[1])
+    assert torch.equal(a, before[0])
+    assert torch.equal(b, before[1])
     assert method.name == name
 
 
@@ -50,7 +50,7 @@ def test_order_of_the_inputs_does_not_matter(method):
 
 
 @pytest.mark.parametrize("method", IN_PLANE, ids=lambda method: method.name)
-def test_slice_by_slice_sees_no_other_slice(method):
+def test_slices_are_independent_in_the_plane(method):
     a, b = head()
     fused = method.fuse(a, b)
     alone = method.fuse(a[20:28], b[20:28])
@@ -74,7 +74,7 @@ def test_wavelet_2d_is_pywavelets_own_on_each_slice():
     assert fused.shape == a.shape
 
 
-def test_the_pyramid_in_3d_keeps_more_gradients_than_slice_by_slice():
+def test_the_pyramid_in_3d_preserves_more_gradients_than_slice_by_slice():
     a, b = head()
     scores = []
     for axes in ((0, 1, 2), (1, 2)):
@@ -83,9 +83,9 @@ def test_the_pyramid_in_3d_keeps_more_gradients_than_slice_by_slice():
     assert scores[0] > scores[1] + 0.005
 
 
-# Share of a planted lesion's contrast that must survive: (hot in the PET, cold in the PET, dark in the MRI), all three
-# in white matter, where the MRI is the brighter. The average keeps half by definition; the maximum loses the PET's.
-KEPT = {
+# Least fraction of an inserted lesion's contrast to preserve: (hot in the PET, cold in the PET, dark in the MRI), all in
+# white matter, where the MRI is brighter. The average preserves half by definition; the maximum loses the PET's.
+PRESERVED = {
     "average": (0.49, 0.49, 0.49),
     "maximum": (0.0, 0.0, 0.9),
     "laplacian": (0.35, 0.35, 0.9),
@@ -101,40 +101,40 @@ def _without(name):
     return named_fusion_method(name, None, CPU).fuse(*head())
 
 
-def _kept(name, planted_a, planted_b, where):
+def _preserved(name, insert_a, insert_b, lesion):
     """Change of the fused volume inside the lesion over the change of the input there."""
     a, b = head()
-    changed_a, changed_b = planted_a(a), planted_b(b)
-    change = named_fusion_method(name, None, CPU).fuse(changed_a, changed_b) - _without(name)
-    planted = (changed_a - a) + (changed_b - b)
-    return float(change[where].mean() / planted[where].mean())
+    with_a, with_b = insert_a(a), insert_b(b)
+    change = named_fusion_method(name, None, CPU).fuse(with_a, with_b) - _without(name)
+    inserted = (with_a - a) + (with_b - b)
+    return float(change[lesion].mean() / inserted[lesion].mean())
 
 
 @pytest.mark.parametrize("name", fusion_method_names())
-def test_lesions_survive(name):
+def test_lesions_are_preserved(name):
     hot = ball((20, 14, 24), 4.0)
     cold = ball((24, 33, 20), 4.0)
     small = ball((23, 25, 30), 2.2)
-    least = KEPT.get(name, FOR_NETWORKS)
+    least = PRESERVED.get(name, FOR_NETWORKS)
 
     def same(volume):
         return volume
 
-    kept = (
-        _kept(name, same, lambda b: (b + 0.5 * blurred(hot.float())).clamp(0, 1), hot),
-        _kept(name, same, lambda b: (b - 0.35 * blurred(cold.float())).clamp(0, 1), cold),
-        _kept(name, lambda a: torch.where(small, a - 0.4, a), same, small),
+    preserved = (
+        _preserved(name, same, lambda b: (b + 0.5 * blurred(hot.float())).clamp(0, 1), hot),
+        _preserved(name, same, lambda b: (b - 0.35 * blurred(cold.float())).clamp(0, 1), cold),
+        _preserved(name, lambda a: torch.where(small, a - 0.4, a), same, small),
     )
-    assert all(got >= needed for got, needed in zip(kept, least, strict=True)), kept
+    assert all(got >= needed for got, needed in zip(preserved, least, strict=True)), preserved
 
 
 def test_the_maximum_loses_a_hypometabolic_region_under_bright_tissue():
-    deep = ball((23, 24, 23), 4.0)  # in white matter, which the MRI shows brighter
-    kept = _kept("maximum", lambda a: a, lambda b: torch.where(deep, b - 0.2, b).clamp(0, 1), deep)
-    assert abs(kept) < 0.05
+    deep = ball((23, 24, 23), 4.0)  # in white matter, which is brighter in the MRI
+    preserved = _preserved("maximum", lambda a: a, lambda b: torch.where(deep, b - 0.2, b).clamp(0, 1), deep)
+    assert abs(preserved) < 0.05
 
 
-def test_names_are_known_and_unknown_ones_are_explained():
+def test_names_and_errors_of_unknown_ones():
     assert default_fusion_method_name() in fusion_method_names()
     with pytest.raises(InputError, match="unknown fusion method 'mean', expected one of average"):
         named_fusion_method("mean", None, CPU)
@@ -146,6 +146,6 @@ def test_names_are_known_and_unknown_ones_are_explained():
 
 @pytest.mark.parametrize("settings", [{"levels": 0}, {"axes": ()}, {"axes": (3,)}])
 @pytest.mark.parametrize("kind", [LaplacianPyramid, WaveletFusion])
-def test_settings_that_make_no_sense_are_refused(kind, settings):
+def test_invalid_settings_are_an_error(kind, settings):
     with pytest.raises(InputError, match="expected 1 level or more"):
         kind(**settings)

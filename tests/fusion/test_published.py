@@ -1,4 +1,4 @@
-"""Checkpoints of the fusion paper's authors: layers that both networks have compute what theirs compute."""
+"""Checkpoints of the fusion paper's authors: layers that both networks have compute the same."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from tests.fusion.published_networks import original_fusion_state
 from torch import Tensor
 
 from crossalign.errors import WeightsError
-from crossalign.fusion.networks.dcfb import DCFBSettings
 from crossalign.fusion.networks.published import OriginalFusion, load_original_fusion_checkpoint
+from crossalign.fusion.networks.settings import DCFBSettings
 
 SMALL = DCFBSettings(channels=32, depths=(1, 2), heads=(2, 4))
 STATE = original_fusion_state(SMALL)
@@ -66,17 +66,17 @@ def test_layers_of_both_compute_the_same(loaded: OriginalFusion) -> None:
         rtol=1e-4,
     )
     hidden = F.gelu(linear(f"{name}.mlp.fc1", normalised(f"{name}.norm1", x)))
-    torch.testing.assert_close(block.get_submodule("think")(x), linear(f"{name}.mlp.fc2", hidden), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(block.get_submodule("mlp")(x), linear(f"{name}.mlp.fc2", hidden), atol=1e-3, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_it_says_what_was_used_and_what_was_not(loaded: OriginalFusion) -> None:
+def test_used_unused_and_fresh_names_are_listed(loaded: OriginalFusion) -> None:
     assert sorted(loaded.used + loaded.unused) == sorted(STATE)
     assert "swin.layers.1.blocks.1.cross_attn.q.weight" in loaded.used
     assert {"swin.layers.0.blocks.0.cross_attn.proj.weight", "swin.concat_back_dim.0.weight"} <= set(loaded.unused)
     assert "swin.layers.0.blocks.0.dwconv3x3.1.running_mean" in loaded.unused
     kinds = {name.split(".blocks.0.")[-1].split(".")[0] for name in loaded.fresh if ".blocks.0." in name}
-    assert kinds == {"offsets", "beside", "attention"}
+    assert kinds == {"offsets", "convolution", "attention"}
     ours = loaded.model.state_dict()
     assert all(float(ours[name].abs().max()) == 0 for name in loaded.fresh if name.endswith("position"))
     fused = loaded.model(volume(1, 1, 16, 16, 16), volume(1, 1, 16, 16, 16))
@@ -96,13 +96,13 @@ def test_files_prefixes_and_seeds(loaded: OriginalFusion, tmp_path: Path) -> Non
     assert all(torch.equal(theirs[name], other[name]) for name in theirs if name not in loaded.fresh)
 
 
-def test_what_is_no_such_checkpoint(tmp_path: Path) -> None:
+def test_other_files_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"more\.pth: holds 'fc1\.weight', which is no layer of DC2Fusion"):
         load({**STATE, "fc1.weight": torch.zeros(2)}, tmp_path / "more.pth")
     with pytest.raises(WeightsError, match=r"holds 'swin\.layers\.0\.blocks\.0\.norm3\.weight'"):
         load({**STATE, "swin.layers.0.blocks.0.norm3.weight": torch.zeros(2)}, tmp_path / "norm.pth")
     less = {name: value for name, value in STATE.items() if "mlp.fc2" not in name}
-    with pytest.raises(WeightsError, match=r"less\.pth: lacks what would become decoder\.0\.blocks\.0\.think\.3"):
+    with pytest.raises(WeightsError, match=r"less\.pth: lacks what would become decoder\.0\.blocks\.0\.mlp\.3"):
         load(less, tmp_path / "less.pth")
     with pytest.raises(WeightsError, match=r"'out_conv\.weight' has shape \(2, 3\), expected \(2, 16, 3, 3, 3\)"):
         load({**STATE, "out_conv.weight": torch.zeros(2, 3)}, tmp_path / "wrong.pth")
@@ -121,8 +121,8 @@ def test_the_papers_size_fits() -> None:
         ours = DCFB().state_dict()
     shapes = {}
     for name, value in original_fusion_state(DCFBSettings()).items():
-        targets, turn = _targets(Path("x"), name)
-        shapes.update({target: turn(value).shape for target in targets})
+        targets, convert = _targets(Path("x"), name)
+        shapes.update({target: convert(value).shape for target in targets})
     assert all(ours[name].shape == shape for name, shape in shapes.items())
     with torch.device("meta"):
         assert set(shapes) == _expected(DCFB())

@@ -1,4 +1,4 @@
-"""Simulated brains: the same from one seed, each lesion where it is said to be, everything within its settings."""
+"""Simulated heads: the same from one seed, lesions where their masks are, everything within the settings."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from crossalign.errors import InputError
-from crossalign.fusion.simulation.head_anatomy import BrainMaps, BrainSettings, _distance_mm, _sharpened
-from crossalign.fusion.simulation.heads import BrainPair, make_heads, simulate_brain
+from crossalign.fusion.simulation.anatomy import HeadSettings, HeadTemplate, TissueMaps, _distance_mm, _sharpened
+from crossalign.fusion.simulation.pairs import HeadPair, simulate_head
 
 SHAPE = (28, 30, 26)
-PLAIN = BrainSettings(
+PLAIN = HeadSettings(
     spacing_mm=(4.0, 4.0),
-    skull_share=1.0,
-    mri_stripped_share=0.0,
-    pet_stripped_share=0.0,
-    inverted_share=0.0,
-    smooth_share=0.0,
+    skull_fraction=1.0,
+    mri_stripped_fraction=0.0,
+    pet_stripped_fraction=0.0,
+    inverted_fraction=0.0,
+    smooth_fraction=0.0,
     mri_noise=(0.0, 0.0),
     pet_noise=(0.0, 0.0),
     mri_lesions=0,
@@ -27,7 +27,7 @@ PLAIN = BrainSettings(
 )
 
 
-def template() -> BrainMaps:
+def maps() -> TissueMaps:
     """Make an egg: white inside grey inside a little CSF, at 4 mm."""
     axes = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in (40, 48, 40)), indexing="ij")
     squares = [(axis * 4 / half) ** 2 for axis, half in zip(axes, (60.0, 75.0, 60.0), strict=True)]
@@ -35,19 +35,19 @@ def template() -> BrainMaps:
     white = (radius < 0.7).float()
     grey = (radius < 0.95).float() - white
     csf = (radius < 1.0).float() - white - grey
-    return BrainMaps(0.8 * white + 0.5 * grey + 0.2 * csf, grey, white, 4.0)
+    return TissueMaps(0.8 * white + 0.5 * grey + 0.2 * csf, grey, white, 4.0)
 
 
-HEADS = make_heads(template())
+TEMPLATE = HeadTemplate(maps())
 
 
-def simulate(seed: int = 0, **changes: Any) -> BrainPair:
-    return simulate_brain(HEADS, SHAPE, torch.Generator().manual_seed(seed), replace(PLAIN, **changes))
+def simulate(seed: int = 0, **changes: Any) -> HeadPair:
+    return simulate_head(TEMPLATE, SHAPE, torch.Generator().manual_seed(seed), replace(PLAIN, **changes))
 
 
-def test_one_seed_one_pair() -> None:
-    settings = BrainSettings(spacing_mm=(4.0, 5.0))
-    pairs = [simulate_brain(HEADS, SHAPE, torch.Generator().manual_seed(s), settings) for s in (3, 3, 4)]
+def test_one_seed_gives_one_pair() -> None:
+    settings = HeadSettings(spacing_mm=(4.0, 5.0))
+    pairs = [simulate_head(TEMPLATE, SHAPE, torch.Generator().manual_seed(s), settings) for s in (3, 3, 4)]
     for name in ("mri", "pet", "brain", "hot", "cold", "hypometabolic", "mri_lesion"):
         assert torch.equal(getattr(pairs[0], name), getattr(pairs[1], name))
     assert not torch.equal(pairs[0].mri, pairs[2].mri)
@@ -55,7 +55,7 @@ def test_one_seed_one_pair() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_volumes_are_finite_and_not_negative(seed: int) -> None:
-    pair = simulate_brain(HEADS, SHAPE, torch.Generator().manual_seed(seed), BrainSettings(spacing_mm=(3.0, 6.0)))
+    pair = simulate_head(TEMPLATE, SHAPE, torch.Generator().manual_seed(seed), HeadSettings(spacing_mm=(3.0, 6.0)))
     for volume in (pair.mri, pair.pet):
         assert volume.shape == (1, 1, *SHAPE)
         assert bool(volume.isfinite().all())
@@ -63,9 +63,9 @@ def test_volumes_are_finite_and_not_negative(seed: int) -> None:
     assert 3.0 <= pair.spacing_mm <= 6.0
 
 
-def test_each_modality_sees_its_own() -> None:
+def test_each_modality_shows_its_tissues() -> None:
     """White matter is the brightest tissue of the brain in T1, grey matter in PET; bone is dark in both."""
-    head = HEADS.draw(SHAPE, PLAIN, torch.Generator().manual_seed(1))
+    head = TEMPLATE.draw(SHAPE, PLAIN, torch.Generator().manual_seed(1))
     pair = simulate(1)
     grey, white, _, bone, _scalp, _ = ((head.tissues[:, k] > 0.9) for k in range(6))
     inner = torch.nn.functional.avg_pool3d((head.tissues[:, :1] > 0.9).float(), 3, 1, 1) > 0.6
@@ -75,18 +75,18 @@ def test_each_modality_sees_its_own() -> None:
         assert pair.mri[0][bone].mean() < pair.mri[0][grey].mean()
 
 
-def test_shares_of_tissue_sum_to_one_at_most() -> None:
-    head = HEADS.draw(SHAPE, PLAIN, torch.Generator().manual_seed(2))
+def test_fractions_of_tissue_sum_to_one_at_most() -> None:
+    head = TEMPLATE.draw(SHAPE, PLAIN, torch.Generator().manual_seed(2))
     assert float(head.tissues.min()) >= -1e-6
     assert float(head.brain.max()) <= 1 + 1e-5
 
 
 def test_without_skull_nothing_lies_outside_the_brain() -> None:
-    head = HEADS.draw(SHAPE, replace(PLAIN, skull_share=0.0), torch.Generator().manual_seed(2))
+    head = TEMPLATE.draw(SHAPE, replace(PLAIN, skull_fraction=0.0), torch.Generator().manual_seed(2))
     assert float(head.tissues[:, 3:].max()) == 0
 
 
-def first_with(mask: str, **changes: object) -> BrainPair:
+def first_with(mask: str, **changes: object) -> HeadPair:
     """Find a pair that has a lesion of this kind."""
     pairs = (simulate(seed, **changes) for seed in range(20))
     return next(pair for pair in pairs if float(getattr(pair, mask).max()) > 0.99)
@@ -100,12 +100,12 @@ def first_with(mask: str, **changes: object) -> BrainPair:
         ("hypometabolic", "hypometabolic_regions", "pet", -1),
     ],
 )
-def test_a_lesion_shows_where_its_mask_says(mask: str, setting: str, volume: str, sign: int) -> None:
+def test_a_lesion_lies_where_its_mask_is(mask: str, setting: str, volume: str, sign: int) -> None:
     pair = first_with(mask, **{setting: 3}, pet_blur_mm=(4.0, 4.0))
-    planted = getattr(pair, mask)
+    lesion = getattr(pair, mask)
     image = getattr(pair, volume)
-    inside = planted > 0.9
-    near = (torch.nn.functional.max_pool3d(planted, 5, 1, 2) > 0) & (planted == 0) & (pair.brain > 0.5)
+    inside = lesion > 0.9
+    near = (torch.nn.functional.max_pool3d(lesion, 5, 1, 2) > 0) & (lesion == 0) & (pair.brain > 0.5)
     assert (image[inside].mean() - image[near].mean()) * sign > 0
 
 
@@ -129,25 +129,25 @@ def test_distance_is_that_to_the_nearest_voxel_inside() -> None:
     assert float(distance[4, 1, 3]) == pytest.approx(15.0)
 
 
-def test_sharpened_shares_keep_their_order_and_sum() -> None:
-    shares = torch.tensor([0.6, 0.3, 0.1]).reshape(1, 3, 1, 1, 1)
-    sharp = _sharpened(shares, 3.0)
+def test_sharpened_fractions_preserve_their_order_and_sum() -> None:
+    fractions = torch.tensor([0.6, 0.3, 0.1]).reshape(1, 3, 1, 1, 1)
+    sharp = _sharpened(fractions, 3.0)
     assert float(sharp.sum()) == pytest.approx(1)
     assert float(sharp[0, 0]) > 0.8
-    assert float(_sharpened(torch.zeros_like(shares), 2.0).sum()) == 0
+    assert float(_sharpened(torch.zeros_like(fractions), 2.0).sum()) == 0
 
 
-def test_settings_and_maps_that_cannot_be() -> None:
+def test_invalid_settings_and_maps_are_an_error() -> None:
     with pytest.raises(InputError, match="range"):
-        BrainSettings(pet_blur_mm=(8.0, 4.0))
+        HeadSettings(pet_blur_mm=(8.0, 4.0))
     with pytest.raises(InputError, match=r"0\.\.1"):
-        BrainSettings(skull_share=1.5)
+        HeadSettings(skull_fraction=1.5)
     with pytest.raises(InputError, match="or more"):
-        BrainSettings(hot_lesions=-1)
+        HeadSettings(hot_lesions=-1)
     with pytest.raises(InputError, match="over 0"):
-        BrainSettings(spacing_mm=(0.0, 1.0))
-    maps = template()
+        HeadSettings(spacing_mm=(0.0, 1.0))
+    valid = maps()
     with pytest.raises(InputError, match="one shape"):
-        BrainMaps(maps.t1, maps.grey[1:], maps.white, 1.0)
+        TissueMaps(valid.t1, valid.grey[1:], valid.white, 1.0)
     with pytest.raises(InputError, match="over 0 mm"):
-        BrainMaps(maps.t1, maps.grey, maps.white, 0.0)
+        TissueMaps(valid.t1, valid.grey, valid.white, 0.0)

@@ -1,32 +1,30 @@
-"""Slab by slab the compact network gives what it gives at once: for any slabs, sizes and threads."""
+"""Slab by slab the compact network gives the same result as at once: for any slabs, sizes and threads."""
 
 import pytest
 import torch
 from tests.fusion.test_dcfb_compact import build, pair
 
 from crossalign.errors import InputError
-from crossalign.fusion.networks.model_files import SLICES, apply_fusion_model
-from crossalign.fusion.networks.score_gradients import REACH, Slab, spread_back, window_means
+from crossalign.fusion.networks.model_files import SLICES, run_fusion_network
 from crossalign.fusion.networks.slabwise import fuse_by_slabs
-from crossalign.similarity.windows import gaussian_means
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (9, 21, 13), (41, 24, 70)])
 @pytest.mark.parametrize("slab_voxels", [1, 5000, 2**18])
-def test_slabs_give_what_the_whole_gives(shape: tuple[int, int, int], slab_voxels: int) -> None:
+def test_slabs_agree_with_the_whole(shape: tuple[int, int, int], slab_voxels: int) -> None:
     a, b = pair(*shape, seed=3)
     model = build(3).eval()
-    for emphasis in (0.0, 1.0):
+    for detail in (0.0, 1.0):
         with torch.no_grad():
-            whole = model(a, b, torch.tensor([emphasis]))
-        fused = fuse_by_slabs(model, a, b, emphasis, slab_voxels)
+            whole = model(a, b, torch.tensor([detail]))
+        fused = fuse_by_slabs(model, a, b, detail, slab_voxels)
         assert fused.shape == a.shape
         torch.testing.assert_close(fused, whole, atol=1e-4, rtol=0)
         assert not fused.requires_grad
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_change_nothing_and_are_given_back(threads: int) -> None:
+def test_threads_change_nothing_and_their_number_is_restored(threads: int) -> None:
     a, b = pair(40, 24, 24)
     model, before = build().eval(), torch.get_num_threads()
     expected = fuse_by_slabs(model, a, b, 0.0, 4 * 24 * 24)
@@ -39,7 +37,7 @@ def test_threads_change_nothing_and_are_given_back(threads: int) -> None:
     torch.testing.assert_close(fused, expected, atol=1e-5, rtol=0)
 
 
-def test_batches_and_planes_are_not_for_slabs() -> None:
+def test_batches_and_planes_are_an_error() -> None:
     a, b = pair(16, 16, 16)
     with pytest.raises(InputError, match="one pair at a time"):
         fuse_by_slabs(build(), a.expand(2, -1, -1, -1, -1), b.expand(2, -1, -1, -1, -1), 0.0)
@@ -47,26 +45,9 @@ def test_batches_and_planes_are_not_for_slabs() -> None:
         fuse_by_slabs(build(planar=True), a, b, 0.0)
 
 
-def test_long_axes_have_the_same_windows_as_short_ones() -> None:
-    """From 64 voxels on an axis is cut into blocks."""
-    volume = torch.rand(2, 3, 12, 70, 97, generator=torch.Generator().manual_seed(0))
-    inner = (slice(REACH, -REACH),) * 3
-    torch.testing.assert_close(window_means(volume)[:, :, *inner], gaussian_means(volume), atol=1e-6, rtol=0)
-    other = torch.rand(volume.shape, generator=torch.Generator().manual_seed(1))
-    there, back = (window_means(volume) * other).sum(), (volume * spread_back(other)).sum()
-    assert float(there) == pytest.approx(float(back), rel=1e-5)
-
-
-def test_the_twin_in_the_plane_takes_a_few_slices_at_a_time() -> None:
+def test_the_twin_in_the_plane_is_run_on_a_few_slices_at_a_time() -> None:
     a, b = pair(SLICES + 5, 24, 20)
     model = build(planar=True).eval()
     with torch.no_grad():
         whole = model(a, b, torch.ones(1))
-    torch.testing.assert_close(apply_fusion_model(model, a, b, 1.0), whole, atol=1e-4, rtol=0)
-
-
-def test_a_slab_knows_its_planes() -> None:
-    slab = Slab(3, 6, 10)
-    near = slab.widened(4)
-    assert (near.first, near.last) == (0, 10)
-    assert list(range(10))[near.planes][slab.inside(near)] == [3, 4, 5]
+    torch.testing.assert_close(run_fusion_network(model, a, b, 1.0), whole, atol=1e-4, rtol=0)

@@ -29,7 +29,7 @@ from crossalign.fusion.training.task import (
 )
 from crossalign.geometry import Grid
 from crossalign.images import Image, write_image
-from crossalign.training.engine import pick_cases
+from crossalign.training.schedule import pick_cases
 from crossalign.training.run_folder import read_history
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -1,4 +1,4 @@
-"""Alignment of a PET to an MRI, or of an MRI to a template, rigid and affine, from no better start than the headers."""
+"""Alignment of a PET to an MRI, or of an MRI to a template, rigid and affine, without a given initialisation."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from crossalign.registration.overlap import fixed_points_mm
 from crossalign.registration.problem import Problem
 from crossalign.types import Points
 
-LARGEST_STRETCH = 1.5  # beyond it, or under its inverse, no two grown-up heads differ: the optimiser has gone astray
+LARGEST_STRETCH = 1.5  # no two adult heads differ by more, or by less than its inverse: the optimiser has failed
 BINS, SAMPLES, SEED = 32, 60_000, 1
 # Smoothing blurs both images by the same mm, though one of them is stretched: at the last level it would make every
 # stretch come out too small (1.139 for 1.15 at 2 mm).
 SHRINK, SMOOTHING_MM = (2, 1), (4.0, 0.0)
-ITERATIONS, RELAXATION = 200, 0.8  # with 100 and a half it stopped short of the optimum
+ITERATIONS, RELAXATION = 200, 0.8  # with 100 and a half it did not reach the optimum
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Affine:
 
     @staticmethod
     def of(rigid: Rigid) -> Affine:
-        """Take a rigid transform as an affine one."""
+        """Convert a rigid transform."""
         return Affine(rigid.rotation.double(), rigid.translation_mm.double())
 
     def apply(self, points_mm: Points) -> Points:
@@ -47,7 +47,7 @@ class Affine:
         return points_mm.double() @ self.matrix.T + self.shift_mm
 
     def after(self, first: Affine) -> Affine:
-        """Compose: `first`, then this one."""
+        """Compose: `first` is applied first, then this one."""
         return Affine(self.matrix @ first.matrix, self.matrix @ first.shift_mm + self.shift_mm)
 
     def stretches(self) -> tuple[float, ...]:
@@ -56,14 +56,14 @@ class Affine:
 
 
 def refine_affine(fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mask: LabelMap | None = None) -> Affine:
-    """Climb Mattes mutual information over twelve parameters, from a rigid start; fixed points to moving points.
+    """Maximise Mattes mutual information over twelve parameters, from a rigid transform: fixed to moving points.
 
-    One thread and a fixed seed: the same images give the same answer. Raises TransformError where the images share
-    nothing to climb, and where the answer stretches by more than 1.5 or shrinks by as much.
+    One thread and a fixed seed: the same images give the same answer. Raises TransformError where the images do not
+    overlap, and where the answer stretches by more than 1.5 or shrinks by as much.
     """
-    # The start goes into the moving image's header: ahead of the transform that is looked for, a distant origin would
-    # make ITK's scales of its matrix grow with the distance.
-    grids = (fixed.grid, _brought(moving.grid, fixed_to_moving))
+    # The rigid transform is applied to the moving image's header: composed with the affine one, a distant origin would
+    # make ITK's scales of the matrix grow with the distance.
+    grids = (fixed.grid, _in_fixed_world(moving.grid, fixed_to_moving))
     images = [
         to_sitk(scale_intensity(image).voxels.numpy(), grid) for image, grid in zip((fixed, moving), grids, strict=True)
     ]
@@ -72,7 +72,7 @@ def refine_affine(fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mas
     registration = _registration(fixed, fixed_mask)
     registration.SetInitialTransform(affine, inPlace=True)
     threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # filters within do not heed the registration's own setting
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # filters within ignore the registration's own setting
     try:
         registration.Execute(*images)
     except RuntimeError as error:
@@ -90,15 +90,11 @@ def refine_affine(fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mas
 
 
 def resampled_affine(image: Image, grid: Grid, grid_to_image: Affine) -> Image:
-    """Bring an image onto a grid (trilinear) through a transform from its points to the image's; its minimum beyond."""
-    voxels = image.voxels.numpy()
-    reference = sitk.Image(grid.shape[::-1], sitk.sitkUInt8)
-    reference.SetSpacing(grid.spacing_mm)
-    reference.SetOrigin(grid.origin_mm)
-    reference.SetDirection([value for row in grid.direction for value in row])
-    moved = sitk.Resample(
-        to_sitk(voxels, image.grid), reference, _itk(grid_to_image), sitk.sitkLinear, float(voxels.min())
-    )
+    """Resample an image onto a grid (trilinear) through a transform of grid to image points; beyond: its minimum."""
+    voxels, direction = image.voxels.numpy(), [value for row in grid.direction for value in row]
+    geometry = grid.origin_mm, grid.spacing_mm, direction
+    source, transform = to_sitk(voxels, image.grid), _itk(grid_to_image)
+    moved = sitk.Resample(source, grid.shape[::-1], transform, sitk.sitkLinear, *geometry, float(voxels.min()))
     return Image(torch.from_numpy(sitk.GetArrayFromImage(moved)), grid, image.name)
 
 
@@ -111,7 +107,7 @@ def write_affine(affine: Affine, path: str | os.PathLike[str], overwrite: bool =
         write_affine_text(_itk(affine), partial)
 
 
-def _brought(grid: Grid, fixed_to_moving: Rigid) -> Grid:
+def _in_fixed_world(grid: Grid, fixed_to_moving: Rigid) -> Grid:
     """Return a moving image's grid in the fixed image's world."""
     back = fixed_to_moving.to("cpu", torch.float64).inverse()
     a, b, c = (back.rotation @ torch.tensor(grid.direction, dtype=torch.float64)).tolist()
@@ -157,32 +153,33 @@ def _linear(transform: sitk.AffineTransform) -> Affine:
 SCORE_STEPS = 45  # points of the score along the structure's extent: 4 mm in a head
 SCORE_POINTS = 2_000_000
 USABLE_HEADER = 0.25
-# Shares of the structure's extent: 1 mm and 9 mm in a head.
-SAME_START, SAME_ANSWER = 0.005, 0.05
-CLEARLY_BETTER = 0.8  # an answer that shares this much less information than the best speaks against nothing
+# Fractions of the structure's extent: 1 mm and 9 mm in a head.
+SAME_INITIAL, SAME_ANSWER = 0.005, 0.05
+COMPARABLE = 0.8  # an answer with a smaller fraction of the best one's mutual information is ignored
 
 
 def align(fixed: Image, moving: Image, fixed_mask: LabelMap | None = None) -> RegistrationResult:
-    """Register rigidly with mutual information, without a start to go from: fixed points to moving points.
+    """Register rigidly with mutual information, without a given initialisation: fixed points to moving points.
 
-    Starts from the middle of both grids, and from the headers too where these put a quarter of either grid, or of the
-    fixed structure, into the other; the answer with more mutual information over the fixed grid is returned. Where both
-    answers share about as much and lie apart, the result is not trusted. Raises what `register` raises.
+    Two initialisations are tried: the centres of both grids on one another, and the headers as they are where these put
+    a quarter of either grid, or of the fixed structure, into the other. The answer with more mutual information over
+    the fixed grid is returned. Where both have about as much and differ, the result is not trusted. Raises what
+    `register` raises.
     """
     problem = Problem(fixed, moving, Rigid.identity(), fixed_mask)
     extent = problem.extent_mm
-    starts = [center_initialisation(fixed, moving)]
-    apart_mm = float(mean_displacement_mm(starts[0], Rigid.identity(), problem.structure_mm))
-    if apart_mm > SAME_START * extent and _header_is_usable(problem):
-        starts.append(Rigid.identity())
-    results = [register(fixed, moving, MutualInformation(), start, fixed_mask) for start in starts]
-    scores = [shared_information_bits(fixed, moving, one.fixed_to_moving, extent) for one in results]
+    initials = [center_initialisation(fixed, moving)]
+    apart_mm = float(mean_displacement_mm(initials[0], Rigid.identity(), problem.structure_mm))
+    if apart_mm > SAME_INITIAL * extent and _header_is_usable(problem):
+        initials.append(Rigid.identity())
+    results = [register(fixed, moving, MutualInformation(), initial, fixed_mask) for initial in initials]
+    scores = [grid_mutual_information_bits(fixed, moving, one.fixed_to_moving, extent) for one in results]
     best, *others = sorted(range(len(results)), key=lambda index: -scores[index])
-    rivals = [results[index] for index in others if scores[index] >= CLEARLY_BETTER * scores[best]]
-    return _doubted(results[best], rivals, problem)
+    comparable = [results[index] for index in others if scores[index] >= COMPARABLE * scores[best]]
+    return _compared(results[best], comparable, problem)
 
 
-def shared_information_bits(fixed: Image, moving: Image, fixed_to_moving: Rigid, extent_mm: float) -> float:
+def grid_mutual_information_bits(fixed: Image, moving: Image, fixed_to_moving: Rigid, extent_mm: float) -> float:
     """Mutual information of both on a coarse grid along the fixed image's axes, bits; `extent_mm` of the structure."""
     grid = _score_grid(fixed.grid, extent_mm)
     return mutual_information_score(
@@ -192,7 +189,7 @@ def shared_information_bits(fixed: Image, moving: Image, fixed_to_moving: Rigid,
 
 
 def _score_grid(grid: Grid, extent_mm: float) -> Grid:
-    """Cover a grid along its own axes, about as finely as shows the structure; the world's axes play no part."""
+    """Cover a grid along its own axes, about as finely as shows the structure, wherever it lies in the world."""
     sides = [size * step for size, step in zip(grid.shape[::-1], grid.spacing_mm, strict=True)]
     spacing = max(extent_mm / SCORE_STEPS, (math.prod(sides) / SCORE_POINTS) ** (1 / 3))
     width, height, depth = (max(2, math.ceil(side / spacing)) for side in sides)
@@ -208,14 +205,14 @@ def _header_is_usable(problem: Problem) -> bool:
     return problem.fixed_mask is None and grid_overlap(problem.fixed.grid, problem.moving.grid) >= USABLE_HEADER
 
 
-def _doubted(result: RegistrationResult, rivals: list[RegistrationResult], problem: Problem) -> RegistrationResult:
-    """Add a doubt where another start, whose answer is about as good, ended elsewhere."""
+def _compared(result: RegistrationResult, others: list[RegistrationResult], problem: Problem) -> RegistrationResult:
+    """Add a reason not to trust a result where another initialisation led to a different answer that is as good."""
     points = problem.structure_mm
-    apart = [float(mean_displacement_mm(result.fixed_to_moving, one.fixed_to_moving, points)) for one in rivals]
+    apart = [float(mean_displacement_mm(result.fixed_to_moving, one.fixed_to_moving, points)) for one in others]
     if max(apart, default=0.0) <= SAME_ANSWER * problem.extent_mm:
         return result
-    doubt = (
-        f"the starts from the middle of the grids and from the headers end {max(apart):.3g} mm apart: look at the "
-        "overlay, and where it is wrong register with crossalign register --initial START.tfm --moved, then fuse that"
+    reason = (
+        f"the answers from the centres of the grids and from the headers are {max(apart):.3g} mm apart: look at the "
+        "overlay, and where it is wrong register with crossalign register --initial INITIAL.tfm --moved, then fuse that"
     )
-    return replace(result, expectation=result.expectation.untrusted(doubt))
+    return replace(result, expectation=result.expectation.untrusted(reason))

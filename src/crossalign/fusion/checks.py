@@ -1,4 +1,4 @@
-"""What a pair is looked at for before it is fused: what cannot be fused, and what the user should be told."""
+"""Checks of a pair before it is fused: what cannot be fused is an error, what is odd a warning."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from crossalign.images import Image
 from crossalign.images.image import count_where, slabs
 from crossalign.images.intensity import looks_like_labels
 
-LEAST_OVERLAP = 0.25
-LOW_OVERLAP = 0.75
-WHOLE = 0.99
+LEAST_OVERLAP, LOW_OVERLAP, FULL_OVERLAP = 0.25, 0.75, 0.99
 MUCH_CLIPPED = 0.01
-CLIPPED_NOISE = 0.1  # of the scale: what lies less far below it is noise about 0
+CLIPPED_NOISE = 0.1  # of the scale: values less far below it are noise about 0
 SMALLEST_AXIS = 8
 NEAR_ZERO = 0.05
 SAME = 1e-3
-SAMPLE_POINTS = 30_000
+SAMPLES_PER_AXIS = 31
 
 
 def check_usable(a: Image, b: Image) -> None:
@@ -39,9 +37,10 @@ def check_usable(a: Image, b: Image) -> None:
 
 
 def check_overlap(a: Image, b: Image, a_to_b: Rigid | None) -> float:
-    """Return the share of a's grid that lies in b's; raises ImageError where neither has a quarter in the other."""
+    """Return the fraction of a's grid that lies in b's; raises ImageError where neither has a quarter in the other."""
     forward = Rigid.identity() if a_to_b is None else a_to_b
-    a_in_b, b_in_a = _share(a.grid, b.grid, forward), _share(b.grid, a.grid, forward.inverse())
+    a_in_b = inside_fraction(forward.apply(_sampled_points(a.grid)), b.grid)
+    b_in_a = inside_fraction(forward.inverse().apply(_sampled_points(b.grid)), a.grid)
     if max(a_in_b, b_in_a) < LEAST_OVERLAP:
         raise ImageError(
             f"{b.name} does not lie where {a.name} does (at most {max(a_in_b, b_in_a):.0%} of either grid is in the "
@@ -50,22 +49,22 @@ def check_overlap(a: Image, b: Image, a_to_b: Rigid | None) -> float:
     return a_in_b
 
 
-def coverage_notes(b: Image, share: float) -> tuple[str, ...]:
-    """Say how much of the result has something of b; a small field of view is no fault."""
-    if share >= WHOLE:
+def coverage_notes(b: Image, covered: float) -> tuple[str, ...]:
+    """Say how much of the result b covers; a small field of view is no fault."""
+    if covered >= FULL_OVERLAP:
         return ()
-    return (f"{b.name} covers {share:.1%} of the grid of the fused volume and counts as 0 elsewhere",)
+    return (f"{b.name} covers {covered:.1%} of the grid of the fused volume and counts as 0 elsewhere",)
 
 
 def scaling_notes(b: Image, scaling: Scaling) -> tuple[str, ...]:
-    """Say where another value than 0 was taken for no uptake."""
+    """Say where another value than 0 counts as no uptake."""
     if scaling.low == 0:
         return ()
     return (f"{b.name}: {scaling.low:.4g} is taken for no uptake, since its background does not lie at 0",)
 
 
 def content_warnings(a: Image, b: Image, a_to_b: Rigid | None, b_grid: Grid) -> tuple[str, ...]:
-    """Compare what the two show, both scaled and on a's grid; `b_grid` is that which b came from.
+    """Compare what the two show, both scaled and on a's grid; `b_grid` is b's own.
 
     Raises ImageError where nothing of b lies on a's grid, or hardly any of it on what a shows.
     """
@@ -74,51 +73,50 @@ def content_warnings(a: Image, b: Image, a_to_b: Rigid | None, b_grid: Grid) -> 
     if smaller == 0:
         raise ImageError(f"{b.name}: nothing of it falls on the grid of {a.name}: register them first (--register)")
     pairs = zip(slabs(a.voxels), slabs(b.voxels), strict=True)
-    share = sum(int(((of_a > NEAR_ZERO) & (of_b > NEAR_ZERO)).sum()) for of_a, of_b in pairs) / smaller
-    if share < LEAST_OVERLAP:
-        raise ImageError(
-            f"only {share:.0%} of what {b.name} shows lies on what {a.name} shows: register them first (--register)"
-        )
-    warnings = [] if share >= LOW_OVERLAP else [_apart(a, b, share)]
+    common = sum(int(((of_a > NEAR_ZERO) & (of_b > NEAR_ZERO)).sum()) for of_a, of_b in pairs) / smaller
+    overlap = f"only {common:.0%} of what {b.name} shows lies on what {a.name} shows"
+    if common < LEAST_OVERLAP:
+        raise ImageError(f"{overlap}: register them first (--register)")
+    warnings = [] if common >= LOW_OVERLAP else [f"{overlap}: are the two registered?"]
     return (*warnings, *_flat_warnings(a, b, a_to_b, b_grid), *_copy_warnings(a, b))
 
 
 def input_warnings(image: Image, scaling: Scaling) -> tuple[str, ...]:
-    """Say what is odd about one input: it looks like a segmentation, or much of it lies beyond the scaling."""
+    """Say what is odd about one input: it looks like a segmentation, or much of it is clipped by the scaling."""
     warnings = []
     if looks_like_labels(image.voxels):
         warnings.append(
             f"{image.name}: holds whole numbers in plateaus, as a segmentation does: fuse the scan, not its label map"
         )
-    below, above = _beyond(image.voxels, scaling)
+    below, above = _clipped(image.voxels, scaling)
     if below + above > MUCH_CLIPPED:
         where = f"below {scaling.low:.4g}" if below > above else f"above {scaling.high:.4g}"
         warnings.append(f"{image.name}: {below + above:.1%} of the voxels were clipped, most of them {where}")
     return tuple(warnings)
 
 
-def _share(inner: Grid, outer: Grid, inner_to_outer: Rigid) -> float:
-    points = inner.to_physical(torch.cartesian_prod(*[axis.double() for axis in _lattice(inner)]))
-    return inside_fraction(inner_to_outer.apply(points), outer)
+def _sampled_axes(grid: Grid) -> list[Tensor]:
+    """Return some voxel indices along x, y and z, spread over each axis."""
+    axes = [torch.linspace(0, n - 1, min(n, SAMPLES_PER_AXIS), dtype=torch.float64) for n in grid.shape[::-1]]
+    return [axis.round().long() for axis in axes]
 
 
-def _lattice(grid: Grid) -> list[Tensor]:
-    """Return voxel indices along x, y and z, about 30 on each axis."""
-    per_axis = round(SAMPLE_POINTS ** (1 / 3))
-    return [torch.linspace(0, n - 1, min(n, per_axis), dtype=torch.float64).round().long() for n in grid.shape[::-1]]
+def _sampled_points(grid: Grid) -> Tensor:
+    """Return the points (n, 3), mm, of all combinations of `_sampled_axes`, x slowest."""
+    return grid.to_physical(torch.cartesian_prod(*(axis.double() for axis in _sampled_axes(grid))))
 
 
 def _flat_warnings(a: Image, b: Image, a_to_b: Rigid | None, b_grid: Grid) -> tuple[str, ...]:
     """Warn of an image that has one value wherever both lie."""
-    x, y, z = _lattice(a.grid)
-    points = a.grid.to_physical(torch.cartesian_prod(x.double(), y.double(), z.double()))
-    both = b_grid.contains((Rigid.identity() if a_to_b is None else a_to_b).apply(points))
-    told = []
+    points = _sampled_points(a.grid)
+    in_both = b_grid.contains(points if a_to_b is None else a_to_b.apply(points))
+    x, y, z = _sampled_axes(a.grid)
+    warnings = []
     for image in (a, b):
-        seen = image.voxels[z][:, y][:, :, x].permute(2, 1, 0).flatten()[both]
-        if len(seen) and float(seen.min()) == float(seen.max()):
-            told.append(f"{image.name}: has one value where both images lie: is it the right file?")
-    return tuple(told)
+        values = image.voxels[z][:, y][:, :, x].permute(2, 1, 0).flatten()[in_both]
+        if len(values) and float(values.min()) == float(values.max()):
+            warnings.append(f"{image.name}: has one value where both images lie: is it the right file?")
+    return tuple(warnings)
 
 
 def _copy_warnings(a: Image, b: Image) -> tuple[str, ...]:
@@ -127,12 +125,8 @@ def _copy_warnings(a: Image, b: Image) -> tuple[str, ...]:
     return (f"{b.name} shows the same as {a.name}: name the MRI, and then the PET",)
 
 
-def _apart(a: Image, b: Image, share: float) -> str:
-    return f"only {share:.0%} of what {b.name} shows lies on what {a.name} shows: are the two registered?"
-
-
-def _beyond(voxels: Tensor, scaling: Scaling) -> tuple[float, float]:
-    """Return the shares of voxels below and above the scaling, noise about its low end and padding left out."""
+def _clipped(voxels: Tensor, scaling: Scaling) -> tuple[float, float]:
+    """Return the fractions of voxels below and above the scaling, without padding and noise about its low end."""
     low = scaling.low - CLIPPED_NOISE * (scaling.high - scaling.low)
     below = count_where(voxels, lambda part: part < low)
     above = count_where(voxels, lambda part: part > scaling.high)

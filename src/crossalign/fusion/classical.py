@@ -11,40 +11,21 @@ from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.fusion.result import FusionMethod
+from crossalign.similarity.windows import slabs_of
 from crossalign.types import Scan, Shape
 
 Axes = tuple[int, ...]  # among 0 z, 1 y, 2 x
 ALL_AXES: Axes = (0, 1, 2)
-
-
-def check_axes(levels: int, axes: Axes) -> None:
-    """Raise InputError for less than one level, and for axes that a volume does not have."""
-    if levels < 1 or not axes or not set(axes) <= set(ALL_AXES):
-        raise InputError(f"expected 1 level or more and axes among 0, 1, 2, got {levels} and {axes}")
-
-
-def name_over(name: str, axes: Axes) -> str:
-    """Name a method: as it is over all axes, with -2d over fewer."""
-    return name if len(axes) == len(ALL_AXES) else f"{name}-2d"
-
-
-def settings_over(axes: Axes) -> dict[str, str]:
-    """Say the axes, as text."""
-    return {"axes (0 z, 1 y, 2 x)": ", ".join(map(str, axes))}
+KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+SMALLEST_AXIS = 4
+PYRAMID_BYTES, WAVELET_BYTES = 20, 24  # a voxel
 
 
 @dataclass(frozen=True)
 class Average(FusionMethod):
     """The mean of the two: near the best there is for PSNR averaged over both inputs, and blurred in both."""
 
-    @property
-    def name(self) -> str:
-        """Short name."""
-        return "average"
-
-    def settings(self) -> dict[str, str]:
-        """Nothing to set."""
-        return {}
+    name = "average"
 
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Return (a + b) / 2."""
@@ -55,31 +36,18 @@ class Average(FusionMethod):
 class Maximum(FusionMethod):
     """The brighter of the two: sharp, but a dark lesion in one is lost wherever the other is bright."""
 
-    @property
-    def name(self) -> str:
-        """Short name."""
-        return "maximum"
-
-    def settings(self) -> dict[str, str]:
-        """Nothing to set."""
-        return {}
+    name = "maximum"
 
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Return the larger value of each voxel."""
         return torch.maximum(a, b)
 
 
-KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-SMALLEST_AXIS = 4
-SLAB_VOXELS = 2**20
-PYRAMID_BYTES = 20  # a voxel
-
-
 @dataclass(frozen=True)
 class LaplacianPyramid(FusionMethod):
     """Takes, at each scale and voxel, the detail of the input that has more of it nearby, and the mean of the rest.
 
-    `axes` are those (0 z, 1 y, 2 x) that the pyramid runs over: all three, or (1, 2) for each axial slice by itself.
+    `axes` are those (0 z, 1 y, 2 x) that the pyramid runs over: all three, or (1, 2) for each axial slice separately.
     More of it nearby: a larger sum of squares over 3 voxels along each of the axes.
     """
 
@@ -87,19 +55,15 @@ class LaplacianPyramid(FusionMethod):
     axes: Axes = ALL_AXES
 
     def __post_init__(self) -> None:
-        check_axes(self.levels, self.axes)
+        _check(self.levels, self.axes)
 
     @property
     def name(self) -> str:
         """Short name."""
-        return name_over("laplacian", self.axes)
-
-    def settings(self) -> dict[str, str]:
-        """Every field, as text."""
-        return {"levels": str(self.levels), **settings_over(self.axes)}
+        return _name("laplacian", self.axes)
 
     def fuse(self, a: Scan, b: Scan) -> Scan:
-        """Build both pyramids level by level, choose, and put the chosen ones together."""
+        """Build both pyramids level by level, select details, and expand the fused pyramid."""
         details: list[Tensor] = []
         for _ in range(self.levels):
             if min(a.shape[axis] for axis in self.axes) < SMALLEST_AXIS:
@@ -107,7 +71,7 @@ class LaplacianPyramid(FusionMethod):
             small_a, small_b = _reduced(a, self.axes), _reduced(b, self.axes)
             detail_a = _expanded(small_a, a, self.axes).neg_().add_(a)
             detail_b = _expanded(small_b, b, self.axes).neg_().add_(b)
-            details.append(stronger(detail_a, detail_b, self.axes))
+            details.append(stronger_detail(detail_a, detail_b, self.axes))
             a, b = small_a, small_b
         fused = (a + b) / 2
         while details:
@@ -116,22 +80,69 @@ class LaplacianPyramid(FusionMethod):
         return fused.clamp_(0, 1)
 
     def needed_bytes(self, shape: Shape) -> int:
-        """Details of both, the chosen ones, and what expanding takes."""
+        """Details of both, the selected ones, and what expanding takes."""
         return PYRAMID_BYTES * math.prod(shape)
 
 
-def stronger(a: Tensor, b: Tensor, axes: Axes) -> Tensor:
+@dataclass(frozen=True)
+class WaveletFusion(FusionMethod):
+    """Takes each detail coefficient from the input where its size is larger, and the mean of the approximations.
+
+    `axes` are those (0 z, 1 y, 2 x) that the transform runs over: all three, or (1, 2) for each axial slice separately.
+    Small volumes get fewer levels than `levels`: as many as the filter fits into (none below 14 voxels: the average).
+    """
+
+    wavelet: str = "sym4"
+    levels: int = 3
+    axes: Axes = ALL_AXES
+
+    def __post_init__(self) -> None:
+        _check(self.levels, self.axes)
+
+    @property
+    def name(self) -> str:
+        """Short name."""
+        return _name("wavelet", self.axes)
+
+    def fuse(self, a: Scan, b: Scan) -> Scan:
+        """Transform both, select coefficients, and transform back."""
+        import pywt
+
+        shortest = min(a.shape[axis] for axis in self.axes)
+        levels = min(self.levels, pywt.dwt_max_level(shortest, self.wavelet))
+        coarse, *details = pywt.wavedecn(a.numpy(), self.wavelet, level=levels, axes=self.axes)
+        coarse_b, *details_b = pywt.wavedecn(b.numpy(), self.wavelet, level=levels, axes=self.axes)
+        for of_a, of_b in zip(details, details_b, strict=True):
+            for key, coefficients in of_a.items():  # in place: another set would take as much memory again
+                np.copyto(coefficients, of_b[key], where=np.abs(of_b[key]) > np.abs(coefficients))
+                del of_b[key]
+        fused = pywt.waverecn([(coarse + coarse_b) / 2, *details], self.wavelet, axes=self.axes)
+        depth, height, width = a.shape  # odd axes come back one voxel longer
+        return torch.from_numpy(np.ascontiguousarray(fused[:depth, :height, :width])).float().clamp_(0, 1)
+
+    def needed_bytes(self, shape: Shape) -> int:
+        """Coefficients of both, and what transforming them takes."""
+        return WAVELET_BYTES * math.prod(shape)
+
+
+def stronger_detail(a: Tensor, b: Tensor, axes: Axes) -> Tensor:
     """Take from a or b, voxel by voxel, by the sum of squares over 3 voxels along each of the axes."""
-    chosen = torch.empty_like(a)
-    depth = len(a)
-    step = max(1, SLAB_VOXELS * depth // a.numel())
-    for first in range(0, depth, step):
-        last = min(depth, first + step)
-        near = slice(max(0, first - 1), min(depth, last + 1))  # the neighbours' slices, where there are any
-        own = slice(first - near.start, last - near.start)
-        stronger_a = _activity(a[near], axes)[own] >= _activity(b[near], axes)[own]
-        torch.where(stronger_a, a[first:last], b[first:last], out=chosen[first:last])
-    return chosen
+    selected = torch.empty_like(a)
+    for slab in slabs_of(a.shape):
+        wider = slab.widened(1)
+        own, planes = slab.inside(wider), slab.planes
+        stronger_a = _activity(a[wider.planes], axes)[own] >= _activity(b[wider.planes], axes)[own]
+        torch.where(stronger_a, a[planes], b[planes], out=selected[planes])
+    return selected
+
+
+def _check(levels: int, axes: Axes) -> None:
+    if levels < 1 or not axes or not set(axes) <= set(ALL_AXES):
+        raise InputError(f"expected 1 level or more and axes among 0, 1, 2, got {levels} and {axes}")
+
+
+def _name(name: str, axes: Axes) -> str:
+    return name if len(axes) == len(ALL_AXES) else f"{name}-2d"
 
 
 def _activity(detail: Tensor, axes: Axes) -> Tensor:
@@ -142,10 +153,10 @@ def _activity(detail: Tensor, axes: Axes) -> Tensor:
 
 
 def _reduced(volume: Tensor, axes: Axes) -> Tensor:
-    """Smooth and keep every second voxel along each of the axes."""
+    """Smooth, and sample every second voxel along each of the axes."""
     for axis in axes:
-        kept = torch.arange(0, volume.shape[axis], 2)
-        volume = _filtered(volume, KERNEL, axis).index_select(axis, kept)
+        even = torch.arange(0, volume.shape[axis], 2)
+        volume = _filtered(volume, KERNEL, axis).index_select(axis, even)
     return volume
 
 
@@ -154,12 +165,12 @@ def _expanded(small: Tensor, like: Tensor, axes: Axes) -> Tensor:
     for axis in axes:
         shape = list(small.shape)
         shape[axis] = like.shape[axis]
-        spread, mass = small.new_zeros(shape), small.new_zeros(shape[axis])
-        spread.index_copy_(axis, torch.arange(0, shape[axis], 2), small)
-        mass[::2] = 1
+        values, weights = small.new_zeros(shape), small.new_zeros(shape[axis])
+        values.index_copy_(axis, torch.arange(0, shape[axis], 2), small)
+        weights[::2] = 1
         sides = [1, 1, 1]
         sides[axis] = -1
-        small = _filtered(spread, KERNEL, axis).div_(_filtered(mass, KERNEL, 0).reshape(sides))
+        small = _filtered(values, KERNEL, axis).div_(_filtered(weights, KERNEL, 0).reshape(sides))
     return small
 
 
@@ -173,57 +184,8 @@ def _filtered(volume: Tensor, kernel: tuple[float, ...], axis: int) -> Tensor:
         beyond = min(abs(offset), size)
         if size > beyond:
             first = max(0, -offset)
-            near = volume.narrow(axis, first + offset, size - beyond)
-            result.narrow(axis, first, size - beyond).add_(near, alpha=weight)
+            shifted = volume.narrow(axis, first + offset, size - beyond)
+            result.narrow(axis, first, size - beyond).add_(shifted, alpha=weight)
         edge, last = (size - 1, size - beyond) if offset > 0 else (0, 0)
         result.narrow(axis, last, beyond).add_(volume.narrow(axis, edge, 1), alpha=weight)
     return result
-
-
-WAVELET_BYTES = 24  # a voxel
-
-
-@dataclass(frozen=True)
-class WaveletFusion(FusionMethod):
-    """Takes each detail coefficient from the input where its size is larger, and the mean of the approximations.
-
-    `axes` are those (0 z, 1 y, 2 x) that the transform runs over: all three, or (1, 2) for each axial slice by itself.
-    Small volumes get fewer levels than `levels`: as many as the filter fits into (none below 14 voxels: the average).
-    """
-
-    wavelet: str = "sym4"
-    levels: int = 3
-    axes: Axes = ALL_AXES
-
-    def __post_init__(self) -> None:
-        check_axes(self.levels, self.axes)
-
-    @property
-    def name(self) -> str:
-        """Short name."""
-        return name_over("wavelet", self.axes)
-
-    def settings(self) -> dict[str, str]:
-        """Every field, as text."""
-        return {"wavelet": self.wavelet, "levels": str(self.levels), **settings_over(self.axes)}
-
-    def fuse(self, a: Scan, b: Scan) -> Scan:
-        """Transform both, choose, and transform back."""
-        import pywt
-
-        shortest = min(a.shape[axis] for axis in self.axes)
-        levels = min(self.levels, pywt.dwt_max_level(shortest, self.wavelet))
-        arrays = (a.numpy(), b.numpy())
-        coarse, *details = pywt.wavedecn(arrays[0], self.wavelet, level=levels, axes=self.axes)
-        coarse_b, *details_b = pywt.wavedecn(arrays[1], self.wavelet, level=levels, axes=self.axes)
-        for of_a, of_b in zip(details, details_b, strict=True):
-            for key, coefficients in of_a.items():  # in place: another set would take as much memory again
-                np.copyto(coefficients, of_b[key], where=np.abs(of_b[key]) > np.abs(coefficients))
-                del of_b[key]
-        fused = pywt.waverecn([(coarse + coarse_b) / 2, *details], self.wavelet, axes=self.axes)
-        depth, height, width = a.shape  # odd axes come back one voxel longer
-        return torch.from_numpy(np.ascontiguousarray(fused[:depth, :height, :width])).float().clamp_(0, 1)
-
-    def needed_bytes(self, shape: Shape) -> int:
-        """Coefficients of both, and what transforming them takes."""
-        return WAVELET_BYTES * math.prod(shape)

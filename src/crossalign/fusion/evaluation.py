@@ -1,4 +1,4 @@
-"""The limit of structural similarity: no method, only the voxels themselves, optimised for the score."""
+"""Evaluation of fusion methods on pairs, in two protocols, and the limit of structural similarity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from crossalign.errors import InputError
 from crossalign.fusion.metrics.scores import FusionScores, score_fusion
-from crossalign.fusion.preparation import on_canvas
+from crossalign.fusion.preparation import resampled_to_cube
 from crossalign.fusion.result import FusionMethod, fuse
 from crossalign.images import Image
 from crossalign.similarity import ssim_pair_score
@@ -23,11 +23,10 @@ RATE = 0.02
 def similarity_limit(a: Scan, b: Scan, steps: int = LIMIT_STEPS, device: torch.device | None = None) -> Scan:
     """Return the volume in [0, 1] with the largest SSIM, mean over both inputs, that Adam finds from their average.
 
-    Every method's SSIM lies below its score, on this pair and scaling. From the maximum of the two, and by L-BFGS, one
-    arrives within 0.0003 of it. It sees both references while it is made, so it is a bound, not a way to fuse.
+    Every method's SSIM is below its score, on this pair and scaling. From the maximum of the two, and by L-BFGS, the
+    result is within 0.0003 of it. It is optimised for both references, so it is a bound, not a way to fuse.
     """
-    target = device or torch.device("cpu")
-    x, y = a.to(target)[None, None], b.to(target)[None, None]
+    x, y = (scan.to(device or torch.device("cpu"))[None, None] for scan in (a, b))
     voxels = ((x + y) / 2).requires_grad_()
     optimizer = torch.optim.Adam([voxels], lr=RATE)
     best, best_score = voxels.detach().clone(), -1.0
@@ -53,7 +52,7 @@ LoadPair = Callable[[], tuple[Image, Image]]
 
 @dataclass(frozen=True)
 class FusionRow:
-    """One pair, fused and scored. `limit` is no method: the voxels optimised for SSIM. `seconds` are the method's."""
+    """One pair, fused and scored. `LIMIT` is no method: the voxels optimised for SSIM. `seconds` are the method's."""
 
     case: str
     method: str
@@ -98,7 +97,7 @@ def evaluate_pair(
 ) -> Iterator[FusionRow]:
     """Yield the rows of one pair: the whole volume with every method (and the limit), then the published slice.
 
-    The published slice: the pair is brought onto the paper's cube of 128 voxels, fused there, and scored on the axial
+    The published slice: the pair is resampled to the paper's cube of 128 voxels, fused there, and scored on the axial
     plane of index 64 alone.
     """
     for name, method in methods.items():
@@ -110,8 +109,8 @@ def evaluate_pair(
         best = similarity_limit(result.a.voxels, result.b.voxels, device=limit_device)
         seconds = time.perf_counter() - began
         yield FusionRow(case, LIMIT, WHOLE_VOLUME, score_fusion(best, result.a.voxels, result.b.voxels), seconds)
-    canvas = on_canvas(*pair)
+    cube = resampled_to_cube(*pair)
     for name, method in methods.items():
-        result = fuse(*canvas, method)
+        result = fuse(*cube, method)
         planes = (image.voxels[PUBLISHED_INDEX] for image in (result.fused, result.a, result.b))
         yield FusionRow(case, name, PUBLISHED_SLICE, score_fusion(*planes), result.seconds, result.warnings)

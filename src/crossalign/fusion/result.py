@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 
@@ -23,29 +23,31 @@ from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
 from crossalign.images.image import slabs
-from crossalign.images.memory import available_bytes
+from crossalign.images.memory import check_bytes
 from crossalign.types import Scan, Shape
 
-PLAIN_BYTES = 24  # the result and a few volumes in between
+FLOAT_BYTES = 4
+PLAIN_BYTES = 24  # a voxel: the result and a few volumes in between
 
 
 class FusionMethod(ABC):
-    """A way to fuse: a small object that carries its settings. One file, and one line in `named.py`."""
+    """A way to fuse: a small dataclass whose fields are its settings. One class, and one line in `methods.py`."""
 
     @property
     @abstractmethod
     def name(self) -> str:
         """Short name, as the command line spells it."""
 
-    @abstractmethod
     def settings(self) -> dict[str, str]:
-        """Everything that decides the outcome, as text, for reports."""
+        """Everything that decides the outcome, as text, for reports: the fields."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type] # a dataclass
+        return {name: ", ".join(map(str, v)) if isinstance(v, tuple) else str(v) for name, v in values.items()}
 
     @abstractmethod
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Fuse a, the structural scan (MRI), with b, the functional one (PET): one grid, float32 in [0, 1], CPU.
 
-        The result is of the same kind. The same pair gives the same result; nothing is kept between two calls.
+        The result is of the same kind. The same pair gives the same result; nothing is stored between two calls.
         """
 
     def needed_bytes(self, shape: Shape) -> int:
@@ -57,11 +59,10 @@ class FusionMethod(ABC):
 class FusionResult:
     """The fused volume in [0, 1] on a's grid, what was fused, and how it came about.
 
-    `a` and `b` are the two inputs as the method saw them: on one grid, in [0, 1]; `a_scaling` and `b_scaling` bring
-    them back to their own units. `settings` names everything that decided the outcome; `seconds` is the method's time.
-    `notes` are worth knowing and no fault. Where b was registered first, `trusted` is what that registration thinks of
-    itself (None: it cannot tell, or there was none) and `doubts` are its reasons against, each with the next thing to
-    try.
+    `a` and `b` are the two inputs of the method: on one grid, in [0, 1]; `a_scaling` and `b_scaling` map them back to
+    their own units. `settings` names everything that decided the outcome; `seconds` is the method's time. `notes` are
+    worth knowing and no fault. Where b was registered first, `trusted` is the verdict of that registration (None: it
+    has none, or there was no registration) and `reasons` say why not to trust it, each with what to try next.
     """
 
     fused: Image
@@ -78,46 +79,31 @@ class FusionResult:
     reasons: tuple[str, ...] = ()
 
 
-BYTES_EACH = 4
-
-
-def check_memory(a: Grid, b: Grid, method: str, method_bytes: int) -> None:
-    """Raise ImageError where fusing a's and b's scans would take more memory than is free.
-
-    `method_bytes` is what the method takes beside both inputs on a's grid. Where the system does not say how much is
-    free, nothing is refused.
-    """
-    needed, free = needed_bytes(a, b, method_bytes), available_bytes()
-    if free is None or needed <= free:
-        return
-    size = " x ".join(str(n) for n in a.shape[::-1])
-    raise ImageError(
-        f"fusing {size} voxels by '{method}' takes {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are "
-        "free: crop or resample the MRI (the result lies on its grid), or use --method average, which takes least"
-    )
-
-
 def needed_bytes(a: Grid, b: Grid, method_bytes: int) -> int:
-    """Return about how much `fuse` takes at its peak beside the two scans that it is given."""
-    of_a, of_b = math.prod(a.shape), math.prod(b.shape)
-    scaling = BYTES_EACH * (of_a + 3 * of_b)  # a scaled, and what b's percentiles and its scaling take
-    moving = BYTES_EACH * (2 * of_a + of_b)  # a scaled; b scaled, on its own grid and on a's
-    return max(scaling, moving, 2 * BYTES_EACH * of_a + method_bytes)
+    """Return about how much `fuse` takes at its peak beside the two scans that it is given.
+
+    `method_bytes` is what the method takes beside both inputs on a's grid.
+    """
+    of_a, of_b = FLOAT_BYTES * math.prod(a.shape), FLOAT_BYTES * math.prod(b.shape)
+    scaling = of_a + 3 * of_b  # a scaled, and what b's percentiles and its scaling take
+    resampling = 2 * of_a + of_b  # a scaled; b scaled, on its own grid and on a's
+    return max(scaling, resampling, 2 * of_a + method_bytes)
 
 
 def fuse(a: Image, b: Image, method: FusionMethod, a_to_b: Rigid | None = None, b_unit: str = "") -> FusionResult:
     """Fuse a structural scan a (MRI) and a functional one b (PET) into one volume in [0, 1] on a's grid.
 
-    b is brought onto a's grid (trilinear) through `a_to_b`, which maps points of a to points of b; without it the two
-    headers must agree. No uptake is 0 in b's field of view and beyond it, and so is padding of either. `b_unit` is kept
-    with the scaling. Raises ImageError where one of them is constant or not finite, where less than a quarter of either
-    falls into the other, where what they show does not overlap, and where there is too little memory.
+    b is resampled onto a's grid (trilinear) through `a_to_b`, which maps points of a to points of b; without it the two
+    headers must agree. No uptake is 0 in b's field of view and beyond it, and so is padding of either. `b_unit` is
+    stored with the scaling. Raises ImageError where one of them is constant or not finite, where less than a quarter of
+    either lies in the other, where what they show does not overlap, and where there is too little memory.
     """
     check_usable(a, b)
-    share = check_overlap(a, b, a_to_b)
-    check_memory(a.grid, b.grid, method.name, method.needed_bytes(a.grid.shape))
+    covered = check_overlap(a, b, a_to_b)
+    _check_memory(a.grid, b.grid, method)
     a_scaling, b_scaling = find_scaling(a), find_uptake_scaling(b, b_unit)
-    scaled_a, scaled_b = _scaled(a, a_scaling), _scaled(b, b_scaling)
+    scaled_a = Image(a_scaling.apply(a.voxels), a.grid, a.name)
+    scaled_b = Image(b_scaling.apply(b.voxels), b.grid, b.name)
     if a_to_b is not None or not b.grid.agrees_with(a.grid):
         scaled_b = scaled_b.resampled(a.grid, a_to_b, fill=0.0)
     warnings = content_warnings(scaled_a, scaled_b, a_to_b, b.grid)
@@ -134,17 +120,21 @@ def fuse(a: Image, b: Image, method: FusionMethod, a_to_b: Rigid | None = None, 
         seconds=seconds,
         warnings=(*warnings, *input_warnings(a, a_scaling), *input_warnings(b, b_scaling)),
         settings=method.settings(),
-        notes=(*coverage_notes(b, share), *scaling_notes(b, b_scaling)),
+        notes=(*coverage_notes(b, covered), *scaling_notes(b, b_scaling)),
     )
 
 
-def _scaled(image: Image, scaling: Scaling) -> Image:
-    return Image(scaling.applied(image.voxels), image.grid, image.name)
+def _check_memory(a: Grid, b: Grid, method: FusionMethod) -> None:
+    """Raise ImageError where fusing scans on these grids would take more memory than is free."""
+    size = " x ".join(str(n) for n in a.shape[::-1])
+    remedy = "crop or resample the MRI (the result lies on its grid), or use --method average, which takes least"
+    needed = needed_bytes(a, b, method.needed_bytes(a.shape))
+    check_bytes(needed, f"fusing {size} voxels by '{method.name}' takes", remedy)
 
 
 def _checked(fused: Scan, name: str) -> Scan:
     if not all(bool(part.isfinite().all()) for part in slabs(fused)):
         raise ImageError(f"the method '{name}' made NaN or infinite values: check its weights, or use another method")
-    made = fused.detach().to("cpu", torch.float32)
-    low, high = made.aminmax()
-    return made if float(low) >= 0 and float(high) <= 1 else made.clamp(0, 1)
+    fused = fused.detach().to("cpu", torch.float32)
+    low, high = fused.aminmax()
+    return fused if float(low) >= 0 and float(high) <= 1 else fused.clamp(0, 1)

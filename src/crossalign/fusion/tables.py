@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crossalign.cells import csv_text, markdown_cell
 from crossalign.errors import OutputError
+from crossalign.evaluation.paper_tables import Cell, Table
+from crossalign.evaluation.result_files import settings_markdown
 from crossalign.fusion.evaluation import LIMIT, PUBLISHED_SLICE, WHOLE_VOLUME, FusionEvaluation, FusionRow
-from crossalign.fusion.metrics.scores import INPUT_SCORES, FusionScores
+from crossalign.fusion.metrics.scores import INPUT_SCORES
 from crossalign.output import check_output, whole_files, write_text
 
 # Printed in the paper (arXiv 2310.06291, its table of results): other data, one slice, means over both inputs.
@@ -24,16 +27,29 @@ WHOLE_TITLES = (
     *("PSNR mean (dB)", "PSNR smaller", "NMI", "FMI", "MI (bits)", "VIF", "entropy", "SF", "seconds"),
 )
 SLICE_TITLES = ("method", "PSNR", "SSIM", "NMI", "FMI", "SSIM MRI / PET", "Qabf")
+NOTES = (
+    "Mean and smaller are over the two inputs. PSNR, NMI, FMI, MI and VIF are means over both. "
+    "PSNR has no maximum (a copy of one input scores infinity) and favours the average; read Qabf beside SSIM."
+)
 
 
 def fusion_csv(evaluation: FusionEvaluation) -> str:
     """Write one line for each row: every score against each input, their mean and the smaller; an empty cell is NaN."""
-    names = tuple(INPUT_SCORES)
-    header = ["case", "protocol", "method", *(f"{n}_{part}" for n in names for part in ("mri", "pet", "mean", "min"))]
-    header += ["qabf", "entropy_bits", "spatial_frequency", "seconds", "warnings"]
+    columns = [f"{name}_{part}" for name in INPUT_SCORES for part in ("mri", "pet", "mean", "min")]
+    header = [
+        "case",
+        "protocol",
+        "method",
+        *columns,
+        "qabf",
+        "entropy_bits",
+        "spatial_frequency",
+        "seconds",
+        "warnings",
+    ]
     lines: list[list[str]] = [header]
     for row in evaluation.rows:
-        scores = [row.scores.inputs[name] for name in names]
+        scores = [row.scores.inputs[name] for name in INPUT_SCORES]
         values = [value for s in scores for value in (s.mri, s.pet, s.mean(), s.smaller())]
         values += [row.scores.qabf, row.scores.entropy_bits, row.scores.spatial_frequency, row.seconds]
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
@@ -43,18 +59,22 @@ def fusion_csv(evaluation: FusionEvaluation) -> str:
 
 def fusion_markdown(evaluation: FusionEvaluation) -> str:
     """Write, for each case, the table of the whole volume and that of the published slice, and how they were made."""
-    cases = list(dict.fromkeys(row.case for row in evaluation.rows))
     parts = []
-    for case in cases:
+    for case in dict.fromkeys(row.case for row in evaluation.rows):
         rows = [row for row in evaluation.rows if row.case == case]
-        whole = [_whole_line(row) for row in rows if row.protocol == WHOLE_VOLUME]
-        parts.append(f"### {markdown_cell(case)}: whole volume\n\n" + _table(WHOLE_TITLES, whole))
-        planes = [_slice_line(row) for row in rows if row.protocol == PUBLISHED_SLICE]
-        parts.append(f"### {markdown_cell(case)}: published slice\n\n" + _table(SLICE_TITLES, planes))
-    return "\n\n".join([*parts, _published(), _notes(evaluation)]) + "\n"
+        whole = (_whole_line(row) for row in rows if row.protocol == WHOLE_VOLUME)
+        planes = (_slice_line(row) for row in rows if row.protocol == PUBLISHED_SLICE)
+        parts.append(_table(f"### {markdown_cell(case)}: whole volume", WHOLE_TITLES, whole))
+        parts.append(_table(f"### {markdown_cell(case)}: published slice", SLICE_TITLES, planes))
+    printed = ([name, *(_number(value) for value in values)] for name, *values in PUBLISHED)
+    parts.append(_table("### As printed in the paper", SLICE_TITLES[:5], printed))
+    parts.append(
+        "Printed, not runs of ours: one slice of other data (ADNI), so not to be ranked with the tables above."
+    )
+    return "\n\n".join([*parts, NOTES, *settings_markdown(evaluation.settings)]) + "\n"
 
 
-def fusion_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+def fusion_paths(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     """Name the files that `write_fusion_evaluation` writes: `scores.csv` and `scores.md`. Raises OutputError."""
     path = Path(path)
     if path.suffix != ".csv":
@@ -70,7 +90,7 @@ def check_fusion_evaluation_output(path: str | os.PathLike[str], overwrite: bool
 
 def write_fusion_evaluation(
     evaluation: FusionEvaluation, path: str | os.PathLike[str], overwrite: bool = False
-) -> tuple[Path, Path]:
+) -> tuple[Path, ...]:
     """Write the CSV to `path` and the Markdown beside it: both, or neither. Raises OutputError."""
     paths = fusion_paths(path)
     with whole_files(paths, overwrite) as (table, page):
@@ -81,52 +101,29 @@ def write_fusion_evaluation(
 
 def _whole_line(row: FusionRow) -> list[str]:
     scores, of = row.scores, row.scores.inputs
-    name = "*limit: voxels optimised for SSIM*" if row.method == LIMIT else markdown_cell(row.method)
+    name = "*limit: voxels optimised for SSIM*" if row.method == LIMIT else row.method
     return [
-        *(name, _n(of["ssim"].mean()), _n(of["ssim"].smaller()), _both(scores, "ssim")),
-        *(_n(scores.qabf), _both(scores, "qabf_input"), _n(of["psnr_db"].mean(), 2), _n(of["psnr_db"].smaller(), 2)),
-        *(_n(of[name].mean()) for name in ("nmi", "fmi", "mi_bits", "vif")),
-        *(_n(scores.entropy_bits, 2), _n(scores.spatial_frequency), _n(row.seconds, 2)),
+        *(name, _number(of["ssim"].mean()), _number(of["ssim"].smaller()), _both(row, "ssim")),
+        *(_number(scores.qabf), _both(row, "qabf_input")),
+        *(_number(of["psnr_db"].mean(), 2), _number(of["psnr_db"].smaller(), 2)),
+        *(_number(of[name].mean()) for name in ("nmi", "fmi", "mi_bits", "vif")),
+        *(_number(scores.entropy_bits, 2), _number(scores.spatial_frequency), _number(row.seconds, 2)),
     ]
 
 
 def _slice_line(row: FusionRow) -> list[str]:
     of = row.scores.inputs
-    means = (_n(of["psnr_db"].mean(), 2), *(_n(of[name].mean()) for name in ("ssim", "nmi", "fmi")))
-    return [markdown_cell(row.method), *means, _both(row.scores, "ssim"), _n(row.scores.qabf)]
+    means = (_number(of["psnr_db"].mean(), 2), *(_number(of[name].mean()) for name in ("ssim", "nmi", "fmi")))
+    return [row.method, *means, _both(row, "ssim"), _number(row.scores.qabf)]
 
 
-def _both(scores: FusionScores, name: str) -> str:
-    return f"{_n(scores.inputs[name].mri)} / {_n(scores.inputs[name].pet)}"
+def _both(row: FusionRow, name: str) -> str:
+    return f"{_number(row.scores.inputs[name].mri)} / {_number(row.scores.inputs[name].pet)}"
 
 
-def _n(value: float, digits: int = 3) -> str:
+def _number(value: float, digits: int = 3) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _table(titles: tuple[str, ...], lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (titles, ["---"] * len(titles), *lines))
-
-
-def _published() -> str:
-    lines = [
-        [name, f"{psnr:.3f}", f"{ssim:.3f}", f"{nmi:.3f}", f"{fmi:.3f}"] for name, psnr, ssim, nmi, fmi in PUBLISHED
-    ]
-    return (
-        "### As printed in the paper\n\n"
-        + _table(SLICE_TITLES[:5], lines)
-        + "\n\nPrinted, not runs of ours: one slice of other data (ADNI), so not to be ranked with the tables above."
-    )
-
-
-def _notes(evaluation: FusionEvaluation) -> str:
-    lines = [
-        "- "
-        + markdown_cell(f"{name}: " + (", ".join(f"{key} = {value}" for key, value in used.items()) or "no settings"))
-        for name, used in evaluation.settings.items()
-    ]
-    return (
-        "Mean and smaller are over the two inputs. PSNR, NMI, FMI, MI and VIF are means over both. "
-        "PSNR has no maximum (a copy of one input scores infinity) and favours the average; read Qabf beside SSIM.\n\n"
-        "Settings:\n\n" + "\n".join(lines)
-    )
+def _table(caption: str, titles: tuple[str, ...], lines: Iterable[Sequence[str]]) -> str:
+    return Table(caption, titles, tuple(tuple(map(Cell, line)) for line in lines)).markdown()

@@ -45,7 +45,7 @@ def visual_information_fidelity_score(fused: Field, reference: Field) -> float:
         radius = 2 ** (VIF_SCALES - scale - 1)
         weights = tuple(gaussian_weights((2 * radius + 1) / 5, radius).tolist())
         if scale > 0:
-            every_second = (..., *(slice(None, None, 2),) * fused.ndim)
+            every_second = (slice(None), slice(None), *(slice(None, None, 2),) * fused.ndim)
             x, y = window_means(x, weights)[every_second], window_means(y, weights)[every_second]
         at_scale = _vif_scale(x, y, weights)
         transmitted, total = transmitted + at_scale[0], total + at_scale[1]

@@ -1,12 +1,9 @@
 """The compact fusion network: deformable cross-attention at low resolution, convolutions at full resolution."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossalign.errors import InputError
 from crossalign.fusion.networks.blend_block import ChannelNorm, DeformableCrossBlend, half
 from crossalign.fusion.networks.dcfb import padded_to
 from crossalign.fusion.networks.score_gradients import (
@@ -17,52 +14,16 @@ from crossalign.fusion.networks.score_gradients import (
     qabf_gradient,
     ssim_gradient,
 )
+from crossalign.fusion.networks.settings import CompactSettings
 from crossalign.similarity.local_scores import SSIM_C2, SSIM_K1
 from crossalign.types import Map, Shape, Volume
 
-TOKEN = 4  # voxels along each axis
 STEP_LIMIT = 0.25
 LOCAL_FEATURES, STEP_FEATURES = 12, 7
 QABF_LOG, QABF_SLOPE = -1.95, 1.45  # logarithm of Qabf's weight at first: 0.03 balanced, 0.6 detail
 QABF_RANGE = 1.5  # by which a voxel may change that logarithm
 SCALE = 10.0  # step sizes and the like are stored divided by it, so that an optimiser's even steps change them as fast
-
-# What settings may ask for: beyond these a network takes more memory than a workstation has.
-MOST = {"channels": 1024, "blocks": 64, "heads": 64, "window": 16, "kernel": 31, "context": 1024, "hidden": 1024}
-MOST |= {"ssim_steps": 256, "refinements": 256}
 ScoreGradients = tuple[ScoreGradient, ScoreGradient]  # of structural similarity, and of Qabf
-
-
-@dataclass(frozen=True)
-class CompactSettings:
-    """The size of the network. `window` counts tokens of 4^3 voxels.
-
-    At full resolution `ssim_steps` optimise structural similarity alone, and `refinements` follow.
-    """
-
-    channels: int = 32
-    blocks: int = 2
-    heads: int = 4
-    window: int = 4
-    kernel: int = 5
-    context: int = 12
-    hidden: int = 16
-    ssim_steps: int = 6
-    refinements: int = 6
-
-    def __post_init__(self) -> None:
-        if min(vars(self).values()) < 1 or self.channels % self.heads:
-            raise InputError(f"sizes are 1 or more and the heads divide the channels, got {self}")
-        for name, most in MOST.items():
-            if getattr(self, name) > most:
-                raise InputError(f"'{name}' must be {most} or less, got {getattr(self, name)}")
-        if self.kernel % 2 == 0:
-            raise InputError(f"'kernel' must be odd, got {self.kernel}")
-
-    @property
-    def multiple(self) -> int:
-        """Volumes are padded to multiples of this on each axis, and tiles must start at multiples of it."""
-        return TOKEN * self.window
 
 
 class DCFBCompact(nn.Module):

@@ -1,47 +1,12 @@
 """The fusion network of Liu et al. (ICONIP 2023), DCFB, at the paper's size or smaller."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from crossalign.errors import InputError
 from crossalign.fusion.networks.blend_block import ChannelNorm, DeformableCrossBlend
+from crossalign.fusion.networks.settings import TOKEN, DCFBSettings
 from crossalign.types import Map, Shape, Volume
-
-PATCH = 4
-# Channels, levels, blocks, heads and window at most: beyond these a network takes more memory than a workstation has.
-MOST = (1024, 6, 64, 1024, 16)
-
-
-@dataclass(frozen=True)
-class DCFBSettings:
-    """The size of the network: the paper's by default."""
-
-    channels: int = 96
-    depths: tuple[int, ...] = (2, 2, 6, 2)
-    heads: tuple[int, ...] = (3, 6, 12, 24)
-    window: int = 2
-    drop_path: float = 0.2
-
-    def __post_init__(self) -> None:
-        if len(self.depths) != len(self.heads) or not self.depths or min(self.depths) < 1:
-            raise InputError(f"each level needs a depth (1 or more) and heads, got {self.depths} and {self.heads}")
-        sizes = (self.channels, len(self.depths), max(self.depths), max(self.heads), self.window)
-        if any(size > most for size, most in zip(sizes, MOST, strict=True)):
-            raise InputError(f"channels, levels, blocks, heads and window may be {MOST} at most, got {sizes}")
-        if min(self.heads) < 1:
-            raise InputError(f"each level needs 1 head or more, got {self.heads}")
-        if self.channels < 2 or any((self.channels << level) % heads for level, heads in enumerate(self.heads)):
-            raise InputError(f"{self.channels} channels, doubled at each level, do not split into heads {self.heads}")
-        if self.window < 1 or not 0 <= self.drop_path < 1:
-            raise InputError(f"'window' is 1 or more and 'drop_path' in [0, 1), got {self.window} and {self.drop_path}")
-
-    @property
-    def multiple(self) -> int:
-        """Volumes are padded to multiples of this on each axis."""
-        return PATCH * 2 ** (len(self.depths) - 1) * self.window
 
 
 class SharedBlocks(nn.Module):
@@ -97,7 +62,7 @@ class DCFB(nn.Module):
         super().__init__()
         self.settings = settings = settings or DCFBSettings()
         widths = [settings.channels << level for level in range(len(settings.depths))]
-        self.embed = nn.Conv3d(1, settings.channels, PATCH, stride=PATCH)
+        self.embed = nn.Conv3d(1, settings.channels, TOKEN, stride=TOKEN)
         self.embed_norm = ChannelNorm(settings.channels)
         levels = range(len(widths))
         self.encoder = nn.ModuleList(_level(settings, number) for number in levels)
@@ -107,7 +72,7 @@ class DCFB(nn.Module):
         self.expands = nn.ModuleList(Expand(width) for width in widths[:0:-1])
         self.skips = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[-2::-1])
         self.head_norm = ChannelNorm(2 * settings.channels)
-        self.head_up = nn.ConvTranspose3d(2 * settings.channels, settings.channels // 2, PATCH, stride=PATCH)
+        self.head_up = nn.ConvTranspose3d(2 * settings.channels, settings.channels // 2, TOKEN, stride=TOKEN)
         self.head_out = nn.Conv3d(settings.channels // 2, 2, 3, padding=1)
 
     def forward(self, a: Volume, b: Volume) -> Volume:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from crossalign.errors import WeightsError
-from crossalign.fusion.networks.dcfb import DCFB, DCFBSettings
+from crossalign.fusion.networks.dcfb import DCFB
+from crossalign.fusion.networks.settings import DCFBSettings
 from crossalign.models.published import KIND, read_state_dict
 from crossalign.models.tensor_files import check_finite
 

@@ -15,7 +15,7 @@ class HeadSettings:
     spacing_mm: Range = (1.0, 2.2)
     """Size of the voxels, mm."""
     rotation_deg: float = 15.0
-    """Largest rotation about each axis, after any axis orientation, degrees."""
+    """Largest rotation about each axis, degrees."""
     stretch: float = 0.15
     """Largest stretching along each axis: a fraction of the size."""
     long_waves_mm: Range = (2.0, 8.0)

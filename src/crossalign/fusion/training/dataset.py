@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,10 +17,11 @@ from crossalign.input import excerpt
 from crossalign.models.tensor_files import GIB, FileKind, read_header, read_tensors, refused, save_tensors
 from crossalign.types import Volume
 
-KIND = FileKind("not a bank of fusion pairs", InputError, 1024 * GIB)
+KIND = FileKind("not a dataset of fusion pairs", InputError, 1024 * GIB)
 NAME = re.compile(r"(mri|pet)/[0-9]{5,9}")
 TISSUE = 0.15  # a voxel brighter than this in both shows tissue
-SMALL_VOXEL, LARGE_VOXEL = (1.5, 4.0, 0.3), (2.5, 7.0, 0.8)  # lesions in MRI and PET: radius from, to; edge's width
+# Lesions in MRI and PET, voxels: smallest and largest radius, width of the edge.
+MRI_LESION, PET_LESION = (1.5, 4.0, 0.3), (2.5, 7.0, 0.8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class FusionDataset:
         return len(self.mri)
 
     def to(self, device: torch.device | str) -> FusionDataset:
-        """Return the bank on another device."""
+        """Return the dataset on another device."""
         return FusionDataset(tuple(v.to(device) for v in self.mri), tuple(v.to(device) for v in self.pet))
 
     def save(self, path: Path, overwrite: bool = False) -> None:
@@ -48,7 +49,7 @@ class FusionDataset:
         save_tensors(self.tensors(), {}, path, overwrite)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Return what it holds by name."""
+        """Return the volumes by name."""
         return {f"{kind}/{n:05d}": v for kind in ("mri", "pet") for n, v in enumerate(getattr(self, kind))}
 
     @staticmethod
@@ -64,22 +65,28 @@ class FusionDataset:
 
 
 @dataclass(frozen=True, eq=False)
-class Planted:
-    """The same patches (b, 1, z, y, x) with a lesion in one of the two; `where` is its soft mask, 0 to 1."""
+class LesionPatches:
+    """The same patches (b, 1, z, y, x) with a lesion in one of the two, and its soft mask, 0 to 1."""
 
     a: Volume
     b: Volume
-    where: Volume
+    mask: Volume
 
 
 @dataclass(frozen=True, eq=False)
 class FusionPatches:
-    """Patches (b, 1, z, y, x) and the emphasis (b,) to fuse them with; `planted` where lesions were asked for."""
+    """Patches (b, 1, z, y, x), and for each how much detail is wanted (b,): 0 balanced, 1 detail."""
 
     a: Volume
     b: Volume
-    emphasis: Tensor
-    planted: Planted | None = None
+    detail: Tensor
+    lesions: LesionPatches | None = None
+
+    def inputs(self) -> tuple[Volume, Volume]:
+        """Return both volumes, those with lesions after those without."""
+        if self.lesions is None:
+            return self.a, self.b
+        return torch.cat((self.a, self.lesions.a)), torch.cat((self.b, self.lesions.b))
 
 
 def draw_patches(
@@ -91,51 +98,50 @@ def draw_patches(
 ) -> FusionPatches:
     """Cut one patch from each pair of `index`, varied where there is an augmentation.
 
-    Half of them are to be balanced, a quarter asks for detail, a quarter for something between. Volumes shorter than
-    the patch are extended by their border.
+    `detail` is 0 for half of them, 1 for a quarter and between for a quarter. Volumes shorter than the patch are
+    extended by their border.
     """
-    pairs = [_patch(dataset.mri[i], dataset.pet[i], patch, augmentation, generator) for i in index]
+    pairs = [_patch(torch.stack((dataset.mri[i], dataset.pet[i])), patch, augmentation, generator) for i in index]
     draw = torch.rand(len(index), generator=generator)
     between = torch.rand(len(index), generator=generator)
-    emphasis = torch.where(draw < 0.5, torch.zeros_like(draw), torch.where(draw < 0.75, torch.ones_like(draw), between))
+    detail = torch.where(draw < 0.5, torch.zeros_like(draw), torch.where(draw < 0.75, torch.ones_like(draw), between))
     a, b = (torch.stack([pair[k] for pair in pairs])[:, None] for k in (0, 1))
-    return FusionPatches(a, b, emphasis.to(a.device))
+    return FusionPatches(a, b, detail.to(a.device))
 
 
-def plant_lesions(patches: FusionPatches, generator: torch.Generator) -> FusionPatches:
-    """Add twins of the patches with a lesion each: brighter or darker, small in the MRI or larger and soft in the PET.
+def insert_lesions(patches: FusionPatches, generator: torch.Generator) -> FusionPatches:
+    """Add copies of the patches with a lesion: brighter or darker, small in the MRI or larger and soft in the PET.
 
-    It sits where both show something, if they do anywhere. What it changes is cut at 0 and 1, as scans are.
+    Its centre is a voxel where both show something, if there is one. Values are clipped to [0, 1], as in scans.
     """
-    planted = [_planted(a[0], b[0], generator) for a, b in zip(patches.a, patches.b, strict=True)]
-    a, b, where = (torch.stack([one[k] for one in planted])[:, None] for k in range(3))
-    return FusionPatches(patches.a, patches.b, patches.emphasis, Planted(a, b, where))
+    each = [_with_lesion(a[0], b[0], generator) for a, b in zip(patches.a, patches.b, strict=True)]
+    a, b, mask = (torch.stack([one[k] for one in each])[:, None] for k in range(3))
+    return replace(patches, lesions=LesionPatches(a, b, mask))
 
 
-def _planted(a: Tensor, b: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    draws = torch.rand(5, generator=generator)
-    in_mri = float(draws[0]) < 1 / 3
-    places = ((a > TISSUE) & (b > TISSUE)).nonzero()
-    if len(places):
-        place = places[int(float(draws[1]) * len(places))].tolist()
-    else:
-        place = [int(float(draws[1]) * size) for size in a.shape]
+def _with_lesion(a: Tensor, b: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    draws = torch.rand(5, generator=generator).tolist()
+    in_mri = draws[0] < 1 / 3
+    tissue = ((a > TISSUE) & (b > TISSUE)).nonzero()
+    anywhere = [int(draws[1] * size) for size in a.shape]
+    center = tissue[int(draws[1] * len(tissue))].tolist() if len(tissue) else anywhere
     axes = torch.meshgrid(*(torch.arange(n, device=a.device) for n in a.shape), indexing="ij")
-    distance = torch.stack([(x - c) ** 2 for x, c in zip(axes, place, strict=True)]).sum(0).sqrt()
-    least, most, edge = SMALL_VOXEL if in_mri else LARGE_VOXEL
-    radius = least + (most - least) * float(draws[2])
-    where = torch.sigmoid((radius - distance) / edge)
-    change = (0.15 + 0.35 * float(draws[3])) * (1 if float(draws[4]) < 0.5 else -1) * where
-    return (a + change).clamp(0, 1) if in_mri else a, b if in_mri else (b + change).clamp(0, 1), where
+    distance = torch.stack([(x - c) ** 2 for x, c in zip(axes, center, strict=True)]).sum(0).sqrt()
+    smallest, largest, edge = MRI_LESION if in_mri else PET_LESION
+    radius = smallest + (largest - smallest) * draws[2]
+    mask = torch.sigmoid((radius - distance) / edge)
+    change = (0.15 + 0.35 * draws[3]) * (1 if draws[4] < 0.5 else -1) * mask
+    return ((a + change).clamp(0, 1), b, mask) if in_mri else (a, (b + change).clamp(0, 1), mask)
 
 
 def _patch(
-    mri: Tensor, pet: Tensor, size: int, augmentation: FusionAugmentation | None, generator: torch.Generator
+    pair: Tensor, size: int, augmentation: FusionAugmentation | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    first = [int(torch.randint(0, max(1, n - size + 1), (), generator=generator)) for n in mri.shape]
-    pair = torch.stack((mri, pet))[None]
-    if augmentation is not None and float(torch.rand((), generator=generator)) < augmentation.turned_share:
-        pair = _turned(pair, first, size, augmentation.turn_rad, generator)
+    first = [int(torch.randint(0, max(1, n - size + 1), (), generator=generator)) for n in pair.shape[1:]]
+    pair = pair[None]
+    rotated = augmentation is not None and _chance(augmentation.rotated_fraction, generator)
+    if augmentation is not None and rotated:
+        pair = _rotated(pair, first, size, augmentation.rotation_rad, generator)
     else:
         pair = pair[:, :, *(slice(f, f + size) for f in first)].float()
         padding = [v for n in pair.shape[:1:-1] for v in (0, size - n)]
@@ -145,19 +151,19 @@ def _patch(
     return pair[0, 0], pair[0, 1]
 
 
-def _turned(pair: Tensor, first: list[int], size: int, turn_rad: float, generator: torch.Generator) -> Tensor:
-    turn = euler_to_rotation((torch.rand(3, generator=generator) * 2 - 1) * turn_rad)
+def _rotated(pair: Tensor, first: list[int], size: int, rotation_rad: float, generator: torch.Generator) -> Tensor:
+    rotation = euler_to_rotation((torch.rand(3, generator=generator) * 2 - 1) * rotation_rad)
     axes = torch.meshgrid(*(torch.arange(size) - (size - 1) / 2,) * 3, indexing="ij")
-    offsets = torch.stack(axes[::-1], dim=-1) @ turn.mT
+    offsets = torch.stack(axes[::-1], dim=-1) @ rotation.mT
     points = offsets + torch.tensor(first[::-1]) + (size - 1) / 2
     last = torch.tensor(pair.shape[:1:-1]) - 1
     return sample(pair.float(), torch.minimum(points.clamp(min=0), last)[None].to(pair.device))
 
 
 def _varied(pair: Tensor, augmentation: FusionAugmentation, generator: torch.Generator) -> Tensor:
-    """Flip both, dim each, and change contrast and noise of the MRI (channel 0)."""
+    """Flip both, darken each, and change contrast and noise of the MRI (channel 0)."""
     if augmentation.mirror:
-        flips = [axis for axis in (2, 3, 4) if float(torch.rand((), generator=generator)) < 0.5]
+        flips = [axis for axis in (2, 3, 4) if _chance(0.5, generator)]
         pair = pair.flip(flips) if flips else pair
     draws = torch.rand(4, generator=generator)
     gains = 1 - draws[:2] * augmentation.gain
@@ -165,6 +171,10 @@ def _varied(pair: Tensor, augmentation: FusionAugmentation, generator: torch.Gen
     mri = pair[:, :1].clamp(min=1e-6) ** float(torch.exp((draws[2] * 2 - 1) * augmentation.gamma))
     seed = int(torch.randint(2**31, (), generator=generator))
     noise = torch.randn(mri.shape, generator=torch.Generator(pair.device).manual_seed(seed), device=pair.device)
-    empty = pair[:, :1] <= 1e-4  # a background that was cut off stays so
+    empty = pair[:, :1] <= 1e-4  # a background that was set to 0 stays 0
     mri = torch.where(empty, pair[:, :1], mri + noise * float(draws[3] ** 2 * augmentation.noise))
     return torch.cat((mri, pair[:, 1:]), dim=1).clamp(0, 1)
+
+
+def _chance(probability: float, generator: torch.Generator) -> bool:
+    return float(torch.rand((), generator=generator)) < probability

@@ -1,4 +1,4 @@
-"""Fusion banks from files or from the simulator: the only part of fusion training that reads images."""
+"""Fusion datasets from files or from the simulator: the only part of fusion training that reads images."""
 
 import os
 from dataclasses import asdict
@@ -9,8 +9,9 @@ import torch
 from crossalign.errors import InputError, ManifestError
 from crossalign.fusion.manifest import FusionPair, read_fusion_manifest
 from crossalign.fusion.scaling import find_scaling, find_uptake_scaling
-from crossalign.fusion.simulation.head_anatomy import BrainMaps, BrainSettings
-from crossalign.fusion.simulation.heads import make_heads, simulate_brain
+from crossalign.fusion.simulation.anatomy import HeadTemplate, TissueMaps, mni152_maps
+from crossalign.fusion.simulation.pairs import simulate_head
+from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.dataset import FusionDataset
 from crossalign.geometry import Grid
 from crossalign.images import Image, read_image
@@ -26,27 +27,28 @@ def fusion_datasets_from_manifest(manifest: str | os.PathLike[str]) -> tuple[Fus
     pairs = read_fusion_manifest(manifest)
     datasets = []
     for split in ("train", "val"):
-        chosen = [pair for pair in pairs if pair.split == split]
-        if not chosen:
+        in_split = [_read(pair) for pair in pairs if pair.split == split]
+        if not in_split:
             raise ManifestError(f"{Path(manifest).name}: no row has split '{split}': training needs both")
-        datasets.append(_dataset([_read(pair) for pair in chosen]))
+        datasets.append(_dataset(in_split))
     return datasets[0], datasets[1]
 
 
 def fusion_manifest_record(manifest: str | os.PathLike[str]) -> dict[str, object]:
     """Record a fusion manifest's train and val pairs: what a row says, and the content of its files."""
     columns = ("split", "patient", "mri", "pet")
-    chosen = [pair for pair in read_fusion_manifest(manifest) if pair.split in ("train", "val")]
-    return cases_record((pair.name, {column: getattr(pair, column) for column in columns}) for pair in chosen)
+    pairs = [pair for pair in read_fusion_manifest(manifest) if pair.split in ("train", "val")]
+    return cases_record((pair.name, {column: getattr(pair, column) for column in columns}) for pair in pairs)
 
 
-def fusion_simulation_record(count: int) -> dict[str, object]:
-    """Record what simulated heads follow from, beside the seed, which is among the settings."""
-    return {"simulated": {"pairs": count, "shape": SIMULATED_SHAPE, "simulator": asdict(BrainSettings())}}
+def fusion_simulation_record(count: int, settings: HeadSettings | None = None) -> dict[str, object]:
+    """Record what simulated heads follow from, beside the seed, which is among the settings of the training."""
+    simulator = asdict(settings or HeadSettings())
+    return {"simulated": {"pairs": count, "shape": SIMULATED_SHAPE, "simulator": simulator}}
 
 
 def fusion_datasets_from_simulation(
-    count: int, seed: int, maps: BrainMaps | None = None
+    count: int, seed: int, settings: HeadSettings | None = None, maps: TissueMaps | None = None
 ) -> tuple[FusionDataset, FusionDataset]:
     """Simulate `count` training pairs and a fifth as many (4 at least) to validate on, from unrelated seeds.
 
@@ -54,48 +56,37 @@ def fusion_datasets_from_simulation(
     """
     if not 1 <= count <= MOST_SIMULATED:
         raise InputError(f"there must be 1 to {MOST_SIMULATED} simulated pairs to train on, got {count}")
-    maps = maps or mni_maps()
-    train = fusion_dataset_from_simulation(count, 2 * seed, maps)
-    return train, fusion_dataset_from_simulation(max(4, count // 5), 2 * seed + 1, maps)
+    maps = maps or mni152_maps()
+    train = fusion_dataset_from_simulation(count, 2 * seed, maps, settings)
+    return train, fusion_dataset_from_simulation(max(4, count // 5), 2 * seed + 1, maps, settings)
 
 
 def fusion_dataset_from_simulation(
-    count: int, seed: int, maps: BrainMaps, settings: BrainSettings | None = None, shape: Shape | None = None
+    count: int, seed: int, maps: TissueMaps, settings: HeadSettings | None = None, shape: Shape | None = None
 ) -> FusionDataset:
-    """Simulate `count` pairs from one seed; the same seed gives the same bank."""
-    maker, generator = make_heads(maps), torch.Generator().manual_seed(seed)
-    rows: list[tuple[Scan, Scan]] = []
-    while len(rows) < count:
-        pair = simulate_brain(maker, shape or SIMULATED_SHAPE, generator, settings or BrainSettings())
-        if min(float(volume.max()) for volume in (pair.mri, pair.pet)) > 0:  # else the lattice missed the head
-            rows.append((_scaled(pair.mri[0, 0]), _scaled(pair.pet[0, 0])))
-    return _dataset(rows)
-
-
-def mni_maps() -> BrainMaps:
-    """Read the MNI152 T1, grey- and white-matter maps at 1 mm that nilearn carries; nothing is downloaded."""
-    from nilearn import datasets
-
-    loaders = (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
-    t1, grey, white = (
-        torch.from_numpy(loader(resolution=1).get_fdata().transpose(2, 1, 0).copy()) for loader in loaders
-    )
-    return BrainMaps(t1.float().clamp(0, 1), grey.float().clamp(0, 1), white.float().clamp(0, 1), spacing_mm=1.0)
+    """Simulate `count` pairs from one seed; the same seed gives the same dataset."""
+    template, generator = HeadTemplate(maps), torch.Generator().manual_seed(seed)
+    pairs: list[tuple[Scan, Scan]] = []
+    while len(pairs) < count:
+        pair = simulate_head(template, shape or SIMULATED_SHAPE, generator, settings)
+        if min(float(volume.max()) for volume in (pair.mri, pair.pet)) > 0:  # else the grid holds no part of the head
+            pairs.append((_scaled(pair.mri[0, 0]), _scaled(pair.pet[0, 0])))
+    return _dataset(pairs)
 
 
 def _read(pair: FusionPair) -> tuple[Scan, Scan]:
     mri, pet = read_image(pair.mri), read_image(pair.pet)
-    scaled = Image(find_uptake_scaling(pet).applied(pet.voxels), pet.grid, pet.name)
+    scaled = Image(find_uptake_scaling(pet).apply(pet.voxels), pet.grid, pet.name)
     if not pet.grid.agrees_with(mri.grid):
         scaled = scaled.resampled(mri.grid, fill=0.0)
-    return find_scaling(mri).applied(mri.voxels), scaled.voxels
+    return find_scaling(mri).apply(mri.voxels), scaled.voxels
 
 
 def _scaled(voxels: Scan) -> Scan:
     z, y, x = voxels.shape
     image = Image(voxels, Grid.centered((0.0, 0.0, 0.0), (z, y, x), (1.0, 1.0, 1.0)), "simulated")
-    return find_scaling(image).applied(voxels)
+    return find_scaling(image).apply(voxels)
 
 
-def _dataset(rows: list[tuple[Scan, Scan]]) -> FusionDataset:
-    return FusionDataset(tuple(mri.half() for mri, _ in rows), tuple(pet.half() for _, pet in rows))
+def _dataset(pairs: list[tuple[Scan, Scan]]) -> FusionDataset:
+    return FusionDataset(tuple(mri.half() for mri, _ in pairs), tuple(pet.half() for _, pet in pairs))

@@ -1,38 +1,52 @@
 """Settings of a fusion network's training; they validate themselves and are saved beside the weights."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from crossalign.errors import InputError
-from crossalign.fusion.networks.model_files import FusionStageSettings
-from crossalign.training.settings import PRECISIONS, check_most
+from crossalign.fields import Bounds, check_bounds
+from crossalign.fusion.networks.settings import FusionStageSettings
+from crossalign.training.settings import Precision, check_run
 
-FUSION_LOSSES = ("keeping", "paper")
-FUSION_SCHEDULES = ("cosine", "power")
-MOST = {"steps": 10**8, "batch": 4096, "val_every": 10**8, "patch": 512}
+BOUNDS: Bounds = {
+    "batch": (1, 4096),
+    "patch": (16, 512),
+    "lesion_weight": (0, math.inf),
+    "lesion_fraction": (0, 1),
+}
 
 
 @dataclass(frozen=True)
 class FusionAugmentation:
-    """How a patch is varied: both volumes turned together, contrast and noise changed in the MRI alone.
+    """How a patch is varied: both volumes together, but contrast and noise in the MRI alone. Rotations as published."""
 
-    As published: turns of up to 0.2 rad about each axis. `gamma` is the half-width of the exponent's logarithm, `noise`
-    the largest sd, `mirror` allows flips of each axis, `gain` dims each input on its own.
-    """
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"turn_rad": "rotation_rad", "turned_share": "rotated_fraction"}
 
-    turn_rad: float = 0.2
-    turned_share: float = 0.25
+    rotation_rad: float = 0.2
+    """Largest rotation of both volumes about each axis, rad."""
+
+    rotated_fraction: float = 0.25
+    """Fraction of the patches that are rotated."""
+
     gamma: float = 0.3
+    """Half-width of the logarithm of the MRI's gamma."""
+
     noise: float = 0.02
+    """Largest standard deviation of the MRI's noise."""
+
     gain: float = 0.3
+    """Largest fraction by which either volume is made darker."""
+
     mirror: bool = True
+    """Whether half of the patches are flipped along each axis."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 <= value < math.inf:
-                raise InputError(f"augmentation '{name}' must be 0 or more and finite, got {value}")
-        if self.turned_share > 1 or self.gain >= 1:
-            raise InputError(f"'turned_share' is 1 at most and 'gain' under 1, got {self.turned_share} and {self.gain}")
+        most = {"rotated_fraction": 1.0, "gain": math.nextafter(1.0, 0.0)}
+        check_bounds(self, {name: (0, most.get(name, math.inf)) for name in vars(self)})
 
 
 NO_FUSION_AUGMENTATION = FusionAugmentation(0.0, 0.0, 0.0, 0.0, 0.0, False)
@@ -40,52 +54,65 @@ NO_FUSION_AUGMENTATION = FusionAugmentation(0.0, 0.0, 0.0, 0.0, 0.0, False)
 
 @dataclass(frozen=True)
 class FusionTrainingSettings:
-    """One network's training. The paper's: loss `paper`, rate 1e-4, schedule `power`, batch 1.
+    """How a fusion network is trained. The paper's: loss `paper`, rate 1e-4, schedule `power`, batch 1."""
 
-    `keeping` is the mean structural similarity to both inputs plus `transfer` times the share of their gradients kept;
-    its weight runs from transfer[0] at emphasis 0 (balanced) to transfer[1] at emphasis 1 (detail), evenly in its
-    logarithm. `lesions` weighs what planted lesions lose of their contrast (0: none are planted), and `planted_share`
-    is the share of the steps that plant one. `patch` is the edge of the cubes, in voxels. `average` is the decay of
-    the running mean of the weights.
-    """
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {
+        "transfer": "qabf_weights",
+        "lesions": "lesion_weight",
+        "planted_share": "lesion_fraction",
+        "average": "ema_decay",
+    }
 
     stage: FusionStageSettings = field(default_factory=FusionStageSettings)
+    """The network and its size."""
+
     steps: int = 2000
+    """Optimiser steps."""
+
     batch: int = 1
+    """Patches in a step."""
+
     patch: int = 48
+    """Edge of a patch, voxels."""
+
     rate: float = 2e-3
+    """Highest learning rate."""
+
     weight_decay: float = 1e-4
-    loss: str = "keeping"
-    transfer: tuple[float, float] = (0.015, 0.25)
-    lesions: float = 0.1
-    planted_share: float = 0.5
-    schedule: str = "cosine"
+    """Weight decay of the optimiser (AdamW)."""
+
+    loss: Literal["ssim-qabf", "paper"] = "ssim-qabf"
+    """What is minimised: ssim-qabf (what SSIM to both inputs, Qabf and lesions lack), or the paper's."""
+
+    qabf_weights: tuple[float, float] = (0.015, 0.25)
+    """Weight of Qabf in ssim-qabf for balanced fusion and for detail; between them it is even in its logarithm."""
+
+    lesion_weight: float = 0.1
+    """Weight in ssim-qabf of the contrast that inserted lesions lose; 0 inserts none."""
+
+    lesion_fraction: float = 0.5
+    """Fraction of the steps in which lesions are inserted."""
+
+    schedule: Literal["cosine", "power"] = "cosine"
+    """How the learning rate falls: as a cosine, or as the paper's power of what is left."""
+
     val_every: int = 100
-    average: float = 0.99
-    precision: str = "auto"
+    """Steps between validations, each of which writes a checkpoint."""
+
+    ema_decay: float = 0.99
+    """Decay of the exponential moving average of the weights, which is validated and kept; 0 keeps the weights."""
+
+    precision: Precision = "auto"
+    """Number format of the network's activations; auto is bfloat16 where the processor computes in it."""
+
     seed: int = 0
+    """Seed of everything that is drawn."""
+
     augmentation: FusionAugmentation = field(default_factory=FusionAugmentation)
+    """How far patches are varied."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "val_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"'{name}' must be 1 or more, got {getattr(self, name)}")
-        if self.patch < 16:
-            raise InputError(f"'patch' must be 16 voxels or more, got {self.patch}")
-        check_most(self, MOST)
-        if not 0 <= self.weight_decay < math.inf or not 0 <= self.seed < 2**31:
-            raise InputError(
-                f"'weight_decay' must be 0 or more and 'seed' in [0, 2^31), got {self.weight_decay} and {self.seed}"
-            )
-        if not 0 < self.rate < math.inf or not 0 <= self.average < 1:
-            raise InputError(f"'rate' must be over 0 and 'average' in [0, 1), got {self.rate} and {self.average}")
-        if len(self.transfer) != 2 or not 0 < self.transfer[0] <= self.transfer[1] < math.inf:
-            raise InputError(f"'transfer' runs from over 0 upwards, got {self.transfer}")
-        if not 0 <= self.lesions < math.inf or not 0 <= self.planted_share <= 1:
-            raise InputError(
-                f"'lesions' is 0 or more and 'planted_share' in [0, 1], got {self.lesions} and {self.planted_share}"
-            )
-        choices = (("loss", FUSION_LOSSES), ("schedule", FUSION_SCHEDULES), ("precision", PRECISIONS))
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                raise InputError(f"'{name}' must be one of {', '.join(allowed)}, got '{getattr(self, name)}'")
+        check_bounds(self, BOUNDS)
+        check_run(self, self.ema_decay)
+        if not 0 < self.qabf_weights[0] <= self.qabf_weights[1] < math.inf:
+            raise InputError(f"'qabf_weights' run from over 0 upwards, got {self.qabf_weights}")

@@ -137,6 +137,6 @@ def _reasons_and_warnings(
 
 def _scaling_rows(scalings: dict[str, Scaling]) -> Rows:
     return tuple(
-        (name, one.unit or "of its file", f"{one.low:.6g}", f"{one.high:.6g}", f"{one.clipped_share:.2%}")
+        (name, one.unit or "of its file", f"{one.low:.6g}", f"{one.high:.6g}", f"{one.clipped_fraction:.2%}")
         for name, one in scalings.items()
     )

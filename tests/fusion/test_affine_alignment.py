@@ -1,4 +1,4 @@
-"""Affine refinement: it finds a known stretch, agrees with the rigid path, and says when it went astray."""
+"""Affine refinement: it finds a known stretch, agrees with rigid resampling, and reports a failure."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from tests.fusion.phantom import pair
 
 from crossalign.errors import TransformError
-from crossalign.fusion import alignment as fusion_affine
+from crossalign.fusion import alignment
 from crossalign.fusion.alignment import Affine, refine_affine, resampled_affine, write_affine
 from crossalign.geometry import Grid, Rigid, euler_to_rotation
 from crossalign.images import Image
@@ -19,7 +19,7 @@ MOTION = Rigid(
 STRETCH = Affine(torch.diag(torch.tensor([1.15, 0.88, 1.1]).double()), torch.tensor([-5.0, 5.0, -3.0]).double())
 
 
-def test_a_rigid_one_resamples_as_the_rigid_path_does() -> None:
+def test_a_rigid_transform_resamples_as_image_resampled_does() -> None:
     mri, _ = pair()
     grid = Grid((20, 24, 18), (3.0, 2.5, 4.0), (10.0, 8.0, 4.0))
     ours, other = resampled_affine(mri, grid, Affine.of(MOTION)), mri.resampled(grid, MOTION)
@@ -35,7 +35,7 @@ def test_composition_maps_points_one_after_the_other() -> None:
 
 
 def test_a_known_stretch_is_found() -> None:
-    """The moving image shows at STRETCH(p) what the fixed one shows at p; the start is rigid: none."""
+    """The moving image shows at STRETCH(p) what the fixed one shows at p; the initial transform is the identity."""
     fixed, _ = pair()
     inverse = torch.linalg.inv(STRETCH.matrix)
     moving = resampled_affine(fixed, fixed.grid, Affine(inverse, -inverse @ STRETCH.shift_mm))
@@ -54,19 +54,19 @@ def test_a_known_stretch_is_found() -> None:
 
 def test_an_answer_that_stretches_too_far_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     mri, pet = pair()
-    monkeypatch.setattr(fusion_affine, "LARGEST_STRETCH", 1.0)
+    monkeypatch.setattr(alignment, "LARGEST_STRETCH", 1.0)
     with pytest.raises(TransformError, match=r"pet\.nii\.gz: the affine transform .* leave --affine out"):
         refine_affine(mri, pet, Rigid.identity())
 
 
-def test_images_that_share_nothing_are_told() -> None:
+def test_images_that_do_not_overlap_are_an_error() -> None:
     mri, pet = pair()
     far = Image(pet.voxels, Grid(pet.grid.shape, pet.grid.spacing_mm, (900.0, 0.0, 0.0)), "far.nii.gz")
     with pytest.raises(TransformError, match=r"far\.nii\.gz: no affine transform to mri"):
         refine_affine(mri, far, Rigid.identity())
 
 
-def test_its_file_is_itks(tmp_path) -> None:
+def test_its_file_is_read_by_itk(tmp_path) -> None:
     write_affine(STRETCH, tmp_path / "a.tfm")
     back = sitk.ReadTransform(str(tmp_path / "a.tfm"))
     point = (10.0, -20.0, 30.0)

@@ -1,32 +1,18 @@
-"""Padding of any value shows nothing, no uptake is 0 wherever it is, and no unit changes what is fused."""
-
-import math
+"""Scalings: padding shows nothing, no uptake is 0, lesions are not clipped, and units change nothing."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fusion.phantom import SHAPE, grid, head, pair
+from tests.fusion.phantom import SHAPE, frame, pair, with_frame
 
 from crossalign.fusion import find_scaling, find_uptake_scaling, fuse, named_fusion_method
 from crossalign.fusion.classical import Average
-from crossalign.fusion.preparation import on_canvas
-from crossalign.fusion.scaling import padded
+from crossalign.fusion.scaling import Scaling, padding_mask
 from crossalign.geometry import Grid
 from crossalign.images import Image
 
 PADDING = [255.0, -1024.0, -3024.0, 65535.0, 0.0]
-
-
-def _frame(width: int = 4) -> torch.Tensor:
-    """Where a frame about the volume lies."""
-    inside = torch.zeros(SHAPE, dtype=torch.bool)
-    inside[width:-width, width:-width, width:-width] = True
-    return ~inside
-
-
-def _filled(image: Image, value: float, width: int = 4) -> Image:
-    return Image(torch.where(_frame(width), torch.tensor(value), image.voxels), image.grid, image.name)
 
 
 def _part(image: Image, z: slice, y: slice, x: slice) -> Image:
@@ -43,20 +29,20 @@ def test_padding_of_any_value_shows_nothing_and_scales_nothing(value: float, whi
     mri, pet = pair()
     whole = fuse(mri, pet, Average())
     framed = fuse(
-        _filled(mri, value) if which != "pet" else mri, _filled(pet, value) if which != "mri" else pet, Average()
+        with_frame(mri, value) if which != "pet" else mri, with_frame(pet, value) if which != "mri" else pet, Average()
     )
-    frame = _frame()
+    edge = frame()
     for image, of_whole, is_framed in (
         (framed.a, whole.a, which != "pet"),
         (framed.b, whole.b, which != "mri"),
     ):
-        assert torch.allclose(image.voxels[~frame], of_whole.voxels[~frame], atol=0.01)
+        assert torch.allclose(image.voxels[~edge], of_whole.voxels[~edge], atol=0.01)
         if is_framed:
-            assert float(image.voxels[frame].abs().max()) == 0
+            assert float(image.voxels[edge].abs().max()) == 0
     assert framed.warnings == whole.warnings == ()
 
 
-def test_the_frame_of_a_z_scored_image_is_not_its_mean() -> None:
+def test_the_padding_of_a_z_scored_image_is_not_its_mean() -> None:
     mri, pet = pair()
     skull = mri.voxels > 250
     values = mri.voxels[skull]
@@ -79,19 +65,19 @@ def test_a_saturated_value_inside_is_no_padding() -> None:
     mri, _ = pair()
     bright = mri.voxels.clamp(max=255)
     bright[20:23, 20:23, 20:23] = 255
-    framed = _filled(Image(bright, mri.grid), 255.0)
-    empty = padded(framed.voxels, 255.0)
-    assert torch.equal(empty | _frame(), empty)
+    framed = with_frame(Image(bright, mri.grid), 255.0)
+    empty = padding_mask(framed.voxels, 255.0)
+    assert torch.equal(empty | frame(), empty)
     assert not bool(empty[20:23, 20:23, 20:23].any())
-    assert float(find_scaling(framed).applied(framed.voxels)[21, 21, 21]) == 1
+    assert float(find_scaling(framed).apply(framed.voxels)[21, 21, 21]) == 1
 
 
 @pytest.mark.parametrize("name", ["average", "laplacian", "wavelet", "laplacian-2d"])
-def test_no_uptake_is_nothing_inside_the_field_and_beyond(name: str) -> None:
-    """The fused volume is the same whether the field of view ends where the uptake does, or goes on."""
+def test_no_uptake_is_0_in_the_field_of_view_and_beyond(name: str) -> None:
+    """The fused volume is the same whether the field of view ends where the uptake does, or beyond."""
     mri, pet = pair()
     empty = pet.voxels.clone()
-    empty[:16] = 0  # from here on there is no uptake
+    empty[:16] = 0  # no uptake in these slices
     method = named_fusion_method(name)
     whole = fuse(mri, Image(empty, pet.grid), method)
     short = fuse(mri, _part(Image(empty, pet.grid), slice(12, SHAPE[0]), slice(0, None), slice(0, None)), method)
@@ -100,7 +86,7 @@ def test_no_uptake_is_nothing_inside_the_field_and_beyond(name: str) -> None:
 
 
 @pytest.mark.parametrize("added", [0.0, -0.1])
-def test_negative_noise_does_not_lift_what_has_no_uptake(added: float) -> None:
+def test_negative_noise_does_not_raise_voxels_without_uptake(added: float) -> None:
     mri, pet = pair()
     noise = 0.3 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(1)) + added
     noisy = Image(pet.voxels + noise, pet.grid, "pet.nii.gz")
@@ -111,7 +97,7 @@ def test_negative_noise_does_not_lift_what_has_no_uptake(added: float) -> None:
     assert float(result.b.voxels[noisy.voxels <= 0].max()) == 0
 
 
-def test_only_a_plain_offset_is_taken_off_a_pet() -> None:
+def test_only_a_clear_offset_is_subtracted_from_a_pet() -> None:
     _, pet = pair()
     assert find_uptake_scaling(Image(pet.voxels + 500, pet.grid)).low == pytest.approx(500)
     inner = _part(pet, slice(16, 28), slice(16, 32), slice(16, 30))  # no voxel of it is without uptake
@@ -134,7 +120,7 @@ def test_units_of_either_image_change_nothing(gain: float, offset: float, scale:
 
 
 @pytest.mark.parametrize("kind", ["int16", "offset"])
-def test_full_range_integers_and_large_offsets_are_fused_alike(kind: str) -> None:
+def test_full_range_integers_and_large_offsets_change_nothing(kind: str) -> None:
     mri, pet = pair()
     expected = fuse(mri, pet, Average()).fused.voxels
     unit = (mri.voxels - mri.voxels.min()) / (mri.voxels.max() - mri.voxels.min())
@@ -155,19 +141,19 @@ def test_a_small_pet_and_a_slab_of_mri_are_no_fault() -> None:
     assert slab.warnings == slab.notes == ()
 
 
-def test_padding_is_not_mixed_into_the_canvas() -> None:
-    mri, pet = pair()
-    expected = on_canvas(mri, pet, 32)
-    framed = on_canvas(_filled(mri, 65535.0, 2), _filled(pet, -1024.0, 2), 32)
-    for found, other in zip(framed, expected, strict=True):
-        assert float(found.voxels.max()) == pytest.approx(float(other.voxels.max()), rel=0.05)
-        assert float(found.voxels.min()) == pytest.approx(float(other.voxels.min()), abs=1)
+def test_a_hot_lesion_is_not_clipped_but_one_voxel_does_not_darken_the_rest():
+    _, pet = pair()
+    usual = float(pet.voxels[pet.voxels > 0].quantile(0.995))  # without the empty background
+    lesion = pet.voxels.clone()
+    lesion[20:23, 20:23, 20:23] = 1.8 * usual
+    assert find_scaling(Image(lesion, pet.grid)).high == pytest.approx(1.8 * usual, rel=1e-6)
+    bright = pet.voxels.clone()
+    bright[20, 20, 20] = 100 * usual
+    assert find_scaling(Image(bright, pet.grid)).high < 2.01 * usual
 
 
-def test_a_mouse_gets_a_canvas_of_its_own_size() -> None:
-    mri, pet = head()
-    small = Grid(SHAPE, (0.25,) * 3, (0.0, 0.0, 0.0))
-    canvas, _ = on_canvas(Image(mri, small), Image(pet, small), 32)
-    assert 10 < max(canvas.grid.extent_mm()) < 16
-    assert math.isclose(max(on_canvas(*pair(), 32)[0].grid.extent_mm()), 224.0)
-    assert grid().extent_mm()[0] < 100
+def test_scaling_counts_clipped_voxels():
+    voxels = torch.linspace(0, 1, 1000).reshape(10, 10, 10)
+    scaling = find_scaling(Image(voxels, Grid((10, 10, 10), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), "x"))
+    assert scaling.clipped_fraction <= 0.001
+    assert Scaling(1.0, 3.0).apply(torch.tensor([[[0.0, 2.0, 9.0]]])).flatten().tolist() == [0.0, 0.5, 1.0]

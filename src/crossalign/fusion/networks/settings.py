@@ -1,0 +1,123 @@
+"""Sizes of the fusion networks. Standard library only: the command line makes its options from these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from crossalign.errors import InputError
+from crossalign.fields import check_bounds, check_choices
+
+TOKEN = 4  # voxels along each axis
+
+
+@dataclass(frozen=True)
+class CompactSettings:
+    """The size of `dcfb-compact` and of its twin in the plane."""
+
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"climbs": "ssim_steps", "steps": "refinements"}
+
+    channels: int = 32
+    """Channels of a token."""
+
+    blocks: int = 2
+    """Blocks of cross-attention."""
+
+    heads: int = 4
+    """Heads of the attention; they divide the channels."""
+
+    window: int = 4
+    """Edge of the windows of attention, in tokens of 4^3 voxels."""
+
+    kernel: int = 5
+    """Edge of the blocks' convolution, in tokens; odd."""
+
+    context: int = 12
+    """Channels that the blocks pass on to full resolution."""
+
+    hidden: int = 16
+    """Hidden channels at full resolution."""
+
+    ssim_steps: int = 6
+    """Steps that optimise structural similarity alone."""
+
+    refinements: int = 6
+    """Refinements after them."""
+
+    def __post_init__(self) -> None:
+        # Beyond these a network takes more memory than a workstation has.
+        most = {"channels": 1024, "blocks": 64, "heads": 64, "window": 16, "kernel": 31, "context": 1024}
+        most |= {"hidden": 1024, "ssim_steps": 256, "refinements": 256}
+        check_bounds(self, {name: (1, value) for name, value in most.items()})
+        if self.channels % self.heads:
+            raise InputError(f"the heads divide the channels, got {self.heads} heads and {self.channels} channels")
+        if self.kernel % 2 == 0:
+            raise InputError(f"'kernel' must be odd, got {self.kernel}")
+
+    @property
+    def multiple(self) -> int:
+        """Volumes are padded to multiples of this on each axis, and tiles must start at multiples of it."""
+        return TOKEN * self.window
+
+
+@dataclass(frozen=True)
+class DCFBSettings:
+    """The size of `dcfb`: the paper's by default."""
+
+    channels: int = 96
+    """Channels of a token at the finest level; each level doubles them."""
+
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    """Blocks of each level."""
+
+    heads: tuple[int, ...] = (3, 6, 12, 24)
+    """Heads of each level's attention; they divide its channels."""
+
+    window: int = 2
+    """Edge of the windows of attention, in tokens."""
+
+    drop_path: float = 0.2
+    """Rate at which the last block is left out in training; earlier ones less often."""
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.heads) or not self.depths or min(*self.depths, *self.heads) < 1:
+            raise InputError(f"each level needs a depth and heads, 1 or more, got {self.depths} and {self.heads}")
+        # Beyond these a network takes more memory than a workstation has.
+        most = (1024, 6, 64, 1024, 16)
+        sizes = (self.channels, len(self.depths), max(self.depths), max(self.heads), self.window)
+        if any(size > limit for size, limit in zip(sizes, most, strict=True)):
+            raise InputError(f"channels, levels, blocks, heads and window may be {most} at most, got {sizes}")
+        if self.channels < 2 or any((self.channels << level) % heads for level, heads in enumerate(self.heads)):
+            raise InputError(f"{self.channels} channels, doubled at each level, do not split into heads {self.heads}")
+        if self.window < 1 or not 0 <= self.drop_path < 1:
+            raise InputError(f"'window' is 1 or more and 'drop_path' in [0, 1), got {self.window} and {self.drop_path}")
+
+    @property
+    def multiple(self) -> int:
+        """Volumes are padded to multiples of this on each axis."""
+        return TOKEN * 2 ** (len(self.depths) - 1) * self.window
+
+
+@dataclass(frozen=True)
+class FusionStageSettings:
+    """Which network, and its size; the size of the others is not used."""
+
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"model": "network", "paper": "dcfb"}
+
+    network: Literal["dcfb-compact", "dcfb-compact-2d", "dcfb"] = "dcfb-compact"
+    """Network: dcfb-compact, dcfb-compact-2d (slice by slice), or dcfb (the paper's)."""
+
+    compact: CompactSettings = field(default_factory=CompactSettings)
+    """Size of dcfb-compact and dcfb-compact-2d."""
+
+    dcfb: DCFBSettings = field(default_factory=DCFBSettings)
+    """Size of dcfb."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    @property
+    def multiple(self) -> int:
+        """Tiles start at multiples of this and their sizes are multiples of it."""
+        return self.dcfb.multiple if self.network == "dcfb" else self.compact.multiple
