@@ -64,12 +64,12 @@ def test_a_cascade_of_both_kinds_writes_everything(pair: Path, weights: Path, tm
     assert main(given) == 0
     out, _ = capfd.readouterr()
     assert "p1 matches (" in out
-    assert "apex looks at (" in out
+    assert "apex attends to (" in out
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"report.html", "figure.png", "parameters.csv", "attention.csv", "points.csv"} <= names
     maps = {f"stage{n}-{name}.nii.gz" for n in (1, 2) for name in ("tx", "ty", "tz", "rx", "ry", "rz", "point-p1")}
     assert maps <= names
-    assert {"stage1-gradcam-fixed.nii.gz", "stage2-local-round2-moving-on-moving.nii.gz"} <= names
+    assert {"stage1-gradcam-fixed.nii.gz", "stage2-local-layer2-moving-on-moving.nii.gz"} <= names
     frame = {"": sitk.ReadImage(str(pair / "mr.nii.gz")), "-on-moving": sitk.ReadImage(str(pair / "us.nii.gz"))}
     for name in names:
         if not name.endswith(".nii.gz"):
@@ -85,17 +85,17 @@ def test_a_cascade_of_both_kinds_writes_everything(pair: Path, weights: Path, tm
     rows = list(csv.DictReader((tmp_path / "out" / "points.csv").read_text().splitlines()))
     assert [(row["stage"], row["name"]) for row in rows] == [("1", "p1"), ("1", "apex"), ("2", "p1"), ("2", "apex")]
     assert rows[0]["matched_x_mm"] == ""
-    assert abs(float(rows[2]["matched_x_mm"]) - float(rows[2]["start_x_mm"])) < 60
+    assert abs(float(rows[2]["matched_x_mm"]) - float(rows[2]["initial_x_mm"])) < 60
     start = sitk.ReadTransform(str(pair / "start.tfm"))
     place = start.TransformPoint([float(value) for value in middle(pair).split(",")])
-    assert np.allclose([float(rows[0][f"start_{axis}_mm"]) for axis in "xyz"], place, atol=1e-2)
+    assert np.allclose([float(rows[0][f"initial_{axis}_mm"]) for axis in "xyz"], place, atol=1e-2)
 
 
 def test_a_network_without_attention_is_explained_as_far_as_it_goes(pair, weights, tmp_path, capfd) -> None:
     given = words(pair, "--method", weights / "feature.safetensors", "-o", tmp_path / "out")
     assert main(given) == 0
     _, err = capfd.readouterr()
-    assert "warning: stage 1 (feature-reg) has no attention: only what each parameter rests on is shown" in err
+    assert "warning: stage 1 (feature-reg) has no attention: only what each parameter depends on" in err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
         "report.html",
@@ -103,7 +103,7 @@ def test_a_network_without_attention_is_explained_as_far_as_it_goes(pair, weight
         *(f"stage1-{p}.nii.gz" for p in ["tx", "ty", "tz", "rx", "ry", "rz"]),
     }
     rows = list(csv.DictReader((tmp_path / "out" / "parameters.csv").read_text().splitlines()))
-    assert rows[0]["inside_mask_share"] == ""
+    assert rows[0]["inside_mask_fraction"] == ""
 
 
 def test_what_exists_is_kept_without_overwrite(pair: Path, weights: Path, tmp_path: Path, capfd) -> None:
@@ -129,7 +129,7 @@ def test_a_volume_that_exists_stops_all_of_it(pair: Path, weights: Path, tmp_pat
 BAD = {
     "no network": (("--method", "mi"), "'mi' has no network to explain"),
     "no mask for label mode": (("--method", "label"), "--fixed-mask"),
-    "outside": (("--method", "attention", "--point=500,0,0"), "'p1' at (500.0, 0.0, 0.0) mm lies outside what stage 1"),
+    "outside": (("--method", "attention", "--point=500,0,0"), "'p1' at (500.0, 0.0, 0.0) mm lies outside the crop"),
     "no attention": (("--method", "feature", "--point=1,2,3"), "no stage of 'feature' has attention"),
     "not a point": (("--method", "attention", "--point=1,2"), "expected three numbers X,Y,Z in mm"),
     "not numbers": (("--method", "attention", "--point=a,b,c"), "expected three numbers X,Y,Z in mm"),

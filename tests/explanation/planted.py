@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from crossalign.explanation.maps import View, crop_grid
-from crossalign.geometry import Rigid
+from crossalign.explanation import StageCrop
+from crossalign.geometry import Grid, Rigid
 from crossalign.models import Stage, StageSettings
 from crossalign.networks import build_network, crop_points
+from crossalign.registration import Application
 
 SIZE, SPACING_MM, BLOB_VOXEL, NEAR_VOXEL = 16, 3.0, 2.0, 4.0
 LEVER_MM = 10.0
@@ -21,13 +22,13 @@ class Planted:
 
     fixed: Tensor
     moving: Tensor
-    place: Tensor
+    position: Tensor
     moved: Tensor
 
     def near(self, index: int) -> Tensor:
         """Voxels close to the blob, where it is in either crop."""
         lattice = crop_points((SIZE,) * 3, 1.0)
-        ends = (self.place[index], self.place[index] + self.moved[index])
+        ends = (self.position[index], self.position[index] + self.moved[index])
         inside = [(lattice - end).norm(dim=-1) < NEAR_VOXEL for end in ends]
         return inside[0] | inside[1]
 
@@ -38,12 +39,12 @@ def plant(count: int, generator: torch.Generator) -> Planted:
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator)
 
-    def scan(place: Tensor) -> Tensor:
-        blob = torch.exp(-((lattice - place[:, None, None, None]) / BLOB_VOXEL).square().sum(-1))
+    def scan(position: Tensor) -> Tensor:
+        blob = torch.exp(-((lattice - position[:, None, None, None]) / BLOB_VOXEL).square().sum(-1))
         return (blob + 0.15 * uniform(count, SIZE, SIZE, SIZE))[:, None]
 
-    place, moved = (uniform(count, 3) - 0.5) * SIZE / 2, (uniform(count, 3) - 0.5) * 6
-    return Planted(scan(place), scan(place + moved), place, moved)
+    position, moved = (uniform(count, 3) - 0.5) * SIZE / 2, (uniform(count, 3) - 0.5) * 6
+    return Planted(scan(position), scan(position + moved), position, moved)
 
 
 def untrained(name: str, seed: int) -> nn.Module:
@@ -53,6 +54,15 @@ def untrained(name: str, seed: int) -> nn.Module:
 
 
 def trained(name: str, steps: int, rate: float) -> nn.Module:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums of several threads round otherwise, and training multiplies that
+    try:
+        return _trained(name, steps, rate)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(name: str, steps: int, rate: float) -> nn.Module:
     model, generator = untrained(name, 0).train(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), rate)
     for _ in range(steps):
@@ -65,13 +75,16 @@ def trained(name: str, steps: int, rate: float) -> nn.Module:
     return model.eval()
 
 
-def view_of(name: str, model: nn.Module, fixed: Tensor, moving: Tensor) -> View:
-    """The view of one pair of crops (1, 1, z, y, x) about the origin, from the identity."""
+def crop_of(name: str, network: nn.Module, fixed: Tensor, moving: Tensor, initial: Rigid | None = None) -> StageCrop:
+    """One pair of crops (1, 1, z, y, x) about the origin, given to a network; `initial` None is the identity."""
     depth, height, width = fixed.shape[2:]
-    stage = Stage(model, StageSettings(name, (depth, height, width), SPACING_MM), {})
+    stage = Stage(network, StageSettings(name, (depth, height, width), SPACING_MM), {})
+    grid = Grid.centered((0.0, 0.0, 0.0), (depth, height, width), (SPACING_MM,) * 3)
+    start = Rigid.identity() if initial is None else initial
     with torch.no_grad():
-        parameters = model(fixed, moving)[0].double()
-    return View(1, stage, crop_grid(stage, ORIGIN), Rigid.identity(), ORIGIN, fixed, moving, parameters)
+        parameters = network(fixed, moving)[0].double()
+    answer = start @ Rigid.from_parameters(parameters, ORIGIN)
+    return StageCrop(stage, grid, fixed, moving, parameters, Application(1, 1, 0, start, answer, 1.0))
 
 
 def correlation(a: Tensor, b: Tensor) -> float:

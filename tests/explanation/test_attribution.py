@@ -6,7 +6,8 @@ from tests.explanation import planted
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
-from crossalign.explanation import integrated_gradients, parameter_shares
+from crossalign.explanation import attribute_parameters, integrated_gradients
+from crossalign.explanation.crops import mask_on_crop
 from crossalign.explanation.gradients import PARAMETERS
 from crossalign.geometry import Grid
 from crossalign.images import LabelMap
@@ -52,25 +53,30 @@ def test_a_square_needs_its_path() -> None:
 def test_the_parts_add_up_to_the_answer(name: str, left_over: float, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name.replace("-", "_"))
     pairs = planted.plant(1, torch.Generator().manual_seed(2))
-    shares = parameter_shares(planted.view_of(name, model, pairs.fixed, pairs.moving), None, steps=32)
-    assert [one.name for one in shares] == list(PARAMETERS)
-    change = max(abs(one.value - one.empty_value) for one in shares)
-    assert max(abs(one.gap) for one in shares) < left_over * change  # a fit's rotations turn sharply on the path
+    found = attribute_parameters(planted.crop_of(name, model, pairs.fixed, pairs.moving), steps=32)
+    assert [one.name for one in found] == list(PARAMETERS)
+    change = max(abs(one.value - one.baseline_value) for one in found)
+    assert (
+        max(abs(one.convergence_delta) for one in found) < left_over * change
+    )  # a fit's rotations turn sharply on the path
     assert all(parameter.grad is None for parameter in model.parameters())
-    for one in shares:
-        assert 0 < one.fixed_share < 1
-        assert one.fixed_share + one.moving_share == 1
-        assert torch.isnan(torch.tensor(one.inside_fraction))
+    for one in found:
+        assert 0 < one.fixed_fraction < 1
+        assert one.fixed_fraction + one.moving_fraction == 1
+        assert torch.isnan(torch.tensor(one.map.fraction_inside(None)))
 
 
-def test_shares_of_a_mask() -> None:
+def test_fractions_in_a_mask() -> None:
     pairs = planted.plant(1, torch.Generator().manual_seed(2))
-    made = planted.view_of("correspondence", planted.untrained("correspondence", 1), pairs.fixed, pairs.moving)
+    crop = planted.crop_of("correspondence", planted.untrained("correspondence", 1), pairs.fixed, pairs.moving)
     grid = Grid.centered((0.0, 0.0, 0.0), (40, 40, 40), (2.0, 2.0, 2.0))
-    everywhere = parameter_shares(made, LabelMap(torch.ones(grid.shape, dtype=torch.int64), grid), steps=2)
-    half = parameter_shares(made, LabelMap((grid.points_mm()[..., 2] > 0).long(), grid), steps=2)
-    assert all(one.inside_fraction == pytest.approx(1) and one.mask_share == 1 for one in everywhere)
-    assert all(one.mask_share == pytest.approx(0.5) and 0.2 < one.inside_fraction < 0.8 for one in half)
+    everywhere = mask_on_crop(LabelMap(torch.ones(grid.shape, dtype=torch.int64), grid), crop.grid)
+    half = mask_on_crop(LabelMap((grid.points_mm()[..., 2] > 0).long(), grid), crop.grid)
+    assert half is not None
+    assert float(half.double().mean()) == pytest.approx(0.5)
+    for one in attribute_parameters(crop, steps=2):
+        assert one.map.fraction_inside(everywhere) == pytest.approx(1)
+        assert 0.2 < one.map.fraction_inside(half) < 0.8
 
 
 def test_no_steps_are_refused() -> None:

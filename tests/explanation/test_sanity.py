@@ -8,30 +8,30 @@ import torch
 from tests.explanation import planted
 from torch import nn
 
-from crossalign.explanation import grad_cams, parameter_shares
-from crossalign.explanation.maps import CropMap, View
+from crossalign.explanation import attribute_parameters, grad_cams
+from crossalign.explanation.crops import CropMap, StageCrop
 
 PAIRS = planted.plant(4, torch.Generator().manual_seed(99))
 
 
-def views(name: str, model: nn.Module, count: int = 4) -> Iterator[View]:
+def crops(name: str, model: nn.Module, count: int = 4) -> Iterator[StageCrop]:
     for index in range(count):
-        yield planted.view_of(name, model, PAIRS.fixed[index : index + 1], PAIRS.moving[index : index + 1])
+        yield planted.crop_of(name, model, PAIRS.fixed[index : index + 1], PAIRS.moving[index : index + 1])
 
 
 def cams(name: str, model: nn.Module, way: str) -> list[list[CropMap]]:
     """Every map of one kind, by block, then by pair."""
-    found = [grad_cams(view, planted.LEVER_MM) for view in views(name, model)]
+    found = [grad_cams(crop, planted.LEVER_MM) for crop in crops(name, model)]
     return [list(maps) for maps in zip(*found, strict=True) if maps[0].name.startswith(way)]
 
 
 def gains(maps: list[CropMap]) -> float:
-    """The map's share near the blob over the volume's share there: 1 is a map that knows nothing."""
+    """The map's fraction near the blob over the volume's fraction there: 1 is a map that knows nothing."""
     return mean(one.fraction_inside(PAIRS.near(n)) / float(PAIRS.near(n).float().mean()) for n, one in enumerate(maps))
 
 
 def parameters(name: str, model: nn.Module) -> list[list[CropMap]]:
-    found = [parameter_shares(view, None, steps=6) for view in views(name, model, 2)]
+    found = [attribute_parameters(crop, steps=6) for crop in crops(name, model, 2)]
     return [[one.map for one in pair] for pair in zip(*found, strict=True)][:3]
 
 
@@ -51,7 +51,7 @@ def test_grad_cam_by_position_of_correspondence_finds_the_blob(correspondence: n
     """On the moving side, where the match is looked for; seconds of training do not sharpen the fixed one."""
     found = cams("correspondence", correspondence, "local")
     assert [maps[0].name for maps in found] == [
-        f"local-round{number}-{side}" for side in ("fixed", "moving") for number in (1, 2)
+        f"local-layer{number}-{side}" for side in ("fixed", "moving") for number in (1, 2)
     ]
     assert min(gains(maps) for maps in found if maps[0].scan == "moving") > 2
     before = [gains(maps) for maps in cams("correspondence", planted.untrained("correspondence", 5), "local")]
@@ -59,7 +59,7 @@ def test_grad_cam_by_position_of_correspondence_finds_the_blob(correspondence: n
 
 
 @pytest.mark.parametrize("name", ["correspondence", "attention-reg"])
-def test_parameters_rest_on_the_blob(name: str, request: pytest.FixtureRequest) -> None:
+def test_parameters_depend_on_the_blob(name: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name.replace("-", "_"))
     assert min(gains(maps) for maps in parameters(name, model)) > 3
 
@@ -74,7 +74,7 @@ def test_other_weights_give_other_maps(correspondence: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", ["correspondence", "attention-reg"])
-def test_other_weights_rest_on_other_places(name: str, request: pytest.FixtureRequest) -> None:
+def test_other_weights_depend_on_other_positions(name: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name.replace("-", "_"))
     pairs = zip(parameters(name, model), parameters(name, planted.untrained(name, 5)), strict=True)
     found = [
@@ -86,7 +86,7 @@ def test_other_weights_rest_on_other_places(name: str, request: pytest.FixtureRe
 
 
 def test_a_bright_thing_shows_in_an_untrained_attention_reg_too(attention_reg: nn.Module) -> None:
-    """What docs/explanation.md warns of: a map that looks sensible is no proof that anything was learnt."""
+    """What docs/concepts/explanation.md warns of: a map that looks sensible is no proof that anything was learnt."""
     ours = cams("attention-reg", attention_reg, "gradcam")
     theirs = cams("attention-reg", planted.untrained("attention-reg", 5), "gradcam")
     for block, other in zip(ours, theirs, strict=True):

@@ -8,14 +8,14 @@ import pytest
 import torch
 from selenium.webdriver import Chrome
 from tests.report import pair
-from tests.report.browser import click, needs_browser, open_page, pixels, set_slider, settle
+from tests.report.browser import click, needs_browser, open_page, pixels, set_slider, settle, slices
 
 from crossalign.errors import OutputError
 from crossalign.explanation import Explanation, explain
 from crossalign.geometry import sample
-from crossalign.models import Stage, StageSettings
+from crossalign.models import Cascade, Model, Stage, StageSettings
 from crossalign.networks import build_network
-from crossalign.registration import Cascade, Problem
+from crossalign.registration import NetworkRegistration, Problem
 from crossalign.report.figures import draw_explanation, write_explanation_figure
 from crossalign.report.pages.explanation import write_explanation_report
 
@@ -33,7 +33,9 @@ def explanation() -> Explanation:
     problem = Problem(
         pair.scan("doe_jane_mr.nii.gz"), pair.scan("doe_jane_us.nii.gz"), pair.shift(3, 0, 0), pair.gland()
     )
-    return explain(problem, Cascade(stages, torch.device("cpu"), "<b>doe_jane_mr.nii.gz"), {"apex": POINT}, steps=2)
+    return explain(
+        problem, NetworkRegistration(Model(Cascade(stages)), "<b>doe_jane_mr.nii.gz"), {"apex": POINT}, steps=2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +119,13 @@ def test_the_page_reads_the_value_that_the_volume_holds(
 ) -> None:
     """The script interpolates by itself: at the crosshair it must say what resampling in Python says."""
     open_page(browser, report)
-    shown = [(stage, one) for stage in explanation.stages for one in stage.maps()]
-    for number in (0, 4, 5, len(shown) - 1):
+    maps = [one for stage in explanation.stages for one in stage.maps()]
+    for number in (0, 4, 5, len(maps) - 1):
         choose(browser, number)
         click(browser, "#highest")
-        assert_value(browser, shown[number][1])
+        assert_value(browser, maps[number])
         click(browser, "#center")
-        assert_value(browser, shown[number][1])
+        assert_value(browser, maps[number])
 
 
 @pytest.mark.browser
@@ -131,7 +133,7 @@ def test_the_page_reads_the_value_that_the_volume_holds(
 def test_a_points_map_opens_at_the_point(browser: Chrome, explanation: Explanation, report: Path) -> None:
     open_page(browser, report)
     titles = [one.title for stage in explanation.stages for one in stage.maps()]
-    choose(browser, titles.index("Match shares of apex"))
+    choose(browser, titles.index("Match weights of apex"))
     settle(browser)
     assert crosshair(browser) == pytest.approx(POINT.tolist(), abs=0.81)
     assert "ring: apex (fixed image)" in browser.find_element("id", "marked").text
@@ -152,13 +154,12 @@ def crosshair(browser: Chrome) -> list[float]:
     return [float(value) * (1 if letter in "LPS" else -1) for letter, value in parts]
 
 
-def assert_value(browser: Chrome, shown) -> None:
+def assert_value(browser: Chrome, one) -> None:
     settle(browser)
     data = browser.execute_script("return JSON.parse(document.getElementById('viewer-data').textContent)")
-    slices = [f"[name=slice-{plane}]" for plane in ("sagittal", "coronal", "axial")]
-    at = [int(browser.execute_script("return document.querySelector(arguments[0]).value", one)) for one in slices]
+    at = slices(browser)
     point = torch.tensor([[o + i * data["spacing_mm"] for o, i in zip(data["origin_mm"], at, strict=True)]]).double()
-    image = shown.image
+    image = one.image
     index = image.grid.to_voxel(point)[None, None, None]
     expected = float(sample(image.voxels[None, None], index.reshape(1, 1, 1, 1, 3)))
     said = float(browser.find_element("id", "value").text.split()[-1])

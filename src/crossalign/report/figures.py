@@ -150,14 +150,14 @@ def draw_explanation(explanation: Explanation) -> Figure:
             for mark in column.marks:
                 _draw_mark(one, mark, cut)
             _finish(one, letters)
-    figure.supxlabel(f"{stage.view.name}. Each map has its own scale. {NOTE}", color=INK, fontsize=9)
+    figure.supxlabel(f"{stage.crop.name}. Each map has its own scale. {NOTE}", color=INK, fontsize=9)
     return figure
 
 
 def _columns(explanation: Explanation, stage: StageExplanation, grid: Grid) -> list[_Column]:
     images = {
         "fixed": _shades(explanation.problem.fixed, grid),
-        "moving": _shades(explanation.problem.moving, grid, stage.view.start),
+        "moving": _shades(explanation.problem.moving, grid, stage.crop.initial),
     }
     columns = [_Column("Fixed", images["fixed"]), _Column("Moving, as seen", images["moving"])]
     for way, words in (("gradcam", "Grad-CAM"), ("local", "by position")):

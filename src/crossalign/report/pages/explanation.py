@@ -1,11 +1,14 @@
-"""The page of an explanation: every map over both images, marked points, and tables of what each stage rests on."""
+"""The page of an explanation: every map over both images, marked points, and tables of what each stage depends on."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+import torch
 
 from crossalign.explanation import AttendedPoint, CropMap, Explanation, StageExplanation
 from crossalign.geometry import Grid
@@ -30,13 +33,14 @@ class Mark:
 class MapData:
     """A map as the page's script reads it: bytes on the crop's own grid, sizes (x, y, z).
 
-    `scan` is the image under it, `from_display` (3 rows of 4) turns the display grid's voxels (x, y, z, 1) into the
-    map's, `highest_mm` is where the map is highest, LPS.
+    `scan` is the image under it (`fixed` or `moving`), `moving` the name of the moving image that the stage was given.
+    `from_display` (3 rows of 4) turns the display grid's voxels (x, y, z, 1) into the map's, `highest_mm` is where the
+    map is highest, LPS.
     """
 
     title: str
-    stage: int
     scan: str
+    moving: str
     sizes: tuple[int, ...]
     from_display: tuple[tuple[float, ...], ...]
     highest_mm: Triple
@@ -56,22 +60,20 @@ def write_explanation_report(path: str | os.PathLike[str], explanation: Explanat
 def explanation_page(explanation: Explanation) -> Page:
     """Gather the page."""
     problem, result = explanation.problem, explanation.result
-    grid = explanation_grid(explanation)
-    maps = [one for stage in explanation.stages for one in _maps(stage, grid)]
-    mask, fixed, moving = problem.fixed_mask, problem.fixed, problem.moving
+    grid, moving = explanation_grid(explanation), _moving_names(explanation)
+    images = {"the fixed mask": problem.fixed_mask, "the fixed image": problem.fixed}
+    maps = [
+        asdict(one) for stage, name in zip(explanation.stages, moving, strict=True) for one in _maps(stage, grid, name)
+    ]
     return Page(
         name="explanation",
         method=result.method,
         reasons=result.reasons,
         warnings=explanation.warnings,
         settings=result.settings,
-        privacy=Privacy.of({"the fixed mask": mask, "the fixed image": fixed, "the moving image": moving}),
-        context=_context(explanation, maps),
-        viewer={
-            **asdict(_viewer_data(explanation, grid)),
-            "maps": [asdict(one) for one in maps],
-            "ramp": packed(colour_ramp()),
-        },
+        privacy=Privacy.of({**images, "the moving image": problem.moving}),
+        context=_context(explanation),
+        viewer={**asdict(_viewer_data(explanation, grid, moving)), "maps": maps, "ramp": packed(colour_ramp())},
     )
 
 
@@ -84,9 +86,9 @@ def explanation_grid(explanation: Explanation) -> Grid:
 
 def marks_of(point: AttendedPoint, stage: StageExplanation) -> tuple[Mark, ...]:
     """Mark the point in the fixed image; in the moving one where it attends, its match, and the stage's answer."""
-    to_fixed = stage.view.start.inverse()
+    to_fixed = stage.crop.initial.inverse()
     positions = (
-        ("attended (mean)", "ring", point.looks_at_mm),
+        ("attended (mean)", "ring", point.attended_mm),
         ("match", "cross", point.matched_mm),
         ("the stage's answer", "square", point.answer_mm),
     )
@@ -100,29 +102,37 @@ def marks_of(point: AttendedPoint, stage: StageExplanation) -> tuple[Mark, ...]:
     )
 
 
-def _viewer_data(explanation: Explanation, grid: Grid) -> ViewerData:
-    """Bring the images onto the display grid: `fixed`, and `moving1` ... through each stage's initial transform."""
+def _moving_names(explanation: Explanation) -> list[str]:
+    """Name the moving image of each stage: stages with one initial transform share it."""
+    matrices = [stage.crop.initial.matrix() for stage in explanation.stages]
+    first = [next(k for k, one in enumerate(matrices) if torch.equal(one, matrix)) for matrix in matrices]
+    return [f"moving{number + 1}" for number in first]
+
+
+def _viewer_data(explanation: Explanation, grid: Grid, moving: Sequence[str]) -> ViewerData:
+    """Bring the images onto the display grid, the moving one through each initial transform."""
     problem = explanation.problem
     scans = {"fixed": grey_bytes(grey_levels(problem.fixed, grid))}
-    for stage in explanation.stages:
-        scans[f"moving{stage.view.number}"] = grey_bytes(grey_levels(problem.moving, grid, stage.view.start))
+    for stage, name in zip(explanation.stages, moving, strict=True):
+        if name not in scans:
+            scans[name] = grey_bytes(grey_levels(problem.moving, grid, stage.crop.initial))
     outlines = {} if problem.fixed_mask is None else {"fixed": mask_bytes(problem.fixed_mask, grid)}
     return ViewerData.on_grid(grid, explanation.result.center_mm, scans, outlines)
 
 
-def _maps(stage: StageExplanation, display: Grid) -> list[MapData]:
+def _maps(stage: StageExplanation, display: Grid, moving: str) -> list[MapData]:
     marks = {point.map.name: marks_of(point, stage) for point in stage.attended_points}
-    return [_map_data(one, stage.view.number, display, marks.get(one.name, ())) for one in stage.maps()]
+    return [_map_data(one, moving, display, marks.get(one.name, ())) for one in stage.maps()]
 
 
-def _map_data(one: CropMap, stage: int, display: Grid, marks: tuple[Mark, ...]) -> MapData:
+def _map_data(one: CropMap, moving: str, display: Grid, marks: tuple[Mark, ...]) -> MapData:
     grid = one.image.grid
     matrix = grid.physical_to_voxel() @ display.voxel_to_physical()
     highest = grid.points_mm().flatten(0, 2)[int(one.image.voxels.argmax())]
     return MapData(
         title=one.title,
-        stage=stage,
         scan=one.scan,
+        moving=moving,
         sizes=grid.shape[::-1],
         from_display=tuple(tuple(row) for row in matrix[:3].tolist()),
         highest_mm=_triple(highest),
@@ -132,12 +142,12 @@ def _map_data(one: CropMap, stage: int, display: Grid, marks: tuple[Mark, ...]) 
     )
 
 
-def _context(explanation: Explanation, maps: list[MapData]) -> Mapping[str, object]:
+def _context(explanation: Explanation) -> dict[str, object]:
     result, stages = explanation.result, explanation.stages
+    numbers = itertools.count()
     return {
         "motion": f"{result.shift_mm():.1f} mm, {result.angle_deg():.1f}°",
-        "stages": [stage.view.name for stage in stages],
-        "maps": [(one.stage, one.title) for one in maps],
+        "stages": [(stage.crop.name, [(next(numbers), one.title) for one in stage.maps()]) for stage in stages],
         "has_mask": explanation.problem.fixed_mask is not None,
         "attention": [row for stage in stages for row in _attention_rows(stage)],
         "parameters": [row for stage in stages for row in _parameter_rows(stage)],
@@ -146,20 +156,19 @@ def _context(explanation: Explanation, maps: list[MapData]) -> Mapping[str, obje
 
 
 def _attention_rows(stage: StageExplanation) -> Rows:
-    return tuple(
-        (str(stage.view.number), cam.title, f"{cam.peak:.3g} mm", _percent(inside), _percent(stage.mask_share))
-        for cam, inside in zip(stage.cams, stage.cams_inside, strict=True)
-    )
+    return tuple((_stage(stage), cam.title, f"{cam.peak:.3g} mm", *_in_structure(cam, stage)) for cam in stage.cams)
 
 
 def _parameter_rows(stage: StageExplanation) -> Rows:
     return tuple(
         (
-            str(stage.view.number),
+            _stage(stage),
             one.name,
             _with_unit(one.value, one.unit),
-            *(_percent(part) for part in (one.fixed_share, one.moving_share, one.inside_fraction, one.mask_share)),
-            _with_unit(one.gap, one.unit),
+            _percent(one.fixed_fraction),
+            _percent(one.moving_fraction),
+            *_in_structure(one.map, stage),
+            _with_unit(one.convergence_delta, one.unit),
         )
         for one in stage.parameters
     )
@@ -168,17 +177,26 @@ def _parameter_rows(stage: StageExplanation) -> Rows:
 def _point_rows(stage: StageExplanation) -> Rows:
     return tuple(
         (
-            str(stage.view.number),
+            _stage(stage),
             point.name,
             coordinates(point.point_mm),
-            coordinates(point.looks_at_mm),
+            coordinates(point.attended_mm),
             "none" if point.matched_mm is None else coordinates(point.matched_mm),
             coordinates(point.answer_mm),
-            f"{point.largest_share:.2%}",
-            f"{point.positions:.0f} of {point.all_positions}",
+            f"{point.largest_weight:.2%}",
+            f"{point.effective_tokens:.0f} of {point.tokens}",
         )
         for point in stage.attended_points
     )
+
+
+def _stage(stage: StageExplanation) -> str:
+    one = stage.crop.application
+    return str(one.stage_number) if stage.crop.passes == 1 else f"{one.stage_number}, pass {one.pass_number}"
+
+
+def _in_structure(one: CropMap, stage: StageExplanation) -> tuple[str, str]:
+    return _percent(one.fraction_inside(stage.mask)), _percent(stage.mask_fraction)
 
 
 def _percent(value: float) -> str:

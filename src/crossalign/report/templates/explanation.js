@@ -9,7 +9,7 @@ openViewer(async (data, scans, outlines) => {
   function layers(scan) {
     const map = current(), under = scan || selected("under");
     return [
-      imageLayer(scans[under === "fixed" ? "fixed" : `moving${map.stage}`]),
+      imageLayer(scans[under === "fixed" ? "fixed" : map.moving]),
       mapLayer(map, ramp, control("opacity").value / 100),
       ...(ticked("outlines") && outlines.fixed ? [outlineLayer(outlines.fixed, FIXED_LINE)] : []),
       ...(ticked("marks") ? [markLayer(map.marks.filter((mark) => mark.scan === under))] : []),
