@@ -17,13 +17,14 @@ from typing import Any
 
 from crossalign.errors import CrossalignError
 from crossalign.fields import settings_of
+from crossalign.fusion.networks.model_files import FUSION
 from crossalign.models.card import Card
 from crossalign.models.model import REGISTRATION, Calibration
-from crossalign.models.model_file import ModelContents, ModelFile, StageContents, read_model_file, save_model_file
+from crossalign.models.model_file import ModelContents, ModelFile, StageContents, Task, read_model_file, save_model_file
 from crossalign.models.pretrained import FOLDER
 from crossalign.models.run_settings import RunSettings
 
-TASKS = {"registration": REGISTRATION}
+TASKS: dict[str, Task[Any]] = {"registration": REGISTRATION, "fusion": FUSION}
 
 
 def main() -> int:
