@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from crossalign.models.cascade_settings import Calibration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -26,6 +25,7 @@ from crossalign.evaluation.calibration import (
     risk_coverage,
 )
 from crossalign.evaluation.statistics import rank_correlation
+from crossalign.models import Calibration
 from crossalign.registration import Expectation
 
 FEW = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=30)

@@ -16,7 +16,7 @@ from crossalign.evaluation import (
     failure_curves,
     write_evaluation,
 )
-from crossalign.evaluation.figures import fraction_within
+from crossalign.evaluation.plots import fraction_within
 
 NAMES = ["table.csv", "table.summary.csv", "table.summary.md", "table.summary.tex"]
 FIGURES = ["table.boxes.png", "table.boxes.svg", "table.failures.png", "table.failures.svg"]

@@ -1,5 +1,17 @@
 """How good a registration is: SRE, TRE, Dice, and the papers' protocol with its tables and statistics."""
 
+from .accuracy import (
+    dice_score as dice_score,
+)
+from .accuracy import (
+    surface_registration_error_mm as surface_registration_error_mm,
+)
+from .accuracy import (
+    target_registration_error_mm as target_registration_error_mm,
+)
+from .accuracy import (
+    target_registration_errors_mm as target_registration_errors_mm,
+)
 from .calibration import (
     CalibrationReport as CalibrationReport,
 )
@@ -15,9 +27,6 @@ from .calibration import (
 from .calibration import (
     read_error_estimates as read_error_estimates,
 )
-from .figures import box_plots as box_plots
-from .figures import failure_curves as failure_curves
-from .figures import write_figure as write_figure
 from .initialisations import (
     InitialisationRange as InitialisationRange,
 )
@@ -27,18 +36,9 @@ from .initialisations import (
 from .initialisations import (
     parse_initialisations as parse_initialisations,
 )
-from .metrics import (
-    dice_score as dice_score,
-)
-from .metrics import (
-    surface_registration_error_mm as surface_registration_error_mm,
-)
-from .metrics import (
-    target_registration_error_mm as target_registration_error_mm,
-)
-from .metrics import (
-    target_registration_errors_mm as target_registration_errors_mm,
-)
+from .plots import box_plots as box_plots
+from .plots import failure_curves as failure_curves
+from .plots import write_figure as write_figure
 from .protocol import (
     Evaluation as Evaluation,
 )

@@ -16,9 +16,9 @@ from crossalign.evaluation.statistics import Values, rank_correlation
 from crossalign.input import excerpt, finite_number, read_table
 from crossalign.models import Calibration
 
-FEWEST = 10
-COLUMNS = ("sre_mm", "dispersion_mm", "network_sre_mm")
-WRITER = "`crossalign evaluate -o`"
+FEWEST_REGISTRATIONS = 10
+ERROR_COLUMNS = ("sre_mm", "dispersion_mm", "network_sre_mm")
+ADVISED_TABLE = "give the table that `crossalign evaluate -o` wrote"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,10 @@ class ErrorEstimates:
     network_mm: Values | None
 
     def __post_init__(self) -> None:
-        if len(self.sre_mm) < FEWEST:
-            raise InputError(f"a calibration needs {FEWEST} registrations or more, got {len(self.sre_mm)}")
+        if len(self.sre_mm) < FEWEST_REGISTRATIONS:
+            raise InputError(
+                f"a calibration needs {FEWEST_REGISTRATIONS} registrations or more, got {len(self.sre_mm)}"
+            )
         if self.dispersion_mm is None and self.network_mm is None:
             raise InputError(
                 "these registrations say nothing of their own error: run them from several initialisations, or with a "
@@ -80,9 +82,9 @@ def read_error_estimates(path: str | os.PathLike[str], method: str | None = None
     if not selected:
         known = excerpt(", ".join(names), 200)
         raise InputError(f"{name}: no method is called '{excerpt(method)}': there are {known}")
-    sre, dispersion, network = (_column(selected, column, name) for column in COLUMNS)
+    sre, dispersion, network = (_column(selected, column, name) for column in ERROR_COLUMNS)
     if sre is None:
-        raise InputError(f"{name}: the column sre_mm has empty cells: give the table that {WRITER} wrote")
+        raise InputError(f"{name}: the column sre_mm has empty cells: {ADVISED_TABLE}")
     return ErrorEstimates(sre, dispersion, network)
 
 
@@ -168,15 +170,13 @@ def _records(path: str | os.PathLike[str], name: str) -> list[tuple[int, dict[st
     """Read the registrations that did not fail, each with the number of its row (the header is row 1)."""
     rows = [(number, row) for number, row in enumerate(read_table(path), start=1) if any(row)]
     header = rows[0][1] if rows else []
-    if not {"method", *COLUMNS} <= set(header) or len(rows) == 1:
-        raise InputError(f"{name}: no registrations in it: give the table that {WRITER} wrote")
+    if not {"method", *ERROR_COLUMNS} <= set(header) or len(rows) == 1:
+        raise InputError(f"{name}: no registrations in it: {ADVISED_TABLE}")
     if len(set(header)) != len(header):
-        raise InputError(f"{name}, row 1: a column stands there twice: give the table that {WRITER} wrote")
+        raise InputError(f"{name}, row 1: a column stands there twice: {ADVISED_TABLE}")
     for number, row in rows:
         if len(row) != len(header):
-            raise InputError(
-                f"{name}, row {number}: {len(row)} values, expected {len(header)}: give the table that {WRITER} wrote"
-            )
+            raise InputError(f"{name}, row {number}: {len(row)} values, expected {len(header)}: {ADVISED_TABLE}")
     cells = ((number, dict(zip(header, map(plain_cell, row), strict=True))) for number, row in rows[1:])
     found = [(number, record) for number, record in cells if not record.get("error")]
     if not found:

@@ -12,8 +12,8 @@ from crossalign.cells import markdown_cell
 from crossalign.evaluation.protocol import Evaluation
 from crossalign.evaluation.summary import NO_COUNTS, compare_with_best, plain_records, summarise
 
-NOTHING = "-"
-LATEX = str.maketrans(
+UNDEFINED = "-"
+LATEX_ESCAPES = str.maketrans(
     {letter: f"\\{letter}" for letter in "%#_&{}$"}
     | {
         "\\": "\\textbackslash{}",
@@ -25,13 +25,13 @@ LATEX = str.maketrans(
     }
 )
 Record: TypeAlias = dict[str, Any]  # a row of `summarise` or `compare_with_best`
-STAGE = re.compile("stage_[0-9]+_sre_mm_mean")
-SECONDS = re.compile("stage_[0-9]+_seconds_median")
+STAGE_SRE = re.compile("stage_[0-9]+_sre_mm_mean")
+STAGE_SECONDS = re.compile("stage_[0-9]+_seconds_median")
 DETAIL_CAPTION = "Sizes, landmarks, overlap and failures."
 TRUST_CAPTION = "Expected error: means, rank correlation with the true SRE, trusted and other results."
 COMPARISON_CAPTION = "Each method against the best of its initialisation; p-values are Holm-corrected."
 # The titles of the tables' columns, and what stands there (see `_texts`).
-DETAILS = {
+DETAIL_COLUMNS = {
     "Method": "method",
     "Initialisation": "initialisation",
     "n": "n",
@@ -45,7 +45,7 @@ DETAILS = {
     "Under 5 mm": "fraction_under_5mm",
     "Seconds": "seconds",
 }
-TRUST = {
+TRUST_COLUMNS = {
     "Method": "method",
     "Initialisation": "initialisation",
     "Expected SRE (mm)": "trust_expected_sre_mm",
@@ -56,7 +56,7 @@ TRUST = {
     "Untrusted": "trust_untrusted",
     "Untrusted SRE (mm)": "trust_untrusted_sre_mm",
 }
-COMPARISONS = {
+COMPARISON_COLUMNS = {
     "Method": "method",
     "Best": "best",
     "Initialisation": "initialisation",
@@ -118,11 +118,11 @@ def paper_tables(evaluation: Evaluation, parameter_counts: Mapping[str, int] = N
     `parameter_counts` says how many trainable parameters one stage of a method has, by the method's name.
     """
     records = plain_records(summarise(evaluation, parameter_counts))
-    tables = [result_table(records), stage_table(records), _table(DETAIL_CAPTION, DETAILS, records)]
+    tables = [result_table(records), stage_table(records), _table(DETAIL_CAPTION, DETAIL_COLUMNS, records)]
     if expecting := [record for record in records if record["trust_trusted"] is not None]:
-        tables.append(_table(TRUST_CAPTION, TRUST, expecting))
+        tables.append(_table(TRUST_CAPTION, TRUST_COLUMNS, expecting))
     if comparisons := plain_records(compare_with_best(evaluation)):
-        tables.append(_table(COMPARISON_CAPTION, COMPARISONS, comparisons))
+        tables.append(_table(COMPARISON_CAPTION, COMPARISON_COLUMNS, comparisons))
     return tables
 
 
@@ -141,7 +141,7 @@ def result_table(records: list[Record]) -> Table:
 
 def stage_table(records: list[Record]) -> Table:
     """Lay out Table 2: SRE after each stage, trainable parameters and run time of one stage."""
-    stages = [name.removesuffix("_mean") for name in records[0] if STAGE.fullmatch(name)]
+    stages = [name.removesuffix("_mean") for name in records[0] if STAGE_SRE.fullmatch(name)]
     columns = {"Method": "method", "Initialisation": "initialisation", "Initial SRE": "initial_sre_mm"}
     columns |= {f"Stage {number}": name for number, name in enumerate(stages, start=1)}
     columns |= {"#Parameters": "parameters", "Runtime": "run_time"}
@@ -191,19 +191,19 @@ def _texts(record: Record) -> dict[str, str]:
     """Write every value of a record, and of each measure mean ± sd (by its own name) and the interval."""
     texts = {name: _text(name, value) for name, value in record.items()}
     texts["initialisation"] = _range(record["initialisation"])
-    texts["run_time"] = _run_time([record[name] for name in record if SECONDS.fullmatch(name)])
+    texts["run_time"] = _run_time([record[name] for name in record if STAGE_SECONDS.fullmatch(name)])
     for name in (name.removesuffix("_mean") for name in record if name.endswith("_mean")):
         sd = "" if record[f"{name}_sd"] is None else f" ± {texts[f'{name}_sd']}"
         texts[name] = texts[f"{name}_mean"] + sd
     for name in (name.removesuffix("_low") for name in record if name.endswith("_low")):
         ends = (texts[f"{name}_low"], texts[f"{name}_high"])
-        texts[f"{name}_interval"] = NOTHING if NOTHING in ends else " to ".join(ends)
+        texts[f"{name}_interval"] = UNDEFINED if UNDEFINED in ends else " to ".join(ends)
     return texts
 
 
 def _text(name: str, value: object) -> str:
     if value is None:
-        return NOTHING
+        return UNDEFINED
     if not isinstance(value, float):
         return f"{value:,}" if name == "parameters" else str(value)
     if name.endswith("_p_holm"):
@@ -224,8 +224,8 @@ def _range(initialisation: str) -> str:
 
 def _run_time(seconds: list[float | None]) -> str:
     written = (f"{s:.1f} s" if s >= 1 else f"{s * 1000:.0f} ms" for s in seconds if s is not None)
-    return " / ".join(written) or NOTHING
+    return " / ".join(written) or UNDEFINED
 
 
 def _escaped(text: str) -> str:
-    return " ".join(text.split()).translate(LATEX)
+    return " ".join(text.split()).translate(LATEX_ESCAPES)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import CrossalignError, InputError
+from crossalign.evaluation.accuracy import dice_score, surface_registration_error_mm, target_registration_error_mm
 from crossalign.evaluation.initialisations import (
     InitialisationRange,
     check_distinct,
     draw_initialisations,
     parse_initialisations,
 )
-from crossalign.evaluation.metrics import dice_score, surface_registration_error_mm, target_registration_error_mm
 from crossalign.geometry import Rigid
 from crossalign.registration import Expectation, Method, register
 
@@ -133,7 +133,7 @@ class Evaluation:
         return pd.DataFrame(self.records())
 
 
-Progress = Callable[[int, int, Row], None]
+ProgressCallback = Callable[[int, int, Row], None]
 
 
 def evaluate(
@@ -142,7 +142,7 @@ def evaluate(
     initialisations: Sequence[InitialisationRange] | str = "0-20",
     count: int = 40,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Evaluation:
     """Register every case from `count` initialisations of every range with every method, and measure.
 

@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 
 UNDER_MM = 5.0
 NO_COUNTS: Mapping[str, int] = {}
-COUNTS = ("parameters", "trust_trusted", "trust_untrusted", "pairs")  # whole numbers, absent in some rows
-TRUST = ("rank_correlation", "expected_sre_mm", "sre_mm", "trusted", "untrusted", "trusted_sre_mm", "untrusted_sre_mm")
+COUNT_COLUMNS = ("parameters", "trust_trusted", "trust_untrusted", "pairs")  # whole numbers, absent in some rows
+TRUST_MEASURES = (
+    "rank_correlation",
+    "expected_sre_mm",
+    "sre_mm",
+    "trusted",
+    "untrusted",
+    "trusted_sre_mm",
+    "untrusted_sre_mm",
+)
 
 
 def summarise(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO_COUNTS) -> DataFrame:
@@ -40,7 +48,7 @@ def summarise(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO_C
         for method in evaluation.methods
     ]
     table = pd.DataFrame(summaries).merge(compare_with_best(evaluation), how="left", on=["method", "initialisation"])
-    return table.astype(dict.fromkeys(COUNTS, "Int64"))
+    return table.astype(dict.fromkeys(COUNT_COLUMNS, "Int64"))
 
 
 def compare_with_best(evaluation: Evaluation) -> DataFrame:
@@ -115,12 +123,12 @@ def _after_stage(rows: DataFrame, stage: int) -> DataFrame:
 
 def _trust(rows: DataFrame) -> dict[str, float | None]:
     if len(rows) == 0:
-        return dict.fromkeys(TRUST)
+        return dict.fromkeys(TRUST_MEASURES)
     trusted, untrusted = rows[rows.trusted.eq(True)], rows[rows.trusted.eq(False)]
     correlation = rank_correlation(rows.expected_sre_mm.to_numpy(float), rows.sre_mm.to_numpy())
     means = (part.sre_mm.mean() for part in (trusted, untrusted))
     values = (correlation, rows.expected_sre_mm.mean(), rows.sre_mm.mean(), len(trusted), len(untrusted), *means)
-    return dict(zip(TRUST, values, strict=True))
+    return dict(zip(TRUST_MEASURES, values, strict=True))
 
 
 def _best_method(rows: DataFrame, methods: tuple[str, ...], initialisation: str) -> str:

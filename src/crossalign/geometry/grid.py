@@ -14,7 +14,7 @@ from crossalign.types import Matrix4, PointGrid, Points, Shape, Triple, Vector
 
 LONGEST_AXIS = 2**31  # voxels
 Direction = tuple[Triple, Triple, Triple]
-IDENTITY: Direction = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+LPS_AXES: Direction = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Grid:
     shape: Shape
     spacing_mm: Triple
     origin_mm: Triple
-    direction: Direction = IDENTITY
+    direction: Direction = LPS_AXES
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or any(size < 1 for size in self.shape):

@@ -19,7 +19,7 @@ from crossalign.types import Triple
 ALIGNED = 1e-6  # a rotation this near to none is rounding
 DECIMALS = 9  # of mm and of direction cosines: the same problem in two worlds becomes the same numbers
 # Settings in mm hold for structures between a prostate and a head; a length follows the extent outside of that.
-SMALL_MM, LARGE_MM = 45.0, 200.0
+LEAST_EXTENT_MM, MOST_EXTENT_MM = 45.0, 200.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +50,15 @@ def along_fixed_axes(problem: Problem) -> tuple[Problem, WorkingFrame]:
     return _in_frame(problem, WorkingFrame(frame, frame))
 
 
-def normalised(problem: Problem, large_mm: float = LARGE_MM) -> tuple[Problem, WorkingFrame]:
+def normalised(problem: Problem, most_mm: float = MOST_EXTENT_MM) -> tuple[Problem, WorkingFrame]:
     """Bring both worlds to a frame along the fixed axes whose origin is the structure's centre.
 
-    The initial transform becomes the identity, and a structure smaller than 45 mm or larger than `large_mm` is scaled
+    The initial transform becomes the identity, and a structure smaller than 45 mm or larger than `most_mm` is scaled
     to that size, so that a method's settings in mm hold for a mouse and for a phantom of a metre.
     """
     rotation = rotation_to_axes(problem.fixed.grid)
     frame = Rigid(rotation, -(rotation @ problem.center_mm))
-    scale = min(max(problem.extent_mm, SMALL_MM), large_mm) / problem.extent_mm
+    scale = min(max(problem.extent_mm, LEAST_EXTENT_MM), most_mm) / problem.extent_mm
     return _in_frame(problem, WorkingFrame(frame, frame @ problem.initial.inverse(), scale))
 
 

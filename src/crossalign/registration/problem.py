@@ -14,8 +14,8 @@ from crossalign.images import Image, LabelMap, foreground, marked_voxels
 from crossalign.types import Mask, Points, Vector
 
 STRUCTURE_POINTS = 500
-BALL = 8 / 3  # diameter of a ball over the mean distance of its points from the centre
-ADVICE = "look at the overlay, and try another initialisation (--initial) or another method (--method)"
+BALL_DIAMETER = 8 / 3  # diameter of a ball over the mean distance of its points from the centre
+WHAT_TO_TRY = "look at the overlay, and try another initialisation (--initial) or another method (--method)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Problem:
     def extent_mm(self) -> float:
         """Size of the structure: the diameter of a ball whose points lie as far from its centre, on average."""
         points = self.structure_mm
-        return BALL * float((points - points.mean(0)).norm(dim=-1).mean())
+        return BALL_DIAMETER * float((points - points.mean(0)).norm(dim=-1).mean())
 
     def on_grids(self, fixed: Grid, moving: Grid, initial: Rigid) -> Problem:
         """Return the same scans in worlds with other coordinates; their foregrounds are not computed again."""

@@ -17,8 +17,8 @@ from crossalign.output import whole_file, write_text
 from crossalign.registration.initialisation import Initialisation
 from crossalign.registration.result import RegistrationResult
 
-FORMAT = "crossalign registration 2"
-FRAME = "4 x 4 matrices that map fixed points (x, y, z, 1) to moving points, LPS, mm"
+RECORD_FORMAT = "crossalign registration 2"
+MATRICES = "4 x 4 matrices that map fixed points (x, y, z, 1) to moving points, LPS, mm"
 
 
 def registration_record(
@@ -33,7 +33,7 @@ def registration_record(
         **expectation.evidence,
     }
     return {
-        "format": FORMAT,
+        "format": RECORD_FORMAT,
         "files": dict(files or {}),
         "method": result.method,
         "settings": dict(result.settings),
@@ -43,7 +43,7 @@ def registration_record(
             "fixed_to_moving": _matrix(result.initial),
         },
         "fixed_to_moving": _matrix(result.fixed_to_moving),
-        "matrices": FRAME,
+        "matrices": MATRICES,
         "motion": {
             "center_mm": result.center_mm.tolist(),
             "translation_mm": motion[:3],

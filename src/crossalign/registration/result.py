@@ -13,7 +13,7 @@ from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap, one_structure
 from crossalign.images.masks import not_on_grid, resampling_advice
 from crossalign.registration.overlap import LOW_OVERLAP, Overlap
-from crossalign.registration.problem import ADVICE, Expectation, Method, Problem, Step
+from crossalign.registration.problem import WHAT_TO_TRY, Expectation, Method, Problem, Step
 from crossalign.types import Parameters, Vector
 
 VERDICT = "do not trust this result"
@@ -56,7 +56,7 @@ class RegistrationResult:
         if self.expectation.reasons or self.trusted is not False:
             return self.expectation.reasons
         expected = "" if self.expected_sre_mm is None else f" of {self.expected_sre_mm:.1f} mm"
-        return (f"its expected SRE{expected} is over the limit that came with the weights: {ADVICE}",)
+        return (f"its expected SRE{expected} is over the limit that came with the weights: {WHAT_TO_TRY}",)
 
     def correction(self) -> Rigid:
         """Motion of the fixed points that the registration added ahead: result = initial @ correction."""

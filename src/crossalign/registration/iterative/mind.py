@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,13 @@ from crossalign.registration.iterative.gauss_newton import OptimisationRuns, Pyr
 from crossalign.registration.iterative.method_settings import MindSettings
 from crossalign.registration.iterative.sampling_region import box_of, draw_motions, sampled_region
 from crossalign.registration.iterative.verdict import SHORT_RUNS, gather_evidence
-from crossalign.registration.problem import ADVICE, Expectation, Method, Problem, Solution, Step
+from crossalign.registration.problem import WHAT_TO_TRY, Expectation, Method, Problem, Solution, Step
 from crossalign.similarity import mind_ssc
 from crossalign.types import Distances, Mask, Shape
 
-REACH_MM = 20.0  # how far beyond the fixed points the moving image is described
-LOW_OVERLAP = 0.5
-LARGE_MM = 100.0  # descriptors of 4 and 2 mm are too fine for larger structures, which are scaled to this size
+MOVING_REACH_MM = 20.0  # how far beyond the fixed points the moving image is described
+FEW_KNOWN = 0.5
+LARGEST_EXTENT_MM = 100.0  # descriptors of 4 and 2 mm are too fine for larger structures, which are scaled to this size
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,17 @@ class MindSSD(Method):
         """Every setting, as text."""
         return {key: str(value) for key, value in asdict(self.run).items()}
 
+    def with_run(self, run: MindSettings) -> MindSSD:
+        """Return the same method with other settings."""
+        return replace(self, run=run)
+
     @torch.no_grad()
     def solve(self, problem: Problem) -> Solution:
         """Register; where less than half of the points are known at the initial transform, a warning says so.
 
         Where none is known at all, the initial transform is the answer, and it is not to be trusted.
         """
-        working, frame = normalised(problem, LARGE_MM)
+        working, frame = normalised(problem, LARGEST_EXTENT_MM)
         pyramid = _Pyramid(working, self.run)
         motion = draw_motions(working, self.run.initialisations, self.run.perturbation_mm, self.run.seed)
         best, steps, warnings, others = 0, list[Step](), list[str](), list[Rigid]()
@@ -59,7 +63,7 @@ class MindSSD(Method):
             overlap = level.overlap()
             if overlap == 0:
                 return _nothing_known(self.name, problem)
-            if overlap < LOW_OVERLAP and number == 1:
+            if overlap < FEW_KNOWN and number == 1:
                 warnings.append(f"at the initial transform MIND is known at only {overlap:.0%} of its points")
             runs = minimise(level.with_unknown_cost(), base.inverse() @ motion, self.run.iterations)
             best = int(runs.cost.argmin())
@@ -80,7 +84,7 @@ class MindSSD(Method):
 def _nothing_known(name: str, problem: Problem) -> Solution:
     reason = (
         "MIND could not be compared: the initial transform brings none of the moving image near the structure, and is "
-        f"returned; {ADVICE}"
+        f"returned; {WHAT_TO_TRY}"
     )
     return Solution((Step(name, problem.initial, 0.0),), (), Expectation().untrusted(reason))
 
@@ -120,7 +124,7 @@ class _Pyramid:
         """
         problem, run = self._problem, self._run
         fixed_to_moving = problem.initial @ base
-        fixed_grid, moving_grid = (self._grid(spacing_mm, reach) for reach in (3 * spacing_mm, REACH_MM))
+        fixed_grid, moving_grid = (self._grid(spacing_mm, reach) for reach in (3 * spacing_mm, MOVING_REACH_MM))
         # Scaled anew for each level: kept, the scaled scans would take as much memory as the scans.
         fixed = preprocess(problem.fixed, spacing_mm, fixed_grid.corners_mm()).resampled(fixed_grid, fill=0.0)
         moving = preprocess(problem.moving, spacing_mm, fixed_to_moving.apply(moving_grid.corners_mm()))

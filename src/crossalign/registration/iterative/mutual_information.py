@@ -27,7 +27,7 @@ from crossalign.registration.iterative.verdict import (
     ErrorModel,
     gather_evidence,
 )
-from crossalign.registration.problem import ADVICE, Expectation, Method, Problem, Solution, Step
+from crossalign.registration.problem import WHAT_TO_TRY, Expectation, Method, Problem, Solution, Step
 from crossalign.types import Mask, Points
 
 CONVERGES = 50  # gradient steps that a run needs to converge
@@ -58,6 +58,10 @@ class MutualInformation(Method):
         """Every setting, as text."""
         return {key: str(value) for key, value in asdict(self.run).items()}
 
+    def with_run(self, run: MutualInformationSettings) -> MutualInformation:
+        """Return the same method with other settings."""
+        return replace(self, run=run)
+
     def solve(self, problem: Problem) -> Solution:
         """Register; where ITK cannot score any initialisation, the given one is the answer, and not to be trusted."""
         began = time.perf_counter()
@@ -87,7 +91,9 @@ class MutualInformation(Method):
         return SHORT_RUNS if self.run.motion_penalty > 0 or self.run.iterations < CONVERGES else CONVERGED_RUNS
 
     def _not_scored(self, problem: Problem, end: _End, seconds: float) -> Solution:
-        reason = f"mutual information could not be computed, the initial transform is returned: {end.failure}; {ADVICE}"
+        reason = (
+            f"mutual information could not be computed, the initial transform is returned: {end.failure}; {WHAT_TO_TRY}"
+        )
         return Solution((Step(self.name, problem.initial, seconds),), (), Expectation().untrusted(reason))
 
     def _cost(self, end: _End, points: Points) -> float:

@@ -15,19 +15,19 @@ from crossalign.geometry.resampling import nearest_values
 from crossalign.images import Image, marked_voxels, to_working_spacing
 from crossalign.images.preprocessing import preprocess
 from crossalign.registration.iterative.sampling_region import sampled_region
-from crossalign.registration.problem import ADVICE, Expectation, Problem
+from crossalign.registration.problem import WHAT_TO_TRY, Expectation, Problem
 from crossalign.types import Distances, Mask, Points
 
-BINS = 16
-SAMPLES = 6000
-LEAST_SAMPLES = 200  # fewer say nothing of a joint histogram of 16 x 16 bins
+GREY_LEVELS = 16
+SAMPLED_POINTS = 6000
+LEAST_COMPARED = 200  # fewer say nothing of a joint histogram of 16 x 16 bins
 NEAR_MM = 10.0  # of the working frame, about the structure and about the moving image
-STEPS = 30  # working voxels across the structure
+WORKING_VOXELS = 30  # working voxels across the structure
 
 
 @dataclass(frozen=True, eq=False)
 class SharedInformation:
-    """Samples of a fixed image, and the moving image that they are compared with, both in BINS grey levels.
+    """Samples of a fixed image, and the moving image that they are compared with, both in GREY_LEVELS grey levels.
 
     `points_mm` (n, 3) lie in the fixed image, `levels` (n,) are its grey levels there. Levels of the moving volume are
     -1 in its background.
@@ -41,9 +41,10 @@ class SharedInformation:
     def of(problem: Problem, region: Mask | None = None) -> SharedInformation:
         """Prepare a problem in its working frame; `region` is `sampled_region` within NEAR_MM, where it is known."""
         spacings = problem.fixed.grid.spacing_mm, problem.moving.grid.spacing_mm
-        spacing = max(problem.extent_mm / STEPS, *map(min, spacings))
+        spacing = max(problem.extent_mm / WORKING_VOXELS, *map(min, spacings))
         region = sampled_region(problem, NEAR_MM, NEAR_MM) if region is None else region
-        ranks = torch.randint(int(torch.count_nonzero(region)), (SAMPLES,), generator=torch.Generator().manual_seed(0))
+        generator, count = torch.Generator().manual_seed(0), int(torch.count_nonzero(region))
+        ranks = torch.randint(count, (SAMPLED_POINTS,), generator=generator)
         points = problem.fixed.grid.to_physical(marked_voxels(region, ranks).flip(-1).double())
         fixed = _grey_levels(problem.fixed, problem.fixed_foreground, spacing, points)
         everywhere = torch.cat((2 * points, -2 * points))  # whatever the orientation
@@ -65,10 +66,10 @@ class SharedInformation:
         compared = moving >= 0
         count = int(compared.sum())
         fraction = count / max(1, len(moving))
-        if count < LEAST_SAMPLES:
+        if count < LEAST_COMPARED:
             return 0.0, fraction
-        joint = torch.bincount(self.levels[compared] * BINS + moving[compared], minlength=BINS * BINS).double()
-        joint = joint.reshape(BINS, BINS) / count
+        joint = torch.bincount(self.levels[compared] * GREY_LEVELS + moving[compared], minlength=GREY_LEVELS**2)
+        joint = joint.double().reshape(GREY_LEVELS, GREY_LEVELS) / count
         rows, columns = joint.sum(1), joint.sum(0)
         used = [int((part > 0).sum()) for part in (rows, columns)]
         information = _entropy(rows) + _entropy(columns) - _entropy(joint) - (used[0] - 1) * (used[1] - 1) / (2 * count)
@@ -92,12 +93,12 @@ def orientations() -> Rigid:
 def _grey_levels(image: Image, foreground: Mask, spacing_mm: float, near_mm: Points) -> Image:
     """Bring an image, or of a large one what lies near some points, to working voxels.
 
-    They hold grey levels 0 to BINS - 1, and -1 in the background.
+    They hold grey levels 0 to GREY_LEVELS - 1, and -1 in the background.
     """
     scaled = preprocess(image, spacing_mm, near_mm)
     shown = Image(foreground.float(), image.grid, image.name)
     inside = to_working_spacing(shown, spacing_mm, near_mm=near_mm, overwrite=True).voxels > 0.5
-    levels = (scaled.voxels * BINS).floor().clamp(0, BINS - 1)
+    levels = (scaled.voxels * GREY_LEVELS).floor().clamp(0, GREY_LEVELS - 1)
     return Image(torch.where(inside, levels, torch.full_like(levels, -1.0)), scaled.grid, image.name)
 
 
@@ -161,7 +162,7 @@ class ErrorModel:
             return found
         limit = _mm(self.trusted_fraction * extent_mm)
         why = ", ".join(_in_words(evidence, dispersion))
-        return found.untrusted(f"its expected SRE is {_mm(expected)}, over the limit of {limit} ({why}); {ADVICE}")
+        return found.untrusted(f"its expected SRE is {_mm(expected)}, over the limit of {limit} ({why}); {WHAT_TO_TRY}")
 
 
 # Runs that converge tell much by their dispersion; those that a penalty or few steps hold back, little.
