@@ -1,4 +1,4 @@
-"""Shipped weights: cards, sizes, sums, and names to files."""
+"""The models of the package: cards, sizes, digests, and names to files."""
 
 import re
 import shutil
@@ -8,105 +8,82 @@ import pytest
 import torch
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.models import pretrained as zoo
-from crossalign.models.pretrained import (
-    PACKAGE,
-    SUMS,
-    Shipped,
-    card_facts,
-    check_shipped,
-    model_card,
-    recorded_sums,
-    sha256_of,
-    shipped_fusion_names,
-    shipped_names,
-    shipped_settings,
-    stage_path,
-    weight_paths,
-)
-from crossalign.registration import load_cascade, named_method
+from crossalign.models import load_model, load_stage, pretrained, save_model
+from crossalign.models.model_file import read_model_file
+from crossalign.models.pretrained import FOLDER, shipped_file, shipped_names, shipped_path
+from crossalign.registration.methods import DEFAULT_MODEL, named_method
 
-NAMES = (*shipped_names(), *shipped_fusion_names())
+NAMES = (*shipped_names(), *shipped_names("fusion"))
 LARGEST_BYTES = 20_000_000
+CPU = torch.device("cpu")
 
 
-def test_the_sums_on_record_are_those_of_the_files() -> None:
-    files = sorted((PACKAGE / "weights").glob("*.safetensors"))
-    right = "\n".join(f"{sha256_of(path)}  {path.name}" for path in files)
-    recorded = {path.name: sha256_of(path) for path in files}
-    assert dict(recorded_sums()) == recorded, (
-        f"weights have changed: cd src/crossalign/models/weights && sha256sum *.safetensors > {SUMS}\n{right}"
-    )
-    named = {path.name for name in NAMES for path in weight_paths(name)}
-    assert named == set(recorded), "a weight file without a name, or a name without a file"
-
-
-def test_all_weights_together_are_small() -> None:
-    assert sum(path.stat().st_size for path in (PACKAGE / "weights").iterdir()) < LARGEST_BYTES
-
-
-def damaged(path: Path, place: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[place] ^= 1
-    path.write_bytes(bytes(data))
+def test_the_folder_holds_models_and_nothing_else() -> None:
+    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(f"{name}.safetensors" for name in NAMES)
+    assert DEFAULT_MODEL in shipped_names()
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < LARGEST_BYTES
 
 
 @pytest.mark.parametrize("place", [0, 5000, -1])
 def test_a_single_bit_of_damage_is_found(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(PACKAGE / "weights", tmp_path / "weights")
-    monkeypatch.setattr(zoo, "PACKAGE", tmp_path)
-    name = shipped_names()[0]
-    (path, *_) = weight_paths(name)
+    shutil.copytree(FOLDER, tmp_path / "weights")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
+    path = shipped_path("correspondence-image")
+    assert path is not None
     assert path.is_relative_to(tmp_path)
-    check_shipped(path)
-    damaged(path, place)
-    with pytest.raises(WeightsError, match=r"damaged \(SHA-256 .*install crossalign again"):
-        named_method(name, torch.device("cpu"))
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(WeightsError, match=r"correspondence-image\.safetensors: .*install crossalign again"):
+        named_method("correspondence-image", CPU)
     path.unlink()
-    with pytest.raises(WeightsError, match="are missing"):
-        check_shipped(path)
-    (tmp_path / "weights" / "other.safetensors").write_text("mine")
-    with pytest.raises(WeightsError, match="none on record"):
-        check_shipped(tmp_path / "weights" / "other.safetensors")
-    (tmp_path / "weights" / SUMS).unlink()
-    with pytest.raises(WeightsError, match="SHA256SUMS of the shipped weights is missing"):
-        check_shipped(tmp_path / "weights" / "other.safetensors")
+    assert shipped_path("correspondence-image") is None
+    with pytest.raises(WeightsError, match=r"few-shot\.safetensors: stage 1 is held by correspondence-image\.saf"):
+        named_method("correspondence-few-shot", CPU)
 
 
-def test_every_shipped_name_has_a_card_that_says_what_a_card_must() -> None:
-    assert sorted(path.stem for path in (PACKAGE / "cards").iterdir()) == sorted(NAMES)
-    for name in NAMES:
-        card, facts = model_card(name), card_facts(name)
-        assert card.startswith(f"# Model card: {name}\n")
-        assert {"network", "input", "data", "command", "licence"} <= set(facts), name
-        assert any("hardware" in fact for fact in facts), name
-        assert "seed" in facts or "--seed" in facts["command"], name
-        assert re.search(r"\d (minutes|hours)", " ".join(facts.values())), name
-        for section in ("## Measured", "## Limits"):
-            assert section in card, name
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_model_has_a_card_that_says_what_a_card_must(name: str) -> None:
+    card = shipped_file(name).card
+    assert card.name == name
+    for fact in (card.summary, card.network, card.input, card.data, card.command, card.hardware):
+        assert fact
+    assert card.licence.startswith("Apache-2.0")
+    assert card.seed or "--seed" in card.command
+    assert re.search(r"\d (minutes|hours)", card.hardware)
+    assert card.measured is not None
+    assert {len(row) for row in card.measured.rows} == {len(card.measured.columns)}
+    assert card.limits
+    assert card.markdown().startswith(f"# Model card: {name}\n")
 
 
 def test_unknown_names_list_the_known_ones() -> None:
-    for function in (model_card, weight_paths, shipped_settings):
-        with pytest.raises(InputError, match=f"called 'nobody': there are {shipped_names()[0]}"):
-            function("nobody")
+    with pytest.raises(InputError, match=f"called 'nobody': there are {NAMES[0]}"):
+        shipped_file("nobody")
+    with pytest.raises(InputError, match=f"unknown method 'nobody', expected one of .*{NAMES[0]}"):
+        named_method("nobody", CPU)
 
 
-def test_one_stage_of_several_is_chosen_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(zoo.SHIPPED, "two", Shipped(("a.safetensors", "b.safetensors"), begin=2))
-    assert stage_path("two:2").name == "b.safetensors"
-    assert stage_path("two:1").name == "a.safetensors"
-    assert stage_path("two").name == "b.safetensors"
-    for wrong in ("two:3", "two:0", "two:", "two:x"):
-        with pytest.raises(InputError, match="one of the 2 stages of two: write two:1 or two:2"):
-            stage_path(wrong)
-    assert stage_path("mine.safetensors") == Path("mine.safetensors")
-    for name in shipped_names():
-        assert stage_path(name) in weight_paths(name)
+@pytest.mark.parametrize("name", shipped_names())
+def test_shipped_models_go_through_the_users_path(name: str, tmp_path: Path) -> None:
+    """Loaded by name, saved whole under another, loaded again: the same model."""
+    model = load_model(name)
+    save_model(model, tmp_path / "mine.safetensors")
+    mine = load_model(tmp_path / "mine.safetensors")
+    assert (mine.run, mine.calibration, mine.card) == (model.run, model.calibration, model.card)
+    assert model.calibration is not None
+    assert model.run.max_passes == 2
+    assert len({stage.sha256 for stage in read_model_file(tmp_path / "mine.safetensors").stages}) == 3
+    assert model.arrangement.layout(model.stages) == mine.arrangement.layout(mine.stages) == {"ensemble": [1, 2, 3]}
+    for ours, theirs in zip(mine.stages, model.stages, strict=True):
+        for value, other in zip(ours.network.state_dict().values(), theirs.network.state_dict().values(), strict=True):
+            assert torch.equal(value, other)
 
 
-def test_shipped_cascades_are_run_as_the_zoo_says() -> None:
-    for name in shipped_names():
-        cascade = load_cascade(weight_paths(name), torch.device("cpu"), name, shipped_settings(name))
-        assert cascade.run == shipped_settings(name)
-        assert cascade.settings() == named_method(name, torch.device("cpu")).settings()
+def test_training_goes_on_from_the_stage_that_the_model_names() -> None:
+    model = load_model("correspondence-label")
+    for number, stage in enumerate(model.stages, start=1):
+        same = load_stage(f"correspondence-label:{number}")
+        assert torch.equal(same.network.state_dict()["position.bias"], stage.network.state_dict()["position.bias"])
+    bias = load_stage("correspondence-label").network.state_dict()["position.bias"]
+    assert torch.equal(bias, model.stages[2].network.state_dict()["position.bias"])

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossalign.errors import InputError
-from crossalign.models.pretrained import shipped_names, shipped_stage_paths
 from crossalign.networks import AttentionReg, CorrespondenceReg, build_network, count_parameters, network_names
 from crossalign.networks.attention_reg import feature_shape
 from crossalign.networks.capabilities import ExpectsError, shown_attention
@@ -114,13 +113,6 @@ def test_unknown_names_say_what_there_is() -> None:
     with pytest.raises(InputError, match=r"no network is called 'attention'.*attention-reg, feature-reg"):
         build_network("attention")
     assert {"attention-reg", "feature-reg"} <= set(network_names())
-
-
-def test_shipped_cascades_exist() -> None:
-    for name in shipped_names():
-        assert all(path.is_file() for path in shipped_stage_paths(name))
-    with pytest.raises(InputError, match="no shipped weights are called 'nobody'"):
-        shipped_stage_paths("nobody")
 
 
 @settings(max_examples=10)

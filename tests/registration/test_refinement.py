@@ -88,7 +88,9 @@ def test_the_step_size_of_later_passes_counts_for_rotations_too() -> None:
         def forward(self, fixed: Tensor, _moving: Tensor) -> Tensor:
             return torch.tensor([[0.0, 0, 0, 0, 0, 8.0]]).expand(len(fixed), 6)
 
-    solution = registration(Turner(), max_passes=2, refinement_step=0.25, refinement_step_z=0.0).solve(blob_problem(INITIAL))
+    solution = registration(Turner(), max_passes=2, refinement_step=0.25, refinement_step_z=0.0).solve(
+        blob_problem(INITIAL)
+    )
     turned = INITIAL.inverse() @ solution.steps[-1].fixed_to_moving
     assert float(turned.angle_deg()) == pytest.approx(10.0, abs=1e-3)
 
@@ -186,11 +188,15 @@ def test_what_the_network_expects_is_reported_and_without_a_calibration_not_judg
 def test_a_calibration_makes_an_expected_error_and_flags_the_large_ones() -> None:
     problem = blob_problem(INITIAL)
     strict, mild = Calibration(1.0, 0.5, 2.0, 3.0), Calibration(1.0, 0.5, 2.0, 300.0)
-    solutions = [registration(HonestFinder(0.5), initialisations=5, calibration=c).solve(problem) for c in (strict, mild)]
+    solutions = [
+        registration(HonestFinder(0.5), initialisations=5, calibration=c).solve(problem) for c in (strict, mild)
+    ]
     expectation = solutions[0].expectation
     assert expectation.dispersion_mm is not None
     assert expectation.network_sre_mm is not None
-    assert expectation.expected_sre_mm == pytest.approx(1 + 0.5 * expectation.dispersion_mm + 2 * expectation.network_sre_mm)
+    assert expectation.expected_sre_mm == pytest.approx(
+        1 + 0.5 * expectation.dispersion_mm + 2 * expectation.network_sre_mm
+    )
     assert [solution.expectation.trusted for solution in solutions] == [False, True]
     (reason,) = solutions[0].expectation.reasons
     assert reason.startswith("its expected SRE is ")

@@ -20,7 +20,7 @@ def shift(x: float, y: float, z: float) -> Rigid:
 
 
 def blob_problem(initial: Rigid, moving_frame: Rigid | None = None, mask: bool = True) -> Problem:
-    """A blob at CENTER_MM and at TRUTH of it; `moving_frame` moves the moving scan's world, and the initial transform with it."""
+    """A blob at CENTER_MM and at TRUTH of it; `moving_frame` moves the moving scan's world, and `initial` with it."""
     frame = Rigid.identity() if moving_frame is None else moving_frame
     fixed_grid = Grid.centered(_triple(CENTER_MM), (40, 40, 40), (3.0, 3.0, 3.0))
     middle = TRUTH.apply(CENTER_MM[None])[0]
@@ -32,7 +32,9 @@ def blob_problem(initial: Rigid, moving_frame: Rigid | None = None, mask: bool =
     moving_grid = Grid(plain.shape, plain.spacing_mm, _triple(origin), direction)
     inside = (fixed_grid.points_mm() - CENTER_MM).norm(dim=-1) < 15
     structure = LabelMap(inside.long(), fixed_grid) if mask else None
-    return Problem(Image(_blob(fixed_grid, CENTER_MM), fixed_grid), Image(moving, moving_grid), frame @ initial, structure)
+    return Problem(
+        Image(_blob(fixed_grid, CENTER_MM), fixed_grid), Image(moving, moving_grid), frame @ initial, structure
+    )
 
 
 def _blob(grid: Grid, center: Tensor) -> Tensor:

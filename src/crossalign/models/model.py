@@ -146,8 +146,8 @@ def load_model(
     sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     if not sources:
         raise InputError("a cascade needs one trained stage or more")
-    files = [_read(one) for one in sources]
-    stages = [_stages(file, device) for file in files]
+    read = [_read(one, device) for one in sources]
+    files, stages = [file for file, _ in read], [part for _, part in read]
     if files[-1].made_for == sum(map(len, stages)):
         return _model(files[-1], [one for part in stages for one in part], run)
     for file in files:
@@ -171,12 +171,12 @@ def load_stage(source: str | os.PathLike[str], device: torch.device | str = "cpu
     spelled, _, number = str(source).rpartition(":")
     if not spelled or os.path.lexists(source) or not number.isdecimal():
         spelled, number = str(source), ""
-    file = _read(spelled)
+    file, stages = _read(spelled, device)
     chosen = int(number) if number else file.initial_stage
-    if not 1 <= chosen <= len(file.stages):
-        choices = " or ".join(f"{spelled}:{index}" for index in range(1, len(file.stages) + 1))
-        raise InputError(f"'{source}' does not name one of the {len(file.stages)} stages of {spelled}: write {choices}")
-    return _stages(file, device)[chosen - 1]
+    if not 1 <= chosen <= len(stages):
+        choices = " or ".join(f"{spelled}:{index}" for index in range(1, len(stages) + 1))
+        raise InputError(f"'{source}' does not name one of the {len(stages)} stages of {spelled}: write {choices}")
+    return stages[chosen - 1]
 
 
 def save_model(model: Model, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -199,22 +199,20 @@ def save_stage(stage: Stage, path: str | os.PathLike[str], overwrite: bool = Fal
     save_model(Model(stage), path, overwrite)
 
 
-def _read(source: str | os.PathLike[str]) -> ModelFile:
-    path = shipped_path(str(source))
-    if path is None:
-        if "\0" not in str(source) and not os.path.lexists(source):
-            names = ", ".join(shipped_names(REGISTRATION.name))
-            raise WeightsError(f"{excerpt(source, 200)}: no such weight file, and the shipped models are {names}")
-        return read_model_file(source, REGISTRATION.name)
+def _read(source: str | os.PathLike[str], device: torch.device | str) -> tuple[ModelFile, list[Stage]]:
+    """Read a file, or a shipped model by its name."""
+    shipped = shipped_path(str(source))
+    if shipped is None and "\0" not in str(source) and not os.path.lexists(source):
+        names = ", ".join(shipped_names(REGISTRATION.name))
+        raise WeightsError(f"{excerpt(source, 200)}: no such weight file, and the shipped models are {names}")
     try:
-        return read_model_file(path, REGISTRATION.name)
+        file = read_model_file(shipped or source, REGISTRATION.name)
+        networks = file.networks(REGISTRATION, device)
     except WeightsError as error:
+        if shipped is None:
+            raise
         raise WeightsError(f"{error}: install crossalign again") from error
-
-
-def _stages(file: ModelFile, device: torch.device | str) -> list[Stage]:
-    networks = file.networks(REGISTRATION, device)
-    return [
+    return file, [
         Stage(network, settings, dict(stored.notes))
         for (network, settings), stored in zip(networks, file.stages, strict=True)
     ]

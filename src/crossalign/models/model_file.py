@@ -228,7 +228,7 @@ def _read(path: Path, header: TensorHeader) -> ModelFile:
     if SEAL not in header.metadata:
         raise refused(path, KIND, "it has no digest (SHA-256)")
     try:
-        model = parse_json(header.metadata["model"], "its description", WeightsError)
+        model = parse_json(header.metadata["model"], "its description")
         entries = model["stages"]
         if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_STAGES or model["task"] not in TASKS:
             raise InputError(f"it needs 1 to {MOST_STAGES} stages and one task of {', '.join(TASKS)}")
@@ -264,7 +264,7 @@ def _stage_beside(path: Path, number: int, name: str, digest: str) -> StoredStag
     other = path.with_name(Path(name).name)
     try:
         header = read_header(other, KIND)
-        entries = parse_json(header.metadata["model"], "its description", WeightsError)["stages"]
+        entries = parse_json(header.metadata["model"], "its description")["stages"]
         place = next(n for n, entry in enumerate(entries) if entry["sha256"] == digest and "file" not in entry)
     except (InputError, StopIteration, *UNFIT) as error:
         raise WeightsError(

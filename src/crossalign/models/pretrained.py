@@ -32,19 +32,3 @@ def shipped_file(name: str) -> ModelFile:
 
 def _paths() -> list[Path]:
     return sorted(FOLDER.glob(f"*{SUFFIX}"), key=lambda path: path.stem)
-
-
-# For fusion, until it reads model files itself.
-def shipped_fusion_names() -> tuple[str, ...]:
-    """Names of the shipped fusion models."""
-    return shipped_names("fusion")
-
-
-def shipped_fusion_path(name: str) -> Path:
-    """Return the file of a shipped fusion model; raises InputError for an unknown name."""
-    return shipped_file(name).path
-
-
-def check_shipped(path: Path) -> None:
-    """Raise WeightsError where a shipped model is not what was packed."""
-    read_model_file(path).tensors()
