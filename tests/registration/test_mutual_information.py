@@ -128,7 +128,7 @@ def test_a_rotation_by_half_a_turn_is_solved_or_not_trusted() -> None:
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong) -> None:
-    with pytest.raises(InputError, match=r"shrink_factors|bins|seed|margin_mm"):
+    with pytest.raises(InputError, match=next(iter(wrong))):
         MutualInformationSettings(**wrong)
 
 

@@ -5,9 +5,13 @@ Lengths hold for structures of 45 to 200 mm (MIND: 100 mm); smaller and larger o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from crossalign.errors import InputError
+from crossalign.errors import SettingError
+from crossalign.fields import check_bounds, check_over_zero
+
+MOST_COUNT, MOST_SEED = 2**31 - 1, 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -57,20 +61,17 @@ class MutualInformationSettings:
     """Threads of ITK. It adds their sums in the order in which they end: with more than one, answers vary."""
 
     def __post_init__(self) -> None:
-        if not self.shrink_factors or len(self.shrink_factors) != len(self.smoothing_mm):
-            raise InputError(
-                "shrink_factors and smoothing_mm need one value for each level, "
-                f"got {self.shrink_factors} and {self.smoothing_mm}"
-            )
-        counts = (self.samples, self.iterations, self.initialisations, self.threads, *self.shrink_factors)
-        if min(self.bins - 4, *counts) < 1:
-            raise InputError(
-                "bins must be 5 or more; samples, iterations, initialisations, threads and shrink_factors 1 or more"
-            )
-        if self.seed < 1 or not 0 < self.last_step_mm <= self.first_step_mm:
-            raise InputError("expected a seed of 1 or more and 0 < last_step_mm <= first_step_mm")
-        if min(self.margin_mm, self.perturbation_mm, self.motion_penalty, self.checks) < 0:
-            raise InputError("expected margin_mm, perturbation_mm, motion_penalty and checks of 0 or more")
+        counts = dict.fromkeys(("seed", "samples", "iterations", "initialisations", "threads"), (1, MOST_COUNT))
+        lengths = dict.fromkeys(("margin_mm", "perturbation_mm", "motion_penalty"), (0.0, math.inf))
+        check_bounds(self, {"bins": (5, MOST_COUNT), "checks": (0, MOST_COUNT), **counts, **lengths})
+        check_over_zero(self, "first_step_mm", "last_step_mm")
+        if self.last_step_mm > self.first_step_mm:
+            raise SettingError("last_step_mm", f"must be first_step_mm or less, got {self.last_step_mm}")
+        if not self.shrink_factors or min(self.shrink_factors) < 1:
+            raise SettingError("shrink_factors", f"needs 1 or more for each level, got {self.shrink_factors}")
+        if len(self.smoothing_mm) != len(self.shrink_factors) or not min(self.smoothing_mm) >= 0:
+            levels = f"each of the {len(self.shrink_factors)} shrink_factors"
+            raise SettingError("smoothing_mm", f"needs a length of 0 or more for {levels}, got {self.smoothing_mm}")
 
 
 # What did best on the real MR-ultrasound pairs (docs/concepts/iterative-methods.md): one coarse level, ten steps, a
@@ -126,12 +127,12 @@ class MindSettings:
     """Seed of the points and of the perturbed initialisations."""
 
     def __post_init__(self) -> None:
+        counts = dict.fromkeys(("points", "initialisations", "iterations", "distance_voxel"), (1, MOST_COUNT))
+        lengths = dict.fromkeys(("margin_mm", "perturbation_mm", "motion_penalty"), (0.0, math.inf))
+        check_bounds(self, {"seed": (0, MOST_SEED), **counts, **lengths})
+        check_over_zero(self, "sigma_voxel")
         if not self.spacing_mm or not min(self.spacing_mm) > 0:
-            raise InputError(f"spacing_mm needs a spacing above 0 mm for each level, got {self.spacing_mm}")
-        if min(self.points, self.initialisations, self.iterations, self.distance_voxel) < 1:
-            raise InputError("points, initialisations, iterations and distance_voxel must be 1 or more")
-        if min(self.margin_mm, self.perturbation_mm, self.motion_penalty) < 0 or not self.sigma_voxel > 0:
-            raise InputError("expected margin_mm, perturbation_mm, motion_penalty of 0 or more and sigma_voxel above 0")
+            raise SettingError("spacing_mm", f"needs a spacing above 0 mm for each level, got {self.spacing_mm}")
 
 
 # The coarse level alone did best on the real pairs (docs/concepts/iterative-methods.md).
