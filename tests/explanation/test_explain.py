@@ -1,12 +1,13 @@
 """explain on whole problems: stages in their order, moved worlds, and what cannot be explained."""
 
 import dataclasses
+from typing import Literal
 
 import pytest
 import torch
 from tests.explanation import planted
 from tests.registration.toys import CENTER_MM, TRUTH, blob_problem, method, shift
-from torch import Tensor
+from torch import Tensor, nn
 
 from crossalign.errors import InputError
 from crossalign.explanation import StageCrop, explain, grad_cams, lever_mm, stage_crops
@@ -16,13 +17,14 @@ from crossalign.images import Image, LabelMap
 from crossalign.images.preprocessing import preprocess
 from crossalign.models import Cascade, Ensemble, Stage, StageSettings
 from crossalign.networks import build_network
+from crossalign.networks.capabilities import AttentionBlock, AttentionRow, TokenGrid
 from crossalign.registration import NetworkRegistration, Problem, RegistrationResult, register
 
 STEPS = 2
 MOTION = Rigid.from_parameters(torch.tensor([7.0, -4, 9, 14, -11, 23], dtype=torch.float64), CENTER_MM)
 
 
-def stage(name: str, seed: int = 0, fixed_input: str = "image") -> Stage:
+def stage(name: str, seed: int = 0, fixed_input: Literal["image", "label"] = "image") -> Stage:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = build_network(name, (8, 8, 8), 5.0).eval()
@@ -80,15 +82,12 @@ def test_what_is_explained_is_what_register_does(run: str) -> None:
     found = explain(problem, ours, steps=1)
     result = registered(problem, ours)
     assert torch.equal(found.result.fixed_to_moving.matrix(), result.fixed_to_moving.matrix())
-    explained = [one.crop.application for one in found.stages]
+    crops = [one.crop for one in found.stages]
     applications = [one for step in result.steps for one in step.applications if one.initialisation == 0]
-    assert len(explained) == len(applications)
-    for one, application in zip(explained, applications, strict=True):
-        assert torch.equal(one.answer.matrix(), application.answer.matrix())
-    for one in found.stages:
-        answer = one.crop.application.answer.matrix()
-        torch.testing.assert_close(answered(one.crop).matrix(), answer, atol=1e-4, rtol=0)
-        assert_cut_there(one.crop, problem)
+    for crop, application in zip(crops, applications, strict=True):
+        assert torch.equal(crop.application.answer.matrix(), application.answer.matrix())
+        torch.testing.assert_close(answered(crop).matrix(), application.answer.matrix(), atol=1e-4, rtol=0)
+        assert_cut_there(crop, problem)
     steps = len(result.steps)
     assert sum(one.weight for step in result.steps for one in step.applications) == pytest.approx(steps)
     assert any("from 3 initialisations" in text for text in found.warnings) is (run == "several initialisations")
@@ -149,9 +148,9 @@ def test_an_oblique_world_gives_the_same_maps_and_points() -> None:
     for one, other in zip(plain.stages, turned.stages, strict=True):
         for a, b in zip(one.maps(), other.maps(), strict=True):
             torch.testing.assert_close(a.image.voxels, b.image.voxels, atol=0.02, rtol=0)
-        for a, b in zip(one.attended_points, other.attended_points, strict=True):
+        for point_a, point_b in zip(one.attended_points, other.attended_points, strict=True):
             for field in ("attended_mm", "matched_mm", "answer_mm"):
-                before, after = getattr(a, field), getattr(b, field)
+                before, after = getattr(point_a, field), getattr(point_b, field)
                 assert (before is None) is (after is None)
                 if before is not None:
                     torch.testing.assert_close(MOTION.apply(before[None])[0], after, atol=0.2, rtol=0)
@@ -211,6 +210,41 @@ def test_a_mixed_cascade_explains_what_it_can() -> None:
     rows = tables(found)
     assert [len(rows[name]) for name in ("parameters.csv", "attention.csv", "points.csv")] == [13, 5, 2]
     assert all(len(row) == len(table[0]) for table in rows.values() for row in table)
+
+
+class NewNetwork(nn.Module):
+    """A network that no room knows: it says by protocol where it attends, and answers with a shift along x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv3d(1, 3, 3, stride=2, padding=1)
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        shift = (self.features(moving) - self.features(fixed)).mean((1, 2, 3, 4))
+        return torch.stack((shift, *[torch.zeros_like(shift)] * 5), dim=1) + 0 * fixed.sum()
+
+    def attention_blocks(self) -> tuple[AttentionBlock, ...]:
+        return (AttentionBlock("moving", self.features),)
+
+    def token_grid(self) -> TokenGrid:
+        return TokenGrid((4, 4, 4), (2, 2, 2))
+
+    def attention_row(self, fixed: Tensor, moving: Tensor, token: int) -> AttentionRow:  # noqa: ARG002 (the protocol's)
+        return AttentionRow(nn.functional.one_hot(torch.tensor(token), 64).double())
+
+
+def test_a_new_network_is_explained_without_an_edit() -> None:
+    known = stage("feature-reg")
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        ours = cascade(dataclasses.replace(known, network=NewNetwork().eval()))
+    (one,) = explain(PROBLEM, ours, {"middle": CENTER_MM}, STEPS).stages
+    assert [cam.name for cam in one.cams] == ["gradcam-moving", "local-moving"]
+    (point,) = one.attended_points
+    assert point.largest_weight == 1
+    assert point.effective_tokens == pytest.approx(1)
+    torch.testing.assert_close(point.attended_mm, PROBLEM.initial.apply(point.token_mm[None])[0])
+    assert float((point.token_mm - CENTER_MM).abs().max()) <= 5.0  # tokens are 10 mm apart
 
 
 def test_label_mode_needs_its_mask() -> None:

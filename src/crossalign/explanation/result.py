@@ -55,9 +55,10 @@ def explain(
     """Register a pair from `problem.initial`, and say what each application of a network attended to.
 
     Cascades, ensembles and refinement passes are explained as `register` runs them, from where a search or the
-    orientation correction leads; of several initialisations the one without perturbation. `points_mm` are named points (3,) of the fixed image, LPS, mm. A network without attention
-    gets its parameters' attributions alone, and a warning. Raises what `register` raises, and InputError for a point
-    outside a crop or where no network has attention for it.
+    orientation correction leads; of several initialisations the one without perturbation. `points_mm` are named points
+    (3,) of the fixed image, LPS, mm. A network without attention gets its parameters' attributions alone, and a
+    warning. Raises what `register` raises, and InputError for a point outside a crop or where no network has attention
+    for it.
     """
     result = register(problem.fixed, problem.moving, method, problem.initial, problem.fixed_mask)
     crops = stage_crops(problem, method, result)

@@ -31,7 +31,7 @@ FUSION_COLUMNS = (("mri", "MRI"), ("pet", "PET"), ("fused", "Fused"), ("colour",
 PAPER, INK = "#101416", "#e8ecee"
 MARKERS = {"ring": ("o", "#7dff8a"), "cross": ("x", "#ff6ad5"), "square": ("s", "#6fd0ff")}
 MARK_DISTANCE_MM = 4.0
-PALETTE = 256  # colours of the picture of maps, for less than half of its size
+PALETTE = 256  # colours of the picture of maps, for a quarter of its size
 NOTE = "Research software, not a medical device."
 
 
@@ -127,7 +127,8 @@ def write_explanation_figure(path: str | os.PathLike[str], explanation: Explanat
     check_output(path, overwrite)
     drawn = BytesIO()
     draw_explanation(explanation).savefig(drawn, format="png", dpi=65, facecolor=PAPER, metadata={"Software": None})
-    reduced = Picture.open(drawn).convert("RGB").quantize(PALETTE, dither=Picture.Dither.NONE)
+    every_hue = Picture.Quantize.MAXCOVERAGE  # the others leave out the colours of marks
+    reduced = Picture.open(drawn).convert("RGB").quantize(PALETTE, method=every_hue, dither=Picture.Dither.NONE)
     with whole_file(path, overwrite) as partial:
         reduced.save(partial, format="png", optimize=True)
 

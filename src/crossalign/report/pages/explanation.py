@@ -149,20 +149,19 @@ def _context(explanation: Explanation) -> dict[str, object]:
         "motion": f"{result.shift_mm():.1f} mm, {result.angle_deg():.1f}°",
         "stages": [(stage.crop.name, [(next(numbers), one.title) for one in stage.maps()]) for stage in stages],
         "has_mask": explanation.problem.fixed_mask is not None,
-        "attention": [row for stage in stages for row in _attention_rows(stage)],
-        "parameters": [row for stage in stages for row in _parameter_rows(stage)],
-        "points": [row for stage in stages for row in _point_rows(stage)],
+        "attention": [(stage.crop.name, _attention_rows(stage)) for stage in stages if stage.cams],
+        "parameters": [(stage.crop.name, _parameter_rows(stage)) for stage in stages],
+        "points": [(stage.crop.name, _point_rows(stage)) for stage in stages if stage.attended_points],
     }
 
 
 def _attention_rows(stage: StageExplanation) -> Rows:
-    return tuple((_stage(stage), cam.title, f"{cam.peak:.3g} mm", *_in_structure(cam, stage)) for cam in stage.cams)
+    return tuple((cam.title, f"{cam.peak:.3g} mm", *_in_structure(cam, stage)) for cam in stage.cams)
 
 
 def _parameter_rows(stage: StageExplanation) -> Rows:
     return tuple(
         (
-            _stage(stage),
             one.name,
             _with_unit(one.value, one.unit),
             _percent(one.fixed_fraction),
@@ -177,7 +176,6 @@ def _parameter_rows(stage: StageExplanation) -> Rows:
 def _point_rows(stage: StageExplanation) -> Rows:
     return tuple(
         (
-            _stage(stage),
             point.name,
             coordinates(point.point_mm),
             coordinates(point.attended_mm),
@@ -188,11 +186,6 @@ def _point_rows(stage: StageExplanation) -> Rows:
         )
         for point in stage.attended_points
     )
-
-
-def _stage(stage: StageExplanation) -> str:
-    one = stage.crop.application
-    return str(one.stage_number) if stage.crop.passes == 1 else f"{one.stage_number}, pass {one.pass_number}"
 
 
 def _in_structure(one: CropMap, stage: StageExplanation) -> tuple[str, str]:
