@@ -175,7 +175,7 @@ def test_padding_repeats_the_border() -> None:
 def test_invalid_settings_are_an_error() -> None:
     with pytest.raises(InputError, match="heads"):
         DCFBSettings(channels=10, depths=(1,), heads=(3,))
-    with pytest.raises(InputError, match="depth"):
+    with pytest.raises(InputError, match="as many as levels"):
         DCFBSettings(depths=(1,), heads=(3, 6))
     with pytest.raises(InputError, match="window"):
         DCFBSettings(window=0)

@@ -83,7 +83,7 @@ def test_the_pyramid_in_3d_preserves_more_gradients_than_slice_by_slice():
     assert scores[0] > scores[1] + 0.005
 
 
-# Least fraction of an inserted lesion's contrast to preserve: (hot in the PET, cold in the PET, dark in the MRI), all in
+# Least fraction of a lesion's contrast to preserve: (hot in the PET, cold in the PET, dark in the MRI), all of them in
 # white matter, where the MRI is brighter. The average preserves half by definition; the maximum loses the PET's.
 PRESERVED = {
     "average": (0.49, 0.49, 0.49),

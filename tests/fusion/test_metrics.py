@@ -90,7 +90,7 @@ def test_qabf_of_a_copy_and_without_gradients():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_ssim_and_qabf_can_be_differentiated(shape):
-    f = (_smooth(shape, 12) * (_smooth(shape, 13) > 0.4)).requires_grad_()  # with flat regions, where roots have no derivative
+    f = (_smooth(shape, 12) * (_smooth(shape, 13) > 0.4)).requires_grad_()  # with flat regions
     a, b = _smooth(shape, 14), _smooth(shape, 15)
     (ssim_score(f, a) + qabf_score(f, a, b)).backward()
     assert f.grad is not None

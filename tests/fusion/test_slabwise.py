@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.fusion.test_dcfb_compact import build, pair
+from tests.fusion.test_compact import build, pair
 
 from crossalign.errors import InputError
 from crossalign.fusion.networks.model_files import SLICES, run_fusion_network

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from crossalign.errors import InputError
+from crossalign.errors import SettingError
 from crossalign.fields import check_bounds, check_choices
 
 TOKEN = 4  # voxels along each axis
@@ -51,9 +51,9 @@ class CompactSettings:
         most |= {"hidden": 1024, "ssim_steps": 256, "refinements": 256}
         check_bounds(self, {name: (1, value) for name, value in most.items()})
         if self.channels % self.heads:
-            raise InputError(f"the heads divide the channels, got {self.heads} heads and {self.channels} channels")
+            raise SettingError("heads", f"must divide the {self.channels} channels, got {self.heads}")
         if self.kernel % 2 == 0:
-            raise InputError(f"'kernel' must be odd, got {self.kernel}")
+            raise SettingError("kernel", f"must be odd, got {self.kernel}")
 
     @property
     def multiple(self) -> int:
@@ -81,17 +81,20 @@ class DCFBSettings:
     """Rate at which the last block is left out in training; earlier ones less often."""
 
     def __post_init__(self) -> None:
-        if len(self.depths) != len(self.heads) or not self.depths or min(*self.depths, *self.heads) < 1:
-            raise InputError(f"each level needs a depth and heads, 1 or more, got {self.depths} and {self.heads}")
         # Beyond these a network takes more memory than a workstation has.
-        most = (1024, 6, 64, 1024, 16)
-        sizes = (self.channels, len(self.depths), max(self.depths), max(self.heads), self.window)
-        if any(size > limit for size, limit in zip(sizes, most, strict=True)):
-            raise InputError(f"channels, levels, blocks, heads and window may be {most} at most, got {sizes}")
-        if self.channels < 2 or any((self.channels << level) % heads for level, heads in enumerate(self.heads)):
-            raise InputError(f"{self.channels} channels, doubled at each level, do not split into heads {self.heads}")
-        if self.window < 1 or not 0 <= self.drop_path < 1:
-            raise InputError(f"'window' is 1 or more and 'drop_path' in [0, 1), got {self.window} and {self.drop_path}")
+        check_bounds(self, {"channels": (2, 1024), "window": (1, 16)})
+        for name, most in (("depths", 64), ("heads", 1024)):
+            values = getattr(self, name)
+            if not 1 <= len(values) <= 6 or not 1 <= min(values) <= max(values) <= most:
+                raise SettingError(name, f"must be 1 to 6 numbers, one for each level, from 1 to {most}, got {values}")
+        if len(self.depths) != len(self.heads):
+            raise SettingError("heads", f"must be as many as levels, {len(self.depths)}, got {self.heads}")
+        if any((self.channels << level) % heads for level, heads in enumerate(self.heads)):
+            raise SettingError(
+                "heads", f"must divide the {self.channels} channels, doubled at each level, got {self.heads}"
+            )
+        if not 0 <= self.drop_path < 1:
+            raise SettingError("drop_path", f"must be in [0, 1), got {self.drop_path}")
 
     @property
     def multiple(self) -> int:

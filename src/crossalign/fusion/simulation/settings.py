@@ -31,17 +31,17 @@ class HeadSettings:
     inverted_fraction: float = 0.15
     """Fraction of the MRIs whose contrast is inverted, as T2's."""
     mri_blur_mm: Range = (0.0, 2.5)
-    """Standard deviation of the MRI's blur."""
+    """Full width at half maximum of the MRI's blur, mm."""
     smooth_fraction: float = 0.25
     """Fraction of the MRIs that are smooth."""
     mri_noise: Range = (0.0, 0.03)
-    """Standard deviation of the MRI's noise."""
+    """Standard deviation of the MRI's noise: a fraction of its scale."""
     mri_lesions: int = 4
     """Most lesions in the MRI of a head."""
     pet_blur_mm: Range = (4.0, 8.0)
-    """Standard deviation of the PET's blur."""
+    """Full width at half maximum of the PET's blur, mm."""
     pet_noise: Range = (0.0, 0.12)
-    """Standard deviation of the PET's noise."""
+    """Standard deviation of the PET's noise: a fraction of its scale."""
     hot_lesions: int = 2
     """Most lesions with a raised uptake."""
     cold_lesions: int = 2

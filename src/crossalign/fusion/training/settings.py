@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from crossalign.errors import InputError
+from crossalign.errors import SettingError
 from crossalign.fields import Bounds, check_bounds
 from crossalign.fusion.networks.settings import FusionStageSettings
 from crossalign.training.settings import Precision, check_run
@@ -115,4 +115,4 @@ class FusionTrainingSettings:
         check_bounds(self, BOUNDS)
         check_run(self, self.ema_decay)
         if not 0 < self.qabf_weights[0] <= self.qabf_weights[1] < math.inf:
-            raise InputError(f"'qabf_weights' run from over 0 upwards, got {self.qabf_weights}")
+            raise SettingError("qabf_weights", f"must run from over 0 upwards, got {self.qabf_weights}")
