@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from crossalign.errors import InputError
 from crossalign.explanation import StageCrop, explain, grad_cams, lever_mm, stage_crops
-from crossalign.explanation.files import check_point_names, map_volumes, tables
+from crossalign.explanation.map_files import check_point_names, map_volumes, tables
 from crossalign.geometry import Grid, Rigid, sample
 from crossalign.images import Image, LabelMap
 from crossalign.images.preprocessing import preprocess

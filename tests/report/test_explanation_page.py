@@ -83,7 +83,7 @@ def test_the_file_is_whole_or_absent(explanation: Explanation, tmp_path: Path) -
 
 def test_the_figure_shows_each_map_over_its_image(explanation: Explanation, tmp_path: Path) -> None:
     titles = [axes.get_title() for axes in draw_explanation(explanation).get_axes()[:8]]
-    assert titles[:2] == ["Fixed, point", "Moving, as seen"]
+    assert titles[:2] == ["Fixed, point", "Moving, as given"]
     assert titles[2:] == [
         "Grad-CAM, fixed", "Grad-CAM, moving", "by position, fixed", "by position, moving",
         "six parameters", "attended",

@@ -160,7 +160,7 @@ def _columns(explanation: Explanation, stage: StageExplanation, grid: Grid) -> l
         "fixed": _shades(explanation.problem.fixed, grid),
         "moving": _shades(explanation.problem.moving, grid, stage.crop.initial),
     }
-    columns = [_Column("Fixed", images["fixed"]), _Column("Moving, as seen", images["moving"])]
+    columns = [_Column("Fixed", images["fixed"]), _Column("Moving, as given", images["moving"])]
     for way, words in (("gradcam", "Grad-CAM"), ("local", "by position")):
         for side, image in images.items():
             found = [cam for cam in stage.cams if cam.name.startswith(way) and cam.name.endswith(side)]
