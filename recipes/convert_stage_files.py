@@ -20,7 +20,7 @@ from crossalign.fields import settings_of
 from crossalign.fusion.networks.model_files import FUSION
 from crossalign.models.card import Card
 from crossalign.models.model import REGISTRATION, Calibration
-from crossalign.models.model_file import ModelContents, ModelFile, StageContents, Task, read_model_file, save_model_file
+from crossalign.models.model_file import ModelContents, StageContents, Task, read_model_file, save_model_file
 from crossalign.models.pretrained import FOLDER
 from crossalign.models.run_settings import RunSettings
 
@@ -53,31 +53,30 @@ def write_model(recipe: dict[str, Any], files: list[Path], path: Path) -> int:
     beside: dict[str, str] = {}
     for name in recipe.get("beside", ()):
         other = read_model_file(path.with_name(f"{name}.safetensors"))
-        beside |= {stage.sha256: other.path.name for stage in other.stages if stage.sha256 is not None}
+        beside |= {stage.sha256: other.path.name for stage in other.stages}
     calibration = recipe.get("calibration")
     contents = ModelContents(
         task=read[0].task,
         stages=[stage for file in read for stage in _stages(file)],
         arrangement=recipe.get("arrangement", 1),
-        run=settings_of(RunSettings, recipe["run"]) if "run" in recipe else None,
+        run=settings_of(RunSettings, recipe["run"]) if "run" in recipe else {},
         calibration=None if calibration is None else settings_of(Calibration, calibration),
         card=settings_of(Card, recipe["card"]),
         initial_stage=recipe.get("initial_stage", 1),
-        beside=beside,
     )
-    save_model_file(contents, path, overwrite=True)
+    save_model_file(contents, path, overwrite=True, beside=beside)
     return path.stat().st_size
 
 
-def _stages(file: ModelFile) -> list[StageContents]:
+def _stages(file: ModelContents) -> list[StageContents]:
     task = TASKS[file.task]
     return [
         StageContents(
-            {task.rename(name): value for name, value in tensors.items()},
+            {task.rename(name): value for name, value in stage.tensors.items()},
             settings_of(task.settings, stage.settings),
             stage.notes,
         )
-        for stage, tensors in zip(file.stages, file.tensors(), strict=True)
+        for stage in file.stages
     ]
 
 

@@ -6,12 +6,13 @@ import struct
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tests.damage import damaged
 from tests.models.test_earlier_files import write_stage
 
@@ -34,7 +35,7 @@ from crossalign.models import (
     published as original,
 )
 from crossalign.models.extractors import load_extractors, save_extractors
-from crossalign.models.tensor_files import SEAL, read_header, save_tensors
+from crossalign.models.model_file import read_model_file, save_model_file
 from crossalign.networks import build_network, network_names
 from crossalign.networks.registry import check_crop_shape
 
@@ -139,7 +140,7 @@ def test_files_that_ask_for_much_are_refused_at_once(tmp_path: Path) -> None:
         ("fusion", {"compact": {"blocks": 10**21}}, "is too large"),
         ("fusion", {"compact": {"blocks": 10**9}}, "'blocks' must be 64 or less"),
         ("fusion", {"compact": {"channels": 1024}}, "has the shape"),
-        ("fusion", {"dcfb": {"depths": [10**9], "heads": [2]}}, "at most"),
+        ("fusion", {"dcfb": {"depths": [10**9], "heads": [2]}}, "from 1 to 64"),
         ("fusion", {"dcfb": 3}, "expected entries by name"),
     ],
 )
@@ -147,14 +148,9 @@ def test_settings_that_ask_for_what_the_file_has_not(
     kind: str, change: dict[str, object], message: str, folder: Path, tmp_path: Path
 ) -> None:
     source, path = folder / f"{kind}.safetensors", tmp_path / "odd.safetensors"
-    metadata = {name: text for name, text in read_header(source).metadata.items() if name != SEAL}
-    if "model" in metadata:
-        description = json.loads(metadata["model"])
-        description["stages"][0]["settings"] |= change
-        metadata["model"] = json.dumps(description)
-    else:
-        metadata["settings"] = json.dumps(json.loads(metadata["settings"]) | change)
-    save_tensors(load_file(source), metadata, path)
+    held = read_model_file(source)
+    stage = replace(held.stages[0], settings=held.stages[0].settings | change)
+    save_model_file(replace(held, stages=[stage]), path)
     began = time.monotonic()
     with pytest.raises(WeightsError, match=r"odd\.safetensors: settings and weights do not fit") as error:
         LOADERS[kind](path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from crossalign.errors import InputError, WeightsError
 from crossalign.input import excerpt, parse_json
-from crossalign.models.model_file import KIND, MOST_STAGES, UNFIT, ModelFile, StoredStage, unfit
-from crossalign.models.tensor_files import SEAL, TensorHeader, refused
+from crossalign.models.model_file import KIND, MOST_STAGES, ModelContents, StageContents
+from crossalign.models.tensor_files import SEAL, TensorHeader, read_tensors, refused
 
 FORMATS = {
     "crossalign-stage-1": "registration",
@@ -42,26 +41,22 @@ def current_tensor_name(name: str) -> str:
     return name
 
 
-def read_earlier_file(path: Path, header: TensorHeader) -> ModelFile:
-    """Describe a weight file of an earlier version; raises WeightsError where it does not fit this one."""
+def read_earlier_file(path: Path, header: TensorHeader) -> ModelContents:
+    """Read a weight file of an earlier version; raises WeightsError, or what does not fit leads to."""
     if odd := sorted(set(header.metadata) - {"format", "settings", "notes", SEAL}):
         raise refused(path, KIND, f"its metadata holds '{excerpt(odd[0])}', which crossalign does not write")
-    try:
-        settings = dict(parse_json(header.metadata["settings"], "settings", WeightsError))
-        notes = parse_json(header.metadata.get("notes", "{}"), "notes", WeightsError)
-        notes = {str(name): str(value) for name, value in notes.items()}
-    except UNFIT as error:
-        raise unfit(path, error) from error
-    cascade = notes.pop(CASCADE, None)
-    stage = StoredStage(settings, notes, header.shapes, header.types, None, "", path)
-    run = {"arrangement": 1} if cascade is None else _run(path, cascade)
-    return ModelFile(path, FORMATS[header.metadata["format"]], (stage,), **run)
+    settings = dict(parse_json(header.metadata["settings"], "settings"))
+    notes = parse_json(header.metadata.get("notes", "{}"), "notes")
+    notes = {str(name): str(value) for name, value in notes.items()}
+    run = _run(path, notes.pop(CASCADE)) if CASCADE in notes else {}
+    stage = StageContents(read_tensors(path, KIND, header), settings, notes)
+    return ModelContents(FORMATS[header.metadata["format"]], [stage], path=path, **run)
 
 
 def _run(path: Path, text: str) -> dict[str, Any]:
-    """Return how a cascade is run, as fields of a ModelFile."""
+    """Return how a cascade is run, as fields of ModelContents."""
     try:
-        values = parse_json(text, "the cascade's settings", WeightsError)
+        values = parse_json(text, "they")
         count = values.pop("stages", None) if isinstance(values, dict) else None
         if type(count) is not int or not 1 <= count <= MOST_STAGES:
             raise InputError(f"'stages' must be a whole number in 1..{MOST_STAGES}, got {excerpt(repr(count))}")
@@ -69,12 +64,8 @@ def _run(path: Path, text: str) -> dict[str, Any]:
         if type(together) is not bool:
             raise InputError(f"'together' must be true or false, got {excerpt(repr(together))}")
         layout = {"ensemble" if together else "cascade": list(range(1, count + 1))}
-        return {
-            "arrangement": layout,
-            "calibration": values.pop("calibration", None),
-            "run": {RUN_NAMES.get(name, name): value for name, value in _flat(values).items()},
-            "made_for": count,
-        }
+        calibration = values.pop("calibration", None)
+        return {"arrangement": layout, "run": _current(values), "calibration": calibration, "made_for": count}
     except InputError as error:
         raise WeightsError(
             f"{excerpt(path.name)}: the cascade's settings do not fit this version: {excerpt(error, 300)}: "
@@ -82,17 +73,16 @@ def _run(path: Path, text: str) -> dict[str, Any]:
         ) from error
 
 
-def _flat(values: dict[str, Any]) -> Mapping[str, Any]:
-    """Bring the search and the orientations to today's form: fields of their own, and one value or `auto`."""
-    search = values.pop("search", None)
+def _current(values: dict[str, Any]) -> dict[str, Any]:
+    """Bring settings of a run to today's names and form: the search flat, the orientations one value or `auto`."""
+    search, orientations = values.pop("search", None), values.pop("header_turns_deg", [0])
+    if search is not None and not isinstance(search, dict):
+        raise InputError(f"'search': expected entries by name, got {excerpt(search)}")
+    if not isinstance(orientations, list) or not orientations:
+        raise InputError(f"'header_turns_deg' must be a list, got {excerpt(repr(orientations))}")
+    run = {RUN_NAMES.get(name, name): value for name, value in values.items()}
+    run["orientation_correction"] = orientations[0] if len(orientations) == 1 else "auto"
     if search is not None:
-        if not isinstance(search, dict):
-            raise InputError(f"'search': expected entries by name, got {excerpt(search)}")
         names = {"shift_mm": "search_shift_mm", "turn_deg": "search_rotation_deg"}
-        values |= {"search": True} | {names.get(name, f"search.{name}"): value for name, value in search.items()}
-    if "header_turns_deg" in values:
-        turns = values.pop("header_turns_deg")
-        if not isinstance(turns, list) or not turns:
-            raise InputError(f"'header_turns_deg' must be a list, got {excerpt(repr(turns))}")
-        values["orientation_correction"] = turns[0] if len(turns) == 1 else "auto"
-    return values
+        run |= {"search": True} | {names.get(name, f"search.{name}"): value for name, value in search.items()}
+    return run

@@ -126,7 +126,7 @@ def load_extractors(path: str | os.PathLike[str]) -> PretrainedExtractors:
         settings = settings_of(StageSettings, stage.settings)
     except ValueError as error:
         raise unfit(path, error) from error
-    return PretrainedExtractors(file.tensors()[0], settings, dict(stage.notes))
+    return PretrainedExtractors(stage.tensors, settings, dict(stage.notes))
 
 
 def put_extractors(weights: PretrainedExtractors, model: nn.Module, settings: StageSettings) -> None:

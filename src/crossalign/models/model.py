@@ -17,7 +17,6 @@ from crossalign.models.card import Card
 from crossalign.models.earlier_files import current_tensor_name
 from crossalign.models.model_file import (
     ModelContents,
-    ModelFile,
     StageContents,
     Task,
     read_model_file,
@@ -106,7 +105,7 @@ class Model:
         return facts | _run_facts(self.run, self.calibration)
 
 
-def model_facts(file: ModelFile) -> dict[str, str]:
+def model_facts(file: ModelContents) -> dict[str, str]:
     """Return how a registration model is run, of its file alone; raises WeightsError where it does not fit."""
     try:
         return _run_facts(settings_of(RunSettings, file.run), _calibration(file))
@@ -199,7 +198,7 @@ def save_stage(stage: Stage, path: str | os.PathLike[str], overwrite: bool = Fal
     save_model(Model(stage), path, overwrite)
 
 
-def _read(source: str | os.PathLike[str], device: torch.device | str) -> tuple[ModelFile, list[Stage]]:
+def _read(source: str | os.PathLike[str], device: torch.device | str) -> tuple[ModelContents, list[Stage]]:
     """Read a file, or a shipped model by its name."""
     shipped = shipped_path(str(source))
     if shipped is None and "\0" not in str(source) and not os.path.lexists(source):
@@ -212,13 +211,11 @@ def _read(source: str | os.PathLike[str], device: torch.device | str) -> tuple[M
         if shipped is None:
             raise
         raise WeightsError(f"{error}: install crossalign again") from error
-    return file, [
-        Stage(network, settings, dict(stored.notes))
-        for (network, settings), stored in zip(networks, file.stages, strict=True)
-    ]
+    notes = (dict(stage.notes) for stage in file.stages)
+    return file, [Stage(network, settings, note) for (network, settings), note in zip(networks, notes, strict=True)]
 
 
-def _model(file: ModelFile, stages: Sequence[Stage], run: RunSettings | None = None) -> Model:
+def _model(file: ModelContents, stages: Sequence[Stage], run: RunSettings | None = None) -> Model:
     try:
         return Model(
             arrangement_of(file.arrangement, stages),
@@ -231,7 +228,7 @@ def _model(file: ModelFile, stages: Sequence[Stage], run: RunSettings | None = N
         raise unfit(file.path, error) from error
 
 
-def _calibration(file: ModelFile) -> Calibration | None:
+def _calibration(file: ModelContents) -> Calibration | None:
     return None if file.calibration is None else settings_of(Calibration, file.calibration, "calibration.")
 
 

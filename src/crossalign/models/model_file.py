@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -57,67 +58,38 @@ class Task(Generic[Settings]):
 
 
 @dataclass(frozen=True, eq=False)
-class StoredStage:
-    """A stage as a file holds it: settings as JSON, notes, the shapes and types of its tensors, and their digest.
+class StageContents:
+    """A stage in a file: its tensors by name, its settings (a dataclass, or JSON once read), and free notes."""
 
-    Its tensors have names that begin with `prefix`, in `file`: the model file itself, or one beside it. Stages of
-    earlier versions have no digest.
-    """
-
-    settings: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    settings: Any
     notes: Mapping[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
-    types: Mapping[str, str]
-    sha256: str | None
-    prefix: str
-    file: Path
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest (hexadecimal) of weights and settings."""
+        return digest_of(self.tensors, {"settings": json.dumps(_json(self.settings), sort_keys=True)})
 
 
 @dataclass(frozen=True, eq=False)
-class ModelFile:
-    """A model file whose header is fine; its tensors are read by `tensors` and `networks`.
+class ModelContents:
+    """What a model file holds; `run` and `calibration` are dataclasses, or JSON once read.
 
-    `run` and `calibration` are JSON. `made_for` is the number of stages that they were made for: files of earlier
-    versions held one stage each, the last of them the settings of all. `initial_stage` is the number of the stage that
-    training goes on from.
+    `arrangement` is the number of a stage (from 1), or such parts in `{"cascade": [...]}` or `{"ensemble": [...]}`.
+    `initial_stage` is the number of the stage that training goes on from. `made_for` is the number of stages that the
+    settings were made for: files of earlier versions held one each, the last of them the settings of all. `path` is the
+    file that was read.
     """
 
-    path: Path
     task: str
-    stages: tuple[StoredStage, ...]
+    stages: Sequence[StageContents]
     arrangement: object = 1
-    run: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Mapping[str, Any] | None = None
+    run: Any = field(default_factory=dict)
+    calibration: Any = None
     card: Card = field(default_factory=Card)
     initial_stage: int = 1
     made_for: int = 1
-
-    def megabytes(self) -> float:
-        """Return the size of the file, without stages that another one holds."""
-        return self.path.stat().st_size / 1e6
-
-    def tensors(self) -> tuple[dict[str, Tensor], ...]:
-        """Read each stage's tensors by name; raises WeightsError that names a stage that is not what was written."""
-        files = {path: load_tensors(path, KIND) for path in dict.fromkeys(stage.file for stage in self.stages)}
-        stages = []
-        for number, stage in enumerate(self.stages, start=1):
-            held = files[stage.file]
-            stages.append({name: held[stage.prefix + name] for name in stage.shapes})
-            self._check_digest(number, stage, stages[-1])
-        for path, held in files.items():
-            check_seal(held, read_header(path, KIND), path, KIND)
-            check_finite(held, path, KIND)
-        return tuple(stages)
-
-    def _check_digest(self, number: int, stage: StoredStage, tensors: Mapping[str, Tensor]) -> None:
-        got = stage.sha256 and stage_digest(tensors, stage.settings)
-        if got == stage.sha256:
-            return
-        others = [n for n, other in enumerate(self.stages, start=1) if other.sha256 == got]
-        fault = f"it is stage {others[0]}, in another's place" if others else "it was altered"
-        raise refused(
-            self.path, KIND, f"stage {number} of {len(self.stages)} is not what was written (SHA-256): {fault}"
-        )
+    path: Path = field(default_factory=Path)
 
     def networks(self, task: Task[Settings], device: torch.device | str = "cpu") -> list[tuple[nn.Module, Settings]]:
         """Build each stage's network, in eval mode, with its weights; raises WeightsError where they do not fit.
@@ -125,84 +97,57 @@ class ModelFile:
         Names and shapes are compared on torch's meta device first: settings that ask for more than the file holds
         cost no memory.
         """
+        networks = []
         try:
-            settings = [settings_of(task.settings, stage.settings) for stage in self.stages]
-            for stage, values in zip(self.stages, settings, strict=True):
+            for stage in self.stages:
+                settings = settings_of(task.settings, stage.settings)
+                tensors = {task.rename(name): value for name, value in stage.tensors.items()}
                 with torch.device("meta"):
-                    expected = task.build(values).state_dict()
-                _check_names(self.path, stage, {task.rename(name): name for name in stage.shapes}, expected)
-            networks = []
-            for tensors, values in zip(self.tensors(), settings, strict=True):
-                network = task.build(values)
-                network.load_state_dict({task.rename(name): value for name, value in tensors.items()})
-                networks.append((network.to(device).eval(), values))
-        except WeightsError:
-            raise
+                    _check_names(tensors, task.build(settings).state_dict())
+                network = task.build(settings)
+                network.load_state_dict(tensors)
+                networks.append((network.to(device).eval(), settings))
         except UNFIT as error:
             raise unfit(self.path, error) from error
         return networks
 
 
-@dataclass(frozen=True, eq=False)
-class StageContents:
-    """What a file is to hold of a stage."""
+def save_model_file(
+    contents: ModelContents,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    beside: Mapping[str, str] | None = None,
+) -> None:
+    """Write a model file. Raises OutputError.
 
-    tensors: Mapping[str, Tensor]
-    settings: object
-    notes: Mapping[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class ModelContents:
-    """What a model file is to hold; `run`, `calibration` and the stages' settings are dataclasses, or JSON values.
-
-    A stage whose digest is a key of `beside` is not written again: the model file of that name, in the same folder,
-    holds it.
+    `beside` names model files of the same folder by the digests of stages that they hold: such a stage is not written
+    again. The package's models share stages in this way; a file of a user's holds all of its own.
     """
-
-    task: str
-    stages: Sequence[StageContents]
-    arrangement: object = 1
-    run: object = None
-    calibration: object = None
-    card: Card = field(default_factory=Card)
-    initial_stage: int = 1
-    beside: Mapping[str, str] = field(default_factory=dict)
-
-
-def save_model_file(contents: ModelContents, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write a model file. Raises OutputError."""
     tensors: dict[str, Tensor] = {}
     stages: list[dict[str, object]] = []
     for number, stage in enumerate(contents.stages, start=1):
-        settings = json.loads(json.dumps(_values(stage.settings)))
-        digest = stage_digest(stage.tensors, settings)
-        if digest in contents.beside:
-            stages.append({"sha256": digest, "file": contents.beside[digest]})
-            continue
-        tensors |= {f"{number}.{name}": value for name, value in stage.tensors.items()}
-        stages.append({"sha256": digest, "settings": settings, "notes": dict(stage.notes)})
+        if beside is not None and stage.sha256 in beside:
+            stages.append({"sha256": stage.sha256, "file": beside[stage.sha256]})
+        else:
+            tensors |= {f"{number}.{name}": value for name, value in stage.tensors.items()}
+            stages.append({"sha256": stage.sha256, "settings": _json(stage.settings), "notes": dict(stage.notes)})
     model = {
         "task": contents.task,
         "stages": stages,
         "arrangement": contents.arrangement,
-        "run": _values(contents.run) or {},
-        "calibration": _values(contents.calibration),
-        "card": asdict(contents.card),
+        "run": _json(contents.run),
+        "calibration": _json(contents.calibration),
+        "card": _json(contents.card),
         "initial_stage": contents.initial_stage,
     }
     save_tensors(tensors, {"format": FORMAT, "model": json.dumps(model)}, Path(path), overwrite)
 
 
-def stage_digest(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
-    """Return the SHA-256 (hexadecimal) of a stage's weights and settings."""
-    return digest_of(tensors, {"settings": json.dumps(settings, sort_keys=True)})
+def read_model_file(path: str | os.PathLike[str], task: str | None = None) -> ModelContents:
+    """Read a model file, or a weight file of an earlier version.
 
-
-def read_model_file(path: str | os.PathLike[str], task: str | None = None) -> ModelFile:
-    """Read a model file, or a weight file of an earlier version, all but the tensors.
-
-    Raises WeightsError where it is missing, damaged, or not for this task (None: for any).
+    Raises WeightsError where it is missing, not for this task (None: for any), or not what was written; the error
+    names a stage that is missing, altered, or in another's place.
     """
     from crossalign.models.earlier_files import FORMATS, read_earlier_file
 
@@ -215,90 +160,99 @@ def read_model_file(path: str | os.PathLike[str], task: str | None = None) -> Mo
         checkpoint = "it is the checkpoint of a training run: take best.safetensors beside it"
         reason = checkpoint if "progress" in header.metadata else f"format '{excerpt(held)}'"
         raise WeightsError(f"{path.name}: no model file of crossalign ({reason})")
-    file = read_earlier_file(path, header) if held in FORMATS else _read(path, header)
-    if task is not None and file.task != task:
-        what = TASKS.get(task, task).partition(":")[0]
-        raise WeightsError(f"{path.name}: does not hold {what}, but {TASKS[file.task]}")
-    return file
-
-
-def _read(path: Path, header: TensorHeader) -> ModelFile:
-    if odd := sorted(set(header.metadata) - {"format", "model", SEAL}):
-        raise refused(path, KIND, f"its metadata holds '{excerpt(odd[0])}', which crossalign does not write")
-    if SEAL not in header.metadata:
-        raise refused(path, KIND, "it has no digest (SHA-256)")
     try:
-        model = parse_json(header.metadata["model"], "its description")
-        entries = model["stages"]
-        if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_STAGES or model["task"] not in TASKS:
-            raise InputError(f"it needs 1 to {MOST_STAGES} stages and one task of {', '.join(TASKS)}")
-        return ModelFile(
-            path=path,
-            task=model["task"],
-            stages=tuple(_stage(path, header, n, entry, len(entries)) for n, entry in enumerate(entries, start=1)),
-            arrangement=model["arrangement"],
-            run=dict(model["run"]),
-            calibration=None if model["calibration"] is None else dict(model["calibration"]),
-            card=settings_of(Card, model["card"]),
-            initial_stage=min(max(1, int(model["initial_stage"])), len(entries)),
-            made_for=len(entries),
-        )
+        contents = _read(path, header) if held == FORMAT else read_earlier_file(path, header)
     except WeightsError:
         raise
     except UNFIT as error:
         raise unfit(path, error) from error
+    if task is not None and contents.task != task:
+        what = TASKS.get(task, task).partition(":")[0]
+        raise WeightsError(f"{path.name}: does not hold {what}, but {TASKS[contents.task]}")
+    return contents
 
 
-def _stage(path: Path, header: TensorHeader, number: int, entry: Mapping[str, Any], count: int) -> StoredStage:
-    """Find a stage's tensors: in this file, or in the one that its entry names."""
-    digest, prefix = str(entry["sha256"]), f"{number}."
-    if "file" in entry:
-        return _stage_beside(path, number, str(entry["file"]), digest)
-    if not any(name.startswith(prefix) for name in header.shapes):
-        raise refused(path, KIND, f"stage {number} of {count} is missing")
+def description_of(path: Path) -> dict[str, Any]:
+    """Return what a model file says of itself, without its tensors; raises InputError or LookupError."""
+    return dict(parse_json(read_header(path, KIND).metadata["model"], "its description"))
+
+
+def _read(path: Path, header: TensorHeader) -> ModelContents:
+    if odd := sorted(set(header.metadata) - {"format", "model", SEAL}):
+        raise refused(path, KIND, f"its metadata holds '{excerpt(odd[0])}', which crossalign does not write")
+    if SEAL not in header.metadata:
+        raise refused(path, KIND, "it has no digest (SHA-256)")
+    model = description_of(path)
+    entries, task = list(model["stages"]), model["task"]
+    if not 1 <= len(entries) <= MOST_STAGES or task not in TASKS:
+        raise InputError(f"it needs 1 to {MOST_STAGES} stages and one task of {', '.join(TASKS)}")
+    tensors = load_tensors(path, KIND)
+    stages = [
+        _stage_beside(path, number, entry) if "file" in entry else _stage(tensors, number, entry)
+        for number, entry in enumerate(entries, start=1)
+    ]
+    _check_digests(path, stages, [str(entry["sha256"]) for entry in entries])
+    check_seal(tensors, header, path, KIND)
+    check_finite(tensors, path, KIND)
+    return ModelContents(
+        task=task,
+        stages=stages,
+        arrangement=model["arrangement"],
+        run=dict(model["run"]),
+        calibration=None if model["calibration"] is None else dict(model["calibration"]),
+        card=settings_of(Card, model["card"], "card."),
+        initial_stage=min(max(1, int(model["initial_stage"])), len(stages)),
+        made_for=len(stages),
+        path=path,
+    )
+
+
+def _stage(tensors: Mapping[str, Tensor], number: int, entry: Mapping[str, Any]) -> StageContents:
+    prefix = f"{number}."
+    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     notes = {str(name): str(value) for name, value in entry["notes"].items()}
-    return StoredStage(dict(entry["settings"]), notes, *_under(prefix, header), digest, prefix, path)
+    return StageContents(own, dict(entry["settings"]), notes)
 
 
-def _stage_beside(path: Path, number: int, name: str, digest: str) -> StoredStage:
-    other = path.with_name(Path(name).name)
+def _stage_beside(path: Path, number: int, entry: Mapping[str, Any]) -> StageContents:
+    """Find a stage that another model file of the folder holds."""
+    other = path.with_name(Path(str(entry["file"])).name)
     try:
-        header = read_header(other, KIND)
-        entries = parse_json(header.metadata["model"], "its description")["stages"]
-        place = next(n for n, entry in enumerate(entries) if entry["sha256"] == digest and "file" not in entry)
-    except (InputError, StopIteration, *UNFIT) as error:
+        entries = description_of(other)["stages"]
+        place = next(n for n, one in enumerate(entries, start=1) if one["sha256"] == entry["sha256"])
+        return _stage(load_tensors(other, KIND), place, entries[place - 1])
+    except (StopIteration, *UNFIT) as error:
         raise WeightsError(
             f"{path.name}: stage {number} is held by {excerpt(other.name)} beside it, which is missing or holds it no "
             "longer: keep both files together"
         ) from error
-    return _stage(other, header, place + 1, entries[place], len(entries))
 
 
-def _under(prefix: str, header: TensorHeader) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    names = [name for name in header.shapes if name.startswith(prefix)]
-    return (
-        {name.removeprefix(prefix): header.shapes[name] for name in names},
-        {name.removeprefix(prefix): header.types[name] for name in names},
-    )
-
-
-def _check_names(path: Path, stage: StoredStage, names: Mapping[str, str], expected: Mapping[str, Tensor]) -> None:
-    """Raise WeightsError where the tensors (by today's names) are not those that a network has."""
-    for name in sorted({*expected} | {*names}):
-        wanted, got = expected.get(name), stage.shapes.get(names.get(name, ""))
-        if wanted is None or got is None:
-            fault = (
-                f"the weights hold '{excerpt(name)}', which the network has not"
-                if wanted is None
-                else f"'{name}' is missing"
-            )
-        elif got != tuple(wanted.shape):
-            fault = f"'{name}' has the shape {got}, expected {tuple(wanted.shape)}"
-        elif ("F" in stage.types[names[name]]) != wanted.dtype.is_floating_point:
-            fault = f"'{name}' is of type {stage.types[names[name]]}, expected {wanted.dtype}"
-        else:
+def _check_digests(path: Path, stages: Sequence[StageContents], digests: Sequence[str]) -> None:
+    for number, (stage, digest) in enumerate(zip(stages, digests, strict=True), start=1):
+        if stage.sha256 == digest:
             continue
-        raise unfit(path, fault)
+        if not stage.tensors:
+            fault = "is missing"
+        elif stage.sha256 in digests:
+            fault = f"is not what was written (SHA-256): it is stage {digests.index(stage.sha256) + 1}, in its place"
+        else:
+            fault = "is not what was written (SHA-256): it was altered"
+        raise refused(path, KIND, f"stage {number} of {len(stages)} {fault}")
+
+
+def _check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise InputError where the tensors are not those that a network has."""
+    for name in sorted({*expected} | {*tensors}):
+        wanted, got = expected.get(name), tensors.get(name)
+        if wanted is None:
+            raise InputError(f"the weights hold '{excerpt(name)}', which the network has not")
+        if got is None:
+            raise InputError(f"'{name}' is missing")
+        if got.shape != wanted.shape:
+            raise InputError(f"'{name}' has the shape {tuple(got.shape)}, expected {tuple(wanted.shape)}")
+        if got.dtype.is_floating_point != wanted.dtype.is_floating_point:
+            raise InputError(f"'{name}' is of type {got.dtype}, expected {wanted.dtype}")
 
 
 def unfit(path: str | os.PathLike[str], error: object) -> WeightsError:
@@ -309,5 +263,7 @@ def unfit(path: str | os.PathLike[str], error: object) -> WeightsError:
     )
 
 
-def _values(settings: Any) -> Any:
-    return asdict(settings) if hasattr(settings, "__dataclass_fields__") else settings
+def _json(settings: Any) -> Any:
+    """Return settings as JSON holds them: entries by name, lists for tuples."""
+    values = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings
+    return json.loads(json.dumps(values))

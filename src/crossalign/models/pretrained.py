@@ -6,15 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from crossalign.errors import InputError
-from crossalign.models.model_file import ModelFile, read_model_file
+from crossalign.models.model_file import UNFIT, ModelContents, description_of, read_model_file
 
 FOLDER = Path(str(files("crossalign.models"))) / "weights"
-SUFFIX = ".safetensors"
 
 
 def shipped_names(task: str = "registration") -> tuple[str, ...]:
     """Names of the shipped models for a task, in alphabetical order."""
-    return tuple(path.stem for path in _paths() if read_model_file(path).task == task)
+    return tuple(path.stem for path in _paths() if _task(path) == task)
 
 
 def shipped_path(name: str) -> Path | None:
@@ -22,13 +21,20 @@ def shipped_path(name: str) -> Path | None:
     return next((path for path in _paths() if path.stem == name), None)
 
 
-def shipped_file(name: str) -> ModelFile:
-    """Read a shipped model's file, all but the tensors; raises InputError for an unknown name."""
+def shipped_file(name: str) -> ModelContents:
+    """Read a shipped model's file; raises InputError for an unknown name, WeightsError where it is damaged."""
     path = shipped_path(name)
     if path is None:
         raise InputError(f"no shipped model is called '{name}': there are {', '.join(one.stem for one in _paths())}")
     return read_model_file(path)
 
 
+def _task(path: Path) -> object:
+    try:
+        return description_of(path).get("task")
+    except UNFIT:  # damaged: who loads it is told so
+        return None
+
+
 def _paths() -> list[Path]:
-    return sorted(FOLDER.glob(f"*{SUFFIX}"), key=lambda path: path.stem)
+    return sorted(FOLDER.glob("*.safetensors"), key=lambda path: path.stem)
