@@ -8,7 +8,7 @@ import torch
 
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, read_image, read_mask
-from crossalign.registration import choose_initialisation, header_initialisation
+from crossalign.registration import choose_initialisation
 
 FIXED = Grid.centered((10.0, 20.0, 30.0), (20, 20, 20), (4.0, 4.0, 4.0))
 
@@ -97,8 +97,3 @@ def test_real_mr_and_ultrasound_of_unrelated_worlds_start_at_the_gland(shared_da
         assert choose_initialisation(fixed, moving, read_mask(case / "mr_gland.nii.gz")).name == "mask-center"
     for case in sorted((shared_data / "sts").glob("sts*"))[:3]:
         assert choose_initialisation(read_image(case / "t1.nii.gz"), read_image(case / "pet.nii.gz")).name == "header"
-
-
-def test_a_header_start_moves_nothing() -> None:
-    points = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
-    assert torch.equal(header_initialisation().apply(points), points)

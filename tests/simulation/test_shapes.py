@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from crossalign.errors import InputError
-from crossalign.geometry import Rigid, resample
+from crossalign.geometry import Rigid, axis_orientations, resample
 from crossalign.geometry.fit import fit_rigid
 from crossalign.simulation import (
     DeformationSettings,
@@ -21,7 +21,7 @@ from crossalign.simulation import (
 )
 from crossalign.simulation.shapes.modality import apply_curves, draw_curves
 from crossalign.simulation.shapes.pairs import DEFAULTS, _draw
-from crossalign.simulation.shapes.scene import axis_orientations, draw_orientations
+from crossalign.simulation.shapes.scene import draw_orientations
 
 SHAPE, SPACING_MM = (32, 32, 32), 3.0
 HALF_MM = torch.tensor([48.0, 48.0, 48.0])

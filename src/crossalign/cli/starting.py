@@ -20,7 +20,6 @@ from crossalign.registration.initialisation import (
     Initialisation,
     center_initialisation,
     choose_initialisation,
-    header_initialisation,
     mask_center_initialisation,
 )
 
@@ -43,7 +42,7 @@ def read_initialisation(
         return choose_initialisation(fixed, moving, fixed_mask)
     tell_of_namesake(initial, INITIAL_WORDS)
     if initial in (HEADER, IDENTITY):
-        return Initialisation(header_initialisation(), HEADER, "")
+        return Initialisation(Rigid.identity(), HEADER, "")
     if initial == CENTER:
         return Initialisation(center_initialisation(fixed, moving), CENTER, "")
     if initial == MASK_CENTER:

@@ -20,6 +20,9 @@ from .rigid import (
     Rigid as Rigid,
 )
 from .rigid import (
+    axis_orientations as axis_orientations,
+)
+from .rigid import (
     draw_perturbation as draw_perturbation,
 )
 from .rigid import (

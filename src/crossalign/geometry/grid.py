@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,9 +97,7 @@ class Grid:
 
     def contains(self, points_mm: Points) -> Bool[Tensor, "*b n"]:
         """Say which points (*b, n, 3), mm, lie inside, to the outer faces of the voxels."""
-        index = self.to_voxel(points_mm)
-        size = torch.tensor(self.shape[::-1]).to(index)
-        return ((index >= -0.5) & (index < size - 0.5)).all(dim=-1)
+        return inside(self.to_voxel(points_mm), self.shape)
 
     def points_voxel(self) -> PointGrid:
         """Voxel indices (x, y, z) of every voxel, (z, y, x, 3), float64."""
@@ -131,3 +130,12 @@ class Grid:
         if self.shape != other.shape:
             return False
         return bool((self.corners_mm() - other.corners_mm()).abs().max() <= tolerance_mm)
+
+
+def inside(points_voxel: Tensor, shape: Sequence[int], reach_voxel: Tensor | float = 0.0) -> Tensor:
+    """Say which continuous voxel indices (..., 3), (x, y, z), lie in a volume (z, y, x), to its voxels' outer faces.
+
+    `reach_voxel` (3,) widens the volume on each side.
+    """
+    size = torch.tensor(shape[::-1]).to(points_voxel)
+    return ((points_voxel >= -0.5 - reach_voxel) & (points_voxel < size - 0.5 + reach_voxel)).all(dim=-1)

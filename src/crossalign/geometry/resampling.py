@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crossalign.geometry.grid import Grid
+from crossalign.geometry.grid import Grid, inside
 from crossalign.geometry.rigid import Rigid
 from crossalign.types import Labels, Points, Volume
 
@@ -25,14 +25,14 @@ def sample(volume: Volume, points_voxel: OutputPoints, fill: float = 0.0, neares
     Trilinear, or the nearest voxel (halves round up). As in ITK a point counts as inside up to half a voxel beyond
     the outer voxel centres, where the border value holds; further out it gets `fill`.
     """
+    known = inside(points_voxel, volume.shape[2:])
     size = torch.tensor(volume.shape[:1:-1]).to(points_voxel)
-    inside = ((points_voxel >= -0.5) & (points_voxel < size - 0.5)).all(dim=-1)
     if nearest:
         points_voxel = torch.floor(points_voxel + 0.5)
     unit = points_voxel * (2 / (size - 1).clamp(min=1)) - 1
     mode = "nearest" if nearest else "bilinear"
     values = F.grid_sample(volume, unit.to(volume), mode=mode, padding_mode="border", align_corners=True)
-    return torch.where(inside[:, None], values, torch.full_like(values, fill))
+    return torch.where(known[:, None], values, torch.full_like(values, fill))
 
 
 def resample(
@@ -50,7 +50,7 @@ def resample(
     """
     depth, height, width = target_grid.shape
     resampled = volume.new_empty((*volume.shape[:2], depth, height, width))
-    for first, points in _slabs(volume_grid, target_grid, target_to_volume, volume.device):
+    for first, points in voxel_slabs(volume_grid, target_grid, target_to_volume, volume.device):
         part = sample(volume, points.expand(len(volume), *points.shape), fill, nearest)
         if len(points) == depth:
             return part
@@ -62,20 +62,19 @@ def resample_labels(
     labels: Labels, labels_grid: Grid, target_grid: Grid, target_to_labels: Rigid | None = None, fill: int = 0
 ) -> Int[Tensor, "zo yo xo"]:
     """Resample labels (z, y, x) onto another grid, nearest voxel, in their own type, as `resample` does."""
-    size = torch.tensor(labels.shape[::-1], dtype=torch.float64, device=labels.device)
     resampled = labels.new_empty(target_grid.shape)
-    for first, points in _slabs(labels_grid, target_grid, target_to_labels, labels.device):
-        inside = ((points >= -0.5) & (points < size - 0.5)).all(dim=-1)
-        nearest = points.add_(0.5).floor_().masked_fill_(~inside[..., None], 0.0).long()
+    for first, points in voxel_slabs(labels_grid, target_grid, target_to_labels, labels.device):
+        outside = ~inside(points, labels.shape)
+        nearest = points.add_(0.5).floor_().masked_fill_(outside[..., None], 0.0).long()
         x, y, z = nearest.unbind(-1)
-        resampled[first : first + len(points)] = labels[z, y, x].masked_fill_(~inside, fill)
+        resampled[first : first + len(points)] = labels[z, y, x].masked_fill_(outside, fill)
     return resampled
 
 
-def _slabs(
+def voxel_slabs(
     volume_grid: Grid, target_grid: Grid, target_to_volume: Rigid | None, device: torch.device
 ) -> Iterator[tuple[int, Tensor]]:
-    """Give the first slice and the voxel indices (z, y, x, 3) in the volume of a few of the target's slices at a time.
+    """Yield the first slice and the voxel indices (z, y, x, 3) in the volume of a few of the target's slices at a time.
 
     Computed in float64.
     """
@@ -101,9 +100,9 @@ def nearest_values(volume: Tensor, grid: Grid, points_mm: Points, fill: int | fl
     """Return the values (n,) of a volume (z, y, x) at the voxels nearest to points (n, 3), mm; outside it is `fill`."""
     index = grid.to_voxel(points_mm).add(0.5).floor().long()
     size = torch.tensor(grid.shape[::-1])
-    inside = ((index >= 0) & (index < size)).all(-1)
-    x, y, z = torch.where(inside[:, None], index, 0).unbind(-1)
-    return torch.where(inside, volume[z, y, x], fill)
+    known = ((index >= 0) & (index < size)).all(-1)
+    x, y, z = torch.where(known[:, None], index, 0).unbind(-1)
+    return torch.where(known, volume[z, y, x], fill)
 
 
 POINTS_PER_AXIS = 24

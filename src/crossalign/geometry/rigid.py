@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations, product
 from typing import TypeAlias
 
 import torch
@@ -43,6 +44,13 @@ def quarter_turn(quarters: int) -> Tensor:
     """Return the rotation (3, 3), float64, of so many quarter turns about z, from x to y; its entries are exact."""
     cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters % 4]
     return torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], dtype=torch.float64)
+
+
+def axis_orientations() -> Rotations:
+    """Return the matrices that bring axes to axes, (48, 3, 3): 24 rotations, the identity first, and 24 that mirror."""
+    rows = torch.eye(3)[torch.tensor(list(permutations(range(3))))]
+    signs = torch.tensor(list(product((1.0, -1.0), repeat=3)))
+    return (rows[:, None] * signs[:, :, None]).flatten(0, 1)
 
 
 # Where two batches meet they broadcast (#): one transform serves many sets of points, one centre many transforms.

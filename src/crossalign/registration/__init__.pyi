@@ -12,9 +12,6 @@ from .initialisation import (
     choose_initialisation as choose_initialisation,
 )
 from .initialisation import (
-    header_initialisation as header_initialisation,
-)
-from .initialisation import (
     mask_center_initialisation as mask_center_initialisation,
 )
 from .iterative.mutual_information import MutualInformation as MutualInformation

@@ -29,11 +29,6 @@ class Initialisation:
     reason: str
 
 
-def header_initialisation() -> Rigid:
-    """Return the identity: by both headers a point has the same coordinates in both scans."""
-    return Rigid.identity()
-
-
 def center_initialisation(fixed: Image, moving: Image) -> Rigid:
     """Return the shift from the middle of the fixed grid to the middle of the moving grid, fixed to moving."""
     return Rigid.from_translation(moving.grid.center_mm() - fixed.grid.center_mm())
@@ -60,7 +55,7 @@ def choose_initialisation(fixed: Image, moving: Image, fixed_mask: LabelMap | No
     if against is None:
         overlap = grid_overlap(fixed.grid, moving.grid)
         reason = f"by the headers {overlap:.0%} of the smaller field of view lies in the other"
-        return Initialisation(header_initialisation(), HEADER, reason)
+        return Initialisation(Rigid.identity(), HEADER, reason)
     if fixed_mask is not None:
         return Initialisation(mask_center_initialisation(fixed_mask, moving), MASK_CENTER, against)
     return Initialisation(center_initialisation(fixed, moving), CENTER, against)

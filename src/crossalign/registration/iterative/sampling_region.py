@@ -12,6 +12,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid, draw_perturbation
+from crossalign.geometry.grid import inside
+from crossalign.geometry.resampling import voxel_slabs
 from crossalign.images import Image, LabelMap
 from crossalign.images.files.images import to_sitk
 from crossalign.registration.problem import Problem
@@ -20,11 +22,11 @@ from crossalign.types import Mask, Shape
 
 def near_structure(mask: LabelMap, margin_mm: float) -> Mask:
     """Mark the voxels (z, y, x) that lie within `margin_mm` of the structure's surface or inside it."""
-    inside = mask.labels != 0
-    box = box_of(inside, mask.grid, margin_mm + max(mask.grid.spacing_mm))  # no voxel further out can be near
-    part = to_sitk(box.of_mask(inside).numpy().astype(np.uint8), box.of_grid(mask.grid))
+    structure = mask.labels != 0
+    box = box_of(structure, mask.grid, margin_mm + max(mask.grid.spacing_mm))  # no voxel further out can be near
+    part = to_sitk(box.of_mask(structure).numpy().astype(np.uint8), box.of_grid(mask.grid))
     distance = sitk.SignedMaurerDistanceMap(part, squaredDistance=False, useImageSpacing=True)
-    near = torch.zeros_like(inside)
+    near = torch.zeros_like(structure)
     box.of_mask(near).copy_(torch.from_numpy(sitk.GetArrayViewFromImage(distance) <= margin_mm))
     return near
 
@@ -44,17 +46,9 @@ def sampled_region(problem: Problem, margin_mm: float, reach_mm: float) -> Mask:
 
 def _near_moving(problem: Problem, reach_mm: float) -> Mask:
     fixed, moving = problem.fixed.grid, problem.moving.grid
-    chain = moving.physical_to_voxel() @ problem.initial.matrix() @ fixed.voxel_to_physical()
-    reach = torch.tensor([reach_mm / step for step in moving.spacing_mm], dtype=torch.float64)
-    size = torch.tensor(moving.shape[::-1], dtype=torch.float64)
-    depth, height, width = fixed.shape
-    y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
-    plane = x[..., None] * chain[:3, 0] + y[..., None] * chain[:3, 1] + chain[:3, 3]
-    near = torch.empty(fixed.shape, dtype=torch.bool)
-    for z in range(depth):  # one at a time: memory stays that of a slice
-        index = plane + z * chain[:3, 2]
-        near[z] = ((index >= -0.5 - reach) & (index < size - 0.5 + reach)).all(-1)
-    return near
+    reach = reach_mm / torch.tensor(moving.spacing_mm, dtype=torch.float64)
+    slabs = voxel_slabs(moving, fixed, problem.initial, torch.device("cpu"))
+    return torch.cat([inside(points, moving.shape, reach) for _, points in slabs])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from crossalign.geometry import Rigid, mean_displacement_mm
+from crossalign.geometry import Rigid, axis_orientations, mean_displacement_mm
 from crossalign.geometry.resampling import nearest_values
 from crossalign.images import Image, marked_voxels, to_working_spacing
 from crossalign.images.preprocessing import preprocess
@@ -77,17 +76,11 @@ class SharedInformation:
         return (max(0.0, 2 * information / total) if total > 0 else 0.0), fraction
 
 
-def orientations() -> Rigid:
+def rotated_orientations() -> Rigid:
     """Return the 23 rotations of a cube that are not the identity, as a batch about the origin."""
-    found = []
-    for order in itertools.permutations(range(3)):
-        for signs in itertools.product((1.0, -1.0), repeat=3):
-            matrix = torch.zeros(3, 3, dtype=torch.float64)
-            for row, (column, sign) in enumerate(zip(order, signs, strict=True)):
-                matrix[row, column] = sign
-            if float(torch.linalg.det(matrix)) > 0 and not torch.equal(matrix, torch.eye(3, dtype=torch.float64)):
-                found.append(Rigid(matrix, torch.zeros(3, dtype=torch.float64)))
-    return Rigid.stack(found)
+    matrices = axis_orientations().double()
+    rotations = matrices[torch.linalg.det(matrices) > 0][1:]
+    return Rigid(rotations, torch.zeros(len(rotations), 3, dtype=torch.float64))
 
 
 def _grey_levels(image: Image, foreground: Mask, spacing_mm: float, near_mm: Points) -> Image:
@@ -181,7 +174,7 @@ def gather_evidence(
     answers = (found,) if coarse is None else (found, coarse)
     points = problem.structure_mm
     apart = sorted(min(float(mean_displacement_mm(other, one, points)) for one in answers) for other in others)
-    transforms = Rigid.cat([found[None], problem.initial[None], found @ orientations()])
+    transforms = Rigid.cat([found[None], problem.initial[None], found @ rotated_orientations()])
     values, compared = SharedInformation.of(problem, region).coefficients(transforms)
     return Evidence(
         dispersion=apart[len(apart) // 2] / problem.extent_mm,

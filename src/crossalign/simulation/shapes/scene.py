@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 from functools import lru_cache
-from itertools import permutations, product
 
 import torch
 from torch import Tensor
 
-from crossalign.geometry import euler_to_rotation
+from crossalign.geometry import axis_orientations, euler_to_rotation
 from crossalign.simulation.deformation import draw_smooth_shape
 from crossalign.simulation.ellipsoids import ENDLESS_MM, Ellipsoid, EllipsoidModel, quadric_coefficients
 from crossalign.simulation.random_fields import signed_uniform, uniform
@@ -41,13 +40,6 @@ def draw_scene(count: int, largest_mm: float, settings: ShapeSettings, generator
 
 
 @lru_cache(maxsize=1)
-def axis_orientations() -> Tensor:
-    """Return the matrices that bring axes to axes, (48, 3, 3): 24 rotations and 24 that mirror."""
-    rows = torch.eye(3)[torch.tensor(list(permutations(range(3))))]
-    signs = torch.tensor(list(product((1.0, -1.0), repeat=3)))
-    return (rows[:, None] * signs[:, :, None]).flatten(0, 1)
-
-
 def draw_orientations(count: int, rotation_deg: Range, generator: torch.Generator) -> Tensor:
     """Draw any of the 48, after rotations of `rotation_deg` about each axis: (b, 3, 3), from scene to patient."""
     number = torch.randint(0, 48, (count,), generator=generator)
