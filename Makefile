@@ -9,10 +9,10 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-LINTED := src tests $(wildcard benchmarks studies recipes)
+LINTED := src tests docs/hooks.py $(wildcard benchmarks studies recipes)
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test lint format pytest bench wheel clean
+.PHONY: help demo test lint format pytest docs bench wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ help: ## Show this list
 demo: .venv/.installed ## Install, then register a synthetic MR-ultrasound pair and write its report
 	$(BIN)/crossalign demo
 
-test: lint pytest ## Install with the developers' tools, lint, then run every test
+test: lint docs pytest ## Install with the developers' tools, lint, build the documentation, then run every test
 
 pytest: .venv/.installed-dev ## Run every test, without the linters
 	$(BIN)/python -m pytest -n $(WORKERS)
@@ -35,6 +35,10 @@ format: .venv/.installed-dev ## Mend what ruff can mend
 	$(BIN)/ruff check --fix $(LINTED)
 	$(BIN)/ruff format $(LINTED)
 
+docs: .venv/.installed-dev ## Build the documentation into site/, with every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "wrote site/index.html"
+
 bench: .venv/.installed-dev ## Run every benchmark, benchmarks/bench_*.py
 	@set -e; shopt -s nullglob; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
@@ -42,7 +46,7 @@ wheel: .venv/.installed-dev ## Build the wheel into dist/
 	$(BIN)/python -m build --no-isolation --wheel
 
 clean: ## Remove caches and builds (not .venv)
-	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp is older than what it was made from exactly when the installation must be repeated.
 .venv/bin/python:
@@ -58,5 +62,5 @@ clean: ## Remove caches and builds (not .venv)
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,docs]'
 	@touch .venv/.installed $@
