@@ -1,10 +1,10 @@
-"""How the shipped registration weights were trained: on simulated pairs, or on pairs recombined from eight open ones.
+"""How the shipped registration weights were trained: on simulated pairs, or on pairs synthesised from eight open ones.
 
     python recipes/train_shipped.py OPEN_MANIFEST -o FOLDER [--minutes 10] [--device auto] [--times 1] [--runs NAMES]
 
 OPEN_MANIFEST lists the eight MR-ultrasound pairs of learn2reg/tutorials2019 (`weakly/data`, Apache-2.0), all `train`;
-their headers are a quarter turn off. Every step is resumable: call it again until it says that it is done. The pairs
-are made once and kept in FOLDER; then everything stays on the device. `--times 10` takes ten times the steps and
+their headers are wrong by a quarter turn. Every step is resumable: call it again until it says that it is done. The
+pairs are made once and kept in FOLDER; then everything stays on the device. `--times 10` takes ten times the steps and
 simulated pairs, for a GPU. `--runs` names some of the runs: on two cores `--runs zero` and `--runs other` go side by
 side (OMP_NUM_THREADS=1 each), the others after them. On one CPU core `zero` took 7 minutes to simulate, 31 to train and
 2 for the expected error, `few` 5 in all, the two label runs 11; of these files `correspondence-image-3` is
@@ -20,37 +20,39 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cli.options import pick_device
+from crossalign.cli.checks import pick_device
 from crossalign.data import in_split, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
+from crossalign.models.stage_settings import FixedInput
 from crossalign.training import STRONG_AUGMENTATION, PairDataset, TrainingSettings
 from crossalign.training.dataset import joined, rotated
 from crossalign.training.engine import Plan, run_task
+from crossalign.training.pair_synthesis import PairSynthesis
+from crossalign.training.preparation import dataset_from_cases, dataset_from_simulation, preprocessed_grid
 from crossalign.training.schedule import cosine_rate
-from crossalign.training.pair_synthesis import PairSynthesizer
-from crossalign.training.preparation import preprocessed_grid, dataset_from_cases, dataset_from_simulation
-from crossalign.training.tasks.error_estimation import ErrorHeadSettings, train_error_head
+from crossalign.training.settings import ErrorHeadSettings
+from crossalign.training.tasks.error_estimation import train_error_head
 from crossalign.training.tasks.registration import RegistrationTask
 
 STAGE = StageSettings("correspondence")
 PAIRS, VAL_PAIRS = 2400, 48
-SEEDS = {"simulated": 40, "simulated-other": 60}  # of the training pairs; those that judge them have the next one
-RECOMBINED, RECOMBINED_PAIRS, QUARTERS = "recombined", 400, 3  # the headers are mended by 270 degrees about z
+SEEDS = {"simulated": 40, "simulated-other": 60}  # of the training pairs; those to validate on have the next one
+SYNTHESISED, SYNTHESISED_PAIRS, QUARTERS = "synthesised", 400, 3  # 270 degrees about z correct the headers
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: what it begins with, which pairs it sees, its schedule; `stopped` of `steps` are done."""
+    """One training: its initial weights, its pairs, its schedule; `stopped` of `steps` are done."""
 
     name: str
-    begins_with: str
+    initial: str
     pairs: str
-    fixed_input: str
+    fixed_input: FixedInput
     steps: int
     stopped: int
     rate: float
-    average: float
+    ema_decay: float
     seed: int
     val_every: int
     file: str
@@ -59,9 +61,9 @@ class Run:
 RUNS = (
     Run("zero", "", "simulated", "image", 2000, 2000, 1e-3, 0.99, 0, 200, "correspondence-image-3"),
     Run("other", "", "simulated-other", "image", 2000, 2000, 1e-3, 0.99, 60, 200, "other"),
-    Run("few", "zero", RECOMBINED, "image", 160, 120, 5e-4, 0.97, 0, 40, "few-shot"),
+    Run("few", "zero", SYNTHESISED, "image", 160, 120, 5e-4, 0.97, 0, 40, "few-shot"),
     Run("zero-label", "zero", "simulated", "label", 240, 240, 7e-4, 0.98, 0, 60, "zero-label"),
-    Run("few-label", "zero-label", RECOMBINED, "label", 160, 160, 7e-4, 0.97, 0, 40, "few-label"),
+    Run("few-label", "zero-label", SYNTHESISED, "label", 160, 160, 7e-4, 0.97, 0, 40, "few-label"),
 )
 
 
@@ -69,16 +71,16 @@ class StoppedTask(RegistrationTask):
     """A run whose schedule was made for more steps than it takes."""
 
     def __init__(
-        self, scheduled: int, train: PairDataset, val: PairDataset, settings: TrainingSettings, begin: Path | None
+        self, scheduled: int, train: PairDataset, val: PairDataset, settings: TrainingSettings, initial: Path | None
     ) -> None:
-        super().__init__(train, val, settings, None if begin is None else load_stage(begin).network)
+        super().__init__(train, val, settings, None if initial is None else load_stage(initial).network)
         self._scheduled = scheduled
 
     def plan(self) -> Plan:
         """Return the schedule's first part."""
         plan = super().plan()
-        top, share = self._settings.rate, self._settings.steps / self._scheduled
-        return replace(plan, rate=lambda done: cosine_rate(top, 1 / self._scheduled, done * share))
+        highest, fraction = self._settings.rate, self._settings.steps / self._scheduled
+        return replace(plan, rate=lambda done: cosine_rate(highest, 1 / self._scheduled, done * fraction))
 
 
 def main() -> int:
@@ -95,7 +97,7 @@ def main() -> int:
     try:
         given.output.mkdir(parents=True, exist_ok=True)
         device = pick_device(given.device)
-        for run in _chosen(given.runs):
+        for run in _selected(given.runs):
             if not _train(run, given, device, (deadline - time.monotonic()) / 60):
                 print("stopped; the same command goes on from here")
                 return 0
@@ -107,7 +109,7 @@ def main() -> int:
     return 0
 
 
-def _chosen(names: str) -> list[Run]:
+def _selected(names: str) -> list[Run]:
     known = {run.name: run for run in RUNS}
     if unknown := [name for name in names.split(",") if name not in known]:
         raise InputError(f"there are no runs called {', '.join(unknown)}: there are {', '.join(known)}")
@@ -115,43 +117,43 @@ def _chosen(names: str) -> list[Run]:
 
 
 def _train(run: Run, given: argparse.Namespace, device: torch.device, minutes: float) -> bool:
-    """Train; no other real pairs may be seen, so the weights kept are those that fit pairs made like these best."""
+    """Train; no other real pairs may be used, so the weights kept are those that fit pairs made like these best."""
     folder, times = given.output, given.times
     settings = TrainingSettings(
         stage=replace(STAGE, fixed_input=run.fixed_input),
         steps=run.stopped * times,
         rate=run.rate,
         val_every=run.val_every * times,
-        average=run.average,
+        ema_decay=run.ema_decay,
         seed=run.seed,
         augmentation=STRONG_AUGMENTATION,
     )
-    begin = folder / run.begins_with / "best.safetensors" if run.begins_with else None
+    initial = folder / run.initial / "best.safetensors" if run.initial else None
     train, val = _dataset(run.pairs, given), _dataset(run.pairs, given, val=True)
-    task = StoppedTask(run.steps * times, train.to(device), val.to(device), settings, begin)
+    task = StoppedTask(run.steps * times, train.to(device), val.to(device), settings, initial)
     result = run_task(task, folder / run.name, minutes)
     print(f"{run.name}: {result.steps} steps, {result.seconds:.0f} s, SRE {result.measure:.2f} mm")
     return result.finished
 
 
 def _finish(run: Run, given: argparse.Namespace, device: torch.device) -> None:
-    """Teach the expected error, and write the file in half precision, as files are shipped."""
+    """Train the error-estimation head, and write the file in half precision, as files are shipped."""
     path = given.output / f"{run.file}.safetensors"
     if path.is_file():
         return
     stage = load_stage(given.output / run.name / "best.safetensors", device)
     dataset = _dataset(run.pairs, given)
-    dataset = joined([_dataset("simulated", given), dataset]) if run.pairs == RECOMBINED else dataset
+    dataset = joined([_dataset("simulated", given), dataset]) if run.pairs == SYNTHESISED else dataset
     train_error_head(stage, dataset.to(device), ErrorHeadSettings())
     save_stage(Stage(stage.network.half(), stage.settings, stage.notes), path)
 
 
 def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDataset:
-    """Load pairs of one kind, to train on or to judge by; made at the first call."""
-    path = given.output / f"{pairs}-{'val' if val else 'train'}.bank"
+    """Load pairs of one kind, to train or to validate on; made at the first call."""
+    path = given.output / f"{pairs}-{'val' if val else 'train'}.safetensors"
     if not path.is_file():
-        if pairs == RECOMBINED:
-            dataset = _recombined(given.manifest, VAL_PAIRS if val else RECOMBINED_PAIRS, 2 if val else 1)
+        if pairs == SYNTHESISED:
+            dataset = _synthesised(given.manifest, VAL_PAIRS if val else SYNTHESISED_PAIRS, 2 if val else 1)
         else:
             count = VAL_PAIRS if val else PAIRS * given.times
             dataset = dataset_from_simulation(count, SEEDS[pairs] + int(val), STAGE)
@@ -159,10 +161,10 @@ def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDa
     return PairDataset.load(path)
 
 
-def _recombined(manifest: Path, count: int, seed: int) -> PairDataset:
+def _synthesised(manifest: Path, count: int, seed: int) -> PairDataset:
     cases = in_split(read_manifest(manifest), "train")
     dataset = rotated(dataset_from_cases((load_case(case) for case in cases), STAGE), QUARTERS)
-    return PairSynthesizer(dataset).draw(count, torch.Generator().manual_seed(seed), preprocessed_grid(STAGE))
+    return PairSynthesis(dataset).draw(count, torch.Generator().manual_seed(seed), preprocessed_grid(STAGE))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
 """What each part of the simulator, of the augmentation and of the network brings on real pairs that none of them saw.
 
-    python studies/simulation_ablation.py MANIFEST -o FOLDER [--header-turn 270] [--seeds 0,1] [--rows NAMES]
+    python studies/simulation_ablation.py MANIFEST -o FOLDER [--orientation-correction 270] [--seeds 0,1] [--rows NAMES]
 
-Each row is one change. It simulates its own pairs, trains a network from scratch on them alone, and is judged on the
+Each row is one change. It simulates its own pairs, trains a network from scratch on them alone, and is measured on the
 manifest's train and val splits, of which no network sees anything in training; the weights after the last step count,
-so nothing is chosen. One pass from starts of 0 to 20 mm. Every run goes on where it was cut off, and rows that are done
-are not repeated. Writes `ablation.csv` (a line for each row and seed) and prints the table of means.
+so nothing is selected. One pass from initialisations of 0 to 20 mm. Every run goes on where it was cut off, and rows
+that are done are not repeated. Writes `ablation.csv` (a line for each row and seed) and prints the table of means.
 """
 
 import argparse
-import csv
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
+import pandas as pd
 import torch
 
 from crossalign.data import in_split, load_case, read_manifest
@@ -27,26 +27,27 @@ from crossalign.simulation import SimulationSettings, UltrasoundSettings
 from crossalign.training import STRONG_AUGMENTATION, Augmentation, PairDataset, TrainingSettings
 from crossalign.training.dataset import rotated
 from crossalign.training.engine import run_task
-from crossalign.training.schedule import step_seed
 from crossalign.training.preparation import dataset_from_cases, dataset_from_simulation
+from crossalign.training.pretraining_settings import PretrainingSettings
 from crossalign.training.sampling import validation_batches
-from crossalign.training.tasks.pretraining import PretrainSettings, pretrain, pretrained_model
-from crossalign.training.tasks.registration import RegistrationTask, correction_error_mm, seeded_model
+from crossalign.training.schedule import step_seed
+from crossalign.training.tasks.pretraining import PretrainingTask, pretrained_network
+from crossalign.training.tasks.registration import RegistrationTask, correction_error_mm
 
-STARTS = {"train": 2, "val": 5}  # for each pair
-OWN_PAIRS = 24  # of the row's own making, to judge by
-COLUMNS = ("row", "seed", "start_mm", "own_mm", "train_mm", "val_mm", "seconds")
+INITIALISATIONS = {"train": 2, "val": 5}  # for each pair
+OWN_PAIRS = 24  # simulated as the row's, to validate on
+COLUMNS = ("row", "seed", "initial_mm", "own_mm", "train_mm", "val_mm", "seconds")
 Change = Callable[[SimulationSettings], SimulationSettings]
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One change of the full recipe, and how a reader is told of it."""
+    """One change of the full recipe, and its name in the table."""
 
-    told: str
+    title: str
     simulation: Change = field(default=lambda settings: settings)
-    model: str = "correspondence"
-    loss: str = "auto"
+    network: str = "correspondence"
+    loss: Literal["auto", "sre"] = "auto"
     augmentation: Augmentation = STRONG_AUGMENTATION
     pretrain_steps: int = 0
 
@@ -68,7 +69,7 @@ def _rigid(settings: SimulationSettings) -> SimulationSettings:
 
 
 NONE = (0.0, 0.0)
-# With brightness that tells the gland's height, which is off by default (docs/experiments.md).
+# With brightness that depends on the gland's height, which is off by default (docs/lab/experiments.md).
 BASE = SimulationSettings(ultrasound=UltrasoundSettings(brighter_near=(0.6, 1.8), darker_far=(0.0, 0.2)))
 ROWS = {
     "full": Ablation("as it is"),
@@ -96,11 +97,11 @@ ROWS = {
     ),
     "whole-us": Ablation("ultrasound without sector and imaged box", _us(sector=False, crop=False)),
     "mild": Ablation("ordinary augmentation", augmentation=Augmentation()),
-    "fc": Ablation("six numbers from flattened tokens", model="correspondence-fc"),
+    "fc": Ablation("six numbers from flattened tokens", network="correspondence-fc"),
     "sre": Ablation("loss: SRE alone", loss="sre"),
-    "plain": Ablation("no attention between the images", model="correspondence-plain"),
-    "short": Ablation("one round of attention for two", model="correspondence-short"),
-    "deep": Ablation("four rounds", model="correspondence-deep"),
+    "plain": Ablation("no attention between the images", network="correspondence-plain"),
+    "short": Ablation("one round of attention for two", network="correspondence-short"),
+    "deep": Ablation("four rounds", network="correspondence-deep"),
     "pretrained": Ablation("extractors pre-trained by contrast on the same pairs, 100 steps", pretrain_steps=100),
 }
 
@@ -110,7 +111,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--header-turn", type=int, default=0, choices=(0, 90, 180, 270), help="mends the headers")
+    parser.add_argument("--orientation-correction", type=int, default=0, choices=(0, 90, 180, 270))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--steps", type=int, default=200)
@@ -120,45 +121,56 @@ def main() -> int:
         if unknown := [name for name in given.rows.split(",") if name not in ROWS]:
             raise InputError(f"there are no rows called {', '.join(unknown)}: there are {', '.join(ROWS)}")
         given.output.mkdir(parents=True, exist_ok=True)
-        real = {split: _real(given, split) for split in STARTS}
+        path = given.output / "ablation.csv"
+        real = {split: _real(given, split) for split in INITIALISATIONS}
         for seed in map(int, given.seeds.split(",")):
             for name in given.rows.split(","):
-                done = read_rows(given.output / "ablation.csv")
-                if (name, str(seed)) not in {(row["row"], row["seed"]) for row in done}:
-                    found = judge(name, seed, real, given)
-                    write_rows([*read_rows(given.output / "ablation.csv"), found], given.output / "ablation.csv")
+                done = read_rows(path)
+                if not ((done["row"] == name) & (done["seed"] == seed)).any():
+                    found = measured(name, seed, real, given)
+                    with whole_file(path, overwrite=True) as partial:
+                        pd.concat([done, pd.DataFrame([found])]).to_csv(partial, index=False, float_format="%.3f")
                     print(found, flush=True)
     except CrossalignError as error:
         print(error, file=sys.stderr)
         return 2
-    print("\n".join(table(read_rows(given.output / "ablation.csv"))))
+    print("\n".join(table(read_rows(path))))
     return 0
 
 
-def judge(name: str, seed: int, real: dict[str, PairDataset], given: argparse.Namespace) -> dict[str, str]:
+def measured(name: str, seed: int, real: dict[str, PairDataset], given: argparse.Namespace) -> dict[str, object]:
     """Train one row from one seed and measure it."""
     row, folder = ROWS[name], given.output / f"{name}-{seed}"
-    stage = StageSettings(row.model)
+    folder.mkdir(exist_ok=True)
+    stage = StageSettings(row.network)
     settings = TrainingSettings(
-        stage, given.steps, loss=row.loss, val_every=given.steps, average=0.98, seed=seed, augmentation=row.augmentation
+        stage,
+        given.steps,
+        loss=row.loss,
+        val_every=given.steps,
+        ema_decay=0.98,
+        seed=seed,
+        augmentation=row.augmentation,
     )
     pairs, own = (simulated(row, seed, count, given.output) for count in (given.pairs, OWN_PAIRS))
-    initial = seeded_model(stage, seed)
+    initial = None
     if row.pretrain_steps:
-        before = PretrainSettings(stage, row.pretrain_steps, val_every=row.pretrain_steps, seed=seed)
-        made = pretrain(pairs, own, before, folder / "pretrain")
-        initial = pretrained_model(load_extractors(made.best), stage, seed)
+        before = PretrainingSettings(stage, row.pretrain_steps, val_every=row.pretrain_steps, seed=seed)
+        made = run_task(PretrainingTask(pairs, own, before), folder / "pretrain")
+        weights = load_extractors(made.best)
+        settings = replace(settings, pretrained=weights.digest())
+        initial = pretrained_network(weights, stage, seed)
     result = run_task(RegistrationTask(pairs, own, settings, initial), folder / "train")
     network = load_stage(result.best).network.eval()
-    errors = {split: measure(network, stage, dataset, STARTS[split], seed) for split, dataset in real.items()}
+    errors = {split: measure(network, stage, dataset, INITIALISATIONS[split], seed) for split, dataset in real.items()}
     values = (errors["val"][0], result.measure, errors["train"][1], errors["val"][1], result.seconds)
-    return dict(zip(COLUMNS, (name, str(seed), *(f"{value:.3f}" for value in values)), strict=True))
+    return dict(zip(COLUMNS, (name, seed, *values), strict=True))
 
 
 def simulated(row: Ablation, seed: int, count: int, folder: Path) -> PairDataset:
     """Simulate a row's pairs; those of the whole simulator, which many rows share, are kept in a file."""
     settings = row.simulation(BASE)
-    path = folder / f"simulated-{seed}-{count}.bank"
+    path = folder / f"simulated-{seed}-{count}.safetensors"
     if settings == BASE and path.is_file():
         return PairDataset.load(path)
     drawn = 2 * seed + 1000 + int(count == OWN_PAIRS)
@@ -170,57 +182,46 @@ def simulated(row: Ablation, seed: int, count: int, folder: Path) -> PairDataset
 
 @torch.no_grad()
 def measure(
-    network: torch.nn.Module, stage: StageSettings, dataset: PairDataset, starts: int, seed: int
+    network: torch.nn.Module, stage: StageSettings, dataset: PairDataset, count: int, seed: int
 ) -> tuple[float, float]:
-    """Return the mean SRE, mm, of the starts and after one pass."""
-    begun, ended = [], []
-    for batch in validation_batches(dataset, stage, (0.0, 20.0), starts, step_seed(seed)):
+    """Return the mean SRE, mm, of `count` initialisations of each case and after one pass."""
+    before, after = [], []
+    for batch in validation_batches(dataset, stage, (0.0, 20.0), count, step_seed(seed)):
         found = network(batch.fixed, batch.moving)
-        begun.append(correction_error_mm(torch.zeros_like(found), batch))
-        ended.append(correction_error_mm(found, batch))
-    return float(torch.cat(begun).mean()), float(torch.cat(ended).mean())
+        before.append(correction_error_mm(torch.zeros_like(found), batch))
+        after.append(correction_error_mm(found, batch))
+    return float(torch.cat(before).mean()), float(torch.cat(after).mean())
 
 
-def table(rows: list[dict[str, str]]) -> list[str]:
+def table(rows: pd.DataFrame) -> list[str]:
     """Format the means over seeds, and how far each row lies from the first."""
     lines = ["| change | seeds | own pairs | real, train split | real, val | mean of both, to 'as it is' |"]
     lines += ["|---|---|---|---|---|---|"]
     base: float | None = None
     for name, row in ROWS.items():
-        found = [line for line in rows if line["row"] == name]
-        if not found:
+        found = rows[rows["row"] == name]
+        if found.empty:
             continue
-        own, train, val = (np.array([float(line[key]) for line in found]) for key in ("own_mm", "train_mm", "val_mm"))
-        both = float((train.mean() + val.mean()) / 2)
+        means = found[["own_mm", "train_mm", "val_mm"]].mean()
+        both = float(means[["train_mm", "val_mm"]].mean())
         base = both if name == "full" else base
         apart = "" if base is None or name == "full" else f"{both - base:+.2f}"
-        figures = " | ".join(f"{values.mean():.2f}" for values in (own, train, val))
-        lines.append(f"| {row.told} | {len(found)} | {figures} | {apart} |")
+        figures = " | ".join(f"{value:.2f}" for value in means)
+        lines.append(f"| {row.title} | {len(found)} | {figures} | {apart} |")
     return lines
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> pd.DataFrame:
     """Read what is done so far."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def write_rows(rows: list[dict[str, str]], path: Path) -> None:
-    """Write all rows."""
-    with whole_file(path, overwrite=True) as partial, partial.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
 
 
 def _real(given: argparse.Namespace, split: str) -> PairDataset:
-    path = given.output / f"real-{split}.bank"
+    path = given.output / f"real-{split}.safetensors"
     if not path.is_file():
         cases = in_split(read_manifest(given.manifest), split)
         dataset = dataset_from_cases((load_case(case) for case in cases), StageSettings("correspondence"))
-        rotated(dataset, given.header_turn // 90).save(path)
+        rotated(dataset, given.orientation_correction // 90).save(path)
     return PairDataset.load(path)
 
 

@@ -1,6 +1,6 @@
 """Real and simulated pairs, measured in one way: what docs/simulation.md says of how lifelike the pairs are.
 
-    python studies/simulation_measures.py MANIFEST [--split train] [--header-turn 270] [--count 80]
+    python studies/simulation_measures.py MANIFEST [--split train] [--orientation-correction 270] [--count 80]
         [--critic run/best.safetensors ...]
 
 Prints tables, real beside simulated: where the imaged box of the ultrasound lies; brightness by depth from the probe,
@@ -70,7 +70,7 @@ class Scan:
 
 
 def scans(dataset: PairDataset, moving: bool) -> list[Scan]:
-    """Take a bank's images of one side apart."""
+    """Take a dataset's images of one side apart."""
     masks = dataset.moving_mask if moving else dataset.fixed_mask
     if masks is None:
         raise InputError("every case needs a mask of its moving image: name it in the manifest's moving_mask")
@@ -151,22 +151,22 @@ def across(scan: Scan) -> Tensor:
 
 @torch.no_grad()
 def criticised(path: Path, dataset: PairDataset) -> dict[str, float]:
-    """Let a network register a bank's pairs from 0 to 20 mm, and mark their glands."""
+    """Let a network register a dataset's pairs from 0 to 20 mm, and mark their glands."""
     stage = load_stage(path)
     if not isinstance(stage.network, CorrespondenceReg):
         raise InputError(f"{path}: a critic is a network 'correspondence', this is '{stage.settings.network}'")
     network, generator = stage.network.eval().float(), torch.Generator().manual_seed(7)
-    found: dict[str, list[Tensor]] = {"start": [], "SRE": [], "Dice MR": [], "Dice US": []}
+    found: dict[str, list[Tensor]] = {"initial": [], "SRE": [], "Dice MR": [], "Dice US": []}
     for first in range(0, len(dataset), 20):
         index = torch.arange(first, min(first + 20, len(dataset)))
-        batch = draw_batch(dataset, index, stage.settings, (0.0, 20.0), NO_AUGMENTATION, generator, glands=True)
+        batch = draw_batch(dataset, index, stage.settings, (0.0, 20.0), NO_AUGMENTATION, generator, masks=True)
         answer = network.match(batch.fixed, batch.moving)
         parameters = answer.motion.to_parameters(torch.zeros(3))
-        found["start"].append(correction_error_mm(torch.zeros_like(parameters), batch))
+        found["initial"].append(correction_error_mm(torch.zeros_like(parameters), batch))
         found["SRE"].append(correction_error_mm(parameters, batch))
         for name, logits, truth in (
-            ("MR", answer.fixed_structure, batch.fixed_gland),
-            ("US", answer.moving_structure, batch.moving_gland),
+            ("MR", answer.fixed_structure, batch.fixed_mask),
+            ("US", answer.moving_structure, batch.moving_mask),
         ):
             if truth is None:
                 raise InputError("every case needs masks of both images")
@@ -177,7 +177,7 @@ def criticised(path: Path, dataset: PairDataset) -> dict[str, float]:
 
 
 def tables(datasets: dict[str, PairDataset], critics: list[Path]) -> list[str]:
-    """Measure and format all that is asked for; `banks` are named real and simulated."""
+    """Measure and format all that is asked for; `datasets` are named real and simulated."""
     looked = {name: scans(dataset, moving=True) for name, dataset in datasets.items()}
     lines = ["| imaged box, mm | side | front-back | up | width | depth | length |", "|---|---|---|---|---|---|---|"]
     for name, some in looked.items():
@@ -203,7 +203,7 @@ def tables(datasets: dict[str, PairDataset], critics: list[Path]) -> list[str]:
         }
         lines += [_row(f"{ray}, {name}", values[n]) for n, ray in enumerate(RAYS) for name, values in rays.items()]
     if critics:
-        lines += ["", "| critic | pairs | start, mm | SRE, mm | Dice MR | Dice US |", "|---|---|---|---|---|---|"]
+        lines += ["", "| critic | pairs | initial, mm | SRE, mm | Dice MR | Dice US |", "|---|---|---|---|---|---|"]
     for path in critics:
         for name, dataset in datasets.items():
             figures = [f"{value:.2f}" for value in criticised(path, dataset).values()]
@@ -228,14 +228,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--split", default="train")
-    parser.add_argument("--header-turn", type=int, default=0, choices=(0, 90, 180, 270), help="mends the headers")
+    parser.add_argument("--orientation-correction", type=int, default=0, choices=(0, 90, 180, 270))
     parser.add_argument("--count", type=int, default=80, help="simulated pairs (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=5, help="of the simulated pairs (default: %(default)s)")
     parser.add_argument("--critic", type=Path, nargs="*", default=[], help="networks trained on real pairs")
     given = parser.parse_args()
     try:
         cases = in_split(read_manifest(given.manifest), given.split)
-        real = rotated(dataset_from_cases((load_case(case) for case in cases), STAGE), given.header_turn // 90)
+        real = rotated(
+            dataset_from_cases((load_case(case) for case in cases), STAGE), given.orientation_correction // 90
+        )
         simulated = dataset_from_simulation(given.count, given.seed, STAGE)
         print("\n".join(tables({"real": real, "simulated": simulated}, given.critic)))
     except CrossalignError as error:

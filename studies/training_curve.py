@@ -5,28 +5,25 @@ against its steps, and writes the validations of all into one table.
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from crossalign.errors import CrossalignError, InputError
 from crossalign.output import whole_file
 
-COLUMNS = ("step", "loss", "rate", "seconds", "val_sre_mm", "samples_per_second")
 
-
-def validations(run: Path) -> list[dict[str, str]]:
+def validations(run: Path) -> pd.DataFrame:
     """Read the rows of a run's history that hold a validation; raises InputError."""
     path = run / "history.csv"
     if not path.is_file():
         raise InputError(f"{path}: no such file: name the folder of a run")
-    with path.open(newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row.get("val_sre_mm")]
-    if not rows:
+    rows = pd.read_csv(path)
+    if "val_sre_mm" not in rows or rows["val_sre_mm"].dropna().empty:
         raise InputError(f"{path}: holds no validation of a registration network")
-    return rows
+    return rows.dropna(subset="val_sre_mm")
 
 
 def main() -> int:
@@ -39,25 +36,22 @@ def main() -> int:
     try:
         named = {name: validations(Path(folder)) for name, _, folder in (text.partition("=") for text in given.runs)}
         draw(named, given.output)
-        with whole_file(given.log, overwrite=True) as partial, partial.open("w", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(("run", *COLUMNS))
-            writer.writerows([name, *(row[key] for key in COLUMNS)] for name, rows in named.items() for row in rows)
+        with whole_file(given.log, overwrite=True) as partial:
+            pd.concat(named, names=["run"]).reset_index("run").to_csv(partial, index=False)
     except CrossalignError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def draw(named: dict[str, list[dict[str, str]]], path: Path) -> None:
+def draw(named: dict[str, pd.DataFrame], path: Path) -> None:
     """Draw the curves."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
     for name, rows in named.items():
-        steps, errors = ([float(row[key]) for row in rows] for key in ("step", "val_sre_mm"))
-        axes.plot(steps, errors, marker="o", markersize=3, label=name)
+        axes.plot(rows["step"], rows["val_sre_mm"], marker="o", markersize=3, label=name)
     axes.set_xlabel("steps of 16 pairs")
-    axes.set_ylabel("SRE on pairs held back of its own kind (mm)")
+    axes.set_ylabel("SRE on validation pairs of its own kind (mm)")
     axes.grid(alpha=0.3)
     axes.legend()
     with whole_file(path, overwrite=True) as partial:
