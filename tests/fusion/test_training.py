@@ -12,7 +12,7 @@ from tests.fusion.test_compact import SMALL
 from tests.fusion.test_simulation import maps
 
 from crossalign.errors import InputError, OutputError
-from crossalign.fusion.metrics.scores import qabf_score, ssim_score
+from crossalign.fusion.metrics.scores import gradient_preservation_score, structural_similarity_score
 from crossalign.fusion.networks.model_files import load_fusion_model
 from crossalign.fusion.networks.settings import DCFBSettings, FusionStageSettings
 from crossalign.fusion.simulation.settings import HeadSettings
@@ -128,7 +128,7 @@ def test_the_ssim_qabf_loss_agrees_with_its_formula(datasets: Datasets) -> None:
     expected = 0.0
     for k, weight in enumerate((0.1, 0.4)):
         f, a, b = (v[k, 0] for v in (fused, patches.a, patches.b))
-        expected += 1 - float(ssim_score(f, a) + ssim_score(f, b)) / 2 + weight * (1 - float(qabf_score(f, a, b)))
+        expected += 1 - float(structural_similarity_score(f, a) + structural_similarity_score(f, b)) / 2 + weight * (1 - float(gradient_preservation_score(f, a, b)))
     assert float(ssim_qabf_loss(fused, patches, (0.1, 0.4))) == pytest.approx(expected / 2, abs=1e-4)
 
 
@@ -136,7 +136,7 @@ def test_the_papers_loss_agrees_with_its_formula(datasets: Datasets) -> None:
     patches = draw_patches(datasets[0], [0, 1], 20, None, torch.Generator().manual_seed(5))
     fused, expected = (patches.a + patches.b) / 2, 0.0
     for weight, other in ((2.0, patches.a), (1.0, patches.b)):
-        ssim = sum(float(ssim_score(fused[k, 0], other[k, 0])) for k in (0, 1)) / 2
+        ssim = sum(float(structural_similarity_score(fused[k, 0], other[k, 0])) for k in (0, 1)) / 2
         expected += weight * (2 - ssim - float(lncc_score(fused, other)) + float((fused - other).abs().mean()))
     assert float(paper_fusion_loss(fused, patches)) == pytest.approx(expected, abs=1e-3)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from crossalign import similarity
 from crossalign.fusion.metrics.fidelity import (
     peak_signal_noise_ratio_db,
     spatial_frequency_score,
@@ -19,31 +18,32 @@ from crossalign.fusion.metrics.information import (
     mutual_information_score,
     normalized_mutual_information_score,
 )
+from crossalign.similarity import qabf_score, ssim_score
 from crossalign.similarity.ranges import check_alike, check_scored
 from crossalign.similarity.windows import Field
 
 
-def ssim_score(fused: Field, reference: Field) -> Tensor:
-    """`similarity.ssim_score` of one volume (z, y, x) or plane (y, x), both in [0, 1]. Raises InputError."""
+def structural_similarity_score(fused: Field, reference: Field) -> Tensor:
+    """SSIM of one volume (z, y, x) or plane (y, x), both in [0, 1]. Raises InputError."""
     check_scored(fused, reference)
-    return similarity.ssim_score(fused[None, None], reference[None, None])
+    return ssim_score(fused[None, None], reference[None, None])
 
 
-def qabf_score(fused: Field, *sources: Field) -> Tensor:
-    """`similarity.qabf_score` of one volume (z, y, x) or plane (y, x), of any scale. Raises InputError."""
+def gradient_preservation_score(fused: Field, *sources: Field) -> Tensor:
+    """Qabf of one volume (z, y, x) or plane (y, x), of any scale. Raises InputError."""
     check_alike(fused, *sources)
-    return similarity.qabf_score(*(field.reshape(1, 1, -1, *field.shape[-2:]) for field in (fused, *sources)))
+    return qabf_score(*(field.reshape(1, 1, -1, *field.shape[-2:]) for field in (fused, *sources)))
 
 
 # Scores of the fused image against one input, larger is better, in the order of the tables.
 INPUT_SCORES: Mapping[str, Callable[[Field, Field], float | Tensor]] = {
-    "ssim": ssim_score,
+    "ssim": structural_similarity_score,
     "psnr_db": peak_signal_noise_ratio_db,
     "nmi": normalized_mutual_information_score,
     "fmi": feature_mutual_information_score,
     "mi_bits": mutual_information_score,
     "vif": visual_information_fidelity_score,
-    "qabf_input": qabf_score,
+    "qabf_input": gradient_preservation_score,
 }
 
 
@@ -89,7 +89,7 @@ def score_fusion(fused: Field, mri: Field, pet: Field) -> FusionScores:
     }
     return FusionScores(
         inputs=inputs,
-        qabf=float(qabf_score(fused, mri, pet)),
+        qabf=float(gradient_preservation_score(fused, mri, pet)),
         entropy_bits=entropy_bits(fused),
         spatial_frequency=spatial_frequency_score(fused),
     )

@@ -59,8 +59,8 @@ class DCFBCompact(nn.Module):
         self.spatial = _spatial(hidden + 8, hidden, planar)
         self.modulation = nn.Linear(1, 2 * hidden)
         self.initial = nn.Conv3d(hidden, 3, 1)
-        self.ssim_steps = SSIMSteps(settings.ssim_steps)
-        self.refinements = nn.ModuleList(Refinement(hidden, planar) for _ in range(settings.refinements))
+        self.ssim_steps = SSIMOptimisation(settings.ssim_steps)
+        self.refinements = nn.ModuleList(RefinementStep(hidden, planar) for _ in range(settings.refinements))
         with torch.no_grad():  # begin near the plain average
             self.initial.weight.mul_(0.3)
             self.initial.bias = nn.Parameter(torch.tensor([0.0, -1.1, -1.1]))
@@ -113,7 +113,7 @@ class DCFBCompact(nn.Module):
         return self.context(torch.cat((x, other), dim=1))
 
 
-class SSIMSteps(nn.Module):
+class SSIMOptimisation(nn.Module):
     """Steps of gradient ascent with momentum in structural similarity to both inputs, all voxels alike.
 
     The step sizes, as fractions of the gradient over its curvature's bound, and the momentum are learned.
@@ -138,7 +138,7 @@ class SSIMSteps(nn.Module):
         return (fused + SCALE * (self.size[number] * step + self.momentum * last_step)).clamp(0, 1)
 
 
-class Refinement(nn.Module):
+class RefinementStep(nn.Module):
     """One step at full resolution along the gradients of both scores, with momentum, and towards either input.
 
     The weight of Qabf beside structural similarity depends on the condition and is changed voxel by voxel. Untrained it

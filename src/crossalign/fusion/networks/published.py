@@ -7,7 +7,7 @@ position biases. So a checkpoint initialises a training, and does not reproduce 
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,41 +37,43 @@ def _swapped(value: Tensor) -> Tensor:
     return _pointwise(value.roll(value.shape[1] // 2, dims=1) if value.dim() == 2 else value)
 
 
-# One of their layers may be several of ours: their block has one LayerNorm where ours has three.
-BLOCK_LAYERS: Mapping[str, tuple[tuple[str, ...], Conversion]] = {
-    "norm1": (("norm_x.norm", "norm_other.norm", "mlp.0.norm"), _same),
-    "cross_attn.q": (("attention.query",), _same),
-    "cross_attn.k": (("attention.key",), _same),
-    "cross_attn.v": (("attention.value",), _same),
-    "channel_interaction.1": (("channel_gate.squeeze",), _same),
-    "channel_interaction.4": (("channel_gate.excite",), _same),
-    "spatial_interaction.0": (("spatial_gate.0",), _same),
-    "spatial_interaction.3": (("spatial_gate.2",), _same),
-    "proj": (("blend",), _swapped),
-    "mlp.fc1": (("mlp.1",), _pointwise),
-    "mlp.fc2": (("mlp.3",), _pointwise),
-}
-# Layers of their block that ours has not; `cross_attn.proj` has no effect in theirs, a key's bias none in a softmax.
-BLOCK_ONLY_THEIRS = (
-    *("cross_attn.proj", "cross_attn.k.bias", "conv_offset.0", "conv_offset.1.norm", "conv_offset.3", "proj_q"),
-    *("projection", "dwconv3x3.0", "dwconv3x3.1", "channel_interaction.2.norm", "spatial_interaction.1.norm"),
+# Our layers and theirs; their block has one LayerNorm where ours has three.
+BLOCK_LAYERS: tuple[tuple[str, str, Conversion], ...] = (
+    (r"(?:norm_x|norm_other|mlp\.0)\.norm", "norm1", _same),
+    (r"attention\.query", "cross_attn.q", _same),
+    (r"attention\.key", "cross_attn.k", _same),
+    (r"attention\.value", "cross_attn.v", _same),
+    (r"channel_gate\.squeeze", "channel_interaction.1", _same),
+    (r"channel_gate\.excite", "channel_interaction.4", _same),
+    (r"spatial_gate\.0", "spatial_interaction.0", _same),
+    (r"spatial_gate\.2", "spatial_interaction.3", _same),
+    (r"blend", "proj", _swapped),
+    (r"mlp\.1", "mlp.fc1", _pointwise),
+    (r"mlp\.3", "mlp.fc2", _pointwise),
 )
-LAYERS: Mapping[str, tuple[str, Conversion]] = {
-    "swin.patch_embed.proj": ("embed", _same),
-    "swin.norm": ("middle_norm.norm", _same),
-    "swin.norm2": ("head_norm.norm", _same),
-    "swin.reverse_patch_embedding": ("head_up", _same),
-    "out_conv": ("head_out", _same),
-}
-ONLY_THEIRS = ("swin.patch_embed.norm", "swin.concat_back_dim.0")  # the second is built there, and never used
-PATTERNS: tuple[tuple[str, str, Conversion], ...] = (
-    (r"swin\.layers\.(\d+)\.downsample\.down_conv", "merges.{0}.linear", _same),
-    (r"swin\.layers\.(\d+)\.downsample\.norm", "merges.{0}.norm.norm", _same),
-    (r"swin\.up_layers\.(\d+)\.downsample\.up_conv", "expands.{0}.linear", _same),
-    (r"swin\.up_layers\.(\d+)\.downsample\.norm", "expands.{0}.norm.norm", _same),
+LAYERS: tuple[tuple[str, str, Conversion], ...] = (
+    (r"embed", "swin.patch_embed.proj", _same),
+    (r"middle_norm\.norm", "swin.norm", _same),
+    (r"head_norm\.norm", "swin.norm2", _same),
+    (r"head_up", "swin.reverse_patch_embedding", _same),
+    (r"head_out", "out_conv", _same),
+    (r"merges\.(\d+)\.linear", r"swin.layers.\1.downsample.down_conv", _same),
+    (r"merges\.(\d+)\.norm\.norm", r"swin.layers.\1.downsample.norm", _same),
+    (r"expands\.(\d+)\.linear", r"swin.up_layers.\1.downsample.up_conv", _same),
+    (r"expands\.(\d+)\.norm\.norm", r"swin.up_layers.\1.downsample.norm", _same),
+    *((rf"skips\.{n}", f"swin.concat_back_dim.{n + 1}", _pointwise) for n in range(6)),
+    *(
+        (rf"{our_part}\.(\d+)\.blocks\.(\d+)\.{ours}", rf"swin.{their_part}.\1.blocks.\2.{theirs}", conversion)
+        for our_part, their_part in (("encoder", "layers"), ("decoder", "up_layers"))
+        for ours, theirs, conversion in BLOCK_LAYERS
+    ),
 )
-BLOCK = re.compile(r"swin\.(layers|up_layers)\.(\d+)\.blocks\.(\d+)\.(.+)")
-SKIP = re.compile(r"swin\.concat_back_dim\.(\d+)")
+# Theirs alone: `cross_attn.proj` has no effect there, a key's bias none in a softmax, `concat_back_dim.0` is not used.
+ONLY_THEIRS = re.compile(
+    r"swin\.(patch_embed\.norm|concat_back_dim\.0)\.\w+|swin\.(up_)?layers\.\d+\.blocks\.\d+\."
+    r"(cross_attn\.proj\.\w+|cross_attn\.k\.bias|(conv_offset|dwconv3x3|projection|proj_q)\..+"
+    r"|(channel_interaction\.2|spatial_interaction\.1)\.norm\.\w+)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,59 +104,29 @@ def load_original_fusion_checkpoint(
         torch.manual_seed(seed)
         model = DCFB(settings)
     ours = {name: torch.zeros_like(v) if name.endswith("position") else v for name, v in model.state_dict().items()}
-    converted, used = dict[str, Tensor](), []
-    for name, value in state.items():
-        targets, convert = _targets(path, name)
-        for target in targets:
-            converted[target] = _fitting(path, name, convert(value), ours.get(target))
-        used += [name] if targets else []
-    missing = sorted(_expected(model) - set(converted))
+    sources = {name: source for name in ours if (source := original_source(name)) is not None}
+    missing = sorted(name for name, (theirs, _) in sources.items() if theirs not in state)
     if missing:
         raise WeightsError(f"{path.name}: lacks what would become {missing[0]} ({len(missing)} such): not this network")
+    used = {theirs for theirs, _ in sources.values()}
+    for name in state:
+        if name not in used and ONLY_THEIRS.fullmatch(name) is None:
+            raise WeightsError(f"{path.name}: holds '{name}', which is no layer of DC2Fusion of this size")
+    converted = {name: convert(state[theirs]) for name, (theirs, convert) in sources.items()}
+    for name, value in converted.items():
+        if value.shape != ours[name].shape:
+            got, expected = tuple(state[sources[name][0]].shape), tuple(ours[name].shape)
+            raise WeightsError(f"{path.name}: '{sources[name][0]}' has shape {got}, expected {expected}")
     model.load_state_dict({**ours, **converted})
     check_finite(converted, path, KIND)
     unused, fresh = (tuple(n for n in names if n not in known) for names, known in ((state, used), (ours, converted)))
-    return OriginalFusion(model.eval(), tuple(used), unused, fresh)
+    return OriginalFusion(model.eval(), tuple(name for name in state if name in used), unused, fresh)
 
 
-def _targets(path: Path, name: str) -> tuple[tuple[str, ...], Conversion]:
-    """Return our names of one of theirs, none where we have no such layer. Raises WeightsError."""
+def original_source(name: str) -> tuple[str, Conversion] | None:
+    """Return their name of one of our weights and how to convert it; None where they have no such layer."""
     layer, _, leaf = name.rpartition(".")
-    if layer in LAYERS:
-        target, convert = LAYERS[layer]
-        return (f"{target}.{leaf}",), convert
-    for pattern, target, convert in PATTERNS:
+    for pattern, replacement, convert in LAYERS:
         if found := re.fullmatch(pattern, layer):
-            return (f"{target.format(*found.groups())}.{leaf}",), convert
-    if layer in ONLY_THEIRS:
-        return (), _same
-    if found := SKIP.fullmatch(layer):
-        return (f"skips.{int(found[1]) - 1}.{leaf}",), _pointwise
-    if found := BLOCK.fullmatch(name):
-        side = "encoder" if found[1] == "layers" else "decoder"
-        inner, _, leaf = found[4].rpartition(".")
-        if inner in BLOCK_ONLY_THEIRS or found[4] in BLOCK_ONLY_THEIRS:
-            return (), _same
-        if inner in BLOCK_LAYERS:
-            targets, convert = BLOCK_LAYERS[inner]
-            return tuple(f"{side}.{found[2]}.blocks.{found[3]}.{target}.{leaf}" for target in targets), convert
-    raise WeightsError(f"{path.name}: holds '{name}', which is no layer of DC2Fusion")
-
-
-def _fitting(path: Path, name: str, value: Tensor, ours: Tensor | None) -> Tensor:
-    if ours is None or ours.shape != value.shape:
-        expected = "no such layer" if ours is None else tuple(ours.shape)
-        raise WeightsError(f"{path.name}: '{name}' has shape {tuple(value.shape)}, expected {expected}")
-    return value
-
-
-def _expected(model: DCFB) -> set[str]:
-    """Names of our weights that a complete checkpoint has too."""
-    parts = {part for targets, _ in BLOCK_LAYERS.values() for part in targets}
-    outer = ("embed.", "merges.", "expands.", "skips.", "middle_norm.", "head_")
-
-    def has(name: str) -> bool:
-        inner = name.rsplit(".blocks.", maxsplit=1)[-1].partition(".")[2].rpartition(".")[0]
-        return name.startswith(outer) or (".blocks." in name and inner in parts)
-
-    return {name for name in model.state_dict() if has(name)}
+            return f"{found.expand(replacement)}.{leaf}", convert
+    return None

@@ -5,6 +5,7 @@ Written out by hand: no graph is built, so they run in inference and cost a frac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,24 @@ class PairStatistics:
     of_b: Moments
     covariance: Volume
     gradients: tuple[Gradient, Gradient]
+
+    def tensors(self) -> tuple[Map, ...]:
+        """Return the statistics, without the volumes, always in the same order."""
+        moments = (self.of_a.mean, self.of_a.variance, self.of_b.mean, self.of_b.variance)
+        return (*moments, self.covariance, *self.gradients[0], *self.gradients[1])
+
+    def of_planes(self, planes: slice) -> PairStatistics:
+        """Take these planes alone."""
+        a, b, *statistics = (tensor[:, :, planes] for tensor in (self.a, self.b, *self.tensors()))
+        return PairStatistics.of_tensors(a, b, statistics)
+
+    @staticmethod
+    def of_tensors(a: Volume, b: Volume, tensors: Sequence[Map]) -> PairStatistics:
+        """Make them of what `tensors` returns."""
+        mean_a, variance_a, mean_b, variance_b, covariance, *gradients = tensors
+        of_a, of_b = Moments(mean_a, variance_a), Moments(mean_b, variance_b)
+        vectors_a, length_a, vectors_b, length_b = gradients
+        return PairStatistics(a, b, of_a, of_b, covariance, ((vectors_a, length_a), (vectors_b, length_b)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,28 +20,20 @@ class CompactSettings:
 
     channels: int = 32
     """Channels of a token."""
-
     blocks: int = 2
     """Blocks of cross-attention."""
-
     heads: int = 4
     """Heads of the attention; they divide the channels."""
-
     window: int = 4
     """Edge of the windows of attention, in tokens of 4^3 voxels."""
-
     kernel: int = 5
     """Edge of the blocks' convolution, in tokens; odd."""
-
     context: int = 12
     """Channels that the blocks pass on to full resolution."""
-
     hidden: int = 16
     """Hidden channels at full resolution."""
-
     ssim_steps: int = 6
     """Steps that optimise structural similarity alone."""
-
     refinements: int = 6
     """Refinements after them."""
 
@@ -67,16 +59,12 @@ class DCFBSettings:
 
     channels: int = 96
     """Channels of a token at the finest level; each level doubles them."""
-
     depths: tuple[int, ...] = (2, 2, 6, 2)
     """Blocks of each level."""
-
     heads: tuple[int, ...] = (3, 6, 12, 24)
     """Heads of each level's attention; they divide its channels."""
-
     window: int = 2
     """Edge of the windows of attention, in tokens."""
-
     drop_path: float = 0.2
     """Rate at which the last block is left out in training; earlier ones less often."""
 
@@ -110,10 +98,8 @@ class FusionStageSettings:
 
     network: Literal["dcfb-compact", "dcfb-compact-2d", "dcfb"] = "dcfb-compact"
     """Network: dcfb-compact, dcfb-compact-2d (slice by slice), or dcfb (the paper's)."""
-
     compact: CompactSettings = field(default_factory=CompactSettings)
     """Size of dcfb-compact and dcfb-compact-2d."""
-
     dcfb: DCFBSettings = field(default_factory=DCFBSettings)
     """Size of dcfb."""
 

@@ -19,7 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
-from crossalign.fusion.networks.compact import DCFBCompact, Refinement, SSIMSteps, initial_estimate, local_features
+from crossalign.fusion.networks.compact import (
+    DCFBCompact,
+    RefinementStep,
+    SSIMOptimisation,
+    initial_estimate,
+    local_features,
+)
 from crossalign.fusion.networks.dcfb import padded_to
 from crossalign.fusion.networks.score_gradients import (
     PairStatistics,
@@ -34,7 +40,6 @@ from crossalign.fusion.networks.score_gradients import (
     ssim_gradient_from,
 )
 from crossalign.similarity.gradients import sobel
-from crossalign.similarity.local_scores import Moments
 from crossalign.similarity.windows import (
     SSIM_RADIUS_VOXEL,
     Slab,
@@ -47,6 +52,7 @@ from crossalign.types import Map, Volume
 
 SLAB_VOXELS = 2**18
 MOST_THREADS = 8  # more would wait for the interpreter
+STATISTICS = (1, 1, 1, 1, 1, 3, 1, 3, 1)  # channels of each of a pair's
 
 
 @torch.no_grad()
@@ -79,43 +85,13 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @dataclass(frozen=True, eq=False)
-class _StoredStatistics:
-    """Of the whole pair: the volumes, their means and variances (1, 4, z, y, x), gradients and lengths (1, 8, ...)."""
-
-    a: Volume
-    b: Volume
-    moments: Map
-    gradients: Map
-
-    def store(self, slab: Slab, pair: PairStatistics, planes: slice) -> None:
-        """Fill in a slab, from the statistics of planes of which `planes` are the slab's."""
-        moments = (pair.of_a.mean, pair.of_b.mean, pair.of_a.variance, pair.of_b.variance)
-        self.moments[:, :, slab.planes] = torch.cat(moments, dim=1)[:, :, planes]
-        gradients = [part for gradient in pair.gradients for part in gradient]
-        self.gradients[:, :, slab.planes] = torch.cat(gradients, dim=1)[:, :, planes]
-
-    def of(self, slab: Slab) -> PairStatistics:
-        """Return those of a slab, without the covariance, which no step uses."""
-        mean_a, mean_b, variance_a, variance_b = self.moments[:, :, slab.planes].chunk(4, dim=1)
-        own = self.gradients[:, :, slab.planes]
-        return PairStatistics(
-            self.a[:, :, slab.planes],
-            self.b[:, :, slab.planes],
-            Moments(mean_a, variance_a),
-            Moments(mean_b, variance_b),
-            covariance=mean_a.new_zeros(()).expand_as(mean_a),
-            gradients=((own[:, :3], own[:, 3:4]), (own[:, 4:7], own[:, 7:])),
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class _State:
     """Input of a refinement: the fused volume, what it was one step before, the hidden features, the statistics."""
 
     fused: Volume
     before: Volume
     hidden: Map
-    pair: _StoredStatistics
+    pair: PairStatistics
 
 
 class _SlabwiseRun:
@@ -142,7 +118,7 @@ class _SlabwiseRun:
         context = self.threads.submit(torch.no_grad()(self.model.coarse_context), self.a, self.b).result()
         state = self._ssim_steps(self.model.ssim_steps, self._initial(context))
         for refinement in self.model.refinements:
-            assert isinstance(refinement, Refinement)
+            assert isinstance(refinement, RefinementStep)
             state = self._refinement(refinement, state)
         return state.fused
 
@@ -158,18 +134,21 @@ class _SlabwiseRun:
         """Compute the statistics of the pair, the hidden features and the initial estimate."""
         model = self.model
         hidden, initial = self._empty(model.settings.hidden), self._empty(1)
-        statistics = _StoredStatistics(self.a, self.b, self._empty(4), self._empty(8))
+        stored = [self._empty(channels) for channels in STATISTICS]
+        statistics = PairStatistics.of_tensors(self.a, self.b, stored)
         scale, shift = model.modulation(self.condition)[:, :, None, None, None].chunk(2, dim=1)
 
         def fill(slab: Slab) -> None:
             wider = slab.widened(1)
             pair = self._statistics(wider)
-            statistics.store(slab, pair, slab.inside(wider))
+            for whole, part in zip(stored, pair.tensors(), strict=True):
+                whole[:, :, slab.planes] = part[:, :, slab.inside(wider)]
             condition = self.condition[:, :, None, None, None].expand_as(pair.a)
             features = _upsampled(context, wider, self.a), local_features(pair), condition
             mixed = F.gelu(_pointwise_last(model.pointwise, *features))
             hidden[:, :, slab.planes] = own = F.gelu(_spatial(model.spatial, mixed, slab, wider)) * (1 + scale) + shift
-            initial[:, :, slab.planes] = initial_estimate(_pointwise(model.initial, own), statistics.of(slab))
+            own_pair = statistics.of_planes(slab.planes)
+            initial[:, :, slab.planes] = initial_estimate(_pointwise(model.initial, own), own_pair)
 
         self._each(fill)
         return _State(initial, initial.clone(), hidden, statistics)
@@ -184,24 +163,24 @@ class _SlabwiseRun:
         a, b = (volume[:, :, slab.planes] for volume in (self.a, self.b))
         return PairStatistics(a, b, *pair_moments(means), (of_a, of_b))
 
-    def _differentiate_ssim(self, fused: Volume, pair: _StoredStatistics) -> None:
+    def _differentiate_ssim(self, fused: Volume, pair: PairStatistics) -> None:
         """Fill `by_ssim`."""
 
         def fill(slab: Slab) -> None:
             wide = slab.widened(SSIM_RADIUS_VOXEL).planes
             products = fused_products(fused[:, :, wide], self.a[:, :, wide], self.b[:, :, wide])
-            derivatives = ssim_derivatives(clipped_means_of_slab(products, slab), pair.of(slab))
+            derivatives = ssim_derivatives(clipped_means_of_slab(products, slab), pair.of_planes(slab.planes))
             self.by_ssim[:, :, slab.planes] = adjoint_in_planes(derivatives)
 
         self._each(fill)
 
-    def _differentiate_qabf(self, fused: Volume, pair: _StoredStatistics) -> None:
+    def _differentiate_qabf(self, fused: Volume, pair: PairStatistics) -> None:
         """Fill `by_qabf`."""
 
         def fill(slab: Slab) -> None:
             near = slab.widened(1)
             vectors = sobel(fused[:, :, near.planes])[:, :, slab.inside(near)]
-            self.by_qabf[:, :, slab.planes] = qabf_derivatives(vectors, pair.of(slab))
+            self.by_qabf[:, :, slab.planes] = qabf_derivatives(vectors, pair.of_planes(slab.planes))
 
         self._each(fill)
 
@@ -211,7 +190,7 @@ class _SlabwiseRun:
         own = slab.planes
         return ssim_gradient_from(derivatives, fused[:, :, own], self.a[:, :, own], self.b[:, :, own])
 
-    def _ssim_steps(self, steps: SSIMSteps, state: _State) -> _State:
+    def _ssim_steps(self, steps: SSIMOptimisation, state: _State) -> _State:
         """Optimise from the initial estimate, in place: no step of a slab reads another one's voxels."""
         fused, before = state.fused, state.before
         for number in range(len(steps.size)):
@@ -227,7 +206,7 @@ class _SlabwiseRun:
             self._each(step)
         return state
 
-    def _refinement(self, refinement: Refinement, state: _State) -> _State:
+    def _refinement(self, refinement: RefinementStep, state: _State) -> _State:
         self._differentiate_ssim(state.fused, state.pair)
         self._differentiate_qabf(state.fused, state.pair)
         after = torch.empty_like(state.fused)
@@ -238,7 +217,7 @@ class _SlabwiseRun:
         self._each(refine)
         return replace(state, fused=after, before=state.fused)
 
-    def _refined(self, refinement: Refinement, slab: Slab, state: _State) -> Volume:
+    def _refined(self, refinement: RefinementStep, slab: Slab, state: _State) -> Volume:
         """Refine a slab: the input of the convolution is computed for a plane more on either side."""
         near = slab.widened(1)
         wide = near.widened(1)
@@ -246,12 +225,12 @@ class _SlabwiseRun:
         gradients = self._ssim_gradient(near, state.fused), qabf
         now = state.fused[:, :, near.planes]
         last_step = now - state.before[:, :, near.planes]
-        features = refinement.features(now, last_step, state.pair.of(near), gradients)
+        features = refinement.features(now, last_step, state.pair.of_planes(near.planes), gradients)
         mixed = F.gelu(_pointwise_last(refinement.pointwise, features, state.hidden[:, :, near.planes]))
         out = _pointwise(refinement.out, F.gelu(_spatial(refinement.spatial, mixed, slab, near)))
         own = slab.inside(near)
-        of_own = gradients[0].of_planes(own), gradients[1].of_planes(own)
-        return refinement.step(now[:, :, own], last_step[:, :, own], state.pair.of(slab), of_own, out, self.condition)
+        of_own, pair = (gradients[0].of_planes(own), gradients[1].of_planes(own)), state.pair.of_planes(slab.planes)
+        return refinement.step(now[:, :, own], last_step[:, :, own], pair, of_own, out, self.condition)
 
 
 def _pointwise(layer: nn.Conv3d, volume: Map) -> Map:

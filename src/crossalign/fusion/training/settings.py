@@ -28,19 +28,14 @@ class FusionAugmentation:
 
     rotation_rad: float = 0.2
     """Largest rotation of both volumes about each axis, rad."""
-
     rotated_fraction: float = 0.25
     """Fraction of the patches that are rotated."""
-
     gamma: float = 0.3
     """Half-width of the logarithm of the MRI's gamma."""
-
     noise: float = 0.02
     """Largest standard deviation of the MRI's noise."""
-
     gain: float = 0.3
     """Largest fraction by which either volume is made darker."""
-
     mirror: bool = True
     """Whether half of the patches are flipped along each axis."""
 
@@ -65,49 +60,34 @@ class FusionTrainingSettings:
 
     stage: FusionStageSettings = field(default_factory=FusionStageSettings)
     """The network and its size."""
-
     steps: int = 2000
     """Optimiser steps."""
-
     batch: int = 1
     """Patches in a step."""
-
     patch: int = 48
     """Edge of a patch, voxels."""
-
     rate: float = 2e-3
     """Highest learning rate."""
-
     weight_decay: float = 1e-4
     """Weight decay of the optimiser (AdamW)."""
-
     loss: Literal["ssim-qabf", "paper"] = "ssim-qabf"
     """What is minimised: ssim-qabf (what SSIM to both inputs, Qabf and lesions lack), or the paper's."""
-
     qabf_weights: tuple[float, float] = (0.015, 0.25)
     """Weight of Qabf in ssim-qabf for balanced fusion and for detail; between them it is even in its logarithm."""
-
     lesion_weight: float = 0.1
     """Weight in ssim-qabf of the contrast that inserted lesions lose; 0 inserts none."""
-
     lesion_fraction: float = 0.5
     """Fraction of the steps in which lesions are inserted."""
-
     schedule: Literal["cosine", "power"] = "cosine"
     """How the learning rate falls: as a cosine, or as the paper's power of what is left."""
-
     val_every: int = 100
     """Steps between validations, each of which writes a checkpoint."""
-
     ema_decay: float = 0.99
     """Decay of the exponential moving average of the weights, which is validated and kept; 0 keeps the weights."""
-
     precision: Precision = "auto"
     """Number format of the network's activations; auto is bfloat16 where the processor computes in it."""
-
     seed: int = 0
     """Seed of everything that is drawn."""
-
     augmentation: FusionAugmentation = field(default_factory=FusionAugmentation)
     """How far patches are varied."""
 

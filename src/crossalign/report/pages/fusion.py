@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from crossalign.fusion import FusionResult, Scaling
-from crossalign.fusion.metrics.scores import qabf_score, ssim_score
+from crossalign.fusion.metrics.scores import gradient_preservation_score, structural_similarity_score
 from crossalign.fusion.preparation import foreground_box_mm
 from crossalign.geometry import Grid
 from crossalign.registration.result import RegistrationResult
@@ -105,13 +105,13 @@ def fusion_page(result: FusionResult, alignment: RegistrationResult | None = Non
 
 def _context(result: FusionResult, alignment: RegistrationResult | None, display: FusionDisplay) -> dict[str, object]:
     fused, mri, pet = result.fused.voxels, result.a.voxels, result.b.voxels
-    ssim = [float(ssim_score(fused, one)) for one in (mri, pet)]
+    ssim = [float(structural_similarity_score(fused, one)) for one in (mri, pet)]
     low, high = display.pet_range
     return {
         "notes": result.notes,
         "ssim_mean": f"{sum(ssim) / 2:.3f}",
         "ssim_each": f"{ssim[0]:.3f} / {ssim[1]:.3f}",
-        "qabf": f"{float(qabf_score(fused, mri, pet)):.3f}",
+        "qabf": f"{float(gradient_preservation_score(fused, mri, pet)):.3f}",
         "motion": "" if alignment is None else f"{alignment.shift_mm():.1f} mm, {alignment.angle_deg():.1f}°",
         "seconds": result.seconds,
         "scalings": _scaling_rows({"MRI": result.a_scaling, "PET": result.b_scaling}),
