@@ -37,7 +37,7 @@ def default_method_name() -> str:
     return DEFAULT_MODEL if shipped_path(DEFAULT_MODEL) else "mi"
 
 
-def named_method(name: str, device: torch.device) -> Method:
+def named_method(name: str, device: torch.device | str = "cpu") -> Method:
     """Make a method from its name, or from model files joined with + (`stage1.safetensors+stage2.safetensors`).
 
     Networks run on `device`. Raises InputError for an unknown name, WeightsError for a file that cannot be used.
