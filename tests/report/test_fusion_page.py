@@ -54,7 +54,7 @@ def test_the_colour_bar_ends_at_the_pets_own_values(result):
     low, high = display.pet_range
     assert display.pet_unit == "SUV"
     assert low == pytest.approx(result.b_scaling.low)
-    assert float(np.quantile(result.b_scaling.undone(result.b.voxels).numpy(), 0.99)) < high <= result.b_scaling.high
+    assert float(np.quantile(result.b_scaling.invert(result.b.voxels).numpy(), 0.99)) < high <= result.b_scaling.high
 
 
 def test_planes_show_four_pictures_each_and_are_written_whole(result, tmp_path):
