@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from crossalign.cli.checks import pick_device
-from crossalign.data import in_split, load_case, read_manifest
+from crossalign.data import load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.models.stage_settings import FixedInput
@@ -162,7 +162,7 @@ def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDa
 
 
 def _synthesised(manifest: Path, count: int, seed: int) -> PairDataset:
-    cases = in_split(read_manifest(manifest), "train")
+    cases = read_manifest(manifest, "train")
     dataset = rotated(dataset_from_cases((load_case(case) for case in cases), STAGE), QUARTERS)
     return PairSynthesis(dataset).draw(count, torch.Generator().manual_seed(seed), preprocessed_grid(STAGE))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from crossalign.data import in_split, load_case, read_manifest
+from crossalign.data import load_case, read_manifest
 from crossalign.geometry import draw_perturbation, mean_displacement_mm
 from crossalign.images import surface_points
 from crossalign.registration import Method, MutualInformation, register
@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument("--split", default="val")
     parser.add_argument("--cases", type=int, default=6, help="cases of different patients, in the manifest's order")
     options = parser.parse_args()
-    chosen = {case.patient: case for case in reversed(in_split(read_manifest(options.manifest), options.split))}
+    chosen = {case.patient: case for case in reversed(read_manifest(options.manifest, options.split))}
     loaded = [load_case(case) for case in sorted(chosen.values(), key=lambda case: case.name)[: options.cases]]
     generator = torch.Generator().manual_seed(11)
     problems = []

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from crossalign.data import in_split, read_manifest
+from crossalign.data import read_manifest
 from crossalign.errors import CrossalignError
 from crossalign.evaluation.statistics import paired_p_values
 from crossalign.models import StageSettings
@@ -107,7 +107,7 @@ def prepare(given: argparse.Namespace) -> Study:
         for dataset, path in zip(datasets_from_manifest(given.manifest, STAGE), paths, strict=True):
             dataset.save(path, overwrite=True)
     train, val = (PairDataset.load(path) for path in paths)
-    patients = [case.patient for case in in_split(read_manifest(given.manifest), "train")]
+    patients = [case.patient for case in read_manifest(given.manifest, "train")]
     varied = Augmentation(mirror=given.mirror)
     training = TrainingSettings(
         STAGE, given.steps, val_every=max(1, given.steps // 3), val_initialisations=3, augmentation=varied

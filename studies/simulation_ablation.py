@@ -18,7 +18,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
-from crossalign.data import in_split, load_case, read_manifest
+from crossalign.data import load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import StageSettings, load_stage
 from crossalign.models.extractors import load_extractors
@@ -219,7 +219,7 @@ def read_rows(path: Path) -> pd.DataFrame:
 def _real(given: argparse.Namespace, split: str) -> PairDataset:
     path = given.output / f"real-{split}.safetensors"
     if not path.is_file():
-        cases = in_split(read_manifest(given.manifest), split)
+        cases = read_manifest(given.manifest, split)
         dataset = dataset_from_cases((load_case(case) for case in cases), StageSettings("correspondence"))
         rotated(dataset, given.orientation_correction // 90).save(path)
     return PairDataset.load(path)

@@ -18,7 +18,7 @@ import scipy.spatial
 import torch
 from torch import Tensor
 
-from crossalign.data import in_split, load_case, read_manifest
+from crossalign.data import load_case, read_manifest
 from crossalign.errors import CrossalignError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, scale_intensity, to_working_spacing
@@ -43,7 +43,7 @@ class Crops:
 def real_crops(manifest: str) -> list[Crops]:
     """Read the train split; the header's axes are taken as they are."""
     found = []
-    for case in in_split(read_manifest(manifest), "train"):
+    for case in read_manifest(manifest, "train"):
         loaded = load_case(case)
         if loaded.moving_mask is None:
             raise CrossalignError(f"case {case.name}: simulation_gap needs the moving gland: name it in moving_mask")

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossalign.data import in_split, load_case, read_manifest
+from crossalign.data import load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import StageSettings, load_stage
 from crossalign.networks.correspondence import CorrespondenceReg
@@ -234,7 +234,7 @@ def main() -> int:
     parser.add_argument("--critic", type=Path, nargs="*", default=[], help="networks trained on real pairs")
     given = parser.parse_args()
     try:
-        cases = in_split(read_manifest(given.manifest), given.split)
+        cases = read_manifest(given.manifest, given.split)
         real = rotated(
             dataset_from_cases((load_case(case) for case in cases), STAGE), given.orientation_correction // 90
         )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossalign.data import in_split, load_case, read_manifest
+from crossalign.data import load_case, read_manifest
 from crossalign.errors import CrossalignError
 from crossalign.evaluation import write_figure
 from crossalign.geometry import Grid, Rigid
@@ -48,7 +48,7 @@ def simulated_crops(pairs: SimulatedPairs) -> list[tuple[Tensor, Tensor]]:
 def real_crops(manifest: str, count: int) -> list[tuple[Tensor, Tensor]]:
     """Read the first cases of the train split."""
     found = []
-    for case in in_split(read_manifest(manifest), "train")[:count]:
+    for case in read_manifest(manifest, "train")[:count]:
         loaded = load_case(case)
         found.append(crops_of(loaded.fixed, loaded.moving, loaded.fixed_mask.centroid_mm(), loaded.fixed_to_moving))
     return found

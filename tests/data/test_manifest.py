@@ -23,13 +23,15 @@ def row(case: str = "a", split: str = "train") -> str:
 
 
 def test_reads_rows_in_order(folder: Path) -> None:
-    cases = read_manifest(write_manifest(folder, row("b"), row("a", "val"), row("c", "test"), row("d")))
+    path = write_manifest(folder, row("b"), row("a", "val"), row("c", "test"), row("d"))
+    cases = read_manifest(path)
     assert [case.name for case in cases] == ["b", "a", "c", "d"]
     assert [case.patient for case in cases] == ["b", "a", "c", "d"]
     assert cases[0].fixed == folder / "mr.nii.gz"
     assert cases[0].landmarks is None
     assert cases[0].moving_mask is None
     assert [case.name for case in in_split(cases, "train")] == ["b", "d"]
+    assert read_manifest(path, "train") == in_split(cases, "train")
 
 
 def test_optional_columns_in_any_order(folder: Path) -> None:

@@ -66,9 +66,13 @@ class Case:
     landmarks: Path | None = None
 
 
-def read_manifest(path: str | os.PathLike[str]) -> tuple[Case, ...]:
-    """Read and check a manifest, in the order of its rows; raises ManifestError naming row and column."""
-    return tuple(Case(**values) for values in read_cases(Path(path), COLUMNS))
+def read_manifest(path: str | os.PathLike[str], split: str | None = None) -> tuple[Case, ...]:
+    """Read and check a manifest, in the order of its rows: all of them, or one split.
+
+    Raises ManifestError naming row and column, or where the split has no case.
+    """
+    cases = tuple(Case(**values) for values in read_cases(Path(path), COLUMNS))
+    return cases if split is None else in_split(cases, split)
 
 
 def read_cases(path: Path, columns: Columns) -> list[dict[str, Any]]:
