@@ -1,4 +1,4 @@
-"""The commands: what they are called and what they take. Nothing heavy is imported until one of them runs."""
+"""The command line: its commands, exit statuses, and errors on one line. A command is imported when it runs."""
 
 from __future__ import annotations
 
@@ -6,75 +6,162 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
-import typer
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
-from crossalign.cli.explain_command import add_explain_command
-from crossalign.cli.fusion_commands import add_fusion_commands
-from crossalign.cli.fusion_training import train_fusion_command
-from crossalign.cli.model_commands import RunOption, add_model_commands
-from crossalign.cli.pretraining import pretrain_command
+from crossalign.cli.console import close_output, print_lines, print_note
+from crossalign.cli.options import read_value
 from crossalign.cli.signals import Stopped, stoppable
-from crossalign.cli.strict import strict_values
-from crossalign.cli.terminal import close_output, print_lines, print_note
-from crossalign.cli.training_commands import add_training_commands
 from crossalign.errors import CrossalignError, InputWarning
 from crossalign.output import reason
 
-if TYPE_CHECKING:
-    from crossalign.cli.options import Outcome
-
 USAGE_STATUS, FAILURE_STATUS, CLOSED_PIPE_STATUS = 2, 1, 141
 NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad allocation", "bad_alloc")
+HELP, VERSION, DEBUG = ("--help", "-h"), "--version", "--debug"
 
-app = typer.Typer(
+
+class Command(NamedTuple):
+    """What a command takes (in `cli.requests`), what it does (in `cli`), and its line in the list of commands."""
+
+    takes: str
+    does: str
+    text: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "register": Command(
+        "registration:register",
+        "registration:run_register",
+        "Find where the points of the FIXED image lie in the MOVING image.",
+    ),
+    "apply": Command(
+        "registration:apply", "application:run_apply", "Bring an image onto the other image's grid, or map points."
+    ),
+    "demo": Command("registration:demo", "registration:run_demo", "Register a simulated pair, with a report."),
+    "explain": Command(
+        "registration:explain", "explanation:run_explain", "Show what a registration network looked at."
+    ),
+    "evaluate": Command(
+        "evaluation:evaluate", "evaluation:run_evaluate", "Measure methods on cases whose answer is known."
+    ),
+    "calibrate": Command("evaluation:calibrate", "models:run_calibrate", "Fit the expected SRE to the true one."),
+    "models": Command("evaluation:models", "models:run_models", "List methods and models, or print a model's card."),
+    "combine": Command("evaluation:combine", "models:run_combine", "Combine models or stage files into one model."),
+    "simulate": Command("training:simulate", "simulation:run_simulate", "Write simulated pairs whose truth is known."),
+    "train": Command("training:train", "training:run_train", "Train one stage of a network."),
+    "pretrain": Command("training:pretrain", "pretraining:run_pretrain", "Pre-train extractors by contrast."),
+    "train-error-head": Command(
+        "training:train_error_head", "training:run_train_error_head", "Train a stage's error-estimation head anew."
+    ),
+    "fuse": Command("fusion:fuse", "fusion.volume:run_fuse", "Fuse an MRI and a PET into one volume."),
+    "evaluate-fusion": Command(
+        "fusion:evaluate_fusion", "fusion.evaluation:run_evaluate_fusion", "Score fusion methods on registered pairs."
+    ),
+    "prepare-fusion": Command(
+        "fusion:prepare_fusion", "fusion.preparation:run_prepare_fusion", "Prepare MRI-PET pairs as the paper did."
+    ),
+    "train-fusion": Command("fusion:train_fusion", "fusion.training:run_train_fusion", "Train a fusion network."),
+}
+# What earlier versions called options. An option that now exists in a command is never looked up here.
+EARLIER = {
+    "--starts": "--initialisations, or of evaluate --initial-sre-mm",
+    "--header-turn": "--orientation-correction",
+    "--run": "an option for each setting, such as --initialisations 8",
+    "--threshold": "--threshold-mm",
+    "--weights": "--model",
+    "--model": "--stage.network",
+    "--crop-shape": "--stage.crop-shape",
+    "--crop-spacing": "--stage.crop-spacing-mm",
+    "--fixed-input": "--stage.fixed-input",
+    "--start-sre": "--initial-sre-mm 0,20",
+    "--augmentation": "--augmentation-preset",
+    "--augment": "--augmentation-preset usual",
+    "--no-augment": "--augmentation-preset none",
+    "--mirror": "--augmentation.mirror",
+    "--val-starts": "--val-initialisations",
+    "--average": "--ema-decay",
+    "--recombine": "--synthesised-pairs",
+    "--shapes-share": "--shapes-fraction",
+    "--places": "--tokens",
+    "--margin": "--margin-mm",
+    "--radius": "--radius-mm",
+    "--seen-only": "--foreground-only",
+    "--everywhere": "--no-foreground-only",
+    "--transfer": "--qabf-weights",
+    "--lesions": "--lesion-weight",
+}
+
+app = App(
     name="crossalign",
     help="Registers a 3-D MR to an ultrasound. Research software, not a medical device.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+    help_epilogue=f"{VERSION} prints the version; {DEBUG}, anywhere, the traceback of an error.",
+    help_format="plaintext",
+    version_flags=(),
+    default_parameter=Parameter(converter=read_value, negative_iterable=(), json_dict=False, json_list=False),
+    result_action="return_value",
+    print_error=False,
+    exit_on_error=False,
+    suppress_keyboard_interrupt=False,
 )
-
-DeviceOption = Annotated[str, typer.Option(help="Where networks run: auto, cpu or cuda.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+for _name, _command in COMMANDS.items():
+    app.command(f"crossalign.cli.requests.{_command.takes}", name=_name, help=_command.text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
     0, 2 for what the user can mend, 3 for a result that is not to be trusted (`register --strict`), 1 for any other
-    failure, 128 and the signal's number when stopped by one (130 for
-    Ctrl-C, 143 for SIGTERM), 141 where standard output was closed by its reader.
+    failure, 128 and the signal's number when stopped by one (130 for Ctrl-C, 143 for SIGTERM), 141 where standard
+    output was closed by its reader.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    words = [word for word in given if word != "--debug"] or ["--help"]
+    debug = DEBUG in given
+    words = [word for word in given if word != DEBUG]
     try:
         with stoppable(), _printed_warnings():
-            status = app(words, prog_name="crossalign", standalone_mode=False)
+            return _run(words)
     except Stopped as stop:
         return _fail(stop.text(), stop.status(), debug)
-    except (BrokenPipeError, SystemExit):  # typer exits by itself for this alone
+    except (BrokenPipeError, SystemExit):  # rich, which prints help, exits by itself for this alone
         close_output()
         return CLOSED_PIPE_STATUS
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return _fail("interrupted", 130, debug)
     except Exception as error:  # noqa: BLE001 - the last frame before the user
         return _fail(*_explained(error, debug), debug)
-    return status if isinstance(status, int) else 0
+
+
+def _run(words: Sequence[str]) -> int:
+    name = words[0] if words else ""
+    if not words or any(word in HELP for word in words):
+        app.help_print([name] if name in COMMANDS else [])  # as the app does, without parsing first
+        return 0
+    if list(words) == [VERSION]:
+        from crossalign import __version__
+
+        print_lines([f"crossalign {__version__}"])
+        return 0
+    request = app(list(words))
+    module, _, function = COMMANDS[name].does.partition(":")
+    outcome = getattr(import_module(f"crossalign.cli.{module}"), function)(request)
+    print_lines(outcome.lines)
+    for warning in outcome.warnings:
+        print_note("warning", warning)
+    return int(outcome.status)
 
 
 def _explained(error: Exception, debug: bool) -> tuple[str, int]:
     """Return what to say of an error, and the exit status."""
+    if isinstance(error, CycloptsError):
+        of = " ".join(["crossalign", *(error.command_chain or ())])
+        return f"{_usage_problem(error)} (see {of} --help)", USAGE_STATUS
     if isinstance(error, CrossalignError):
         return str(error), USAGE_STATUS
-    explain = getattr(error, "format_message", None)  # typer's own, about the options
-    if explain is not None:
-        return f"{explain()} (see crossalign --help)", USAGE_STATUS
     if isinstance(error, OSError):
         what = "a file" if error.filename is None else os.fsdecode(error.filename)
         return f"{what}: cannot be read or written: {reason(error)}", USAGE_STATUS
@@ -85,6 +172,26 @@ def _explained(error: Exception, debug: bool) -> tuple[str, int]:
     return f"unexpected {type(error).__name__}: {error}{hint}", FAILURE_STATUS
 
 
+def _usage_problem(error: CycloptsError) -> str:
+    """Say what is wrong with a command line."""
+    unused = [word.partition("=")[0] for word in error.unused_tokens or () if word.startswith("-")]
+    if isinstance(error, UnknownOptionError):
+        unused.insert(0, str(error.token.keyword))
+    earlier = next((word for word in unused if word in EARLIER), None)
+    if isinstance(error, (UnknownOptionError, MissingArgumentError, UnusedCliTokensError)) and earlier is not None:
+        return f"{earlier} is no option any more: use {EARLIER[earlier]}"
+    if isinstance(error, MissingArgumentError) and unused:
+        return f"unknown option {unused[0]}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None and not error.argument.tokens:
+        return f"{error.keyword or error.argument.name} is missing"
+    if isinstance(error, CoercionError) and error.argument is not None:
+        name = error.token.keyword if error.token is not None else None
+        return f"{name or error.argument.name} {error.__cause__}"
+    if isinstance(error, UnusedCliTokensError):
+        return f"unexpected {' '.join(error.unused_tokens or ())}"
+    return str(error)
+
+
 @contextmanager
 def _printed_warnings() -> Iterator[None]:
     """Print what the readers warn of (InputWarning) as the command's other warnings are, each text once."""
@@ -93,14 +200,14 @@ def _printed_warnings() -> Iterator[None]:
         warnings.simplefilter("always", InputWarning)
         issue = warnings.showwarning
 
-        def tell(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        def print_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
             if not issubclass(category, InputWarning):
                 issue(message, category, *place)
             elif str(message) not in seen:
                 seen.add(str(message))
                 print_note("warning", str(message))
 
-        warnings.showwarning = tell  # type: ignore[assignment]
+        warnings.showwarning = print_warning  # type: ignore[assignment]
         yield
 
 
@@ -109,185 +216,3 @@ def _fail(message: str, status: int, debug: bool) -> int:
         traceback.print_exc()
     print_note("error", message)
     return status
-
-
-def _say(outcome: Outcome) -> None:
-    print_lines(outcome.lines)
-    for warning in outcome.warnings:
-        print_note("warning", warning)
-
-
-def _version(wanted: bool) -> bool:
-    if wanted:
-        from crossalign import __version__
-
-        typer.echo(f"crossalign {__version__}")
-        raise typer.Exit
-    return wanted
-
-
-@app.callback()
-def common(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error; goes anywhere.")] = False,
-) -> None:
-    """Take the options that every command has; `main` looks at --debug itself."""
-
-
-@app.command("register")
-def register_command(
-    fixed: Annotated[Path, typer.Argument(help="Fixed image (the MR): NIfTI, NRRD or MetaImage.")],
-    moving: Annotated[Path, typer.Argument(help="Moving image (the ultrasound).")],
-    output_transform: Annotated[
-        Path, typer.Option(help="Transform to write (.tfm): fixed points to moving points, LPS mm.")
-    ],
-    initial: Annotated[
-        str | None,
-        typer.Option(
-            help="Start, fixed to moving: a transform file, 'header' (both headers are believed), 'center' (of both "
-            "grids) or 'mask-center'. Left out: header where the scans overlap by it, otherwise a centre."
-        ),
-    ] = None,
-    fixed_mask: Annotated[
-        Path | None, typer.Option(help="Structure that matters (the prostate), in the fixed image's space.")
-    ] = None,
-    mask_label: Annotated[
-        str | None, typer.Option(help="The label of --fixed-mask that marks it, where it holds several.")
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="A name that `crossalign models` lists, or weight files joined with +.")
-    ] = None,
-    moved: Annotated[Path | None, typer.Option(help="Image to write: the moving image on the fixed grid.")] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
-    record: Annotated[
-        Path | None, typer.Option("--json", help="JSON file to write: the result, and whether to trust it.")
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="True transform: prints the SRE before and after (needs --fixed-mask).")
-    ] = None,
-    starts: Annotated[
-        int | None, typer.Option(min=1, help="Starts that a network answers from and that are averaged.")
-    ] = None,
-    search: Annotated[
-        bool | None, typer.Option("--search/--no-search", help="Look for a start up to 30 mm away first.")
-    ] = None,
-    header_turn: Annotated[
-        str | None,
-        typer.Option(help="Turn about z, degrees, that mends both headers: 0, 90, 180, 270, or auto to find out."),
-    ] = None,
-    device: DeviceOption = "auto",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="End with status 3 where the result is not to be trusted.")
-    ] = False,
-    overwrite: OverwriteOption = False,
-) -> int:
-    """Find where the points of the FIXED image lie in the MOVING image."""
-    from crossalign.cli.registering import RegisterRequest, run_register
-
-    request = RegisterRequest(
-        fixed=fixed,
-        moving=moving,
-        initial=initial,
-        output_transform=output_transform,
-        fixed_mask=fixed_mask,
-        mask_label=mask_label,
-        method=method,
-        moved=moved,
-        report=report,
-        record=record,
-        reference=reference,
-        starts=starts,
-        search=search,
-        header_turn=header_turn,
-        device=device,
-        strict=strict,
-        overwrite=overwrite,
-    )
-    outcome = run_register(request)
-    _say(outcome)
-    return outcome.status
-
-
-@app.command("apply")
-def apply_command(
-    transform: Annotated[
-        str, typer.Argument(help="Transform file, fixed points to moving points; or 'identity': none, headers alone.")
-    ],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image or label map, or points (.csv, Slicer's).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    reference: Annotated[
-        Path | None, typer.Option(help="Image whose grid the output gets: the fixed one; see --direction. For images.")
-    ] = None,
-    label: Annotated[bool, typer.Option("--label", help="INPUT is a label map: take the nearest voxel.")] = False,
-    direction: Annotated[
-        str | None,
-        typer.Option(
-            help="fixed-to-moving: INPUT is of the fixed image, the output of the moving one (default for points); "
-            "moving-to-fixed: the other way round (default for images)."
-        ),
-    ] = None,
-    fill: Annotated[
-        str | None,
-        typer.Option(help="Value outside the image, or nan; by default what it means by nothing (padding, air, 0)."),
-    ] = None,
-    overwrite: OverwriteOption = False,
-) -> None:
-    """Bring an image onto the other image's grid, or map points (CSV with columns x, y, z in LPS mm, and name)."""
-    from crossalign.cli.applying import ApplyRequest, run_apply
-
-    _say(run_apply(ApplyRequest(transform, source, output, reference, label, direction, fill, overwrite)))
-
-
-@app.command("demo")
-def demo_command(
-    output: Annotated[Path, typer.Option(help="Folder to make; numbered where it exists.")] = Path("crossalign-demo"),
-    device: DeviceOption = "auto",
-) -> None:
-    """Simulate an MR-ultrasound pair, register it, and write the pair, the result and a report."""
-    from crossalign.cli.demonstrating import run_demo
-
-    _say(run_demo(output, device))
-
-
-@app.command("evaluate")
-def evaluate_command(
-    manifest: Annotated[Path, typer.Argument(help="CSV file of the cases.")],
-    method: Annotated[str, typer.Option(help="Methods, a comma between two; NAME=METHOD names the row.")],
-    starts: Annotated[str, typer.Option(help="SRE of the starts in mm, such as 8,16,0-20.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write (.csv); summaries go beside it.")],
-    split: Annotated[str, typer.Option(help="Cases to use: train, val, test or all.")] = "test",
-    count: Annotated[int, typer.Option(min=1, max=100_000, help="Starts for each case and range.")] = 40,
-    seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
-    figures: Annotated[bool, typer.Option("--figures", help="Also draw box plots and failure curves.")] = False,
-    run: RunOption = "",
-    device: DeviceOption = "auto",
-    overwrite: OverwriteOption = False,
-) -> None:
-    """Measure methods on cases whose answer is known, from starts of the papers' protocol."""
-    from crossalign.cli.evaluating import EvaluateRequest, run_evaluate
-
-    request = EvaluateRequest(
-        manifest,
-        method,
-        starts,
-        output,
-        split,
-        count,
-        seed,
-        device=device,
-        overwrite=overwrite,
-        figures=figures,
-        run=run,
-    )
-    _say(run_evaluate(request))
-
-
-add_training_commands(app, _say)
-add_model_commands(app, _say)
-add_explain_command(app, _say)
-add_fusion_commands(app, _say)
-app.command("train-fusion")(train_fusion_command)
-app.command("pretrain")(pretrain_command)
-strict_values(app)

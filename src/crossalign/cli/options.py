@@ -1,132 +1,227 @@
-"""What several commands share: options as values, and results as printed lines."""
+"""Options from dataclasses: read strictly, and, of settings, only those that a command line names."""
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import dataclasses
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    TypedDict,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
-import torch
+from cyclopts import Parameter, Token
 
-from crossalign.errors import InputError, InputWarning, OutputError
-from crossalign.input import excerpt
-from crossalign.models.pretrained import shipped_path
-from crossalign.registration.methods import WEIGHT_SUFFIXES
-from crossalign.training.data_record import detached_files
+from crossalign.errors import InputError, SettingError
+from crossalign.fields import docs_of
+from crossalign.input import excerpt, number_value, whole_value
 
-DEVICES = ("auto", "cpu", "cuda")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command has to say: lines for standard output, warnings for standard error, and the exit status."""
-
-    lines: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-    status: int = 0
-
-
-def pick_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu` or `cuda` into a device; auto takes the GPU where there is one. Raises InputError."""
-    if name not in DEVICES:
-        raise InputError(f"unknown device '{name}', expected one of {', '.join(DEVICES)}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no CUDA device here: use --device auto or cpu")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+S = TypeVar("S")
+NUMBERS: Mapping[Any, Callable[[str, str], int | float]] = {int: whole_value, float: number_value}
+EMPTY = "is empty: give a value, or leave the option out"
 
 
-def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise OutputError where an output is an input of the same run, or two outputs are one file.
+@dataclasses.dataclass(frozen=True)
+class Given(Generic[S]):
+    """The settings that a command line names, nested as the settings are; the others stay those of a base.
 
-    Links of both kinds are followed, and on a disk that ignores case so is the name. The files of voxels that a header
-    names are inputs too.
+    `prefix` is what their options begin with: `mi.` of `--mi.bins`.
     """
-    taken = {identity for path in inputs for part in (path, *_behind(path)) for identity in _identities(part)}
-    seen: set[object] = set()
-    for path in outputs:
-        identities = _identities(path)
-        if identities & taken:
-            raise OutputError(f"{path}: is an input of this run: write to another file")
-        if identities & seen:
-            raise OutputError(f"{path}: is named for two outputs: give each its own file")
-        seen |= identities
 
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    prefix: str = ""
 
-def weight_files(spelled: str | None) -> tuple[Path, ...]:
-    """Name the files behind a method: weight files joined with +, those of shipped weights, or none."""
-    if not spelled:
-        return ()
-    name = spelled.partition(":")[0]
-    if (path := shipped_path(name)) is not None:
-        return (path,)
-    return tuple(Path(part) for part in spelled.split("+") if part.endswith(WEIGHT_SUFFIXES))
-
-
-def split_list(text: str, option: str, separator: str = ",") -> tuple[str, ...]:
-    """Split an option's list at commas, blanks around a part aside; raises InputError where a part is empty."""
-    parts = tuple(part.strip() for part in text.split(separator))
-    if not all(parts):
-        raise InputError(
-            f"{option} '{excerpt(text)}': has an empty part: write one value, or several separated by '{separator}'"
-        )
-    return parts
-
-
-def _behind(path: Path) -> tuple[Path, ...]:
-    """Return the files of voxels behind an image's header; none where it cannot be read, which its reader tells."""
-    try:
-        return tuple(detached_files(path)) if path.is_file() else ()
-    except OSError:
-        return ()
-
-
-def _identities(path: Path) -> set[object]:
-    """Return what tells a file from others: its name without links, and its place on the disk where it exists."""
-    found = Path(os.path.realpath(path))
-    name = str(found).casefold() if _ignores_case(found.parent) else str(found)
-    try:
-        place = found.stat()
-    except OSError:
-        return {name}
-    return {name, (place.st_dev, place.st_ino)}
-
-
-def _ignores_case(folder: Path) -> bool:
-    other = folder.with_name(folder.name.swapcase()) if folder.name else folder
-    try:
-        return other.name != folder.name and other.samefile(folder)
-    except OSError:
-        return False
-
-
-@contextmanager
-def collected() -> Iterator[list[str]]:
-    """Collect what the readers warn of (InputWarning) in a list, each text once, in place of issuing it.
-
-    For commands that put the warnings of their inputs into the result: reports and JSON files then carry them. They are
-    issued after all where the block ends in an error: what was odd about an input may be its cause.
-    """
-    told: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", InputWarning)
-        issue = warnings.showwarning
-
-        def keep(message: Warning | str, category: type[Warning], *place: object) -> None:
-            if not issubclass(category, InputWarning):
-                issue(message, category, *place)  # type: ignore[arg-type]
-            elif str(message) not in told:
-                told.append(str(message))
-
-        warnings.showwarning = keep  # type: ignore[assignment]
+    def over(self, base: S) -> S:
+        """Return the base with these settings. Raises InputError, which names the option."""
         try:
-            yield told
-        except BaseException:
-            warnings.showwarning = issue
-            for text in told:
-                warnings.warn(text, InputWarning, stacklevel=3)
-            raise
+            return _changed(base, self.values)
+        except SettingError as error:
+            raise InputError(f"{spelled(self.prefix + error.setting)} {error.problem}") from error
+
+    def options(self) -> tuple[str, ...]:
+        """Spell the options that were given."""
+        return tuple(spelled(self.prefix + name) for name in self.values)
+
+
+def _changed(base: Any, values: Mapping[str, Any], path: str = "") -> Any:
+    changes = {
+        name: _changed(getattr(base, name), value, f"{path}{name}.") if isinstance(value, Mapping) else value
+        for name, value in values.items()
+    }
+    try:
+        return dataclasses.replace(base, **changes)
+    except SettingError as error:
+        raise SettingError(f"{path}{error.setting}", error.problem) from error
+
+
+def spelled(path: str) -> str:
+    """Spell the option of a setting: `--stage.crop-shape` of `stage.crop_shape`."""
+    return "--" + path.replace("_", "-")
+
+
+def command(request: type[S]) -> Callable[..., S]:
+    """Make what cyclopts calls: a function whose parameters are a request's fields, and which returns the request.
+
+    Fields that are no keywords are arguments; fields of `Given` are groups of settings, one option for each.
+    """
+    hints, docs = get_type_hints(request, include_extras=True), docs_of(request)
+    fields = {field.name: field for field in dataclasses.fields(request)}  # type: ignore[arg-type]
+
+    def read(*arguments: Any, **named: Any) -> S:
+        named |= zip(hints, arguments, strict=False)
+        values = {
+            name: Given(value, _prefix(name, hints[name])) if _is_given(hints[name]) else value
+            for name, value in named.items()
+        }
+        try:
+            return request(**values)
+        except SettingError as error:
+            field = fields[error.setting]
+            name = _name(field.name, hints[field.name]) if field.kw_only else field.name.upper()
+            raise InputError(f"{name} {error.problem}") from error
+
+    read.__doc__ = request.__doc__
+    read.__annotations__ = {}
+    read.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY if field.kw_only else inspect.Parameter.POSITIONAL_ONLY,
+                default={} if _is_given(hints[field.name]) else _default(field),
+                annotation=_request_option(hints[field.name], docs.get(field.name, ""), field.default),
+            )
+            for field in fields.values()
+        ]
+    )
+    return read
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+
+
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
+
+
+def _kind(hint: Any) -> Any:
+    """Return the type of a value, without None and metadata; `float | int`, as ranges have it, is float."""
+    held = _parts(hint)[0]
+    if get_origin(held) not in (Union, types.UnionType):
+        return held
+    kinds = [kind for kind in get_args(held) if kind is not type(None)]
+    return float if float in kinds else kinds[0]
+
+
+def _is_given(hint: Any) -> bool:
+    return get_origin(_parts(hint)[0]) is Given
+
+
+def _name(name: str, hint: Any) -> str:
+    """Return how an option of a request is spelled."""
+    names = [extra.name for extra in _parts(hint)[1] if isinstance(extra, Parameter) and extra.name]
+    return str(names[0][0]) if names else spelled(name)
+
+
+def _prefix(name: str, hint: Any) -> str:
+    option = _name(name, hint)
+    return "" if option == "*" else f"{option.removeprefix('--')}."
+
+
+def _request_option(hint: Any, text: str, default: Any) -> Any:
+    """Make the hint that cyclopts reads of that of a request's field."""
+    held, extras = _parts(hint)
+    if get_origin(held) is Given:
+        with_defaults = not any(isinstance(extra, Parameter) and extra.show_default is False for extra in extras)
+        return Annotated[_options(get_args(held)[0], with_defaults), *extras]
+    how: dict[str, Any] = {"help": text, **_reading(held)}
+    if held is bool:
+        how["negative"] = ()
+    if default is False or default is None or default == "" or default == ():
+        how["show_default"] = False
+    if default == "":
+        how["converter"] = _read_text
+    return Annotated[held, Parameter(**how), *extras]
+
+
+def _setting_option(hint: Any, text: str, default: Any) -> Any:
+    """Make the hint that cyclopts reads of that of a setting; `default` None shows none."""
+    held, extras = _parts(hint)
+    if dataclasses.is_dataclass(held):
+        return _options(held, default is not None)
+    how = {"help": text, "show_default": _written(default), **_reading(held)}
+    if held is str:
+        how["converter"] = _read_text  # whether it may be empty the settings know
+    return Annotated[held, Parameter(**how), *extras]
+
+
+def _reading(held: Any) -> dict[str, Any]:
+    """Say how many words a value has, and whether it may begin with a hyphen."""
+    kind = _kind(held)
+    if get_origin(kind) is tuple and _kind(get_args(kind)[0]) in NUMBERS:
+        return {"n_tokens": 1, "allow_leading_hyphen": True}
+    return {"allow_leading_hyphen": True} if kind in NUMBERS else {}
+
+
+@lru_cache
+def _options(kind: Any, with_defaults: bool) -> Any:
+    """Make the dictionary type of a settings dataclass: an option for each field, none of them required."""
+    hints, docs, base = get_type_hints(kind, include_extras=True), docs_of(kind), kind() if with_defaults else None
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in getattr(kind, "RECORDS", ())]
+    entries = {name: _setting_option(hints[name], docs.get(name, ""), getattr(base, name, None)) for name in names}
+    made = TypedDict(kind.__name__, entries, total=False)  # type: ignore[operator]
+    made.__module__ = "settings"  # without a source: cyclopts has nothing to search for docstrings
+    return made
+
+
+def _written(value: Any) -> str | bool:
+    """Write a default as the command line takes it."""
+    if isinstance(value, tuple):
+        return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else value is not None and value != "" and str(value)
+
+
+def _read_text(_kind: Any, tokens: Sequence[Token]) -> str:
+    return tokens[0].value
+
+
+def read_value(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Read the words of an option as its type, strictly: ASCII digits, finite, not empty. Raises InputError."""
+    if is_typeddict(kind):
+        first = next(iter(kind.__annotations__)).replace("_", "-")
+        raise InputError(f"is a group of settings: set one of them, such as {tokens[0].keyword}.{first}")
+    if get_origin(kind) is not tuple:
+        return _read(kind, tokens[0].value)
+    numbers = _kind(get_args(kind)[0]) in NUMBERS
+    words = [word for token in tokens for word in (token.value.split(",") if numbers else [token.value])]
+    kinds = get_args(kind)[:1] * len(words) if get_args(kind)[-1] is Ellipsis else get_args(kind)
+    if len(words) != len(kinds):
+        raise InputError(f"takes {len(kinds)} values with commas between them, got '{excerpt(','.join(words), 40)}'")
+    return tuple(_read(kind, word) for kind, word in zip(kinds, words, strict=True))
+
+
+def _read(kind: Any, word: str) -> Any:
+    held = _kind(kind)
+    if word == "":
+        raise InputError(EMPTY)
+    if held in NUMBERS:
+        return NUMBERS[held](word, "cannot be read")
+    if held is bool:
+        return _read(Literal["true", "false"], word) == "true"
+    if get_origin(held) is Literal:
+        choices = {str(choice): choice for choice in get_args(held)}
+        if word not in choices:
+            raise InputError(f"must be one of {', '.join(choices)}, got '{excerpt(word, 40)}'")
+        return choices[word]
+    return held(word)

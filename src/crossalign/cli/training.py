@@ -1,107 +1,97 @@
-"""`crossalign train`: one stage from a manifest or from simulated pairs."""
+"""`crossalign train` and `train-error-head`: a stage from a manifest or from simulated pairs."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from crossalign.cli.options import Outcome, pick_device
-from crossalign.cli.runs import RunBar, check_run, check_run_files, parse_crop, run_state
+from crossalign.cli.checks import Outcome, check_apart, pick_device
+from crossalign.cli.requests.training import TrainErrorHeadRequest, TrainRequest
+from crossalign.cli.training_run import RunBar, check_data, check_run, check_run_files, run_state
+from crossalign.data import load_case, read_manifest
 from crossalign.errors import InputError
-from crossalign.evaluation import InitialisationRange
-from crossalign.models import StageSettings, load_stage
+from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.models.extractors import load_extractors
+from crossalign.networks import build_network
+from crossalign.output import check_output
 from crossalign.training import PairDataset, RegistrationTask, RunResult, TrainingSettings, run_task
 from crossalign.training.dataset import joined, rotated
 from crossalign.training.pair_synthesis import PairSynthesis
 from crossalign.training.preparation import (
+    dataset_from_cases,
+    dataset_from_simulation,
     datasets_from_manifest,
     datasets_from_simulation,
     manifest_record,
     simulation_record,
 )
-from crossalign.training.settings import named_augmentation
+from crossalign.training.settings import AUGMENTATIONS, ErrorHeadSettings
+from crossalign.training.tasks.error_estimation import train_error_head
 from crossalign.training.tasks.pretraining import pretrained_network
 from crossalign.training.tasks.registration import MEASURE
 
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """The options of `crossalign train`; exactly one of `manifest` and `simulate` (a count of pairs) is given.
-
-    `start_sre` is text such as 0-20; `crop_shape` too, z,y,x as 32,32,32. `initial` is a stage to go on from,
-    `pretrained` a file of extractors to start from, `patients` the share of the training patients to use, `minutes`
-    how long this call may train (0: until the steps are done), `augmentation` how far pairs are varied
-    (none, usual or strong), `mirror` the axes that it may flip,
-    `shapes_share` the share of the simulated pairs that show random shapes in any two modalities, `recombine` how many
-    pairs to make from the training cases' images, `header_turn_deg` the turn about z that mends all headers.
-    """
-
-    output: Path
-    manifest: Path | None = None
-    simulate: int = 0
-    stage: StageSettings = field(default_factory=StageSettings)
-    settings: TrainingSettings = field(default_factory=TrainingSettings)
-    start_sre: str = "0-20"
-    crop_shape: str = "32,32,32"
-    initial: Path | None = None
-    augmentation: str = "usual"
-    mirror: str = "x"
-    minutes: float = 0.0
-    device: str = "auto"
-    pretrained: Path | None = None
-    patients: float = 1.0
-    shapes_share: float = 0.0
-    recombine: int = 0
-    header_turn_deg: int = 0
-
-
 def run_train(request: TrainRequest) -> Outcome:
     """Train, or go on with the run that the folder holds. Raises CrossalignError."""
-    check_run(request.output, request.manifest, request.simulate, request.minutes, request.patients)
-    check_run_files(request.output, (request.initial, request.pretrained))
-    if request.shapes_share and not request.simulate:
-        raise InputError("--shapes-share is a share of simulated pairs: give --simulate COUNT with it")
-    if request.simulate and (request.recombine or request.header_turn_deg):
-        raise InputError("--recombine and --header-turn are for the cases of a manifest, not for simulated pairs")
+    check_data(request.manifest, request.simulate)
+    settings, initial = _settings(request)
+    check_run(request.output, request.manifest, request.simulate, settings.patients)
+    check_run_files(request.output, (None if request.initial is None else Path(request.initial), request.pretrained))
+    if settings.shapes_fraction and not request.simulate:
+        raise InputError("--shapes-fraction is a fraction of simulated pairs: give --simulate COUNT with it")
+    if request.simulate and (settings.synthesised_pairs or settings.orientation_correction):
+        raise InputError(
+            "--synthesised-pairs and --orientation-correction are for the cases of a manifest, not for simulated pairs"
+        )
     device = pick_device(request.device)
-    settings, initial = _beginning(request, _settings(request))
-    data = _record(request)
+    settings, network = _with_extractors(request, settings, initial)
+    data = simulation_record(request.simulate) if request.manifest is None else manifest_record(request.manifest)
     train, val = (dataset.to(device) for dataset in _datasets(request, settings))
-    minutes = request.minutes or math.inf
     with RunBar(settings.steps, MEASURE, "val SRE {:.2f} mm") as bar:
-        task = RegistrationTask(train, val, settings, initial, data)
-        result = run_task(task, request.output, minutes, bar.watch)
+        task = RegistrationTask(train, val, settings, network, data)
+        result = run_task(task, request.output, request.minutes or math.inf, bar.watch)
     return Outcome(tuple(_lines(request, result)), tuple(_warnings(result)))
 
 
-def _settings(request: TrainRequest) -> TrainingSettings:
-    start = InitialisationRange.parse(request.start_sre)
-    return replace(
-        request.settings,
-        stage=replace(request.stage, crop_shape=parse_crop(request.crop_shape)),
-        initial_sre_mm=(start.low_mm, start.high_mm),
-        augmentation=named_augmentation(request.augmentation, request.mirror),
-        patients=request.patients,
-        synthesised_pairs=request.recombine,
-        orientation_correction=request.header_turn_deg,  # type: ignore[arg-type]
-        shapes_fraction=request.shapes_share,
-    )
+def _settings(request: TrainRequest) -> tuple[TrainingSettings, Stage | None]:
+    """Lay the given settings over those of --from; return the stage to go on from, too."""
+    initial = None if request.initial is None else load_stage(request.initial)
+    stage = StageSettings() if initial is None else initial.settings
+    augmentation = AUGMENTATIONS[request.augmentation_preset]
+    settings = request.settings.over(TrainingSettings(stage=stage, augmentation=augmentation))
+    if initial is not None:
+        _check_weights_fit(initial, settings.stage, f"--from {request.initial}")
+    return settings, initial
 
 
-def _beginning(request: TrainRequest, settings: TrainingSettings) -> tuple[TrainingSettings, nn.Module | None]:
+def _check_weights_fit(initial: Stage, settings: StageSettings, source: str) -> None:
+    fresh = build_network(settings.network, settings.crop_shape, settings.crop_spacing_mm)
+    try:
+        fresh.load_state_dict(initial.network.state_dict())
+    except RuntimeError as error:
+        shape = ",".join(map(str, initial.settings.crop_shape))
+        raise InputError(
+            f"{source} is a '{initial.settings.network}' network for crops of {shape} voxels, whose weights do not fit "
+            f"'{settings.network}' for {','.join(map(str, settings.crop_shape))}: leave out --stage.network and "
+            "--stage.crop-shape, or start afresh"
+        ) from error
+
+
+def _with_extractors(
+    request: TrainRequest, settings: TrainingSettings, initial: Stage | None
+) -> tuple[TrainingSettings, nn.Module | None]:
     """Return the settings with what the network starts from in them, and that network."""
     if request.pretrained is None:
-        return settings, None if request.initial is None else load_stage(request.initial).network
-    if request.initial is not None:
+        return settings, None if initial is None else initial.network
+    if initial is not None:
         raise InputError("--from and --pretrained both say where the network starts: give one of them")
     weights = load_extractors(request.pretrained)
-    model = pretrained_network(weights, settings.stage, settings.seed)
-    return replace(settings, pretrained=f"{request.pretrained.name}, SHA-256 {weights.digest()}"), model
+    network = pretrained_network(weights, settings.stage, settings.seed)
+    return replace(settings, pretrained=f"{request.pretrained.name}, SHA-256 {weights.digest()}"), network
 
 
 def _datasets(request: TrainRequest, settings: TrainingSettings) -> tuple[PairDataset, PairDataset]:
@@ -110,19 +100,34 @@ def _datasets(request: TrainRequest, settings: TrainingSettings) -> tuple[PairDa
     read = datasets_from_manifest(request.manifest, settings.stage, settings.patients, settings.seed)
     train, val = (rotated(dataset, settings.orientation_correction // 90) for dataset in read)
     if settings.synthesised_pairs:
-        made = PairSynthesis(train, settings.synthesis).draw(settings.synthesised_pairs, torch.Generator().manual_seed(settings.seed))
-        train = joined([train, made])
+        generator = torch.Generator().manual_seed(settings.seed)
+        train = joined([train, PairSynthesis(train, settings.synthesis).draw(settings.synthesised_pairs, generator)])
     return train, val
 
 
-def _record(request: TrainRequest) -> dict[str, object]:
-    """Record what the datasets come from, so that the run goes on with nothing else."""
-    return simulation_record(request.simulate) if request.manifest is None else manifest_record(request.manifest)
+def run_train_error_head(request: TrainErrorHeadRequest) -> Outcome:
+    """Train the head and write the stage with it. Raises CrossalignError."""
+    check_data(request.manifest, request.simulate)
+    check_output(request.output, request.overwrite)
+    inputs = (Path(request.stage.partition(":")[0]), *([] if request.manifest is None else [request.manifest]))
+    check_apart((request.output,), inputs)
+    settings = request.settings.over(ErrorHeadSettings())
+    device = pick_device(request.device)
+    stage = load_stage(request.stage, device)
+    if request.manifest is None:
+        dataset = dataset_from_simulation(request.simulate, 2 * settings.seed, stage.settings)
+    else:
+        cases = read_manifest(request.manifest, "train")
+        dataset = dataset_from_cases((load_case(case) for case in cases), stage.settings)
+    losses = train_error_head(stage, dataset.to(device), settings, AUGMENTATIONS[request.augmentation_preset])
+    save_stage(stage, request.output, request.overwrite)
+    lines = (f"steps    {len(losses)}", f"loss     {losses[0]:.2f} mm at first, {losses[-1]:.2f} mm at last")
+    return Outcome((*lines, f"wrote    {request.output} (the stage, run once; calibrate it anew)"))
 
 
 def _lines(request: TrainRequest, result: RunResult) -> list[str]:
     lines = run_state(result.steps, result.finished, result.seconds, result.samples_per_second)
-    found = f"val SRE  {result.baseline:.2f} mm at the starts, "
+    found = f"val SRE  {result.baseline:.2f} mm at the initialisations, "
     if math.isinf(result.measure):
         lines.append(f"{found}not measured yet after a stage: no weights to use so far")
     else:
@@ -134,15 +139,15 @@ def _lines(request: TrainRequest, result: RunResult) -> list[str]:
 
 
 def _warnings(result: RunResult) -> list[str]:
-    told = []
+    texts = []
     if result.best_step == 0 and result.steps and math.isfinite(result.measure):
-        told.append(
+        texts.append(
             "no step was better than the weights that the run began with: best.safetensors holds those; "
             "try a lower rate, or more steps"
         )
     if result.is_no_better_than_baseline():
-        told.append(
-            f"the best stage leaves {result.measure:.2f} mm of starts of {result.baseline:.2f} mm, "
+        texts.append(
+            f"the best stage leaves {result.measure:.2f} mm of initialisations of {result.baseline:.2f} mm, "
             "worse than no registration: do not use it; train longer, on more pairs, or try another rate"
         )
-    return told
+    return texts

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from crossalign.cli.options import Given, command
 from crossalign.cli.requests.registration import Device, MindOptions, MutualInformationOptions, Run
-from crossalign.cli.settings import Given, command
 from crossalign.fields import check_bounds
 
 

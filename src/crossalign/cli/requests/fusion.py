@@ -8,8 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
+from crossalign.cli.options import Given, command
 from crossalign.cli.requests.registration import Device
-from crossalign.cli.settings import Given, command
 from crossalign.fields import check_bounds
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.settings import FusionTrainingSettings

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from crossalign.cli.settings import Given, command
+from crossalign.cli.options import Given, command
 from crossalign.fields import check_bounds
 from crossalign.models.run_settings import RunSettings
 from crossalign.registration.iterative.method_settings import MindSettings, MutualInformationSettings

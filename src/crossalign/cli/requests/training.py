@@ -8,8 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
+from crossalign.cli.options import Given, command
 from crossalign.cli.requests.registration import Device
-from crossalign.cli.settings import Given, command
 from crossalign.fields import check_bounds
 from crossalign.simulation.settings import ShapeSettings, SimulationSettings
 from crossalign.training.pretraining_settings import PretrainingSettings
@@ -34,8 +34,8 @@ class SimulateRequest:
     """What the manifest calls them."""
     shapes: bool = field(default=False, kw_only=True)
     """Random shapes in any two modalities, instead of MR and ultrasound of a pelvis."""
-    pelvis_settings: Annotated[Given[SimulationSettings], Parameter(name="*", group="MR and ultrasound of a pelvis")] = (
-        field(default_factory=Given, kw_only=True)
+    pelvis_settings: Annotated[Given[SimulationSettings], Parameter(name="*", group="MR and ultrasound")] = field(
+        default_factory=Given, kw_only=True
     )
     shape_settings: Annotated[Given[ShapeSettings], Parameter(name="--shapes", group="Random shapes (--shapes)")] = (
         field(default_factory=Given, kw_only=True)

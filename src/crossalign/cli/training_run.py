@@ -1,4 +1,4 @@
-"""What the commands that train registration networks share: checks ahead of a run, and its progress."""
+"""What the commands that train share: checks ahead of a run, and its progress."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from crossalign.cli.options import check_apart
-from crossalign.cli.progress import Progress
+from crossalign.cli.checks import check_apart
+from crossalign.cli.console import Progress
 from crossalign.errors import InputError
-from crossalign.input import excerpt, whole_value
 from crossalign.training.run_folder import BEST, HISTORY, LAST, PREVIOUS, SETTINGS, check_run_folder
-from crossalign.types import Shape
 
-LARGEST_CROP = 512
 RUN_FILES = (SETTINGS, LAST, PREVIOUS, BEST, HISTORY)
 
 
-def check_run(folder: Path, manifest: Path | None, simulate: int, minutes: float, patients: float) -> None:
-    """Raise InputError or OutputError where a run cannot begin: data of two kinds or none, or an unfit folder."""
+def check_data(manifest: Path | None, simulate: int) -> None:
+    """Raise InputError where there are data of two kinds, or none."""
     if (manifest is None) == (simulate == 0):
         raise InputError("give either a MANIFEST or --simulate COUNT: what is there to train on?")
-    if simulate < 0 or minutes < 0:
-        raise InputError(f"--simulate and --minutes must be 0 or more, got {simulate} and {minutes}")
+
+
+def check_run(folder: Path, manifest: Path | None, simulate: int, patients: float = 1.0) -> None:
+    """Raise InputError or OutputError where a run cannot begin: data of two kinds or none, or an unfit folder."""
+    check_data(manifest, simulate)
     if simulate and patients != 1:
         raise InputError("--patients picks among a manifest's patients: with --simulate give a smaller COUNT instead")
     check_run_files(folder, (manifest,))
@@ -32,17 +32,6 @@ def check_run_files(folder: Path, inputs: Iterable[Path | None]) -> None:
     """Raise OutputError where a run cannot be kept in a folder, or where one of its files is an input."""
     check_run_folder(folder)
     check_apart((folder / name for name in RUN_FILES), (path for path in inputs if path is not None))
-
-
-def parse_crop(text: str) -> Shape:
-    """Read a crop's size as z,y,x; raises InputError."""
-    sizes = [whole_value(size, f"cannot read the crop '{excerpt(text)}'") for size in text.split(",")]
-    if len(sizes) != 3 or not all(1 <= size <= LARGEST_CROP for size in sizes):
-        raise InputError(
-            f"cannot read the crop '{excerpt(text)}': expected voxels z,y,x as 32,32,32, each from 1 to {LARGEST_CROP}"
-        )
-    z, y, x = sizes
-    return (z, y, x)
 
 
 class RunBar:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from crossalign.cli.options import Outcome, check_apart, pick_device, split_list, weight_files
-from crossalign.cli.progress import Progress
+from crossalign.cli.checks import Outcome, check_apart, pick_device, weight_files
+from crossalign.cli.console import Progress
+from crossalign.cli.requests.fusion import EvaluateFusionRequest
 from crossalign.errors import InputError
 from crossalign.fusion import FusionMethod
 from crossalign.fusion.evaluation import FusionRow, LoadPair, evaluate_fusion
@@ -24,25 +24,13 @@ from crossalign.images import Image, read_image
 from crossalign.input import excerpt
 
 
-@dataclass(frozen=True)
-class EvaluateFusionRequest:
-    """The options of `crossalign evaluate-fusion`: a manifest alone, or an MRI and a PET."""
-
-    first: Path
-    pet: Path | None
-    methods: str
-    output: Path
-    split: str = "all"
-    limit: bool = False
-    device: str = "auto"
-    overwrite: bool = False
-
-
 def run_evaluate_fusion(request: EvaluateFusionRequest) -> Outcome:
     """Fuse and score, and write the tables. Raises CrossalignError, before any fusion where it can."""
     check_fusion_evaluation_output(request.output, request.overwrite)
     device = pick_device(request.device)
-    names = _names(request.methods)
+    names = request.method
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"--method: '{excerpt(twice[0])}' is given twice: give each method once")
     pairs, files = _pairs(request)
     weights = (path for name in names for path in weight_files(name.partition(":")[0]))
     check_apart(fusion_paths(request.output), (request.first, *files, *weights))
@@ -59,14 +47,6 @@ def run_evaluate_fusion(request: EvaluateFusionRequest) -> Outcome:
     return Outcome((fusion_markdown(evaluation), "", *(f"wrote    {path}" for path in written)), tuple(warnings))
 
 
-def _names(methods: str) -> tuple[str, ...]:
-    names = split_list(methods, "--method")
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"--method: '{excerpt(name)}' is given twice: give each method once")
-    return names
-
-
 def _method(name: str, request: EvaluateFusionRequest) -> FusionMethod:
     """Make a method from `name` or `name:emphasis`."""
     base, _, emphasis = name.partition(":")
@@ -80,10 +60,10 @@ def _pairs(request: EvaluateFusionRequest) -> tuple[Mapping[str, LoadPair], tupl
     if request.first.suffix != ".csv":
         raise InputError(f"{request.first.name}: give a manifest (.csv), or an MRI and then a PET")
     pairs = read_fusion_manifest(request.first)
-    chosen = {p.name: partial(_load, p.mri, p.pet) for p in pairs if request.split in ("all", p.split)}
-    if not chosen:
+    selected = {p.name: partial(_load, p.mri, p.pet) for p in pairs if request.split in ("all", p.split)}
+    if not selected:
         raise InputError(f"the manifest has no pair with split '{request.split}': name another, or 'all'")
-    return chosen, tuple(path for pair in pairs for path in (pair.mri, pair.pet))
+    return selected, tuple(path for pair in pairs for path in (pair.mri, pair.pet))
 
 
 def _load(mri: Path, pet: Path) -> tuple[Image, Image]:

@@ -1,21 +1,22 @@
-"""`crossalign explain`: a pair, a start and trained weights in; maps, tables and a report out."""
+"""`crossalign explain`: a pair, an initialisation and a trained model in; maps, tables and a report out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from crossalign.cli.options import Outcome, check_apart, collected, pick_device, weight_files
-from crossalign.cli.starting import read_fixed_mask, read_initialisation, start_file
+from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
+from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, transform_file
+from crossalign.cli.requests.registration import ExplainRequest
 from crossalign.data.case import read_landmarks
 from crossalign.errors import InputError, OutputError
 from crossalign.explanation import Explanation, explain
-from crossalign.explanation.files import PARAMETER_TABLE, check_point_names, map_volumes, tables, write_table
+from crossalign.explanation.map_files import PARAMETER_TABLE, check_point_names, map_volumes, tables, write_table
 from crossalign.images import read_image, read_points, write_image
 from crossalign.input import read_text
 from crossalign.output import check_output, whole_files
@@ -27,47 +28,25 @@ from crossalign.types import Vector
 REPORT, FIGURE = "report.html", "figure.png"
 
 
-@dataclass(frozen=True)
-class ExplainRequest:
-    """The options of `crossalign explain`; `method` None is the default method, `points` are texts such as 1,2,3.
-
-    `initial` is a word or a transform file; None chooses. `mask_label` picks the structure in the fixed mask.
-    """
-
-    fixed: Path
-    moving: Path
-    initial: str | None
-    output: Path
-    method: str | None = None
-    fixed_mask: Path | None = None
-    mask_label: str | None = None
-    points: tuple[str, ...] = ()
-    point_names: tuple[str, ...] = ()
-    landmarks: Path | None = None
-    steps: int = 32
-    figure: bool = False
-    device: str = "auto"
-    overwrite: bool = False
-
-    def inputs(self) -> tuple[Path, ...]:
-        """Every file that is read."""
-        paths = (self.fixed, self.moving, self.fixed_mask, self.landmarks, start_file(self.initial))
-        return (*(path for path in paths if path is not None), *weight_files(self.method))
+def input_files(request: ExplainRequest) -> tuple[Path, ...]:
+    """Every file that is read."""
+    paths = (request.fixed, request.moving, request.fixed_mask, request.landmarks, transform_file(request.initial))
+    return (*(path for path in paths if path is not None), *weight_files(request.method))
 
 
 def run_explain(request: ExplainRequest) -> Outcome:
     """Explain one pair and write all of it into the folder, or nothing. Raises CrossalignError."""
-    with collected() as told:
+    with collected() as input_warnings:
         points = _points(request)
         _check_folder(request)
         cascade = _cascade(request)
-        problem, start = _problem(request)
+        problem, initial = _problem(request)
         explanation = explain(problem, cascade, points, request.steps)
     reasons = tuple(f"{VERDICT}: {reason}" for reason in explanation.result.reasons)
-    explanation = replace(explanation, warnings=(*told, *explanation.warnings))
+    explanation = replace(explanation, warnings=(*input_warnings, *explanation.warnings))
     with _made(request.output):
         names = _write(request, explanation)
-    return Outcome(tuple(_lines(request, explanation, start, len(names))), (*reasons, *explanation.warnings))
+    return Outcome(tuple(_lines(request, explanation, initial, len(names))), (*reasons, *explanation.warnings))
 
 
 def parse_point(text: str) -> Vector:
@@ -83,13 +62,13 @@ def parse_point(text: str) -> Vector:
 
 def _points(request: ExplainRequest) -> dict[str, Vector]:
     """Gather the points by name: those typed are called p1, p2, ..."""
-    if request.point_names and request.landmarks is None:
+    if request.point_name and request.landmarks is None:
         raise InputError("--point-name needs --landmarks: name the CSV file that holds the point")
-    if request.landmarks is not None and not request.point_names:
+    if request.landmarks is not None and not request.point_name:
         raise InputError("--landmarks needs --point-name: say which of its points to follow")
-    found = [(f"p{number}", parse_point(text)) for number, text in enumerate(request.points, start=1)]
+    found = [(f"p{number}", parse_point(text)) for number, text in enumerate(request.point, start=1)]
     known = {} if request.landmarks is None else _landmarks(request.landmarks)
-    for name in request.point_names:
+    for name in request.point_name:
         if name not in known:
             raise InputError(f"no landmark is called '{name}': the file holds {', '.join(known) or 'none'}")
         found.append((name, known[name]))
@@ -115,7 +94,7 @@ def _check_folder(request: ExplainRequest) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file, expected a folder")
     always = [folder / name for name in (REPORT, PARAMETER_TABLE, *([FIGURE] if request.figure else []))]
-    check_apart(always, request.inputs())
+    check_apart(always, input_files(request))
     if not folder.exists():
         check_output(folder)
         return
@@ -128,14 +107,14 @@ def _cascade(request: ExplainRequest) -> NetworkRegistration:
     method = named_method(name, pick_device(request.device))
     if not isinstance(method, NetworkRegistration):
         raise InputError(f"'{name}' has no network to explain: give trained weights (crossalign models lists them)")
-    return method
+    return method.with_run(request.run.over(method.run))
 
 
 def _problem(request: ExplainRequest) -> tuple[Problem, Initialisation]:
     fixed, moving = read_image(request.fixed), read_image(request.moving)
     mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
-    start = read_initialisation(request.initial, fixed, moving, mask)
-    return Problem(fixed, moving, start.fixed_to_moving, mask), start
+    initial = read_initialisation(request.initial, fixed, moving, mask)
+    return Problem(fixed, moving, initial.fixed_to_moving, mask), initial
 
 
 @contextmanager
@@ -161,7 +140,7 @@ def _write(request: ExplainRequest, explanation: Explanation) -> tuple[str, ...]
     images, rows = map_volumes(explanation), tables(explanation)
     names = (*images, *rows, REPORT, *([FIGURE] if request.figure else []))
     paths = [request.output / name for name in names]
-    check_apart(paths, request.inputs())
+    check_apart(paths, input_files(request))
     with whole_files(paths, request.overwrite) as partials:
         places = dict(zip(names, partials, strict=True))
         for name, image in images.items():
@@ -174,9 +153,9 @@ def _write(request: ExplainRequest, explanation: Explanation) -> tuple[str, ...]
     return names
 
 
-def _lines(request: ExplainRequest, explanation: Explanation, start: Initialisation, count: int) -> list[str]:
-    reason = f" ({start.reason})" if start.reason else ""
-    lines = [f"method   {explanation.result.method}", f"start    {start.name}{reason}"]
+def _lines(request: ExplainRequest, explanation: Explanation, initial: Initialisation, count: int) -> list[str]:
+    reason = f" ({initial.reason})" if initial.reason else ""
+    lines = [f"method   {explanation.result.method}", f"initial  {initial.name}{reason}"]
     for stage in explanation.stages:
         values = ", ".join(f"{one.name} {one.value:+.2f}" for one in stage.parameters)
         lines.append(f"{stage.crop.name}  {values} (mm, degrees)")

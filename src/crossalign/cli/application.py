@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossalign.cli.options import Outcome, check_apart
-from crossalign.cli.starting import named_transform, tell_of_namesake
+from crossalign.cli.checks import Outcome, check_apart
+from crossalign.cli.initialisation import named_transform, warn_of_namesake
+from crossalign.cli.requests.registration import ApplyRequest
 from crossalign.errors import InputError, OutputError
 from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction
 from crossalign.images import (
@@ -30,50 +31,22 @@ from crossalign.input import excerpt, finite_number
 from crossalign.output import check_output
 
 FIXED_TO_MOVING, MOVING_TO_FIXED = "fixed-to-moving", "moving-to-fixed"
-DIRECTIONS = (FIXED_TO_MOVING, MOVING_TO_FIXED)
 NO_TRANSFORM = ("identity", "header")
 LOW_OVERLAP, HALF = 0.25, 0.5
 LARGEST_FILL, LARGEST_LABEL = 3e38, 2**31 - 1
 
 
-@dataclass(frozen=True)
-class ApplyRequest:
-    """The options of `crossalign apply`.
-
-    `transform` is a file, or `identity` for none. `direction` None is fixed-to-moving for points and moving-to-fixed
-    for images. `fill` is the text of what lies outside the image; None leaves it to the image.
-    """
-
-    transform: str
-    source: Path
-    output: Path
-    reference: Path | None = None
-    label: bool = False
-    direction: str | None = None
-    fill: str | None = None
-    overwrite: bool = False
-
-    def has_transform(self) -> bool:
-        """Whether `transform` names a file."""
-        return self.transform not in NO_TRANSFORM
-
-    def inputs(self) -> tuple[Path, ...]:
-        """Every file that is read."""
-        transform = Path(self.transform) if self.has_transform() else None
-        return tuple(path for path in (transform, self.source, self.reference) if path is not None)
-
-
 @dataclass(frozen=True, eq=False)
-class _Placing:
-    """Where an image is brought: onto `target`, whose points `target_to_source` maps to the image's."""
+class _Target:
+    """The grid onto which an image is resampled; `to_source` maps its points to the image's."""
 
-    target: Grid
-    target_to_source: Rigid
+    grid: Grid
+    to_source: Rigid
     direction: str
     named: bool  # whether there is a transform that could have been meant the other way round
 
     @property
-    def target_part(self) -> str:
+    def part(self) -> str:
         """Whose grid it is: fixed or moving."""
         return self.direction.split("-to-")[1]
 
@@ -93,8 +66,6 @@ def run_apply(request: ApplyRequest) -> Outcome:
 
 
 def _check(request: ApplyRequest, is_points: bool) -> None:
-    if request.direction is not None and request.direction not in DIRECTIONS:
-        raise InputError(f"unknown direction '{request.direction}', expected {FIXED_TO_MOVING} or {MOVING_TO_FIXED}")
     if is_points and (request.label or request.reference is not None or request.fill is not None):
         raise InputError("--label, --fill and --reference are for images: leave them out for points")
     if not is_points and request.reference is None:
@@ -105,12 +76,19 @@ def _check(request: ApplyRequest, is_points: bool) -> None:
     if is_points and request.output.suffix.lower() != ".csv":
         raise OutputError(f"{request.output.name}: points are written as CSV: end the name in .csv")
     (check_output if is_points else check_image_output)(request.output, request.overwrite)
-    check_apart((request.output,), request.inputs())
+    transform = Path(request.transform) if _has_transform(request) else None
+    inputs = (transform, request.source, request.reference)
+    check_apart((request.output,), (path for path in inputs if path is not None))
+
+
+def _has_transform(request: ApplyRequest) -> bool:
+    """Whether `transform` names a file."""
+    return request.transform not in NO_TRANSFORM
 
 
 def _transform(request: ApplyRequest) -> Rigid:
-    tell_of_namesake(request.transform, NO_TRANSFORM)
-    if not request.has_transform():
+    warn_of_namesake(request.transform, NO_TRANSFORM)
+    if not _has_transform(request):
         return Rigid.identity()
     return named_transform(request.transform, NO_TRANSFORM)
 
@@ -137,43 +115,43 @@ def _resample(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome:
     assert request.reference is not None
     direction = request.direction or MOVING_TO_FIXED
     target_to_source = fixed_to_moving if direction == MOVING_TO_FIXED else fixed_to_moving.inverse()
-    placing = _Placing(read_grid(request.reference), target_to_source, direction, request.has_transform())
-    warnings, how = (_write_labels if request.label else _write_scan)(request, placing)
-    return Outcome((f"wrote    {request.output} ({_brought(request, placing)}, {how})",), warnings)
+    target = _Target(read_grid(request.reference), target_to_source, direction, _has_transform(request))
+    warnings, how = (_write_labels if request.label else _write_scan)(request, target)
+    return Outcome((f"wrote    {request.output} ({_moved_text(request, target)}, {how})",), warnings)
 
 
-def _brought(request: ApplyRequest, placing: _Placing) -> str:
-    way = f"brought {placing.direction} " if placing.named else ""
+def _moved_text(request: ApplyRequest, target: _Target) -> str:
+    way = f"resampled {target.direction} " if target.named else ""
     return f"{request.source.name} {way}on the grid of {_name(request)}"
 
 
-def _write_labels(request: ApplyRequest, placing: _Placing) -> tuple[tuple[str, ...], str]:
+def _write_labels(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...], str]:
     labels = read_label_map(request.source, allow_empty=True)
     fill = 0.0 if request.fill is None else _number(request.fill)
     if not fill.is_integer() or abs(fill) > LARGEST_LABEL:
         raise InputError(f"--fill {request.fill}: a label map holds whole numbers: give one, or leave out --label")
-    moved = labels.resampled(placing.target, placing.target_to_source, int(fill))
-    seen = labels.resampled(placing.target, placing.target_to_source) if fill else moved
-    warnings = _label_warnings(request, placing, labels, seen)
+    moved = labels.resampled(target.grid, target.to_source, int(fill))
+    sampled = labels.resampled(target.grid, target.to_source) if fill else moved
+    warnings = _label_warnings(request, target, labels, sampled)
     write_label_map(moved, request.output, request.overwrite)
     return warnings, f"nearest voxel; outside it is {int(fill)}"
 
 
-def _label_warnings(request: ApplyRequest, placing: _Placing, labels: LabelMap, seen: LabelMap) -> tuple[str, ...]:
+def _label_warnings(request: ApplyRequest, target: _Target, labels: LabelMap, sampled: LabelMap) -> tuple[str, ...]:
     if not bool((labels.labels != 0).any()):
         return (f"{request.source.name} holds no label: the result holds none",)
-    if bool((seen.labels != 0).any()):
-        return _overlap_warnings(request, placing, labels.grid)
-    other = inside_fraction(placing.target_to_source.apply(labels.points_mm()), placing.target)
+    if bool((sampled.labels != 0).any()):
+        return _overlap_warnings(request, target, labels.grid)
+    other = inside_fraction(target.to_source.apply(labels.points_mm()), target.grid)
     grid = f"the grid of {_name(request)}"
-    return (f"no labelled voxel of {request.source.name} falls on {grid}: {_advice(placing, other)}",)
+    return (f"no labelled voxel of {request.source.name} falls on {grid}: {_advice(target, other)}",)
 
 
-def _write_scan(request: ApplyRequest, placing: _Placing) -> tuple[tuple[str, ...], str]:
+def _write_scan(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...], str]:
     scan = read_volume(request.source)
     fill = empty_value(scan.voxels) if request.fill is None else _number(request.fill)
-    moved = scan.resampled(placing.target, placing.target_to_source, fill)
-    warnings = (*_overlap_warnings(request, placing, scan.grid), *_scan_warnings(scan))
+    moved = scan.resampled(target.grid, target.to_source, fill)
+    warnings = (*_overlap_warnings(request, target, scan.grid), *_scan_warnings(scan))
     write_image(moved, request.output, request.overwrite)
     return warnings, f"trilinear; outside it is {fill:g}{_unknown(scan, moved)}"
 
@@ -189,37 +167,37 @@ def _unknown(scan: Image, moved: Image) -> str:
 def _scan_warnings(scan: Image) -> tuple[str, ...]:
     if not looks_like_labels(scan.voxels):
         return ()
-    told = "its integers look like labels, and interpolation makes values that are none of them: pass --label"
-    return (f"{scan.name}: {told}",)
+    text = "its integers look like labels, and interpolation makes values that are none of them: pass --label"
+    return (f"{scan.name}: {text}",)
 
 
-def _overlap_warnings(request: ApplyRequest, placing: _Placing, source: Grid) -> tuple[str, ...]:
+def _overlap_warnings(request: ApplyRequest, target: _Target, source: Grid) -> tuple[str, ...]:
     """Warn where little or nothing of the image lands on the grid, and look whether the other direction fits."""
-    share = grid_overlap(placing.target, source, placing.target_to_source)
-    other = grid_overlap(placing.target, source, placing.target_to_source.inverse())
-    better = other >= LOW_OVERLAP and other > 2 * share
-    if share >= (HALF if better else LOW_OVERLAP):
+    fraction = grid_overlap(target.grid, source, target.to_source)
+    other = grid_overlap(target.grid, source, target.to_source.inverse())
+    better = other >= LOW_OVERLAP and other > 2 * fraction
+    if fraction >= (HALF if better else LOW_OVERLAP):
         return ()
     grid = f"the grid of {_name(request)}"
-    if share == 0:
-        told = f"nothing of {request.source.name} lands on {grid}"
+    if fraction == 0:
+        text = f"nothing of {request.source.name} lands on {grid}"
     else:
-        told = f"{request.source.name} and {grid} overlap in only {share:.0%} of the smaller one"
-    return (f"{told}: {_advice(placing, other if better else 0.0)}",)
+        text = f"{request.source.name} and {grid} overlap in only {fraction:.0%} of the smaller one"
+    return (f"{text}: {_advice(target, other if better else 0.0)}",)
 
 
-def _advice(placing: _Placing, other: float) -> str:
-    """Name what to try: the other direction, where it would put the share `other` on the grid."""
-    if not placing.named:
+def _advice(target: _Target, other: float) -> str:
+    """Name what to try: the other direction, where it would put the fraction `other` on the grid."""
+    if not target.named:
         return "the headers put the two in different places: give the transform between them"
     if other > 0:
         return (
-            f"--direction {placing.opposite()} would put {other:.0%} there: "
+            f"--direction {target.opposite()} would put {other:.0%} there: "
             "the transform seems to be meant the other way round"
         )
     return (
         "check that the transform is of this pair and maps fixed points to moving points, "
-        f"and that --reference is the {placing.target_part} image"
+        f"and that --reference is the {target.part} image"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where a registration starts and which structure it is about, as the options of several commands spell it."""
+"""The initialisation of a registration and the structure that it is about, as options spell them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from crossalign.registration.initialisation import (
 LABELS = re.compile(r"-?[0-9]{1,9}")
 
 
-def start_file(initial: str | None) -> Path | None:
+def transform_file(initial: str | None) -> Path | None:
     """Return the transform file that `--initial` names, or None where it is a word or was not given."""
     return None if initial is None or initial in INITIAL_WORDS else Path(initial)
 
@@ -34,20 +34,20 @@ def start_file(initial: str | None) -> Path | None:
 def read_initialisation(
     initial: str | None, fixed: Image, moving: Image, fixed_mask: LabelMap | None
 ) -> Initialisation:
-    """Make the start, fixed to moving, that `--initial` names; without one `choose_start` does.
+    """Make the initialisation, fixed to moving, that `--initial` names; without one `choose_initialisation` does.
 
     Raises InputError for a mask's centre without a mask, TransformError for a file that is missing or no transform.
     """
     if initial is None:
         return choose_initialisation(fixed, moving, fixed_mask)
-    tell_of_namesake(initial, INITIAL_WORDS)
+    warn_of_namesake(initial, INITIAL_WORDS)
     if initial in (HEADER, IDENTITY):
         return Initialisation(Rigid.identity(), HEADER, "")
     if initial == CENTER:
         return Initialisation(center_initialisation(fixed, moving), CENTER, "")
     if initial == MASK_CENTER:
         if fixed_mask is None:
-            raise InputError("--initial mask-center needs --fixed-mask: name the mask, or start from 'center'")
+            raise InputError("--initial mask-center needs --fixed-mask: name the mask, or begin at 'center'")
         return Initialisation(mask_center_initialisation(fixed_mask, moving), MASK_CENTER, "")
     return Initialisation(named_transform(initial, INITIAL_WORDS), Path(initial).name, "")
 
@@ -65,7 +65,7 @@ def named_transform(name: str, words: Sequence[str]) -> Rigid:
         raise TransformError(f"{error}: expected {choices}") from error
 
 
-def tell_of_namesake(word: str, words: Sequence[str]) -> None:
+def warn_of_namesake(word: str, words: Sequence[str]) -> None:
     """Warn where a word is also the name of a file: the word is what counts."""
     if word in words and Path(word).exists():
         text = f"'{word}' was read as the word, not as the file of that name: write ./{word} for the file"

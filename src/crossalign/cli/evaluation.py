@@ -1,0 +1,90 @@
+"""`crossalign evaluate`: methods by cases by initialisations, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from crossalign.cli.checks import Outcome, check_apart, pick_device, weight_files
+from crossalign.cli.console import Progress
+from crossalign.cli.methods import configured
+from crossalign.cli.requests.evaluation import EvaluateRequest
+from crossalign.data import Case, in_split, read_manifest
+from crossalign.errors import InputError
+from crossalign.evaluation import (
+    Evaluation,
+    InitialisationRange,
+    Row,
+    check_evaluation_output,
+    evaluate,
+    evaluation_paths,
+    summary_markdown,
+    write_evaluation,
+)
+from crossalign.evaluation.initialisations import check_distinct
+from crossalign.input import excerpt
+from crossalign.networks import count_parameters
+from crossalign.registration import NetworkRegistration
+from crossalign.registration.methods import named_method
+
+
+def run_evaluate(request: EvaluateRequest) -> Outcome:
+    """Evaluate the methods and write the tables. Raises CrossalignError, before any registration where it can."""
+    check_evaluation_output(request.output, request.overwrite, request.figures)
+    ranges = tuple(InitialisationRange.parse(text) for text in request.initial_sre_mm)
+    check_distinct(ranges)
+    cases = read_manifest(request.manifest)
+    names = _names(request.method)
+    check_apart(evaluation_paths(request.output, request.figures), _inputs(request.manifest, cases, names))
+    if request.split != "all":
+        cases = in_split(cases, request.split)
+    device = pick_device(request.device)
+    made = [named_method(name, device) for name in names.values()]
+    methods = dict(zip(names, configured(made, request.run, request.mi, request.mind), strict=True))
+    total = len(cases) * len(methods) * len(ranges) * request.count
+    with Progress(total, "registration") as progress:
+
+        def advance(_done: int, _total: int, row: Row) -> None:
+            progress.advance(f"{row.case} {row.method} {row.before.sre_mm:.1f} -> {row.after.sre_mm:.1f} mm")
+
+        evaluation = evaluate(cases, methods, ranges, request.count, request.initialisation_seed, advance)
+    counts = {
+        name: count_parameters(m.model.stages[0].network)
+        for name, m in methods.items()
+        if isinstance(m, NetworkRegistration)
+    }
+    written = write_evaluation(evaluation, request.output, request.overwrite, counts, request.figures)
+    lines = (summary_markdown(evaluation, counts), "", *(f"wrote    {path}" for path in written))
+    return Outcome(lines, _warnings(evaluation))
+
+
+def _names(spelled: Sequence[str]) -> dict[str, str]:
+    """Read methods such as `mi` or `mine=stage1.safetensors+stage2.safetensors`: their names by that of their row."""
+    names: dict[str, str] = {}
+    for text in spelled:
+        label, equals, name = text.rpartition("=")
+        if not name.strip() or (equals and not label.strip()):
+            raise InputError(f"--method '{excerpt(text)}': expected NAME=METHOD, or a method alone")
+        if (label or name) in names:
+            raise InputError(
+                f"--method: two methods are called '{excerpt(label or name)}', and their rows could not be told apart: "
+                "write NAME=METHOD to name each"
+            )
+        names[label or name] = name
+    return names
+
+
+def _inputs(manifest: Path, cases: tuple[Case, ...], names: Mapping[str, str]) -> tuple[Path, ...]:
+    """Name every file that is read: the manifest, what it names, and weights."""
+    named = (p for c in cases for p in (c.fixed, c.moving, c.fixed_mask, c.reference, c.moving_mask, c.landmarks))
+    weights = (path for name in names.values() for path in weight_files(name))
+    return (manifest, *(path for path in named if path is not None), *weights)
+
+
+def _warnings(evaluation: Evaluation) -> tuple[str, ...]:
+    failed = evaluation.failed()
+    if not failed:
+        return ()
+    first = f"{failed[0].case}, {failed[0].method}: {failed[0].error}"
+    count = f"{len(failed)} of {len(evaluation.rows)}"
+    return (f"{count} registrations failed (they keep their initialisation); the first: {first}",)

@@ -1,0 +1,99 @@
+"""`crossalign fuse`: an MRI and a PET in; one volume, and on request a transform, pictures and a report, out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
+from crossalign.cli.requests.fusion import FuseRequest
+from crossalign.errors import InputError, OutputError
+from crossalign.fusion import FusionResult, fuse
+from crossalign.fusion.fused_files import check_fusion_output, sidecar_path, write_fusion
+from crossalign.fusion.methods import default_fusion_method_name, named_fusion_method
+from crossalign.images import check_transform_output, read_image, write_transform
+from crossalign.output import check_output, whole_files
+from crossalign.registration import RegistrationResult
+from crossalign.registration.result import VERDICT
+
+
+def output_files(request: FuseRequest) -> tuple[Path, ...]:
+    """Every file that is written, the volume and its JSON file first."""
+    extra = (request.output_transform, request.report, request.colour)
+    return (request.output, sidecar_path(request.output), *(path for path in extra if path is not None))
+
+
+def run_fuse(request: FuseRequest) -> Outcome:
+    """Fuse one pair of files and write what was asked for: all of it, or nothing. Raises CrossalignError."""
+    check_outputs(request)
+    name = default_fusion_method_name() if request.method is None else request.method
+    method = named_fusion_method(name, request.emphasis, pick_device(request.device))
+    with collected() as input_warnings:
+        mri, pet = read_image(request.mri), read_image(request.pet)
+    moved = None
+    if request.register:
+        from crossalign.fusion.alignment import align
+
+        moved = align(mri, pet)
+    result = fuse(mri, pet, method, None if moved is None else moved.fixed_to_moving, request.unit)
+    del mri, pet  # a fifth of the memory, while the result is written
+    result = _with_verdict(result, input_warnings, moved)
+    _write(request, result, moved)
+    short = (f"{VERDICT}: the PET may not lie on the MRI (reasons in the output)",) if result.reasons else ()
+    return Outcome(tuple(_lines(request, result, moved)), (*short, *result.warnings))
+
+
+def _with_verdict(result: FusionResult, input_warnings: list[str], moved: RegistrationResult | None) -> FusionResult:
+    """Add what the readers warned of, and what the registration thinks of itself."""
+    if moved is None:
+        return replace(result, warnings=(*input_warnings, *result.warnings))
+    reasons = moved.reasons
+    warnings = (*input_warnings, *moved.warnings, *result.warnings)
+    return replace(result, warnings=warnings, trusted=False if reasons else moved.trusted, reasons=reasons)
+
+
+def check_outputs(request: FuseRequest) -> None:
+    """Raise OutputError where an output could not be written, and InputError where the request cannot be met."""
+    check_fusion_output(request.output, request.overwrite)
+    if request.output_transform is not None:
+        if not request.register:
+            raise InputError("--output-transform needs --register: without it no transform is made")
+        check_transform_output(request.output_transform, request.overwrite)
+    if request.report is not None:
+        check_output(request.report, request.overwrite)
+    if request.colour is not None:
+        if request.colour.suffix != ".png":
+            raise OutputError(f"{request.colour.name}: the pictures are written as PNG: end the name in .png")
+        check_output(request.colour, request.overwrite)
+    check_apart(output_files(request), (request.mri, request.pet, *weight_files(request.method)))
+
+
+def _write(request: FuseRequest, result: FusionResult, moved: RegistrationResult | None) -> None:
+    with whole_files(output_files(request), request.overwrite) as partials:
+        places = dict(zip(output_files(request), partials, strict=True))
+        write_fusion(result, places[request.output], places[sidecar_path(request.output)])
+        if request.output_transform is not None and moved is not None:
+            write_transform(moved.fixed_to_moving, places[request.output_transform], overwrite=True)
+        if request.report is not None:
+            from crossalign.report.pages.fusion import write_fusion_report  # slow to import
+
+            write_fusion_report(places[request.report], result, moved, overwrite=True)
+        if request.colour is not None:
+            from crossalign.report.figures import write_fusion_planes
+
+            write_fusion_planes(places[request.colour], result, overwrite=True)
+
+
+def _lines(request: FuseRequest, result: FusionResult, moved: RegistrationResult | None) -> list[str]:
+    lines = [f"{VERDICT}: {reason}" for reason in result.reasons]
+    lines.append(f"method   {result.method}")
+    if moved is not None:
+        x, y, z, *_ = moved.motion().tolist()
+        shift = f"{moved.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
+        lines.append(f"motion   {shift} and {moved.angle_deg():.2f} degrees, MRI to PET: check the overlay")
+    for name, scaling in (("MRI", result.a_scaling), ("PET", result.b_scaling)):
+        lines.append(f"{name}      {scaling.low:g} to {scaling.high:g} {scaling.unit}".rstrip() + " became 0 to 1")
+    lines += [f"note     {text}" for text in result.notes]
+    lines.append(f"seconds  {result.seconds:.2f}")
+    lines.append(f"wrote    {request.output} (on the grid of the MRI; scaling in {sidecar_path(request.output).name})")
+    return lines + [f"wrote    {path}" for path in output_files(request)[2:]]

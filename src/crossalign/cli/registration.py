@@ -1,0 +1,268 @@
+"""`crossalign register`: two files and an initialisation in; a transform, an image and a report out. And the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
+from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, transform_file
+from crossalign.cli.methods import configured
+from crossalign.cli.requests.registration import DemoRequest, Device, RegisterRequest
+from crossalign.cli.simulation import write_simulated_pair
+from crossalign.errors import InputError, OutputError
+from crossalign.geometry import Rigid, draw_perturbation, mean_displacement_mm
+from crossalign.images import (
+    Image,
+    LabelMap,
+    check_image_output,
+    check_transform_output,
+    empty_value,
+    looks_like_labels,
+    read_image,
+    read_mask,
+    read_transform,
+    surface_points,
+    write_image,
+    write_transform,
+)
+from crossalign.output import check_output, reason, whole_files, whole_folder
+from crossalign.registration import Initialisation, RegistrationResult, register
+from crossalign.registration.methods import default_method_name, named_method
+from crossalign.registration.record import registration_record, write_record
+from crossalign.registration.result import VERDICT
+from crossalign.simulation import simulate_pairs
+
+UNTRUSTED_STATUS = 3
+BEFORE, AFTER = "SRE before", "SRE after"
+# No shipped model was trained, chosen or tuned on pairs of this seed: it is the demo's own.
+DEMO_SEED = 20_210_927
+DEMO_SRE_MM = 12.0
+
+
+def input_files(request: RegisterRequest) -> tuple[Path, ...]:
+    """Every file that is read."""
+    transform = transform_file(request.initial)
+    paths = (request.fixed, request.moving, request.fixed_mask, request.moving_mask, request.reference, transform)
+    return (*(path for path in paths if path is not None), *weight_files(request.method))
+
+
+def output_files(request: RegisterRequest) -> tuple[Path, ...]:
+    """Every file that is written."""
+    paths = (request.output_transform, request.moved, request.report, request.record)
+    return tuple(path for path in paths if path is not None)
+
+
+def file_names(request: RegisterRequest) -> dict[str, str | None]:
+    """Name the inputs by their part, without folders; the label of the mask with it."""
+    initial = transform_file(request.initial)
+    named = {"fixed": request.fixed, "moving": request.moving, "fixed_mask": request.fixed_mask, "initial": initial}
+    names = {part: None if path is None else path.name for part, path in named.items()}
+    return names | {"mask_label": request.mask_label}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What was read for one registration."""
+
+    fixed: Image
+    moving: Image
+    initial: Initialisation
+    fixed_mask: LabelMap | None
+    moving_mask: LabelMap | None = None
+    reference: Rigid | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Registered:
+    """A registration and what is known of its error: SRE before and after, mm, where a reference was given."""
+
+    pair: Pair
+    result: RegistrationResult
+    errors_mm: Mapping[str, float] = field(default_factory=dict)
+
+
+def run_register(request: RegisterRequest) -> Outcome:
+    """Register one pair of files and write what was asked for: all of it, or nothing. Raises CrossalignError."""
+    check_outputs(request)
+    method = named_method(request.method or default_method_name(), pick_device(request.device))
+    (method,) = configured([method], request.run, request.mi, request.mind)
+    with collected() as input_warnings:
+        pair = read_pair(request)
+        result = register(pair.fixed, pair.moving, method, pair.initial.fixed_to_moving, pair.fixed_mask)
+    result = replace(result, warnings=(*input_warnings, *_moved_warnings(request, pair), *result.warnings))
+    registered = Registered(pair, result, _errors_mm(pair, result))
+    _write(request, registered)
+    untrusted = bool(result.reasons)
+    return Outcome(
+        tuple(_lines(request, registered)),
+        result_warnings(result),
+        UNTRUSTED_STATUS if request.strict and untrusted else 0,
+    )
+
+
+def check_outputs(request: RegisterRequest) -> None:
+    """Raise OutputError where an output could not be written, and InputError where the request cannot be met."""
+    check_transform_output(request.output_transform, request.overwrite)
+    if request.moved is not None:
+        check_image_output(request.moved, request.overwrite)
+    for path in (request.report, request.record):
+        if path is not None:
+            check_output(path, request.overwrite)
+    check_apart(output_files(request), input_files(request))
+    if request.reference is not None and request.fixed_mask is None:
+        raise InputError("--reference needs --fixed-mask: the error is measured on the surface of the fixed structure")
+
+
+def read_pair(request: RegisterRequest) -> Pair:
+    """Read every input; raises ImageError or TransformError."""
+    fixed, moving = read_image(request.fixed), read_image(request.moving)
+    mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
+    return Pair(
+        fixed=fixed,
+        moving=moving,
+        initial=read_initialisation(request.initial, fixed, moving, mask),
+        fixed_mask=mask,
+        moving_mask=None if request.moving_mask is None else read_mask(request.moving_mask),
+        reference=None if request.reference is None else read_transform(request.reference),
+    )
+
+
+def _errors_mm(pair: Pair, result: RegistrationResult) -> dict[str, float]:
+    if pair.reference is None or pair.fixed_mask is None:
+        return {}
+    points = surface_points(pair.fixed_mask)
+    return {
+        BEFORE: float(mean_displacement_mm(result.initial, pair.reference, points)),
+        AFTER: float(mean_displacement_mm(result.fixed_to_moving, pair.reference, points)),
+    }
+
+
+def _moved_warnings(request: RegisterRequest, pair: Pair) -> tuple[str, ...]:
+    if request.moved is None or not looks_like_labels(pair.moving.voxels):
+        return ()
+    text = "its integers look like labels, and --moved interpolates them: use crossalign apply --label for label maps"
+    return (f"{pair.moving.name}: {text}",)
+
+
+def _write(request: RegisterRequest, registered: Registered) -> None:
+    pair, result = registered.pair, registered.result
+    with whole_files(output_files(request), request.overwrite) as partials:
+        places = dict(zip(output_files(request), partials, strict=True))
+        write_transform(result.fixed_to_moving, places[request.output_transform], overwrite=True)
+        if request.moved is not None:
+            write_image(pair.moving.resampled(pair.fixed.grid, result.fixed_to_moving), places[request.moved], True)
+        if request.report is not None:
+            from crossalign.report.pages.registration import write_report  # slow to import
+
+            write_report(
+                places[request.report],
+                fixed=pair.fixed,
+                moving=pair.moving,
+                result=result,
+                fixed_mask=pair.fixed_mask,
+                moving_mask=pair.moving_mask,
+                errors_mm=registered.errors_mm,
+                overwrite=True,
+            )
+        if request.record is not None:
+            record = registration_record(result, pair.initial, file_names(request))
+            write_record(record, places[request.record], overwrite=True)
+
+
+def _lines(request: RegisterRequest, registered: Registered) -> list[str]:
+    result, pair = registered.result, registered.pair
+    lines = [*verdict_lines(result), *result_lines(result, pair.initial, registered.errors_mm)]
+    lines.append(f"wrote    {request.output_transform} (fixed points to moving points, LPS mm)")
+    if request.moved is not None:
+        fill = empty_value(pair.moving.voxels)
+        lines.append(f"wrote    {request.moved} (the moving image on the fixed grid; outside it is {fill:g})")
+    lines += [f"wrote    {path}" for path in (request.report, request.record) if path is not None]
+    return lines
+
+
+def verdict_lines(result: RegistrationResult) -> list[str]:
+    """Give one line for each reason not to trust the result; none where nothing speaks against it."""
+    return [f"{VERDICT}: {reason}" for reason in result.reasons]
+
+
+def result_lines(result: RegistrationResult, initial: Initialisation, errors_mm: Mapping[str, float]) -> list[str]:
+    """Give the method, the initialisation, the motion, the seconds, and what is known of the error."""
+    x, y, z, *_ = result.motion().tolist()
+    shift = f"{result.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
+    steps = ", ".join(f"{step.name} {step.seconds:.2f}" for step in result.steps)
+    lines = [
+        f"method   {result.method}",
+        f"initial  {initial.name}" + (f" ({initial.reason})" if initial.reason else ""),
+        f"motion   {shift} and {result.angle_deg():.2f} degrees",
+        f"seconds  {result.seconds:.2f}" + (f" ({steps})" if len(result.steps) > 1 else ""),
+    ]
+    if result.expected_sre_mm is not None:
+        lines.append(f"expected SRE {result.expected_sre_mm:.1f} mm{_trust(result)}")
+    if errors_mm:
+        lines.append(f"SRE      {errors_mm[BEFORE]:.3f} mm before, {errors_mm[AFTER]:.3f} mm after")
+    return lines
+
+
+def result_warnings(result: RegistrationResult) -> tuple[str, ...]:
+    """Return what goes to standard error: a result that is not to be trusted says so there too, in short."""
+    reasons = result.reasons
+    short = (f"{VERDICT} ({len(reasons)} reason{'s' if len(reasons) > 1 else ''} in the output)",) if reasons else ()
+    return (*short, *result.warnings)
+
+
+def _trust(result: RegistrationResult) -> str:
+    if result.reasons:
+        return " (do not trust this)"
+    return " (the network's own, not calibrated)" if result.trusted is None else ""
+
+
+def run_demo(request: DemoRequest) -> Outcome:
+    """Simulate, register from 12 mm SRE, and write all of it into a fresh folder. Raises CrossalignError."""
+    pick_device(request.device)
+    folder = fresh_folder(request.output)
+    with whole_folder(folder, reserved=True) as partial:
+        _write_demo_pair(partial)
+        outcome = run_register(_demo_request(partial, request.device))
+    lines = (line.replace(str(partial), str(folder)) for line in outcome.lines)
+    return replace(outcome, lines=(*lines, f"report   {(folder / 'report.html').resolve()}"))
+
+
+def fresh_folder(wanted: Path) -> Path:
+    """Make the folder, or the first of `wanted-2`, `wanted-3`, ... that does not exist yet. Raises OutputError."""
+    for number in range(1, 10_000):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=False)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made: {reason(error)}") from error
+        return folder
+    raise OutputError(f"{wanted}: exists, and so do 10,000 numbered ones: remove some")
+
+
+def _write_demo_pair(folder: Path) -> None:
+    generator = torch.Generator().manual_seed(DEMO_SEED)
+    structure, reference = write_simulated_pair(simulate_pairs(1, generator), 0, folder)
+    target = torch.tensor([DEMO_SRE_MM], dtype=torch.float64)
+    motion = draw_perturbation(surface_points(structure)[None], structure.centroid_mm()[None], target, generator)[0]
+    write_transform(reference @ motion, folder / "initial.tfm")
+
+
+def _demo_request(folder: Path, device: Device) -> RegisterRequest:
+    return RegisterRequest(
+        fixed=folder / "mr.nii.gz",
+        moving=folder / "us.nii.gz",
+        initial=str(folder / "initial.tfm"),
+        output_transform=folder / "mr_to_us.tfm",
+        fixed_mask=folder / "mr_gland.nii.gz",
+        moving_mask=folder / "us_gland.nii.gz",
+        moved=folder / "us_moved.nii.gz",
+        report=folder / "report.html",
+        reference=folder / "reference.tfm",
+        device=device,
+    )
