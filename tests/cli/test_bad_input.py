@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from crossalign.cli.main import main
-from crossalign.cli.options import check_apart
+from crossalign.cli.checks import check_apart
 from crossalign.errors import OutputError
 
 ARGUMENTS = {
@@ -221,7 +221,7 @@ def test_a_manifest_with_an_error_in_row_3(pair: Path, work: Path, capfd, row: s
     manifest.write_text(
         f"case,split,fixed,moving,fixed_mask,reference\na,test,mr.nii.gz,us.nii.gz,gland.nii.gz,reference.tfm\n{row}\n"
     )
-    command = ["evaluate", str(manifest), "--method", "identity", "--starts", "8", "-o", "table.csv"]
+    command = ["evaluate", str(manifest), "--method", "identity", "--initial-sre-mm", "8", "-o", "table.csv"]
     assert message in refusal(command, capfd)
     assert list(work.iterdir()) == []
 
@@ -229,8 +229,8 @@ def test_a_manifest_with_an_error_in_row_3(pair: Path, work: Path, capfd, row: s
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"--starts": "soon"}, "cannot read the start 'soon'"),
-        ({"--starts": "8,8"}, "given twice"),
+        ({"--initial-sre-mm": "soon"}, "cannot read the initialisation 'soon'"),
+        ({"--initial-sre-mm": "8,8"}, "cannot read the initialisation '8,8'"),
         ({"--method": "identity,elastix"}, "unknown method 'elastix'"),
         ({"--method": ","}, "has an empty part"),
         ({"--split": "train"}, "no case with split 'train'"),
@@ -240,7 +240,7 @@ def test_a_manifest_with_an_error_in_row_3(pair: Path, work: Path, capfd, row: s
     ],
 )
 def test_bad_requests_to_evaluate(pair: Path, work: Path, capfd, changed: dict[str, str], message: str) -> None:
-    options = {"--method": "identity", "--starts": "8", "-o": "table.csv"} | changed
+    options = {"--method": "identity", "--initial-sre-mm": "8", "-o": "table.csv"} | changed
     words = [word for option in options.items() for word in option]
     assert message in refusal(["evaluate", str(pair / "manifest.csv"), *words], capfd)
     assert list(work.iterdir()) == []

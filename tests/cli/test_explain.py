@@ -177,4 +177,4 @@ def test_a_start_and_a_structure_are_chosen_as_in_register(pair: Path, weights: 
     given = ["explain", pair / "mr.nii.gz", pair / "us.nii.gz", *method, "-o", tmp_path / "out"]
     assert "1 (" in refused(capfd, [str(word) for word in given], tmp_path / "out")
     assert main([str(word) for word in (*given, "--mask-label", 2)]) == 0
-    assert "start    mask-center (the headers put the scans apart)" in capfd.readouterr().out
+    assert "initial  mask-center (the headers put the scans apart)" in capfd.readouterr().out

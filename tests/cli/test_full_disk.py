@@ -116,7 +116,7 @@ def fuse(pair: Path, folder: Path, _weights: Path) -> tuple[list[str], list[str]
 
 
 def evaluate(pair: Path, folder: Path, _weights: Path) -> tuple[list[str], list[str]]:
-    words = ["evaluate", str(pair / "manifest.csv"), "--method", "identity", "--starts", "4", "--count", "2"]
+    words = ["evaluate", str(pair / "manifest.csv"), "--method", "identity", "--initial-sre-mm", "4", "--count", "2"]
     names = ["a.csv", "a.summary.csv", "a.summary.md", "a.summary.tex"]
     return [*words, "--overwrite", "-o", str(folder / "a.csv")], names
 
@@ -130,7 +130,7 @@ def calibrate(pair: Path, folder: Path, weights: Path) -> tuple[list[str], list[
     table = pair / "doubts.csv"
     rows = [f"a,{n}.0,{n}.5,," for n in range(12)]
     table.write_text("method,sre_mm,dispersion_mm,network_sre_mm,error\n" + "\n".join(rows) + "\n")
-    words = ["calibrate", str(table), "--weights", str(weights), "--overwrite", "-o", str(folder / "a.safetensors")]
+    words = ["calibrate", str(table), "--model", str(weights), "--overwrite", "-o", str(folder / "a.safetensors")]
     return words, ["a.safetensors"]
 
 
@@ -152,8 +152,8 @@ def train(pair: Path, folder: Path, _weights: Path) -> tuple[list[str], list[str
     manifest = pair / "training.csv"
     lines = [f"{split}{n},{split},{row}" for split in ("train", "val") for n in "12"]
     manifest.write_text("\n".join(["case,split,fixed,moving,fixed_mask,reference", *lines]) + "\n")
-    words = ["train", str(manifest), "--steps", "1", "--batch", "2", "--val-starts", "1", "--device", "cpu"]
-    return [*words, "--crop-shape", "16,16,16", "--crop-spacing", "4", "-o", str(folder / "a")], []
+    words = ["train", str(manifest), "--steps", "1", "--batch", "2", "--val-initialisations", "1", "--device", "cpu"]
+    return [*words, "--stage.crop-shape", "16,16,16", "--stage.crop-spacing-mm", "4", "-o", str(folder / "a")], []
 
 
 COMMANDS = {

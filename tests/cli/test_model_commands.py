@@ -82,14 +82,25 @@ def to_register(pair: Path, folder: Path, method: Path) -> list[object]:
 def test_a_table_is_calibrated_into_weights(pair: Path, small: Path, tmp_path: Path, capfd) -> None:
     table, made = tmp_path / "t.csv", tmp_path / "calibrated.safetensors"
     run(
-        capfd, "evaluate", pair / "manifest.csv", "--method", f"identity,net={small}", "--starts", "0-12",
-        "--count", 10, "--run", "starts=3,spread_mm=3", "-o", table,
+        capfd, "evaluate", pair / "manifest.csv", "--method", "identity", "--method", f"net={small}", "--initial-sre-mm", "0-12",
+        "--count", 10, "--initialisations", 3, "--perturbation-mm", 3, "-o", table,
     )  # fmt: skip
     rows = [row for row in csv.DictReader(table.read_text().splitlines()) if row["method"] == "net"]
     assert all(float(row["dispersion_mm"]) > 0 for row in rows)
     assert all(row["expected_sre_mm"] == row["trusted"] == "" for row in rows)
-    calibrate = ["calibrate", table, "--method", "net", "--weights", small, "--run", "starts=3,spread_mm=3"]
-    out, _ = run(capfd, *calibrate, "--threshold", "6.5", "-o", made)
+    calibrate = [
+        "calibrate",
+        table,
+        "--method",
+        "net",
+        "--model",
+        small,
+        "--initialisations",
+        3,
+        "--perturbation-mm",
+        3,
+    ]
+    out, _ = run(capfd, *calibrate, "--threshold-mm", "6.5", "-o", made)
     assert "rank correlation with the true SRE" in out
     kept = stored_settings([load_stage(made)])
     assert (kept.starts, kept.spread_mm) == (3, 3.0)
@@ -117,7 +128,7 @@ def test_an_expected_error_over_the_threshold_is_printed_and_shown(
     page = (tmp_path / "r.html").read_text()
     assert "Expected SRE</dt>" in page
     assert "mm: do not trust this</dd>" in page
-    out, err = run(capfd, *words, "--starts", "1")
+    out, err = run(capfd, *words, "--initialisations", "1")
     assert "expected SRE" not in out
     assert "needs several starts (--starts 2 or more)" in err
     mild = CascadeSettings(starts=3, calibration=Calibration(0.0, 0.5, 0.0, 40.0))
@@ -130,7 +141,7 @@ def test_an_expected_error_over_the_threshold_is_printed_and_shown(
 def test_only_networks_are_run_from_several_starts(pair: Path, tmp_path: Path, capfd) -> None:
     words = ["register", pair / "mr.nii.gz", pair / "us.nii.gz", "--initial", "center"]
     words += ["--output-transform", tmp_path / "a.tfm"]
-    assert "'identity' is no network" in refused(capfd, *words, "--method", "identity", "--starts", "4")
+    assert "'identity' is no network" in refused(capfd, *words, "--method", "identity", "--initialisations", "4")
     assert not (tmp_path / "a.tfm").exists()
 
 
@@ -161,7 +172,20 @@ def test_shipped_weights_are_fine_tuned_by_name_on_scans_of_any_spacing(pair: Pa
         + "".join(f"{split}{n},{split},{scans}\n" for split in ("train", "val") for n in "12")
     )
     folder = tmp_path / "run"
-    words = ["train", manifest, "-o", folder, "--from", ONE, "--batch", 2, "--val-starts", 1, "--device", "cpu"]
+    words = [
+        "train",
+        manifest,
+        "-o",
+        folder,
+        "--from",
+        ONE,
+        "--batch",
+        2,
+        "--val-initialisations",
+        1,
+        "--device",
+        "cpu",
+    ]
     run(capfd, *words, "--steps", 1, "--val-every", 1, "--rate", "1e-9")
     begun, tuned = load_stage(weight_paths(ONE)[0]), load_stage(folder / "best.safetensors")
     assert tuned.settings == begun.settings
@@ -174,7 +198,7 @@ def test_shipped_weights_are_fine_tuned_by_name_on_scans_of_any_spacing(pair: Pa
     ("words", "message"),
     [
         (["--from", "nobody"], "nobody: no such weight file, and shipped weights are"),
-        (["--from", ONE, "--model", "attention-reg"], "leave out --model and --crop-shape"),
+        (["--from", ONE, "--stage.network", "attention-reg"], "leave out --stage.network and --stage.crop-shape"),
         (["--from", f"{NAME}:7"], "does not name one of"),
     ],
 )

@@ -11,7 +11,18 @@ from crossalign.errors import InputError
 from crossalign.models import load_stage
 from crossalign.models.extractors import load_extractors
 
-SMALL = ["--batch", "2", "--crop-shape", "16,16,16", "--crop-spacing", "4", "--val-every", "2", "--device", "cpu"]
+SMALL = [
+    "--batch",
+    "2",
+    "--stage.crop-shape",
+    "16,16,16",
+    "--stage.crop-spacing-mm",
+    "4",
+    "--val-every",
+    "2",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
@@ -27,7 +38,7 @@ def manifest(pair: Path) -> Path:
 
 
 def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
-    before = ["pretrain", str(manifest), "-o", str(tmp_path / "pre"), "--steps", "2", "--places", "16", *SMALL]
+    before = ["pretrain", str(manifest), "-o", str(tmp_path / "pre"), "--steps", "2", "--tokens", "16", *SMALL]
     assert main([*before, "--minutes", "0.00001"]) == 0
     assert main(before) == 0
     out = capfd.readouterr().out
@@ -46,7 +57,7 @@ def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
     notes = load_stage(tmp_path / "run" / "best.safetensors").notes
     assert json.loads(notes["training"]) == settings
     assert "train1" not in str(notes)  # weights are passed on: they name no case
-    assert main([*train, "-o", str(tmp_path / "other"), "--crop-spacing", "5"]) == 2
+    assert main([*train, "-o", str(tmp_path / "other"), "--stage.crop-spacing-mm", "5"]) == 2
     assert "pre-trained with crop_spacing_mm 4.0, this stage has 5.0" in capfd.readouterr().err
     stage = (tmp_path / "run" / "best.safetensors").rename(tmp_path / "stage.safetensors")
     assert main([*train, "-o", str(tmp_path / "run"), "--pretrained", str(stage)]) == 2
@@ -64,12 +75,12 @@ def test_two_beginnings_are_refused(tmp_path: Path) -> None:
     [
         (["pretrain"], "either a MANIFEST or --simulate"),
         (["pretrain", "no.csv"], "no.csv: no such"),
-        (["pretrain", "--simulate", "4", "--model", "oracle"], "oracle"),
-        (["pretrain", "--simulate", "4", "--model", "msreg"], "MSReg has no separate extractors"),
+        (["pretrain", "--simulate", "4", "--stage.network", "oracle"], "oracle"),
+        (["pretrain", "--simulate", "4", "--stage.network", "msreg"], "MSReg has no separate extractors"),
         (["pretrain", "--simulate", "4", "--temperature", "0"], "temperature"),
         (["pretrain", "--simulate", "4", "--head", "deep"], "head"),
-        (["pretrain", "--simulate", "4", "--start-sre", "far"], "cannot read the start 'far'"),
-        (["pretrain", "--simulate", "4", "--crop-shape", "big"], "cannot read the crop 'big'"),
+        (["pretrain", "--simulate", "4", "--initial-sre-mm", "far"], "--initial-sre-mm takes 2 values"),
+        (["pretrain", "--simulate", "4", "--stage.crop-shape", "big"], "--stage.crop-shape takes 3 values"),
         (["pretrain", "--simulate", "4", "--patients", "0.5"], "smaller COUNT"),
         (["pretrain", "--simulate", "4", "--patients", "2"], "(0, 1]"),
         (["pretrain", "--simulate", "4", "-o", "missing/run"], "make it first"),

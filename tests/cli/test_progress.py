@@ -2,7 +2,7 @@
 
 import pytest
 
-from crossalign.cli.progress import Progress
+from crossalign.cli.console import Progress
 
 
 class Clock:

@@ -66,7 +66,7 @@ def shift_of(path: str | Path = "out.tfm") -> list[float]:
 
 def test_scans_of_one_world_start_from_their_headers(work: Path, capfd) -> None:
     out, err = register(capfd)
-    assert "start    header (by the headers 100% of the smaller field of view lies in the other)" in out
+    assert "initial  header (by the headers 100% of the smaller field of view lies in the other)" in out
     assert (shift_of(), err) == ([0, 0, 0], "")
 
 
@@ -74,7 +74,7 @@ def test_scans_of_unrelated_worlds_start_from_centres(pair: Path, tmp_path: Path
     words = ["register", pair / "mr.nii.gz", pair / "us.nii.gz", "--method", "identity", "--output-transform"]
     for name, more in (("center", []), ("mask-center", ["--fixed-mask", pair / "gland.nii.gz"])):
         assert main([str(word) for word in [*words, tmp_path / f"{name}.tfm", *more]]) == 0
-        assert f"start    {name} (the headers put the scans apart)" in capfd.readouterr().out
+        assert f"initial  {name} (the headers put the scans apart)" in capfd.readouterr().out
     assert main([str(word) for word in [*words, tmp_path / "c.tfm", "--initial", "center"]]) == 0
     capfd.readouterr()
     assert shift_of(tmp_path / "center.tfm") == shift_of(tmp_path / "c.tfm")
@@ -82,7 +82,7 @@ def test_scans_of_unrelated_worlds_start_from_centres(pair: Path, tmp_path: Path
 
 @pytest.mark.parametrize("word", ["header", "identity"])
 def test_the_headers_can_be_asked_for(work: Path, capfd, word: str) -> None:
-    assert "start    header\n" in register(capfd, "--initial", word).out
+    assert "initial  header\n" in register(capfd, "--initial", word).out
     assert shift_of() == [0, 0, 0]
 
 

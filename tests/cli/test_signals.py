@@ -137,7 +137,7 @@ def test_a_second_signal_at_once_does_not_end_the_tidying() -> None:
 
 
 def test_control_c_is_one_line(tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossalign.cli.listing.run_models", lambda _name: send(signal.SIGINT))
+    monkeypatch.setattr("crossalign.cli.models.run_models", lambda _name: send(signal.SIGINT))
     assert main(["models"]) == 130
     assert capfd.readouterr() == ("", "crossalign: error: interrupted\n")
 

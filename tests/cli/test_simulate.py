@@ -28,7 +28,7 @@ def test_pairs_load_and_are_those_of_the_seed(tmp_path: Path) -> None:
     [
         (("0",), "COUNT of 1 to 100000"),
         (("1", "--split", "training"), "--split is one of train, val, test"),
-        (("1", "--seed", "-1"), "seed in"),
+        (("1", "--seed", "-1"), "--seed must be 0 or more"),
     ],
 )
 def test_bad_requests(

@@ -9,7 +9,18 @@ import pytest
 from crossalign.cli.main import main
 from crossalign.training import STRONG_AUGMENTATION
 
-QUICK = ["--batch", "2", "--crop-shape", "16,16,16", "--crop-spacing", "4", "--val-every", "2", "--device", "cpu"]
+QUICK = [
+    "--batch",
+    "2",
+    "--stage.crop-shape",
+    "16,16,16",
+    "--stage.crop-spacing-mm",
+    "4",
+    "--val-every",
+    "2",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
@@ -65,7 +76,7 @@ def test_a_run_does_not_go_on_with_other_data(manifest: Path, tmp_path: Path, ca
 
 
 def test_a_stage_worse_than_no_registration_is_called_so(manifest: Path, tmp_path: Path, capfd) -> None:
-    train = ["train", str(manifest), "--steps", "2", *QUICK, "--start-sre", "0.1-0.2"]
+    train = ["train", str(manifest), "--steps", "2", *QUICK, "--initial-sre-mm", "0.1,0.2"]
     assert main([*train, "-o", str(tmp_path / "run"), "--rate", "1"]) == 0
     out, err = capfd.readouterr()
     assert "worse than no registration: do not use it" in err
@@ -85,14 +96,24 @@ def test_minutes_that_are_over_before_a_validation_promise_no_weights(manifest: 
 
 
 def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Path, capfd) -> None:
-    train = ["train", str(manifest), "-o", str(tmp_path / "run"), "--steps", "2", *QUICK, "--header-turn", "90"]
-    train += ["--augmentation", "strong", "--mirror", "y"]
-    assert main([*train, "--recombine", "3"]) == 2
+    train = [
+        "train",
+        str(manifest),
+        "-o",
+        str(tmp_path / "run"),
+        "--steps",
+        "2",
+        *QUICK,
+        "--orientation-correction",
+        "90",
+    ]
+    train += ["--augmentation-preset", "strong", "--augmentation.mirror", "y"]
+    assert main([*train, "--synthesised-pairs", "3"]) == 2
     assert "every case needs a mask of its moving image" in capfd.readouterr().err
     rows = manifest.read_text().splitlines()
     masked = [rows[0] + ",moving_mask", *(row + ",us_gland.nii.gz" for row in rows[1:])]
     manifest.write_text("\n".join(masked) + "\n")
-    assert main([*train, "--recombine", "3"]) == 0
+    assert main([*train, "--synthesised-pairs", "3"]) == 0
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert (settings["recombined"], settings["header_turn_deg"]) == (3, 90)
     assert settings["augmentation"] == asdict(replace(STRONG_AUGMENTATION, mirror="y"))
@@ -104,23 +125,29 @@ def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Pat
         ([], "either a MANIFEST or --simulate"),
         (["no.csv"], "no.csv: no such"),
         (["--simulate", "-1"], "0 or more"),
-        (["--simulate", "4", "--model", "oracle"], "oracle"),
+        (["--simulate", "4", "--stage.network", "oracle"], "oracle"),
         (["--simulate", "4", "--loss", "luck"], "luck"),
         (["--simulate", "4", "--loss", "guided"], "'guided' needs matches, which 'attention-reg' has not"),
-        (["--simulate", "4", "--model", "correspondence", "--crop-shape", "4,32,32"], "its smallest crop is 8,8,8"),
-        (["--simulate", "4", "--model", "correspondence", "--crop-shape", "9,32,32"], "each a multiple of 4"),
+        (
+            ["--simulate", "4", "--stage.network", "correspondence", "--stage.crop-shape", "4,32,32"],
+            "its smallest crop is 8,8,8",
+        ),
+        (
+            ["--simulate", "4", "--stage.network", "correspondence", "--stage.crop-shape", "9,32,32"],
+            "each a multiple of 4",
+        ),
         (["--simulate", "99999999", "--steps", "1"], "at most 100000 pairs"),
         (["--simulate", "4", "--steps", "0"], "steps"),
-        (["--simulate", "4", "--crop-shape", "big"], "cannot read the crop 'big'"),
-        (["--simulate", "4", "--shapes-share", "1.5"], "must lie in 0..1"),
-        (["no.csv", "--shapes-share", "0.5"], "give --simulate"),
-        (["--simulate", "4", "--recombine", "9"], "for the cases of a manifest"),
-        (["--simulate", "4", "--header-turn", "90"], "for the cases of a manifest"),
-        (["--simulate", "4", "--header-turn", "45"], "for the cases of a manifest"),
-        (["no.csv", "--header-turn", "45"], "must be one of 0, 90, 180, 270, got '45'"),
-        (["no.csv", "--recombine", "-1"], "must be 0 or more"),
-        (["no.csv", "--augmentation", "wild"], "must be one of none, usual, strong, got 'wild'"),
-        (["--simulate", "4", "--start-sre", "far"], "cannot read the start 'far'"),
+        (["--simulate", "4", "--stage.crop-shape", "big"], "--stage.crop-shape takes 3 values"),
+        (["--simulate", "4", "--shapes-fraction", "1.5"], "--shapes-fraction must be 1 or less"),
+        (["no.csv", "--shapes-fraction", "0.5"], "give --simulate"),
+        (["--simulate", "4", "--synthesised-pairs", "9"], "for the cases of a manifest"),
+        (["--simulate", "4", "--orientation-correction", "90"], "for the cases of a manifest"),
+        (["--simulate", "4", "--orientation-correction", "45"], "must be one of"),
+        (["no.csv", "--orientation-correction", "45"], "must be one of 0, 90, 180, 270, got '45'"),
+        (["no.csv", "--synthesised-pairs", "-1"], "must be 0 or more"),
+        (["no.csv", "--augmentation-preset", "wild"], "must be one of none, usual, strong, got 'wild'"),
+        (["--simulate", "4", "--initial-sre-mm", "far"], "--initial-sre-mm takes 2 values"),
         (["--simulate", "4", "--from", "no.safetensors"], "no.safetensors"),
         (["--simulate", "4", "-o", "missing/run"], "make it first"),
         (["--simulate", "4", "-o", "mine"], "holds other files"),

@@ -102,7 +102,9 @@ app = App(
     help_epilogue=f"{VERSION} prints the version; {DEBUG}, anywhere, the traceback of an error.",
     help_format="plaintext",
     version_flags=(),
-    default_parameter=Parameter(converter=read_value, negative_iterable=(), json_dict=False, json_list=False),
+    default_parameter=Parameter(
+        converter=read_value, negative_iterable=(), json_dict=False, json_list=False, allow_repeating=True
+    ),
     result_action="return_value",
     print_error=False,
     exit_on_error=False,

@@ -131,7 +131,7 @@ def _is_given(hint: Any) -> bool:
 def _name(name: str, hint: Any) -> str:
     """Return how an option of a request is spelled."""
     names = [extra.name for extra in _parts(hint)[1] if isinstance(extra, Parameter) and extra.name]
-    return str(names[0][0]) if names else spelled(name)
+    return next(iter(names[0])) if names else spelled(name)
 
 
 def _prefix(name: str, hint: Any) -> str:
@@ -159,7 +159,7 @@ def _setting_option(hint: Any, text: str, default: Any) -> Any:
     """Make the hint that cyclopts reads of that of a setting; `default` None shows none."""
     held, extras = _parts(hint)
     if dataclasses.is_dataclass(held):
-        return _options(held, default is not None)
+        return _options(held, default is not None)  # type: ignore[arg-type]
     how = {"help": text, "show_default": _written(default), **_reading(held)}
     if held is str:
         how["converter"] = _read_text  # whether it may be empty the settings know
@@ -170,17 +170,19 @@ def _reading(held: Any) -> dict[str, Any]:
     """Say how many words a value has, and whether it may begin with a hyphen."""
     kind = _kind(held)
     if get_origin(kind) is tuple and _kind(get_args(kind)[0]) in NUMBERS:
-        return {"n_tokens": 1, "allow_leading_hyphen": True}
+        parts = ["..." if part is Ellipsis else _kind(part).__name__.upper() for part in get_args(kind)]
+        return {"n_tokens": 1, "allow_leading_hyphen": True, "metavar": ",".join(parts)}
     return {"allow_leading_hyphen": True} if kind in NUMBERS else {}
 
 
 @lru_cache
-def _options(kind: Any, with_defaults: bool) -> Any:
+def _options(kind: type[Any], with_defaults: bool) -> Any:
     """Make the dictionary type of a settings dataclass: an option for each field, none of them required."""
     hints, docs, base = get_type_hints(kind, include_extras=True), docs_of(kind), kind() if with_defaults else None
     names = [field.name for field in dataclasses.fields(kind) if field.name not in getattr(kind, "RECORDS", ())]
     entries = {name: _setting_option(hints[name], docs.get(name, ""), getattr(base, name, None)) for name in names}
-    made = TypedDict(kind.__name__, entries, total=False)  # type: ignore[operator]
+    make: Any = TypedDict  # whose checkers know no types that are made at run time
+    made = make(kind.__name__, entries, total=False)
     made.__module__ = "settings"  # without a source: cyclopts has nothing to search for docstrings
     return made
 
