@@ -130,7 +130,7 @@ def whole_folder(path: str | os.PathLike[str], reserved: bool = False) -> Iterat
     except OutputError as error:
         raise OutputError(_with_final_names(str(error), {partial: path})) from error
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {_in_words(reason(error), {partial: path})}") from error
+        raise OutputError(f"{path}: cannot be written: {_with_final_names(reason(error), {partial: path})}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         _staged.pop(partial, None)
