@@ -6,7 +6,7 @@
 
 A recipe names the files of a model's stages, how they are combined and run, and its card; without `-i` the stages are
 those of the model file that is written over. Tensors are copied bit by bit, in the precision that they have, by today's
-names. A stage that the model named under `beside` holds already is not written again: see the model file's docs.
+names. A stage that a model named under `shares_stages_with` holds already is not written again.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> int:
     try:
         # Those that hold stages of their own first.
         recipes = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in given.recipes}
-        for name in sorted(recipes, key=lambda name: bool(recipes[name].get("beside"))):
+        for name in sorted(recipes, key=lambda name: bool(recipes[name].get("shares_stages_with"))):
             path = given.output / f"{name}.safetensors"
             files = [path] if given.input is None else [given.input / file for file in recipes[name]["stages"]]
             print(f"{name}: {write_model(recipes[name], files, path) / 1e6:.1f} MB")
@@ -50,10 +50,10 @@ def main() -> int:
 def write_model(recipe: dict[str, Any], files: list[Path], path: Path) -> int:
     """Write one model file from stages in files; return its size in bytes."""
     read = [read_model_file(file) for file in files]
-    beside: dict[str, str] = {}
-    for name in recipe.get("beside", ()):
+    shared: dict[str, str] = {}
+    for name in recipe.get("shares_stages_with", ()):
         other = read_model_file(path.with_name(f"{name}.safetensors"))
-        beside |= {stage.sha256: other.path.name for stage in other.stages}
+        shared |= {stage.sha256: other.path.name for stage in other.stages}
     calibration = recipe.get("calibration")
     contents = ModelContents(
         task=read[0].task,
@@ -64,7 +64,7 @@ def write_model(recipe: dict[str, Any], files: list[Path], path: Path) -> int:
         card=settings_of(Card, recipe["card"]),
         initial_stage=recipe.get("initial_stage", 1),
     )
-    save_model_file(contents, path, overwrite=True, beside=beside)
+    save_model_file(contents, path, overwrite=True, shared=shared)
     return path.stat().st_size
 
 

@@ -46,12 +46,12 @@ FUSION = FusionStageSettings("dcfb-compact", CompactSettings(8, 1, 2, 2, 3, 4, 6
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with one file of each kind."""
-    place = tmp_path_factory.mktemp("weights")
+    folder = tmp_path_factory.mktemp("weights")
     network = build_network(SMALL.network, SMALL.crop_shape)
-    save_stage(Stage(network, SMALL, {"steps": "7"}), place / "stage.safetensors")
-    save_fusion_model(FusionModel(build_fusion_network(FUSION), FUSION, {}), place / "fusion.safetensors")
-    save_extractors(network, SMALL, {}, place / "extractors.safetensors")
-    return place
+    save_stage(Stage(network, SMALL, {"steps": "7"}), folder / "stage.safetensors")
+    save_fusion_model(FusionModel(build_fusion_network(FUSION), FUSION, {}), folder / "fusion.safetensors")
+    save_extractors(network, SMALL, {}, folder / "extractors.safetensors")
+    return folder
 
 
 LOADERS: dict[str, Callable[[Path], object]] = {

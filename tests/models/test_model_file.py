@@ -89,12 +89,12 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25)
-@given(share=st.floats(0, 0.9999))
-def test_truncated_files(share: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(fraction=st.floats(0, 0.9999))
+def test_truncated_files(fraction: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     save_stage(trained(), folder / "whole.safetensors", overwrite=True)
     whole = (folder / "whole.safetensors").read_bytes()
-    (folder / "cut.safetensors").write_bytes(whole[: int(share * len(whole))])
+    (folder / "cut.safetensors").write_bytes(whole[: int(fraction * len(whole))])
     with pytest.raises(WeightsError, match=r"cut\.safetensors: not a safetensors file, or damaged"):
         load_stage(folder / "cut.safetensors")
 
@@ -258,7 +258,7 @@ def test_a_stage_in_anothers_place_is_told_from_an_altered_one(tmp_path: Path) -
     metadata = {n: text for n, text in read_header(tmp_path / "a.safetensors").metadata.items() if n != SEAL}
     swapped = {swap[name[0]] + name[1:]: value for name, value in held.items()}
     save_tensors(swapped, metadata, tmp_path / "a.safetensors", overwrite=True)
-    with pytest.raises(WeightsError, match=r"stage 1 of 2 .*: it is stage 2, in its place"):
+    with pytest.raises(WeightsError, match=r"stage 1 of 2 .*: it is stage 2"):
         load_model(tmp_path / "a.safetensors")
 
 
@@ -296,10 +296,10 @@ def test_a_stage_held_by_another_file_is_found_there_or_named(tmp_path: Path) ->
     whole, borrowing = tmp_path / "whole.safetensors", tmp_path / "borrowing.safetensors"
     model = three()
     save_model(model, whole)
-    beside = {stage.sha256: whole.name for stage in read_model_file(whole).stages[:2]}
+    shared = {stage.sha256: whole.name for stage in read_model_file(whole).stages[:2]}
     stages = [StageContents(one.network.state_dict(), one.settings, one.notes) for one in model.stages]
     contents = ModelContents("registration", stages, {"ensemble": [1, 2, 3]})
-    save_model_file(contents, borrowing, beside=beside)
+    save_model_file(contents, borrowing, shared=shared)
     assert borrowing.stat().st_size < 0.5 * whole.stat().st_size
     for ours, theirs in zip(load_model(borrowing).stages, model.stages, strict=True):
         assert ours.settings == theirs.settings
@@ -312,7 +312,7 @@ def test_a_stage_held_by_another_file_is_found_there_or_named(tmp_path: Path) ->
     with pytest.raises(WeightsError, match=r"borrowing\.safetensors: .*stage 1 of 3 is not what was written"):
         load_model(borrowing)
     whole.unlink()
-    with pytest.raises(WeightsError, match=r"stage 1 is held by whole\.safetensors beside it, which is missing"):
+    with pytest.raises(WeightsError, match=r"stage 1 is held by whole\.safetensors, which is missing"):
         load_model(borrowing)
 
 

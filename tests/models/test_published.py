@@ -147,27 +147,27 @@ def contents(kind: str, folder: Path) -> bytes:
 
 @pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(share=st.floats(0, 0.999))
-def test_truncated_files(kind: str, share: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(fraction=st.floats(0, 0.999))
+def test_truncated_files(kind: str, fraction: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     whole = contents(kind, folder)
     path = folder / f"cut{'.safetensors' if kind == 'safetensors' else '.pth'}"
-    path.write_bytes(whole[: int(len(whole) * share)])
+    path.write_bytes(whole[: int(len(whole) * fraction)])
     with pytest.raises(WeightsError):
         load_original_checkpoint(path, SMALL)
 
 
-STARTS = [b"", b"\x80\x02", b"\x80\x02}q\x00", b"\x80\x04", b"PK\x03\x04"]
+FIRST_BYTES = [b"", b"\x80\x02", b"\x80\x02}q\x00", b"\x80\x04", b"PK\x03\x04"]
 
 
 @settings(max_examples=60)
 @given(
     junk=st.binary(max_size=60),
-    start=st.sampled_from(STARTS),
+    first=st.sampled_from(FIRST_BYTES),
 )
-def test_junk(junk: bytes, start: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_junk(junk: bytes, first: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in ("junk.pth", "junk.safetensors"):
         path = tmp_path_factory.getbasetemp() / name
-        path.write_bytes(start + junk)
+        path.write_bytes(first + junk)
         with pytest.raises(WeightsError):
             load_original_checkpoint(path, SMALL)

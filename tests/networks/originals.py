@@ -17,8 +17,8 @@ class NonLocalCross(nn.Module):
     def forward(self, this: Tensor, other: Tensor) -> Tensor:
         keys, values = self.theta(this).flatten(2), self.g(this).flatten(2)  # (b, 16, n)
         queries = self.phi(other).flatten(2)
-        shares = torch.einsum("bcm,bcn->bmn", queries, keys).softmax(-1)
-        gathered = torch.einsum("bmn,bcn->bcm", shares, values).unflatten(-1, this.shape[2:])
+        weights = torch.einsum("bcm,bcn->bmn", queries, keys).softmax(-1)
+        gathered = torch.einsum("bmn,bcn->bcm", weights, values).unflatten(-1, this.shape[2:])
         return torch.relu(self.W_z(gathered) + this)
 
 

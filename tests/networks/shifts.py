@@ -11,14 +11,14 @@ def shifted_blobs(count: int, seed: int, size: int = SIZE) -> tuple[Tensor, Tens
     """Return fixed and moving volumes (count, 1, size, size, size), and the shift along x (count,), voxels."""
     generator = torch.Generator().manual_seed(seed)
     shift = (torch.rand(count, generator=generator) * 2 - 1) * REACH * size
-    place = (torch.rand(count, 3, generator=generator) * 2 - 1) + (size - 1) / 2
-    moved = place + torch.stack((torch.zeros(count), torch.zeros(count), shift), dim=-1)  # in z, y, x
-    return blob(place, size), blob(moved, size), shift
+    center = (torch.rand(count, 3, generator=generator) * 2 - 1) + (size - 1) / 2
+    moved = center + torch.stack((torch.zeros(count), torch.zeros(count), shift), dim=-1)  # in z, y, x
+    return blob(center, size), blob(moved, size), shift
 
 
-def blob(place: Tensor, size: int) -> Tensor:
+def blob(center: Tensor, size: int) -> Tensor:
     axis = torch.arange(size)
-    z, y, x = (torch.exp(-((axis - place[:, n, None]) / (size / 6)).square()) for n in range(3))
+    z, y, x = (torch.exp(-((axis - center[:, n, None]) / (size / 6)).square()) for n in range(3))
     return torch.einsum("bz,by,bx->bzyx", z, y, x)[:, None]
 
 

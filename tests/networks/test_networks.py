@@ -65,9 +65,9 @@ def test_eval_treats_each_pair_by_itself_and_keeps_nothing(name: str) -> None:
     a, b = torch.rand(3, 1, 8, 8, 8), torch.rand(3, 1, 8, 8, 8)
     before = set(vars(model))
     with torch.no_grad():
-        together = model(a, b)
+        batch = model(a, b)
         apart = torch.cat([model(a[n : n + 1], b[n : n + 1]) for n in range(3)])
-    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(batch, apart, atol=1e-5, rtol=1e-4)
     assert set(vars(model)) == before
 
 

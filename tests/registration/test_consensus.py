@@ -15,7 +15,7 @@ from crossalign.registration.consensus import perturbed_initialisations
 
 CENTER_MM = torch.tensor([10.0, -20.0, 35.0], dtype=torch.float64)
 DRAWN = torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-POINTS_MM = CENTER_MM + 12 * (DRAWN - DRAWN.mean(0))  # turns are about CENTER_MM: it is the points' own centre
+POINTS_MM = CENTER_MM + 12 * (DRAWN - DRAWN.mean(0))  # rotations are about CENTER_MM: it is the points' own centre
 
 
 def motions(seed: int, count: int, size: float = 3.0) -> Rigid:

@@ -48,7 +48,7 @@ def textured(grid: Grid, seed: int) -> Image:
 FIXED = textured(GRID, 3)
 MOVING = replace(FIXED.resampled(GRID, MOTION.inverse(), fill=0.0), name="moving")
 MASK = LabelMap(((GRID.points_mm().norm(dim=-1)) < 30).long(), GRID, "structure")
-START = Rigid.identity()
+INITIAL = Rigid.identity()
 
 
 def in_world(image: Image, world: Rigid) -> Image:
@@ -80,10 +80,10 @@ worlds = st.tuples(*[st.floats(-1500, 1500) for _ in range(3)], *[st.floats(-20,
 def test_a_common_change_of_both_worlds_changes_the_answer_by_that_change_alone(name, masked, world):
     method = network() if name == "network" else METHODS[name]
     mask = MASK if masked else None
-    plain = register(FIXED, MOVING, method, START, mask).fixed_to_moving
+    plain = register(FIXED, MOVING, method, INITIAL, mask).fixed_to_moving
     moved_mask = None if mask is None else LabelMap(mask.labels, moved_grid(mask.grid, world), mask.name)
     result = register(
-        in_world(FIXED, world), in_world(MOVING, world), method, world @ START @ world.inverse(), moved_mask
+        in_world(FIXED, world), in_world(MOVING, world), method, world @ INITIAL @ world.inverse(), moved_mask
     )
     back = world.inverse() @ result.fixed_to_moving @ world
     assert float(mean_displacement_mm(back, plain, MASK.points_mm())) < 0.05
@@ -94,8 +94,8 @@ def test_a_common_change_of_both_worlds_changes_the_answer_by_that_change_alone(
 @given(world=worlds)
 def test_the_moving_worlds_own_frame_does_not_matter_when_the_start_says_where_it_is(name, world):
     method = METHODS[name]
-    plain = register(FIXED, MOVING, method, START, MASK).fixed_to_moving
-    other = register(FIXED, in_world(MOVING, world), method, world @ START, MASK).fixed_to_moving
+    plain = register(FIXED, MOVING, method, INITIAL, MASK).fixed_to_moving
+    other = register(FIXED, in_world(MOVING, world), method, world @ INITIAL, MASK).fixed_to_moving
     assert float(mean_displacement_mm(world.inverse() @ other, plain, MASK.points_mm())) < 0.05
 
 
@@ -104,11 +104,11 @@ def test_the_moving_worlds_own_frame_does_not_matter_when_the_start_says_where_i
 def test_a_mouse_and_a_phantom_of_a_metre_are_registered_too(name, factor):
     scaled = [Image(image.voxels, scaled_grid(image.grid, factor), image.name) for image in (FIXED, MOVING)]
     mask = LabelMap(MASK.labels, scaled_grid(MASK.grid, factor), MASK.name)
-    result = register(scaled[0], scaled[1], USUAL[name], START, mask)
+    result = register(scaled[0], scaled[1], USUAL[name], INITIAL, mask)
     truth = Rigid(MOTION.rotation, MOTION.translation_mm * factor)
     points = MASK.points_mm() * factor
-    start = float(mean_displacement_mm(START, truth, points))
-    remaining = float(mean_displacement_mm(result.fixed_to_moving, truth, points)) / start
+    before = float(mean_displacement_mm(INITIAL, truth, points))
+    remaining = float(mean_displacement_mm(result.fixed_to_moving, truth, points)) / before
     assert remaining < {"mi": 0.1, "mind": 0.5}[name]  # the motion penalty of mind favours the initial transform
 
 
@@ -125,6 +125,6 @@ def test_padding_of_any_value_gives_the_answer_that_0_gives(name, padding):
 
     def answer(value: float) -> Rigid:
         padded = [Image(torch.where(i.voxels > 0, i.voxels - 2.0, value), i.grid, i.name) for i in (FIXED, MOVING)]
-        return register(padded[0], padded[1], METHODS[name], START).fixed_to_moving
+        return register(padded[0], padded[1], METHODS[name], INITIAL).fixed_to_moving
 
     assert float(mean_displacement_mm(answer(padding), answer(0.0), MASK.points_mm())) < 0.05

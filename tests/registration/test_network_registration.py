@@ -63,18 +63,18 @@ def on_grid(grid: Grid, content: Callable[[Tensor], Tensor] = blobs) -> Tensor:
     return content(grid.points_mm()).float()
 
 
-def oblique(shape: tuple[int, int, int], spacing: tuple[float, float, float], center: Tensor, turn: Tensor) -> Grid:
-    rows = turn.double().tolist()
+def oblique(shape: tuple[int, int, int], spacing: tuple[float, float, float], center: Tensor, rotation: Tensor) -> Grid:
+    rows = rotation.double().tolist()
     direction = (tuple(rows[0]), tuple(rows[1]), tuple(rows[2]))
     plain = Grid(shape, spacing, (0.0, 0.0, 0.0), direction)
     return Grid(shape, spacing, tuple((center - plain.center_mm()).tolist()), direction)
 
 
-def problem(fixed_turn: Tensor | None = None, moving_turn: Tensor | None = None, mask: bool = True) -> Problem:
+def problem(fixed_rotation: Tensor | None = None, moving_rotation: Tensor | None = None, mask: bool = True) -> Problem:
     eye = torch.eye(3)
-    fixed_grid = oblique((34, 60, 56), (1.4, 1.2, 2.0), CENTER_MM, eye if fixed_turn is None else fixed_turn)
+    fixed_grid = oblique((34, 60, 56), (1.4, 1.2, 2.0), CENTER_MM, eye if fixed_rotation is None else fixed_rotation)
     middle = TRUTH.apply(CENTER_MM[None])[0]
-    moving_grid = oblique((56, 58, 60), (1.3, 1.4, 1.5), middle, eye if moving_turn is None else moving_turn)
+    moving_grid = oblique((56, 58, 60), (1.3, 1.4, 1.5), middle, eye if moving_rotation is None else moving_rotation)
     inverse = TRUTH.inverse()
     moving = on_grid(moving_grid, lambda p: blobs(inverse.apply(p.flatten(0, 2)).reshape(p.shape)))
     inside = (fixed_grid.points_mm() - CENTER_MM).norm(dim=-1) < 15
@@ -85,17 +85,17 @@ def problem(fixed_turn: Tensor | None = None, moving_turn: Tensor | None = None,
 PLAIN = problem()
 
 
-def at(start: Rigid, given_problem: Problem = PLAIN) -> Problem:
-    return Problem(given_problem.fixed, given_problem.moving, start, given_problem.fixed_mask)
+def at(initial: Rigid, given_problem: Problem = PLAIN) -> Problem:
+    return Problem(given_problem.fixed, given_problem.moving, initial, given_problem.fixed_mask)
 
 
 @settings(max_examples=15)
-@given(start=rigids(), numbers=st.tuples(*[st.floats(-20, 20, width=32)] * 6))
-def test_answer_is_the_start_after_the_correction_about_the_structure(start: Rigid, numbers: tuple[float, ...]) -> None:
+@given(initial=rigids(), numbers=st.tuples(*[st.floats(-20, 20, width=32)] * 6))
+def test_the_answer_is_the_initial_transform_after_the_correction(initial: Rigid, numbers: tuple[float, ...]) -> None:
     parameters = torch.tensor(numbers, dtype=torch.float64)
-    solution = method(stage(parameters)).solve(at(start))
+    solution = method(stage(parameters)).solve(at(initial))
     assert PLAIN.fixed_mask is not None
-    expected = start @ Rigid.from_parameters(parameters, PLAIN.fixed_mask.centroid_mm())
+    expected = initial @ Rigid.from_parameters(parameters, PLAIN.fixed_mask.centroid_mm())
     torch.testing.assert_close(solution.steps[-1].fixed_to_moving.matrix(), expected.matrix(), atol=1e-9, rtol=0)
     assert solution.steps[-1].fixed_to_moving.rotation.dtype == torch.float64
     assert solution.warnings == ()
@@ -105,11 +105,11 @@ def test_oracle_stages_compose_to_the_truth() -> None:
     assert PLAIN.fixed_mask is not None
     center = PLAIN.fixed_mask.centroid_mm()
     error = Rigid.from_parameters(torch.tensor([4.0, -3, 5, 7, -9, 6], dtype=torch.float64), center)
-    start = TRUTH @ error
+    initial = TRUTH @ error
     half = torch.tensor([-2.0, 1, -2, -3, 4, -3], dtype=torch.float64)
-    rest = ((start @ Rigid.from_parameters(half, center)).inverse() @ TRUTH).to_parameters(center)
+    rest = ((initial @ Rigid.from_parameters(half, center)).inverse() @ TRUTH).to_parameters(center)
     cascade = replace(method(stage(half), stage(rest)), label="oracle")
-    result = register(PLAIN.fixed, PLAIN.moving, cascade, start, PLAIN.fixed_mask)
+    result = register(PLAIN.fixed, PLAIN.moving, cascade, initial, PLAIN.fixed_mask)
     points = surface_points(PLAIN.fixed_mask)
     assert float(mean_displacement_mm(result.fixed_to_moving, TRUTH, points)) < 1e-4
     assert [step.name for step in result.steps] == ["stage 1 (feature-reg)", "stage 2 (feature-reg)"]
@@ -142,24 +142,24 @@ FLIPS = [torch.diag(torch.tensor(signs)) for signs in ([-1.0, -1, 1], [1.0, -1, 
 
 
 @pytest.mark.parametrize("which", ["fixed", "moving"])
-@pytest.mark.parametrize("turn", FLIPS, ids=lambda t: str(t.diagonal().int().tolist()))
-def test_flipped_storage_gives_the_same_crops(which: str, turn: Tensor) -> None:
+@pytest.mark.parametrize("rotation", FLIPS, ids=lambda r: str(r.diagonal().int().tolist()))
+def test_flipped_storage_gives_the_same_crops(which: str, rotation: Tensor) -> None:
     reference, other = stage(torch.zeros(6)), stage(torch.zeros(6))
     method(reference).solve(PLAIN)
-    method(other).solve(problem(turn, None) if which == "fixed" else problem(None, turn))
+    method(other).solve(problem(rotation, None) if which == "fixed" else problem(None, rotation))
     for a, b in zip(given_crops(reference), given_crops(other), strict=True):
         assert float((a - b).abs().max()) < 0.01
 
 
 @settings(max_examples=8)
-@given(moving_turn=rotations())
-def test_oblique_storage_of_the_moving_scan_gives_nearly_the_same_crops(moving_turn: Tensor) -> None:
+@given(moving_rotation=rotations())
+def test_oblique_storage_of_the_moving_scan_gives_nearly_the_same_crops(moving_rotation: Tensor) -> None:
     """Crops run along the axes of the fixed scan (test_laws); how the moving one is stored does not matter."""
     reference, other = stage(torch.zeros(6)), stage(torch.zeros(6))
     method(reference).solve(PLAIN)
-    method(other).solve(problem(None, moving_turn))
+    method(other).solve(problem(None, moving_rotation))
     for a, b in zip(given_crops(reference), given_crops(other), strict=True):
-        both = (a > 0) & (b > 0)  # corners of the crop may lie outside a turned grid
+        both = (a > 0) & (b > 0)  # corners of the crop may lie outside a rotated grid
         assert float(both.float().mean()) > 0.6
         assert float((a - b)[both].abs().mean()) < 0.03
 
@@ -212,10 +212,10 @@ def test_loading(tmp_path: Path) -> None:
 
 
 @settings(max_examples=6)
-@given(fixed_turn=rotations(), initial=rigids())
-def test_the_crops_of_a_result_are_cut_again_from_its_applications(fixed_turn: Tensor, initial: Rigid) -> None:
+@given(fixed_rotation=rotations(), initial=rigids())
+def test_the_crops_of_a_result_are_cut_again_from_its_applications(fixed_rotation: Tensor, initial: Rigid) -> None:
     first, second = stage(torch.tensor([4.0, -3, 5, 7, -9, 6])), stage(torch.tensor([1.0, 2, 3, -4, 5, 6]))
-    oblique_problem, networks = at(initial, problem(fixed_turn)), method(first, second)
+    oblique_problem, networks = at(initial, problem(fixed_rotation)), method(first, second)
     solution = networks.solve(oblique_problem)
     used = [one for step in solution.steps for one in step.applications]
     context = networks.context(oblique_problem)

@@ -66,11 +66,11 @@ def test_a_stage_that_does_not_converge_is_warned_of_with_how_far_it_still_moves
 
 @pytest.mark.parametrize("quarters", [0, 1])
 def test_later_passes_apply_a_fraction_of_their_correction_along_the_axes_of_the_patient(quarters: int) -> None:
-    start, turn = TRUTH @ shift(9.0, -6.0, 7.0), ORIENTATIONS_DEG[quarters]
+    initial, orientation = TRUTH @ shift(9.0, -6.0, 7.0), ORIENTATIONS_DEG[quarters]
 
     def left_mm(passes: int, **settings: float) -> Tensor:
-        solution = registration(Finder(0.5), max_passes=passes, orientation_correction=turn, **settings).solve(
-            blob_problem(start)
+        solution = registration(Finder(0.5), max_passes=passes, orientation_correction=orientation, **settings).solve(
+            blob_problem(initial)
         )
         to_truth = TRUTH.inverse() @ solution.steps[-1].fixed_to_moving
         return to_truth.apply(CENTER_MM[None])[0] - CENTER_MM
@@ -91,8 +91,8 @@ def test_the_step_size_of_later_passes_counts_for_rotations_too() -> None:
     solution = registration(Turner(), max_passes=2, refinement_step=0.25, refinement_step_z=0.0).solve(
         blob_problem(INITIAL)
     )
-    turned = INITIAL.inverse() @ solution.steps[-1].fixed_to_moving
-    assert float(turned.angle_deg()) == pytest.approx(10.0, abs=1e-3)
+    rotation = INITIAL.inverse() @ solution.steps[-1].fixed_to_moving
+    assert float(rotation.angle_deg()) == pytest.approx(10.0, abs=1e-3)
 
 
 def test_every_stage_of_a_cascade_has_its_passes() -> None:
@@ -108,7 +108,7 @@ def test_all_initialisations_are_one_batch_and_agree_where_the_network_is_right(
     assert model.batches == [7]
     alone = registration(Finder()).solve(problem)
     assert len(solution.steps) == len(alone.steps) == 1
-    # Its shift is right from every start; the perturbed turns stay, lie about the middle, and show as dispersion.
+    # Its shift is right from every initialisation; the perturbed rotations stay, and show as dispersion.
     assert error_mm(solution.steps[-1].fixed_to_moving, problem) < 0.5
     assert solution.expectation.dispersion_mm is not None
     assert 0.2 < solution.expectation.dispersion_mm < 5
@@ -241,13 +241,13 @@ def test_a_search_needs_a_network_that_predicts_its_own_error() -> None:
 
 
 def test_the_grid_of_the_search() -> None:
-    plain, turned = candidate_motions(15.0, 0.0), candidate_motions(15.0, 20.0)
+    plain, rotated = candidate_motions(15.0, 0.0), candidate_motions(15.0, 20.0)
     assert plain.shape == (27, 6)
-    assert turned.shape == (189, 6)
-    assert len(turned.unique(dim=0)) == 189
-    assert float(turned[0].abs().max()) == 0
-    assert set(turned.unique().tolist()) == {-20.0, -15.0, 0.0, 15.0, 20.0}
-    assert int((turned[:, 3:] != 0).sum(1).max()) == 1
+    assert rotated.shape == (189, 6)
+    assert len(rotated.unique(dim=0)) == 189
+    assert float(rotated[0].abs().max()) == 0
+    assert set(rotated.unique().tolist()) == {-20.0, -15.0, 0.0, 15.0, 20.0}
+    assert int((rotated[:, 3:] != 0).sum(1).max()) == 1
 
 
 def test_without_a_mask_distances_are_measured_over_the_crop() -> None:
@@ -265,13 +265,13 @@ def test_settings_are_listed_only_where_they_are_not_the_defaults() -> None:
     assert expectation == "8 initialisations, 10 mm apart (seed 0), up to 5 passes, until one moves under 0.1 mm"
 
 
-@pytest.mark.parametrize("turn", ORIENTATIONS_DEG)
-def test_crops_may_be_rotated_and_the_answer_is_the_same(turn: int) -> None:
+@pytest.mark.parametrize("orientation", ORIENTATIONS_DEG)
+def test_crops_may_be_rotated_and_the_answer_is_the_same(orientation: int) -> None:
     problem = blob_problem(INITIAL)
     plain = registration(Finder()).solve(problem).steps[-1].fixed_to_moving
-    turned = registration(Finder(), orientation_correction=turn).solve(problem)
-    assert turned.warnings == ()
-    found = turned.steps[-1].fixed_to_moving
+    rotated = registration(Finder(), orientation_correction=orientation).solve(problem)
+    assert rotated.warnings == ()
+    found = rotated.steps[-1].fixed_to_moving
     torch.testing.assert_close(found.matrix(), plain.matrix(), atol=0.02, rtol=1e-3)
     assert error_mm(found, problem) < 0.5
 

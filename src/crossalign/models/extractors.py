@@ -52,7 +52,7 @@ class FeatureMap:
     crop_shape: Shape
 
     def positions_mm(self, spacing_mm: float) -> Tensor:
-        """Return the places (n, 3) as x, y, z in mm from the crop's centre, in the order of `flatten`, float32."""
+        """Return the positions (n, 3) as x, y, z in mm from the crop's centre, in the order of `flatten`, float32."""
         axes = [torch.arange(size) * step for size, step in zip(self.shape, self.stride, strict=True)]
         z, y, x = torch.meshgrid(*axes, indexing="ij")
         voxels = torch.stack((x, y, z), dim=-1).flatten(0, 2)

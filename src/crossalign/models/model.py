@@ -119,7 +119,7 @@ def combine(
     """Make one model of several. Their calibrations do not hold for it.
 
     `run` None runs each stage once; raises InputError where a model is to be run otherwise, since its settings were
-    chosen for itself alone.
+    made for itself alone.
     """
     for model in models:
         if run is None and len(models) > 1 and model.has_run_settings():
@@ -171,11 +171,11 @@ def load_stage(source: str | os.PathLike[str], device: torch.device | str = "cpu
     if not spelled or os.path.lexists(source) or not number.isdecimal():
         spelled, number = str(source), ""
     file, stages = _read(spelled, device)
-    chosen = int(number) if number else file.initial_stage
-    if not 1 <= chosen <= len(stages):
+    selected = int(number) if number else file.initial_stage
+    if not 1 <= selected <= len(stages):
         choices = " or ".join(f"{spelled}:{index}" for index in range(1, len(stages) + 1))
         raise InputError(f"'{source}' does not name one of the {len(stages)} stages of {spelled}: write {choices}")
-    return stages[chosen - 1]
+    return stages[selected - 1]
 
 
 def save_model(model: Model, path: str | os.PathLike[str], overwrite: bool = False) -> None:

@@ -116,18 +116,18 @@ def save_model_file(
     contents: ModelContents,
     path: str | os.PathLike[str],
     overwrite: bool = False,
-    beside: Mapping[str, str] | None = None,
+    shared: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model file. Raises OutputError.
 
-    `beside` names model files of the same folder by the digests of stages that they hold: such a stage is not written
-    again. The package's models share stages in this way; a file of a user's holds all of its own.
+    `shared` names model files of the same folder by the digests of stages that they hold: such a stage is not written
+    again. So do the package's models, to be small; a user's file holds all of its stages.
     """
     tensors: dict[str, Tensor] = {}
     stages: list[dict[str, object]] = []
     for number, stage in enumerate(contents.stages, start=1):
-        if beside is not None and stage.sha256 in beside:
-            stages.append({"sha256": stage.sha256, "file": beside[stage.sha256]})
+        if shared is not None and stage.sha256 in shared:
+            stages.append({"sha256": stage.sha256, "file": shared[stage.sha256]})
         else:
             tensors |= {f"{number}.{name}": value for name, value in stage.tensors.items()}
             stages.append({"sha256": stage.sha256, "settings": _json(stage.settings), "notes": dict(stage.notes)})
@@ -147,7 +147,7 @@ def read_model_file(path: str | os.PathLike[str], task: str | None = None) -> Mo
     """Read a model file, or a weight file of an earlier version.
 
     Raises WeightsError where it is missing, not for this task (None: for any), or not what was written; the error
-    names a stage that is missing, altered, or in another's place.
+    names a stage that is missing, altered, or another one.
     """
     from crossalign.models.earlier_files import FORMATS, read_earlier_file
 
@@ -157,7 +157,7 @@ def read_model_file(path: str | os.PathLike[str], task: str | None = None) -> Mo
     header = read_header(path, KIND)
     held = header.metadata.get("format")
     if held != FORMAT and held not in FORMATS:
-        checkpoint = "it is the checkpoint of a training run: take best.safetensors beside it"
+        checkpoint = "it is the checkpoint of a training run: take best.safetensors of the same folder"
         reason = checkpoint if "progress" in header.metadata else f"format '{excerpt(held)}'"
         raise WeightsError(f"{path.name}: no model file of crossalign ({reason})")
     try:
@@ -188,7 +188,7 @@ def _read(path: Path, header: TensorHeader) -> ModelContents:
         raise InputError(f"it needs 1 to {MOST_STAGES} stages and one task of {', '.join(TASKS)}")
     tensors = load_tensors(path, KIND)
     stages = [
-        _stage_beside(path, number, entry) if "file" in entry else _stage(tensors, number, entry)
+        _shared_stage(path, number, entry) if "file" in entry else _stage(tensors, number, entry)
         for number, entry in enumerate(entries, start=1)
     ]
     _check_digests(path, stages, [str(entry["sha256"]) for entry in entries])
@@ -214,17 +214,17 @@ def _stage(tensors: Mapping[str, Tensor], number: int, entry: Mapping[str, Any])
     return StageContents(own, dict(entry["settings"]), notes)
 
 
-def _stage_beside(path: Path, number: int, entry: Mapping[str, Any]) -> StageContents:
+def _shared_stage(path: Path, number: int, entry: Mapping[str, Any]) -> StageContents:
     """Find a stage that another model file of the folder holds."""
     other = path.with_name(Path(str(entry["file"])).name)
     try:
         entries = description_of(other)["stages"]
-        place = next(n for n, one in enumerate(entries, start=1) if one["sha256"] == entry["sha256"])
-        return _stage(load_tensors(other, KIND), place, entries[place - 1])
+        found = next(n for n, one in enumerate(entries, start=1) if one["sha256"] == entry["sha256"])
+        return _stage(load_tensors(other, KIND), found, entries[found - 1])
     except (StopIteration, *UNFIT) as error:
         raise WeightsError(
-            f"{path.name}: stage {number} is held by {excerpt(other.name)} beside it, which is missing or holds it no "
-            "longer: keep both files together"
+            f"{path.name}: stage {number} is held by {excerpt(other.name)}, which is missing in the "
+            "same folder, or holds it no longer: keep both files in one folder"
         ) from error
 
 
@@ -235,7 +235,7 @@ def _check_digests(path: Path, stages: Sequence[StageContents], digests: Sequenc
         if not stage.tensors:
             fault = "is missing"
         elif stage.sha256 in digests:
-            fault = f"is not what was written (SHA-256): it is stage {digests.index(stage.sha256) + 1}, in its place"
+            fault = f"is not what was written (SHA-256): it is stage {digests.index(stage.sha256) + 1}"
         else:
             fault = "is not what was written (SHA-256): it was altered"
         raise refused(path, KIND, f"stage {number} of {len(stages)} {fault}")

@@ -32,7 +32,7 @@ def shipped_file(name: str) -> ModelContents:
 def _task(path: Path) -> object:
     try:
         return description_of(path).get("task")
-    except UNFIT:  # damaged: who loads it is told so
+    except UNFIT:  # damaged: loading it says how
         return None
 
 

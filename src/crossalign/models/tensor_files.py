@@ -151,12 +151,12 @@ def _header(values: Any, data_bytes: int) -> TensorHeader:
 
 
 def _shape(name: str, entry: Any, data_bytes: int) -> tuple[int, ...]:
-    """Return a tensor's shape; raises ValueError where it does not fit its type and place in the file."""
+    """Return a tensor's shape; raises ValueError where it does not fit its type and position in the file."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"'{excerpt(name)}' is not described as a tensor")
-    shape, place = entry["shape"], entry["data_offsets"]
-    if not _counts(shape) or len(shape) > AXIS_LIMIT or not _counts(place) or len(place) != 2:
-        raise ValueError(f"'{excerpt(name)}' has the shape {excerpt(shape)} at {excerpt(place)}")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not _counts(shape) or len(shape) > AXIS_LIMIT or not _counts(offsets) or len(offsets) != 2:
+        raise ValueError(f"'{excerpt(name)}' has the shape {excerpt(shape)} at {excerpt(offsets)}")
     if entry["dtype"] not in ITEM_BYTES:
         raise ValueError(
             f"'{excerpt(name)}' is of type {excerpt(entry['dtype'])}, expected one of {', '.join(ITEM_BYTES)}"
@@ -164,8 +164,8 @@ def _shape(name: str, entry: Any, data_bytes: int) -> tuple[int, ...]:
     needed = ITEM_BYTES[entry["dtype"]]
     for length in shape:
         needed *= length
-    if place[1] - place[0] != needed or place[1] > data_bytes:
-        raise ValueError(f"'{excerpt(name)}' needs {needed} bytes, which are not at {excerpt(place)} of the file")
+    if offsets[1] - offsets[0] != needed or offsets[1] > data_bytes:
+        raise ValueError(f"'{excerpt(name)}' needs {needed} bytes, which are not at {excerpt(offsets)} of the file")
     return tuple(shape)
 
 

@@ -36,7 +36,7 @@ class Matching:
 
 
 class ErrorHead(nn.Module):
-    """A small regression from nine error features to the SRE. It learns beside the network: no gradient flows back."""
+    """A small regression from nine error features to the SRE. No gradient of it reaches the network."""
 
     voxels_mm: Tensor
 
@@ -88,9 +88,9 @@ class CorrespondenceReg(TokenNetwork):
     """Soft matches between tokens of the fixed and the moving crop, a confidence for each, and their best rigid fit.
 
     After `layers` of cross-attention each fixed token takes the mean position of the moving tokens that it matches,
-    refined by a bounded offset; `fit_rigid` turns the matches into the correction. Crops are isotropic at `spacing_mm`;
+    refined by a bounded offset; `fit_rigid` of the matches is the correction. Crops are isotropic at `spacing_mm`;
     any size that is a multiple of 4 on each axis. Soft matching and its closed-form fit follow Deep Closest Point
-    (2019) and KeyMorph (2023), layers of cross-attention LoFTR (2021); segmenting the structure beside them is ours.
+    (2019) and KeyMorph (2023), layers of cross-attention LoFTR (2021); segmenting the structure as well is ours.
     """
 
     def __init__(self, input_shape: Shape, spacing_mm: float, layers: int = 2) -> None:

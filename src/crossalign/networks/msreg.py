@@ -15,7 +15,7 @@ from crossalign.types import Parameters, Shape, Volume
 
 SMALLEST = 8
 GROUPS = 16
-JOINT = 128  # channels of the skip convolution and of the residual layers together
+JOINT = 128  # channels of the skip convolution and of the residual layers combined
 REDUCED = 16
 KERNEL = 5
 
@@ -37,7 +37,7 @@ class GroupedConvolution(nn.Conv3d):
 
 
 class GroupedBlock(nn.Module):
-    """A ResNeXt block: 1^3, grouped 3^3 and 1^3 convolutions beside a shortcut, (b, c, ...) to (b, 2 planes, ...)."""
+    """A ResNeXt block: 1^3, grouped 3^3 and 1^3 convolutions and a shortcut, (b, c, ...) to (b, 2 planes, ...)."""
 
     def __init__(self, channels: int, planes: int, stride: int = 1) -> None:
         super().__init__()
@@ -54,8 +54,8 @@ class GroupedBlock(nn.Module):
         """Transform features; a stride of 2 halves every axis, odd sizes rounded up."""
         x = F.relu(self.norm1(self.narrow(features)))
         x = F.relu(self.norm2(self.grouped(x)))
-        beside = features if self.shortcut is None else self.shortcut(features)
-        return F.relu(self.norm3(self.widen(x)) + beside)
+        shortcut = features if self.shortcut is None else self.shortcut(features)
+        return F.relu(self.norm3(self.widen(x)) + shortcut)
 
 
 class UnusedLayers(nn.Module):
@@ -74,7 +74,7 @@ class UnusedLayers(nn.Module):
 
 
 class MSReg(nn.Module):
-    """Both volumes as two channels, a 3-D ResNeXt beside one skip convolution, and three linear layers.
+    """Both volumes as two channels, a 3-D ResNeXt, one skip convolution parallel to it, and three linear layers.
 
     `input_shape` is the size (z, y, x) of both volumes, 8 voxels or more on each axis, (32, 96, 96) in the paper; the
     first linear layer grows with it. There the network has 10,850,630 parameters; with `unused_layers` it has the
@@ -139,7 +139,7 @@ def _joint_shape(input_shape: Shape) -> Shape:
 
 
 def _dense(weight: Tensor) -> Tensor:
-    """Spread grouped weights (out, in / groups, 3, 3, 3) along the diagonal of (out, in, 3, 3, 3), zero elsewhere."""
+    """Place grouped weights (out, in / groups, 3, 3, 3) along the diagonal of (out, in, 3, 3, 3), zero elsewhere."""
     own = torch.eye(GROUPS, dtype=weight.dtype, device=weight.device).reshape(GROUPS, 1, GROUPS, 1, 1, 1, 1)
     return (weight.reshape(GROUPS, -1, 1, *weight.shape[1:]) * own).flatten(0, 1).flatten(1, 2)
 

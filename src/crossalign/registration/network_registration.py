@@ -57,6 +57,11 @@ class NetworkRegistration(Method):
         """Name that it was given, or the model's."""
         return self.label or self.model.name
 
+    @property
+    def run(self) -> RunSettings:
+        """How the model is run."""
+        return self.model.run
+
     def settings(self) -> dict[str, str]:
         """Each stage's network, crop and input, and how they are run where that is not once each."""
         return self.model.facts()
@@ -93,7 +98,7 @@ class NetworkRegistration(Method):
         return Solution(world, (*warnings, *calibration_warnings), expectation)
 
     def context(self, problem: Problem) -> RegistrationContext:
-        """Prepare a problem for the networks; also the place to cut again the crops of a result's `applications`."""
+        """Prepare a problem for the networks, or for cutting again the crops of a result's `applications`."""
         working, frame = along_fixed_axes(problem)
         stages = self.model.stages
         pair = PreprocessedPair(working, _device(stages[0].network))

@@ -16,7 +16,7 @@ from crossalign.networks.crop import crop_points
 from crossalign.registration.problem import Problem
 from crossalign.types import PointGrid, Points, Vector, Volume
 
-MARGIN_MM = 30.0  # that a part of a very large image is made with around the crop at hand, for later crops
+MARGIN_MM = 30.0  # around the first crop, where only a part of a very large image is preprocessed
 FEWEST_VOXELS = 2  # of an image along a crop: with fewer the crop shows nothing
 
 

@@ -65,7 +65,7 @@ def choose_orientation(
     if best.orientation_deg == 0:
         return best, ()
     warning = (
-        f"the headers look wrong: rotated by {best.orientation_deg} degrees about z the images lie as a patient does. "
-        "They were registered so; the transform still belongs to the files as they are"
+        f"the headers seem wrong: rotated by {best.orientation_deg} degrees about z the images agree with a "
+        "patient's axes. They were registered so; the transform still belongs to the files as they are"
     )
     return best, (warning,)
