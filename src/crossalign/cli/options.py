@@ -91,6 +91,7 @@ def command(request: type[S]) -> Callable[..., S]:
             name = _name(field.name, hints[field.name]) if field.kw_only else field.name.upper()
             raise InputError(f"{name} {error.problem}") from error
 
+    read.request = request  # type: ignore[attr-defined]
     read.__doc__ = request.__doc__
     read.__annotations__ = {}
     read.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
