@@ -10,8 +10,8 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import save_file
 
-from crossalign.cli.main import main
 from crossalign.cli.checks import check_apart
+from crossalign.cli.main import main
 from crossalign.errors import OutputError
 
 ARGUMENTS = {

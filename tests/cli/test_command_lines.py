@@ -6,9 +6,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 
-from crossalign.cli.main import app, main
+from crossalign.cli.main import COMMANDS, EARLIER, app, main
 from crossalign.models import Stage, StageSettings, save_stage
 from crossalign.networks import build_network
 
@@ -17,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 REGISTER = "register mr.nii.gz us.nii.gz --initial start.tfm --method identity --output-transform out.tfm"
 NETWORK = REGISTER.replace("identity", "small.safetensors")
 APPLY = "apply start.tfm us.nii.gz --reference mr.nii.gz -o out.nii.gz"
-EVALUATE = "evaluate manifest.csv --method identity --starts 8 --count 1 -o out.csv"
+EVALUATE = "evaluate manifest.csv --method identity --initial-sre-mm 8 --count 1 -o out.csv"
 FUSE = "fuse mr.nii.gz mr.nii.gz --method average -o out.nii.gz"
 SCORE = "evaluate-fusion mr.nii.gz mr.nii.gz --method average -o out.csv"
 PREPARE = "prepare-fusion mr.nii.gz mr.nii.gz -o out"
@@ -46,9 +45,11 @@ NOT_WHOLE = [
 ]
 NOT_NUMBERS = ["", "x", "1_0.0", " 5", "\uff15", "nan", "inf", "-inf", "1e999", "1,5", "0x10"]
 WHOLE = {
-    f"{REGISTER} --starts": ["0", "-1", "99999999999"],
+    f"{NETWORK} --initialisations": ["0", "-1", "99999999999"],
     f"{EVALUATE} --count": ["0", "-3", "999999999"],
-    f"{EVALUATE} --seed": [],
+    f"{EVALUATE} --initialisation-seed": [],
+    f"{REGISTER.replace('identity', 'mi')} --mi.bins": ["0", "4"],
+    f"{SIMULATE} --anatomy.volume-ml": ["15", "15,20,30", "30,20", "0,500", "1_0,20"],
     f"{SIMULATE} --seed": ["-1", "4294967296"],
     f"{TRAIN} --steps": ["0", "-1"],
     f"{TRAIN} --simulate": ["-1"],
@@ -60,13 +61,13 @@ NUMBERS = {
     f"{TRAIN} --rate": ["0", "-1"],
     f"{TRAIN} --patients": ["0", "-1", "2"],
     f"{TRAIN} --minutes": ["-1"],
-    f"{TRAIN} --crop-spacing": ["0", "-2"],
+    f"{TRAIN} --stage.crop-spacing-mm": ["0", "-2"],
     f"{CALIBRATE} --keep": ["0", "-1", "1.5"],
-    f"{CALIBRATE} --threshold": ["0", "-1"],
+    f"{CALIBRATE} --threshold-mm": ["0", "-1"],
 }
 TEXTS = {
     f"{REGISTER} --device": ["", "abacus", "cuda:-1", "CPU"],
-    f"{REGISTER} --header-turn": ["", "45", "automatic"],
+    f"{NETWORK} --orientation-correction": ["", "45", "automatic"],
     f"{REGISTER} --fixed-mask": ["", "no.nii.gz", "."],
     f"{REGISTER} --report": ["", ".", "missing/r.html", "/dev/null", "a" * 300],
     f"{REGISTER} --moved": ["", "m.jpg", "mr.nii.gz", "./us.nii.gz", "link.nii.gz"],
@@ -85,24 +86,19 @@ TEXTS = {
     f"{APPLY} --direction": ["", "sideways", "fixed-to-moving-to-fixed"],
     "apply start.tfm us.nii.gz -o out.nii.gz --reference": ["", "no.nii.gz", "."],
     "apply start.tfm us.nii.gz --reference mr.nii.gz -o": ["", ".", "out", "out.jpg", "us.nii.gz", "/dev/full"],
-    "evaluate manifest.csv --starts 8 --count 1 -o out.csv --method": [
+    "evaluate manifest.csv --initial-sre-mm 8 --count 1 -o out.csv --method": [
         "",
         ",",
-        "identity,",
-        ",identity",
-        "identity,,mi",
-        "identity,identity",
-        "a=identity,a=mi",
+        "identity,mi",
         "=identity",
         "a=",
-        "identity,identity=mi",
         "nobody",
     ],
-    "evaluate manifest.csv --method identity --count 1 -o out.csv --starts": [
+    f"{EVALUATE} --method": ["identity", "identity=mi"],
+    "evaluate manifest.csv --method identity --count 1 -o out.csv --initial-sre-mm": [
         "",
         ",",
         "8,",
-        "8,,16",
         "8,8",
         "soon",
         "nan",
@@ -117,31 +113,30 @@ TEXTS = {
         "0x8",
     ],
     f"{EVALUATE} --split": ["", "exam", "TEST", "train"],
-    f"{EVALUATE.replace('identity', 'small.safetensors')} --run": [
-        "starts",
-        "starts=",
-        "starts=0",
-        "starts=1_0",
-        "starts=2.5",
-        "starts=nan",
-        "starts=99999999999",
-        "luck=3",
-        ",",
-        "starts=2,",
-        "=",
-        "spread_mm=inf",
-        "spread_mm=-1",
-        "max_passes=1e9",
-        "search=maybe",
-        "header_turn=45",
-        "seed=1_0",
-        "later_share=2",
-        "together=",
-        "self=1",
-        "calibration=1",
-        "__class__=1",
+    f"{EVALUATE} --initial-sre-mm": ["8", "8.0"],
+    f"{EVALUATE.replace('identity', 'small.safetensors')}": [
+        "--initialisations 0",
+        "--initialisations 2.5",
+        "--initialisations 99999999999",
+        "--perturbation-mm inf",
+        "--perturbation-mm -1",
+        "--max-passes 1e9",
+        "--search maybe",
+        "--search",
+        "--orientation-correction 45",
+        "--seed 1_0",
+        "--refinement-step 2",
+        "--run initialisations=2",
+        "--self 1",
+        "--calibration 1",
+        "--__class__ 1",
+        "--mi.bins 16",
     ],
-    "evaluate-fusion mr.nii.gz mr.nii.gz -o out.csv --method": ["", ",", "average,", "average,average", "magic"],
+    f"{EVALUATE}": ["--initialisations 3", "--starts 8"],
+    f"{SIMULATE}": ["--shapes.noise 0,1", "--shapes --mr.noise 0,1", "--anatomy", "--anatomy.luck 3", "--shapes=maybe"],
+    f"{TRAIN_FUSION}": ["--heads.stretch 0.1"],
+    "evaluate-fusion mr.nii.gz mr.nii.gz -o out.csv --method": ["", ",", "average,", "magic"],
+    f"{SCORE} --method": ["average"],
     f"{FUSE} --emphasis": ["", "detail", "louder"],
     f"{FUSE} --colour": ["", "a.jpg", "."],
     f"{FUSE} --output-transform": ["a.tfm", ""],
@@ -150,28 +145,39 @@ TEXTS = {
     "simulate -o out": ["0", "-1", "1_0", " 1", "many", "999999999999", "\uff11"],
     "simulate 1 -o": ["", ".", "mr.nii.gz", "missing/out"],
     "demo --output": ["", "missing/out"],
-    f"{TRAIN} --crop-shape": ["", "32", "32,32", "32,32,32,32", "1_6,16,16", "0,16,16", "-8,8,8", "16,16,1e9", "a,b,c"],
-    f"{TRAIN} --start-sre": ["", "soon", "20-0", "-5", "inf", "1_0"],
+    f"{TRAIN} --stage.crop-shape": [
+        "",
+        "32",
+        "32,32",
+        "32,32,32,32",
+        "1_6,16,16",
+        "0,16,16",
+        "-8,8,8",
+        "16,16,1e9",
+        "a,b,c",
+    ],
+    f"{TRAIN} --initial-sre-mm": ["", "soon", "0-20", "20,0", "-5,0", "0,inf", "1_0,20"],
     f"{TRAIN} --loss": ["", "magic", "guided"],
-    f"{TRAIN} --model": ["", "resnet"],
+    f"{TRAIN} --stage.network": ["", "resnet"],
     f"{TRAIN} --schedule": ["", "never"],
     f"{TRAIN} --precision": ["", "int8"],
-    f"{TRAIN} --mirror": ["w"],
-    f"{TRAIN} --augmentation": ["", "wild"],
-    f"{TRAIN} --fixed-input": ["", "both"],
+    f"{TRAIN} --augmentation.mirror": ["w"],
+    f"{TRAIN} --augmentation-preset": ["", "wild"],
+    f"{TRAIN} --augmentation": ["none"],
+    f"{TRAIN} --stage.fixed-input": ["", "both"],
     f"{TRAIN} --from": ["", "nobody", "no.safetensors", "correspondence-image:0", "correspondence-image:9"],
     f"{TRAIN} --pretrained": ["", "no.safetensors"],
-    f"{TRAIN} --header-turn": ["45", "-90"],
+    f"{TRAIN} --orientation-correction": ["45", "-90"],
     f"{PRETRAIN} --head": ["", "wide"],
     f"{PRETRAIN} --temperature": ["0", "-1", "nan"],
-    f"{TRAIN_FUSION} --transfer": ["", "1", "1,2,3", "a,b", "nan,1", "1_0,1"],
+    f"{TRAIN_FUSION} --qabf-weights": ["", "1", "1,2,3", "a,b", "nan,1", "1_0,1"],
     f"{TRAIN_FUSION} --loss": ["", "magic"],
     f"{EXPLAIN} --point": ["", "1,2", "1,2,3,4", "1_0,2,3", "nan,0,0", "a,b,c", "1;2;3"],
     f"{EXPLAIN} --point-name": ["apex"],
     "calibrate table.csv --method": ["", "nobody"],
-    f"{CALIBRATE} --weights": ["", "small.safetensors", "no.safetensors"],
-    f"{CALIBRATE} --weights small.safetensors -o": ["", ".", "missing/x.safetensors"],
-    f"{CALIBRATE} -o out.safetensors --weights": ["small.safetensors+", "+", "no.safetensors"],
+    f"{CALIBRATE} --model": ["", "small.safetensors", "no.safetensors"],
+    f"{CALIBRATE} --model small.safetensors -o": ["", ".", "missing/x.safetensors"],
+    f"{CALIBRATE} -o out.safetensors --model": ["small.safetensors+", "+", "no.safetensors"],
     "models": ["", "nobody", "../cards", "identity"],
     "": ["conquer", "register", "--fast", "register a b", "evaluate", "train", "simulate", "--version=2"],
 }
@@ -238,8 +244,8 @@ def contents_are_inputs() -> list[tuple[str, str]]:
         (f"{SCORE.replace('mr.nii.gz mr.nii.gz', 'pairs.csv')} --overwrite", "pairs.csv"),
         (f"{FUSE} --overwrite --report", "mr.nii.gz"),
         (f"{FUSE.replace('average', network)} --overwrite --report", network),
-        (f"{CALIBRATE} --weights {network} --overwrite", network),
-        (f"{CALIBRATE} --weights {network} --overwrite", "table.csv"),
+        (f"{CALIBRATE} --model {network} --overwrite", network),
+        (f"{CALIBRATE} --model {network} --overwrite", "table.csv"),
     ]
 
 
@@ -292,7 +298,7 @@ def test_odd_names_are_shown_on_one_bounded_line(name: str, odd: Path, capfd, mo
     assert err[:-1].isprintable()
 
 
-OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|-[a-z])(?![\w-])")
+OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*(?:\.[a-z-]+)*|-[a-z])(?![\w-])")
 
 
 def commands_of_the_docs() -> list[tuple[str, str, str]]:
@@ -310,10 +316,9 @@ def commands_of_the_docs() -> list[tuple[str, str, str]]:
 
 
 def options_of_commands() -> dict[str, set[str]]:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     return {
-        name: {word for p in command.params for word in (*p.opts, *p.secondary_opts)} | {"--help", "--debug"}
-        for name, command in commands.items()
+        name: {word for one in app[name].assemble_argument_collection() for word in one.names} | {"--help", "--debug"}
+        for name in COMMANDS
     }
 
 
@@ -343,3 +348,12 @@ def test_the_docs_name_no_option_that_nothing_has() -> None:
             for word in OPTION.findall(span)
         }
         assert {option for option in named if option.startswith("--")} <= known, page.name
+
+
+def test_an_earlier_spelling_names_the_one_of_today(odd: Path, capfd, monkeypatch) -> None:
+    monkeypatch.chdir(odd)
+    assert "use --initialisations" in refused(shlex.split(f"{NETWORK} --starts 3"), odd, capfd)
+    assert "use --stage.crop-shape" in refused(shlex.split(f"{TRAIN} --crop-shape 32,32,32"), odd, capfd)
+    known = set().union(*options_of_commands().values())
+    for earlier, text in EARLIER.items():
+        assert set(OPTION.findall(text)) <= known, earlier

@@ -128,7 +128,8 @@ def test_apply_agrees_with_simpleitk_on_a_label_map(pair: Path, tmp_path: Path, 
 
 def test_evaluate_writes_a_table(pair: Path, tmp_path: Path, capfd) -> None:
     out = run(
-        capfd, "evaluate", pair / "manifest.csv", "--method", "identity", "--method", "mi", "--initial-sre-mm", 4, "--initial-sre-mm", "0-6", "--count", 2,
+        capfd, "evaluate", pair / "manifest.csv", "--method", "identity", "--method", "mi",
+        "--initial-sre-mm", 4, "--initial-sre-mm", "0-6", "--count", 2,
         "-o", tmp_path / "table.csv",
     )  # fmt: skip
     rows = read_rows(tmp_path / "table.csv")

@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-
-from crossalign.cli.main import main
 from crossalign.cli.running import parse_run
-from crossalign.errors import InputError
-from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.models.cascade_settings import (
     Calibration,
     CascadeSettings,
@@ -19,6 +14,11 @@ from crossalign.models.cascade_settings import (
     store_settings,
     stored_settings,
 )
+from safetensors import safe_open
+
+from crossalign.cli.main import main
+from crossalign.errors import InputError
+from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.models.pretrained import model_card, recorded_sums, shipped_fusion_names, shipped_names, weight_paths
 from crossalign.networks import build_network
 from crossalign.registration.methods import default_method_name
