@@ -18,7 +18,7 @@ from crossalign.simulation import (
     simulate_pairs,
 )
 from crossalign.simulation.deformation import draw_deformation
-from crossalign.simulation.ellipsoids import memberships
+from crossalign.simulation.ellipsoids import EllipsoidSampler, memberships
 from crossalign.simulation.pairs import control_points
 from crossalign.simulation.pelvis.anatomy import draw_anatomy, draw_gland_shape, gland_membership
 from crossalign.simulation.pelvis.pairs import DEFAULTS, _draw, _to_fixed_patient
@@ -233,7 +233,7 @@ def test_the_surface_lies_where_the_gland_ends() -> None:
 
 def test_the_pelvic_wall_is_a_funnel_that_opens_upwards() -> None:
     axes = torch.tensor([[26.0, 22.0, 24.0]]).expand(8, 3)
-    rows = pelvic_wall(axes, torch.Generator().manual_seed(0))
+    rows = pelvic_wall(EllipsoidSampler(axes, torch.Generator().manual_seed(0)))
     across = torch.linspace(0, 80, 161)
 
     def inner_width(height_mm: float) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from crossalign.simulation.random_fields import signed_uniform, uniform
+from crossalign.simulation.random_fields import random_directions, signed_uniform, uniform
 from crossalign.simulation.settings import DeformationSettings, Range
 
 WAVES = 6
@@ -43,7 +43,7 @@ class PlaneWaves:
 
 def draw_plane_waves(count: int, rms_mm: Range, wavelength_mm: Range, generator: torch.Generator) -> PlaneWaves:
     """Draw waves whose displacement has this root mean square length."""
-    direction = torch.nn.functional.normalize(torch.randn(count, WAVES, 3, generator=generator), dim=-1)
+    direction = random_directions((count, WAVES), generator)
     frequency = direction * (2 * torch.pi / uniform(wavelength_mm, (count, WAVES, 1), generator))
     size = torch.randn(count, WAVES, 3, generator=generator)
     # cos has a mean square of 1/2, so the squared amplitudes must sum to twice the squared length.

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from crossalign.geometry import euler_to_rotation
 from crossalign.simulation.deformation import ShapeMap
-from crossalign.simulation.random_fields import bernoulli, uniform
+from crossalign.simulation.random_fields import bernoulli, random_directions, uniform
 from crossalign.simulation.settings import Range
 
 ABSENT = -1e3  # a membership before clamping that no point reaches
 ENDLESS_MM = 400.0  # the half axis of an ellipsoid without end, such as the rectum
-SURFACE_POINTS = 256
+SIMULATED_SURFACE_POINTS = 256
 RangeXYZ = tuple[Range, Range, Range]
 NO_ROTATION: RangeXYZ = ((0, 0), (0, 0), (0, 0))
 
@@ -43,7 +43,7 @@ class EllipsoidModel:
     half_axes_mm: Tensor
     shape: ShapeMap
 
-    def surface_mm(self, count: int = SURFACE_POINTS) -> Tensor:
+    def surface_mm(self, count: int = SIMULATED_SURFACE_POINTS) -> Tensor:
         """Find points (b, count, 3) on each structure's surface, mm in the patient's frame, by bisection along rays."""
         rays = even_directions(count)[None] * self.half_axes_mm[:, None]
         low, high = torch.full(rays.shape[:2], 0.3), torch.full(rays.shape[:2], 2.2)
@@ -63,34 +63,50 @@ def even_directions(count: int) -> Tensor:
     return torch.stack((ring * angle.cos(), ring * angle.sin(), z), -1).float()
 
 
-def uniform_xyz(ranges: RangeXYZ, count: int, generator: torch.Generator) -> Tensor:
-    """Draw (count, 3), one range a column."""
-    return torch.stack([uniform(bounds, (count,), generator) for bounds in ranges], -1)
+class EllipsoidSampler:
+    """Draws ellipsoids about structures with these half axes (b, 3), mm."""
 
+    def __init__(self, half_axes_mm: Tensor, generator: torch.Generator) -> None:
+        self.half_axes_mm, self.generator, self.count = half_axes_mm, generator, len(half_axes_mm)
 
-def random_ellipsoid(
-    name: str,
-    center_mm: Tensor,
-    half_axes_mm: Tensor,
-    generator: torch.Generator,
-    angle_deg: RangeXYZ = NO_ROTATION,
-    probability: float = 1.0,
-) -> Ellipsoid:
-    """Make an ellipsoid that is there with a probability, its angles drawn from `angle_deg`."""
-    count = len(center_mm)
-    angle, edge = uniform_xyz(angle_deg, count, generator), uniform((0.5, 1.2), (count,), generator)
-    present = bernoulli(probability, (count,), generator)
-    return Ellipsoid(name, center_mm, half_axes_mm.expand(count, 3), angle, edge, present)
+    def uniform(self, low: float | int, high: float | int) -> Tensor:
+        """Draw (b,)."""
+        return uniform((low, high), (self.count,), self.generator)
 
+    def column(self, low: float | int, high: float | int) -> Tensor:
+        """Draw (b, 1)."""
+        return uniform((low, high), (self.count, 1), self.generator)
 
-def with_mirror_image(left: Ellipsoid, generator: torch.Generator, probability: float = 1.0) -> list[Ellipsoid]:
-    """Return an ellipsoid and its mirror image across the midline, slightly changed."""
-    count = len(left.center_mm)
-    mirror, turn = torch.tensor([-1.0, 1.0, 1.0]), torch.tensor([1.0, -1.0, -1.0])
-    center = left.center_mm * mirror + uniform_xyz(((-2, 2),) * 3, count, generator)
-    axes = left.half_axes_mm * uniform_xyz(((0.85, 1.15),) * 3, count, generator)
-    present = left.present & bernoulli(probability, (count,), generator)
-    return [left, Ellipsoid(left.name, center, axes, left.angle_deg * turn, left.edge_mm, present)]
+    def xyz(self, x: Range, y: Range, z: Range) -> Tensor:
+        """Draw (b, 3), one range a column."""
+        return torch.stack([self.uniform(*bounds) for bounds in (x, y, z)], -1)
+
+    def directions(self) -> Tensor:
+        """Draw unit vectors (b, 3)."""
+        return random_directions((self.count,), self.generator)
+
+    def ellipsoid(
+        self,
+        name: str,
+        center_mm: Tensor | tuple[Tensor | float, Tensor | float, Tensor | float],
+        half_axes_mm: Tensor,
+        angle_deg: RangeXYZ = NO_ROTATION,
+        probability: float = 1.0,
+    ) -> Ellipsoid:
+        """Make an ellipsoid that is there with a probability, its angles drawn from `angle_deg`."""
+        if isinstance(center_mm, tuple):
+            center_mm = torch.stack([torch.as_tensor(value).expand(self.count) for value in center_mm], -1)
+        angle, edge = self.xyz(*angle_deg), self.uniform(0.5, 1.2)
+        present = bernoulli(probability, (self.count,), self.generator)
+        return Ellipsoid(name, center_mm, half_axes_mm.expand(self.count, 3), angle, edge, present)
+
+    def with_mirror_image(self, left: Ellipsoid, probability: float = 1.0) -> list[Ellipsoid]:
+        """Return an ellipsoid and its mirror image across the midline, slightly changed."""
+        mirror, angles = torch.tensor([-1.0, 1.0, 1.0]), torch.tensor([1.0, -1.0, -1.0])
+        center = left.center_mm * mirror + self.xyz(*[(-2, 2)] * 3)
+        axes = left.half_axes_mm * self.xyz(*[(0.85, 1.15)] * 3)
+        present = left.present & bernoulli(probability, (self.count,), self.generator)
+        return [left, Ellipsoid(left.name, center, axes, left.angle_deg * angles, left.edge_mm, present)]
 
 
 def absent(ellipsoid: Ellipsoid) -> Ellipsoid:

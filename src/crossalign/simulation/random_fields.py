@@ -26,6 +26,11 @@ def bernoulli(probability: float, shape: tuple[int, ...], generator: torch.Gener
     return torch.rand(shape, generator=generator) < probability
 
 
+def random_directions(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw unit vectors (*shape, 3)."""
+    return torch.nn.functional.normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
+
+
 def noise_generator(generator: torch.Generator, device: torch.device) -> torch.Generator:
     """Make a generator on the device, seeded from the CPU generator: same seed and device, same noise."""
     seed = int(torch.randint(0, 2**62, (), generator=generator))

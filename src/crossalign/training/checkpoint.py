@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crossalign.errors import InputError, InputWarning, WeightsError
 from crossalign.input import excerpt, parse_json
-from crossalign.models.tensor_files import GIB, SEAL, FileKind, read_header, read_tensors, refused, save_tensors
+from crossalign.models.tensor_files import GIB, SEAL, FileKind, read_tensor_header, read_tensors, refused, save_tensors
 from crossalign.output import whole_file
 from crossalign.training.run_folder import LAST, PREVIOUS
 
@@ -125,7 +125,7 @@ def read_checkpoint(path: Path, steps: int | None = None) -> Checkpoint:
     read with an InputWarning.
     """
     try:
-        header = read_header(path, KIND)
+        header = read_tensor_header(path, KIND)
         if odd := sorted(set(header.metadata) - {"progress", SEAL}):
             raise refused(path, KIND, f"its metadata holds '{excerpt(odd[0])}'")
         progress = _progress(header.metadata["progress"], SEAL in header.metadata)

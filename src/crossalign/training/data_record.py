@@ -21,8 +21,8 @@ LISTED = 6  # changes that an error lists
 # Headers whose voxels lie in another file, and where they say so.
 DETACHED = {".mhd": rb"ElementDataFile\s*=\s*([^\r\n]+)", ".nhdr": rb"data ?file:\s*([^\r\n]+)"}
 OLD_NAMES = {"begins with": INITIAL_WEIGHTS}  # of entries in files of earlier versions
-WORDS = {"sha256": "the cases", INITIAL_WEIGHTS: "the weights that it begins with"}
-WORDS |= {f"tensors.{name}": f"the dataset of {name} pairs" for name in ("train", "val")}
+ENTRY_WORDS = {"sha256": "the cases", INITIAL_WEIGHTS: "the weights that it begins with"}
+ENTRY_WORDS |= {f"tensors.{name}": f"the dataset of {name} pairs" for name in ("train", "val")}
 TWINS = {".hdr": ".img", ".img": ".hdr"}
 READ_BYTES = 65536
 
@@ -127,8 +127,8 @@ def _in_words(name: str, was: object, now: object) -> str:
         if column not in ("split", "patient") and None not in (was, now):
             return f"{entry}: another file"
         return f"{entry}: was {_word(was)}, now {_word(now)}"
-    if name in WORDS:
-        return WORDS[name]
+    if name in ENTRY_WORDS:
+        return ENTRY_WORDS[name]
     return f"{excerpt(name)}: was {_word(was)}, now {_word(now)}"
 
 

@@ -14,7 +14,7 @@ from crossalign.models.tensor_files import (
     GIB,
     FileKind,
     TensorHeader,
-    read_header,
+    read_tensor_header,
     read_tensors,
     refused,
     save_tensors,
@@ -25,8 +25,8 @@ KIND = FileKind("not a dataset of image pairs", InputError, 1024 * GIB)
 VOLUMES = ("fixed", "fixed_mask", "moving", "moving_mask")  # of any size; the rest has three numbers or 3 x 3
 OPTIONAL = {"moving_mask", "fixed_box_mm", "moving_box_mm"}
 # Axes after the cases' of each tensor.
-AXES = dict.fromkeys(VOLUMES, 4) | {"surface_mm": 2, "rotation": 2, "fixed_box_mm": 2, "moving_box_mm": 2}
-AXES |= {"fixed_origin_mm": 1, "moving_origin_mm": 1, "center_mm": 1, "translation_mm": 1}
+TENSOR_AXES = dict.fromkeys(VOLUMES, 4) | {"surface_mm": 2, "rotation": 2, "fixed_box_mm": 2, "moving_box_mm": 2}
+TENSOR_AXES |= {"fixed_origin_mm": 1, "moving_origin_mm": 1, "center_mm": 1, "translation_mm": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class PairDataset:
     @staticmethod
     def load(path: Path) -> PairDataset:
         """Read what `save` wrote; raises InputError where it is missing, damaged, or of something else."""
-        header = read_header(path, KIND)
+        header = read_tensor_header(path, KIND)
         if fault := _fault(header):
             raise refused(path, KIND, fault)
         return PairDataset(**read_tensors(path, KIND, header))
@@ -124,7 +124,7 @@ def _fault(header: TensorHeader) -> str | None:
         return f"'{missing[0]}' is missing" if missing else f"it holds '{odd[0]}'"
     count = header.shapes["fixed"][:1]
     for name, shape in header.shapes.items():
-        right = shape == () if name == "spacing_mm" else len(shape) == AXES[name] + 1 and shape[:1] == count
+        right = shape == () if name == "spacing_mm" else len(shape) == TENSOR_AXES[name] + 1 and shape[:1] == count
         if name != "spacing_mm" and right:
             right = min(shape) > 0 and (shape[1] == 1 if name in VOLUMES else shape[-1] == 3)
         if not right or not header.types[name].endswith(("F16", "F32", "F64")):

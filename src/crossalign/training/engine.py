@@ -1,6 +1,6 @@
 """A run of any training: steps, averaged weights, validation, the best weights, a checkpoint to go on from.
 
-What is trained, on what and how it is measured is a `Task`; everything here is the same for all of them.
+What is trained, on what and how it is measured is a `TrainingTask`; everything here is the same for all of them.
 """
 
 import copy
@@ -52,7 +52,7 @@ class Plan:
     measure: str
 
 
-class Task(ABC):
+class TrainingTask(ABC):
     """What a run trains. The measure is better when lower; it must not depend on the run's progress."""
 
     @abstractmethod
@@ -123,7 +123,7 @@ class RunResult:
 
 
 def run_task(
-    task: Task, folder: Path, minutes: float = math.inf, watch: Callable[[dict[str, float]], None] | None = None
+    task: TrainingTask, folder: Path, minutes: float = math.inf, watch: Callable[[dict[str, float]], None] | None = None
 ) -> RunResult:
     """Train in `folder`, or go on from the checkpoint there, for at most `minutes` of this call.
 
@@ -176,7 +176,7 @@ def _trained(run: "_Run", folder: Path, minutes: float, watch: Callable[[dict[st
 class _Run:
     """The state of a run; everything in it is in the checkpoint or follows from the settings."""
 
-    def __init__(self, task: Task, folder: Path) -> None:
+    def __init__(self, task: TrainingTask, folder: Path) -> None:
         self.task, self.folder, self.plan = task, folder, task.plan()
         self.settings, self.data = task.settings(), task.data()
         self.text = json.dumps(self.settings, indent=2)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from crossalign.fields import check_bounds, check_over_zero
 from crossalign.models.stage_settings import StageSettings
-from crossalign.training.settings import BATCH, Augmentation, Precision, check_initial_sre, check_run
+from crossalign.training.settings import BATCH_BOUNDS, Augmentation, Precision, check_initial_sre, check_run_settings
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ class PretrainingSettings:
 
     def __post_init__(self) -> None:
         check_initial_sre(self.initial_sre_mm)
-        check_run(self, self.ema_decay)
+        check_run_settings(self, self.ema_decay)
         lengths = {"margin_mm": (0, math.inf), "radius_mm": (0, math.inf)}
-        check_bounds(self, {**lengths, "batch": BATCH, "width": (1, 65_536), "tokens": (2, 10**6), "patients": (0, 1)})
+        check_bounds(
+            self, {**lengths, "batch": BATCH_BOUNDS, "width": (1, 65_536), "tokens": (2, 10**6), "patients": (0, 1)}
+        )
         check_over_zero(self, "temperature", "patients")

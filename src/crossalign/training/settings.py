@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
 from crossalign.errors import InputError, SettingError
@@ -17,7 +17,7 @@ Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 # What settings may ask for: beyond these a run takes more memory or time than anyone has.
 MOST_STEPS = 10**8
 LARGEST_SCALE = 0.6  # an axis is stretched by 1 +- 4/3 of it, and must not vanish
-BATCH = (2, 65_536)  # batch normalisation needs two
+BATCH_BOUNDS = (2, 65_536)  # batch normalisation needs two
 RUN_BOUNDS: Bounds = {
     "steps": (1, MOST_STEPS),
     "val_every": (1, MOST_STEPS),
@@ -26,7 +26,7 @@ RUN_BOUNDS: Bounds = {
 }
 
 
-def check_run(settings: object, ema_decay: float) -> None:
+def check_run_settings(settings: object, ema_decay: float) -> None:
     """Raise InputError where a setting that every run has is out of its bounds, or one is none of its choices."""
     check_bounds(settings, RUN_BOUNDS)
     check_over_zero(settings, "rate")
@@ -98,14 +98,6 @@ STRONG_AUGMENTATION = Augmentation(
     cutout=0.3,
 )
 AUGMENTATIONS = {"none": NO_AUGMENTATION, "usual": Augmentation(), "strong": STRONG_AUGMENTATION}
-
-
-def named_augmentation(name: str, mirror: str = "x") -> Augmentation:
-    """Return one of AUGMENTATIONS, flipped along these axes where it varies anything; raises InputError."""
-    if name not in AUGMENTATIONS:
-        raise InputError(f"the augmentation must be one of {', '.join(AUGMENTATIONS)}, got '{name}'")
-    augmentation = AUGMENTATIONS[name]
-    return augmentation if augmentation == NO_AUGMENTATION else replace(augmentation, mirror=mirror)
 
 
 @dataclass(frozen=True)
@@ -185,9 +177,9 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_initial_sre(self.initial_sre_mm)
-        check_run(self, self.ema_decay)
+        check_run_settings(self, self.ema_decay)
         bounds = {"val_initialisations": (1, 10_000), "synthesised_pairs": (0, 100_000), "shapes_fraction": (0, 1)}
-        check_bounds(self, {**bounds, "batch": BATCH, "patients": (0, 1)})
+        check_bounds(self, {**bounds, "batch": BATCH_BOUNDS, "patients": (0, 1)})
         check_over_zero(self, "patients")
         if self.loss == "guided" and not NETWORKS[self.stage.network].matches_tokens:
             matching = ", ".join(name for name, entry in NETWORKS.items() if entry.matches_tokens)
@@ -220,5 +212,5 @@ class ErrorHeadSettings:
 
     def __post_init__(self) -> None:
         check_initial_sre(self.initial_sre_mm)
-        check_bounds(self, {"steps": (1, MOST_STEPS), "batch": BATCH, "rotated_fraction": (0, 1)})
+        check_bounds(self, {"steps": (1, MOST_STEPS), "batch": BATCH_BOUNDS, "rotated_fraction": (0, 1)})
         check_over_zero(self, "rate")

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from crossalign.errors import SettingError
 from crossalign.fields import Bounds, check_bounds
 from crossalign.fusion.networks.settings import FusionStageSettings
-from crossalign.training.settings import Precision, check_run
+from crossalign.training.settings import Precision, check_run_settings
 
 BOUNDS: Bounds = {
     "batch": (1, 4096),
@@ -93,6 +93,6 @@ class FusionTrainingSettings:
 
     def __post_init__(self) -> None:
         check_bounds(self, BOUNDS)
-        check_run(self, self.ema_decay)
+        check_run_settings(self, self.ema_decay)
         if not 0 < self.qabf_weights[0] <= self.qabf_weights[1] < math.inf:
             raise SettingError("qabf_weights", f"must run from over 0 upwards, got {self.qabf_weights}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from crossalign.fusion.networks.model_files import (
     FusionModel,
     build_fusion_network,
+    current_name,
     fusion_estimates,
     save_fusion_model,
 )
@@ -19,7 +20,7 @@ from crossalign.fusion.training.settings import FusionTrainingSettings
 from crossalign.similarity import lncc_score, qabf_score, ssim_pair_score, ssim_score
 from crossalign.training.data_record import renamed, tensors_record
 from crossalign.training.device import autocast, channels_last, choose_precision, settled_precision
-from crossalign.training.engine import Plan, Task
+from crossalign.training.engine import Plan, TrainingTask
 from crossalign.training.schedule import cosine_rate, pick_cases, step_seed
 from crossalign.types import Volume
 
@@ -78,7 +79,7 @@ def paper_fusion_loss(fused: Volume, patches: FusionPatches) -> Tensor:
     return total
 
 
-class FusionTask(Task):
+class FusionTask(TrainingTask):
     """A fusion network on patches of a dataset; `run_task` trains it.
 
     The measure is the loss on fixed patches of `val`, half of them balanced, half with detail. `data` records where the
@@ -111,7 +112,12 @@ class FusionTask(Task):
 
     def renamed(self, saved: Mapping[str, object]) -> Mapping[str, object]:
         """Return settings that an earlier version saved, by today's names."""
-        return renamed(FusionTrainingSettings, saved)
+        now = renamed(FusionTrainingSettings, saved)
+        return now | {"loss": "ssim-qabf"} if now.get("loss") == "keeping" else now
+
+    def renamed_tensor(self, saved: str) -> str:
+        """Return today's name of a weight that an earlier version saved."""
+        return current_name(saved)
 
     def data(self) -> Mapping[str, object]:
         """Return a record of the pairs."""

@@ -11,12 +11,11 @@ from crossalign.simulation.ellipsoids import (
     ENDLESS_MM,
     Ellipsoid,
     EllipsoidModel,
+    EllipsoidSampler,
     absent,
     quadric_coefficients,
-    random_ellipsoid,
-    uniform_xyz,
 )
-from crossalign.simulation.pelvis.surroundings import draw_surroundings, pelvic_wall
+from crossalign.simulation.pelvis.surroundings import ANY_ROTATION, draw_surroundings, pelvic_wall
 from crossalign.simulation.random_fields import uniform
 from crossalign.simulation.settings import AnatomySettings, Range
 
@@ -80,20 +79,19 @@ def draw_anatomy(
 ) -> EllipsoidModel:
     """Draw pelves; a gland with a half axis over `largest_mm` is shrunk to it, so that it fits its volume."""
     half_axes = _draw_half_axes(count, largest_mm, settings.volume_ml, generator)
-    outer, wall = draw_surroundings(half_axes, generator), pelvic_wall(half_axes, generator)
+    draw = EllipsoidSampler(half_axes, generator)
+    outer, wall = draw_surroundings(draw), pelvic_wall(draw)
     if not settings.surroundings:
         outer, wall = [absent(one) for one in outer], wall * 0
         wall[..., 9] = ABSENT
-    zero = torch.zeros(count, 3)
-    gland = Ellipsoid(
-        "gland", zero, half_axes, zero, torch.full((count,), EDGE_MM), torch.ones(count, dtype=torch.bool)
-    )
-    inner = _zones(half_axes, generator)
+    zero, one = torch.zeros(count, 3), torch.ones(count)
+    gland = Ellipsoid("gland", zero, half_axes, zero, one * EDGE_MM, one.bool())
+    inner = _zones(draw)
     for wanted, ellipsoids in (
-        (settings.nodules, _nodules(half_axes, generator)),
-        (settings.lesions, _lesions(half_axes, generator)),
-        (settings.cysts, _cyst(half_axes, generator)),
-        (settings.calcifications, _calcifications(half_axes, generator)),
+        (settings.nodules, _nodules(draw)),
+        (settings.lesions, _lesions(draw)),
+        (settings.cysts, _cyst(draw)),
+        (settings.calcifications, _calcifications(draw)),
     ):
         inner += ellipsoids if wanted else [absent(one) for one in ellipsoids]
     shape = draw_gland_shape(half_axes, settings, generator)
@@ -109,62 +107,51 @@ def _draw_half_axes(count: int, largest_mm: float, volume_ml: Range, generator: 
     return axes * (largest_mm / axes.amax(-1, keepdim=True)).clamp(max=1)
 
 
-def _zones(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
-    n = len(half_axes)
-    volume_ml = 4 / 3 * torch.pi * half_axes.prod(-1) / 1000
-    grown = (0.42 + 0.1 * torch.log2(volume_ml / 20)).clamp(0.45, 0.78) + uniform((-0.05, 0.1), (n,), generator)
-    scale = grown[:, None] * torch.tensor([1.0, 0.95, 1.3])
-    center = half_axes * uniform_xyz(((-0.05, 0.05), (-0.3, -0.1), (-0.1, 0.15)), n, generator)
-    transition = random_ellipsoid("transition", center, half_axes * scale, generator)
-    front = half_axes * uniform_xyz(((-0.05, 0.05), (-0.95, -0.75), (-0.2, 0.2)), n, generator)
-    axes = half_axes * uniform_xyz(((0.3, 0.6), (0.15, 0.35), (0.5, 0.8)), n, generator)
-    stroma = random_ellipsoid("stroma", front, axes, generator)
-    middle = half_axes * uniform_xyz(((-0.05, 0.05), (-0.15, 0.15), (0, 0)), n, generator)
-    width = uniform((1.2, 4.5), (n, 1), generator)
-    axes = torch.cat((width, width, torch.full((n, 1), ENDLESS_MM)), -1)
-    urethra = random_ellipsoid("urethra", middle, axes, generator, ((-25, 15), (-4, 4), (0, 0)), 0.9)
-    base = half_axes * uniform_xyz(((-0.1, 0.1), (-0.5, 0.1), (0.8, 1.1)), n, generator)
-    axes = half_axes * uniform_xyz(((0.5, 0.95), (0.5, 0.9), (0.3, 0.65)), n, generator)
-    central = random_ellipsoid("central", base, axes, generator, ((-15, 15), (-8, 8), (0, 0)), 0.9)
+def _zones(draw: EllipsoidSampler) -> list[Ellipsoid]:
+    half = draw.half_axes_mm
+    volume_ml = 4 / 3 * torch.pi * half.prod(-1) / 1000
+    grown = (0.42 + 0.1 * torch.log2(volume_ml / 20)).clamp(0.45, 0.78) + draw.uniform(-0.05, 0.1)
+    center = half * draw.xyz((-0.05, 0.05), (-0.3, -0.1), (-0.1, 0.15))
+    transition = draw.ellipsoid("transition", center, half * (grown[:, None] * torch.tensor([1.0, 0.95, 1.3])))
+    front = half * draw.xyz((-0.05, 0.05), (-0.95, -0.75), (-0.2, 0.2))
+    stroma = draw.ellipsoid("stroma", front, half * draw.xyz((0.3, 0.6), (0.15, 0.35), (0.5, 0.8)))
+    middle = half * draw.xyz((-0.05, 0.05), (-0.15, 0.15), (0, 0))
+    width = draw.column(1.2, 4.5)
+    axes = torch.cat((width, width, torch.full_like(width, ENDLESS_MM)), -1)
+    urethra = draw.ellipsoid("urethra", middle, axes, ((-25, 15), (-4, 4), (0, 0)), 0.9)
+    base = half * draw.xyz((-0.1, 0.1), (-0.5, 0.1), (0.8, 1.1))
+    axes = half * draw.xyz((0.5, 0.95), (0.5, 0.9), (0.3, 0.65))
+    central = draw.ellipsoid("central", base, axes, ((-15, 15), (-8, 8), (0, 0)), 0.9)
     return [transition, central, stroma, urethra]
 
 
-def _nodules(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
-    n, ellipsoids = len(half_axes), []
+def _nodules(draw: EllipsoidSampler) -> list[Ellipsoid]:
+    half, ellipsoids = draw.half_axes_mm, []
     for k in range(NODULES):
-        direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
-        center = half_axes * (direction * uniform((0.1, 0.5), (n, 1), generator) + torch.tensor([0.0, -0.15, 0.1]))
-        axes = half_axes.mean(-1, keepdim=True) * uniform_xyz(((0.12, 0.34),) * 3, n, generator)
-        ellipsoids.append(
-            random_ellipsoid(f"nodule{k}", center, axes, generator, ((-90, 90), (-90, 90), (-90, 90)), 0.7)
-        )
+        center = half * (draw.directions() * draw.column(0.1, 0.5) + torch.tensor([0.0, -0.15, 0.1]))
+        axes = half.mean(-1, keepdim=True) * draw.xyz(*[(0.12, 0.34)] * 3)
+        ellipsoids.append(draw.ellipsoid(f"nodule{k}", center, axes, ANY_ROTATION, 0.7))
     return ellipsoids
 
 
-def _lesions(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
-    n, ellipsoids = len(half_axes), []
+def _lesions(draw: EllipsoidSampler) -> list[Ellipsoid]:
+    ellipsoids = []
     for _ in range(LESIONS):
-        direction = torch.randn(n, 3, generator=generator) + torch.tensor([0.0, 1.0, -0.2])
-        center = half_axes * torch.nn.functional.normalize(direction, dim=-1) * uniform((0.65, 0.9), (n, 1), generator)
-        ellipsoids.append(
-            random_ellipsoid("lesion", center, uniform_xyz(((2.5, 8),) * 3, n, generator), generator, probability=0.45)
-        )
+        direction = torch.randn(draw.count, 3, generator=draw.generator) + torch.tensor([0.0, 1.0, -0.2])
+        center = draw.half_axes_mm * torch.nn.functional.normalize(direction, dim=-1) * draw.column(0.65, 0.9)
+        ellipsoids.append(draw.ellipsoid("lesion", center, draw.xyz(*[(2.5, 8)] * 3), probability=0.45))
     return ellipsoids
 
 
-def _cyst(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
-    center = half_axes * uniform_xyz(((-0.5, 0.5), (-0.4, 0.5), (-0.2, 0.7)), len(half_axes), generator)
-    return [
-        random_ellipsoid(
-            "cyst", center, uniform_xyz(((2, 5),) * 3, len(half_axes), generator), generator, probability=0.25
-        )
-    ]
+def _cyst(draw: EllipsoidSampler) -> list[Ellipsoid]:
+    center = draw.half_axes_mm * draw.xyz((-0.5, 0.5), (-0.4, 0.5), (-0.2, 0.7))
+    return [draw.ellipsoid("cyst", center, draw.xyz(*[(2, 5)] * 3), probability=0.25)]
 
 
-def _calcifications(half_axes: Tensor, generator: torch.Generator) -> list[Ellipsoid]:
+def _calcifications(draw: EllipsoidSampler) -> list[Ellipsoid]:
     ellipsoids = []
     for _ in range(CALCIFICATIONS):
-        center = half_axes * uniform_xyz(((-0.5, 0.5), (-0.2, 0.4), (-0.5, 0.5)), len(half_axes), generator)
-        axes = uniform_xyz(((1.0, 3.5), (0.8, 1.6), (1.0, 3.0)), len(half_axes), generator)
-        ellipsoids.append(random_ellipsoid("calcification", center, axes, generator, probability=0.35))
+        center = draw.half_axes_mm * draw.xyz((-0.5, 0.5), (-0.2, 0.4), (-0.5, 0.5))
+        axes = draw.xyz((1.0, 3.5), (0.8, 1.6), (1.0, 3.0))
+        ellipsoids.append(draw.ellipsoid("calcification", center, axes, probability=0.35))
     return ellipsoids

@@ -12,6 +12,7 @@ from crossalign.simulation.random_fields import (
     blur_matrices,
     from_control_points,
     normal,
+    random_directions,
     slice_matrices,
     uniform,
 )
@@ -65,7 +66,7 @@ def draw_field(center_mm: Tensor, reach_mm: Tensor, settings: ShapeSettings, gen
     shift = uniform((-6, 6), (n, 3), generator)
     half = reach_mm[:, None] * uniform((1.0, 2.4), (n, 3), generator) + shift.abs()
     radius = reach_mm * uniform((1.0, 2.4), (n,), generator) + shift.norm(dim=-1)
-    direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
+    direction = random_directions((n,), generator)
     away = reach_mm * uniform((1.25, 3.0), (n,), generator)
     angle = torch.asin((reach_mm / away * uniform((0.85, 1.4), (n,), generator)).clamp(max=0.98))
     near = (away - reach_mm * uniform((0.9, 1.4), (n,), generator)).clamp(min=2.0)

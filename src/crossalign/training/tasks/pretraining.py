@@ -26,7 +26,7 @@ from crossalign.models.extractors import (
 from crossalign.training.data_record import renamed, tensors_record
 from crossalign.training.dataset import PairDataset
 from crossalign.training.device import autocast, channels_last, choose_precision, settled_precision
-from crossalign.training.engine import Plan, Task
+from crossalign.training.engine import Plan, TrainingTask
 from crossalign.training.pretraining_settings import PretrainingSettings
 from crossalign.training.sampling import Batch, draw_batch, validation_batches
 from crossalign.training.schedule import cosine_rate, pick_cases, step_seed
@@ -77,7 +77,7 @@ def _head(channels: int, kind: str, width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, width))
 
 
-class PretrainingTask(Task):
+class PretrainingTask(TrainingTask):
     """The extractors of a registration network on crop pairs of a dataset whose alignment is known.
 
     `best.safetensors` holds the extractors alone. The measure is the fraction of validation tokens whose most similar

@@ -21,7 +21,7 @@ from crossalign.networks.registry import network_entry
 from crossalign.training.data_record import INITIAL_WEIGHTS, renamed, tensors_record
 from crossalign.training.dataset import PairDataset
 from crossalign.training.device import autocast, channels_last, choose_precision, settled_precision
-from crossalign.training.engine import Plan, Task
+from crossalign.training.engine import Plan, TrainingTask
 from crossalign.training.sampling import Batch, draw_batch, validation_batches
 from crossalign.training.schedule import cosine_rate, pick_cases, step_seed
 from crossalign.training.settings import TrainingSettings
@@ -99,7 +99,7 @@ def _mask_loss(logits: Volume, mask: Volume) -> Tensor:
     return (each * known).mean()
 
 
-class RegistrationTask(Task):
+class RegistrationTask(TrainingTask):
     """A registration network on perturbed crop pairs of a dataset.
 
     Both datasets lie on the training device. `initial` is a network to begin with; unless it only brings pre-trained
