@@ -20,11 +20,11 @@ from crossalign.fields import settings_of
 from crossalign.fusion.networks.model_files import FUSION
 from crossalign.models.card import Card
 from crossalign.models.model import REGISTRATION, Calibration
-from crossalign.models.model_file import ModelContents, StageContents, Task, read_model_file, save_model_file
-from crossalign.models.pretrained import FOLDER
+from crossalign.models.model_file import ModelContents, NetworkTask, StageContents, read_model_file, save_model_file
+from crossalign.models.pretrained import WEIGHTS_FOLDER
 from crossalign.models.run_settings import RunSettings
 
-TASKS: dict[str, Task[Any]] = {"registration": REGISTRATION, "fusion": FUSION}
+TASKS: dict[str, NetworkTask[Any]] = {"registration": REGISTRATION, "fusion": FUSION}
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", type=Path, nargs="+")
     parser.add_argument("-i", "--input", type=Path, help="folder of the stages' files")
-    parser.add_argument("-o", "--output", type=Path, default=FOLDER)
+    parser.add_argument("-o", "--output", type=Path, default=WEIGHTS_FOLDER)
     given = parser.parse_args()
     try:
         # Those that hold stages of their own first.

@@ -31,8 +31,8 @@ from crossalign.models import (
     save_stage,
 )
 from crossalign.models.card import Measurements
-from crossalign.models.model_file import FORMAT, ModelContents, StageContents, read_model_file, save_model_file
-from crossalign.models.tensor_files import SEAL, read_header, save_tensors
+from crossalign.models.model_file import MODEL_FORMAT, ModelContents, StageContents, read_model_file, save_model_file
+from crossalign.models.tensor_files import SEAL, read_tensor_header, save_tensors
 from crossalign.networks import build_network
 
 EIGHT = (8, 8, 8)
@@ -151,8 +151,8 @@ def test_settings_that_do_not_fit(change: dict[str, object], tmp_path: Path) -> 
 def test_descriptions_that_do_not_fit(model: dict[str, object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     save_stage(trained(), path)
-    description = json.loads(read_header(path).metadata["model"]) | model
-    save_tensors(load_file(path), {"format": FORMAT, "model": json.dumps(description)}, path, overwrite=True)
+    description = json.loads(read_tensor_header(path).metadata["model"]) | model
+    save_tensors(load_file(path), {"format": MODEL_FORMAT, "model": json.dumps(description)}, path, overwrite=True)
     with pytest.raises(WeightsError, match=r"odd\.safetensors") as error:
         load_model(path)
     assert message in str(error.value)
@@ -161,7 +161,7 @@ def test_descriptions_that_do_not_fit(model: dict[str, object], message: str, tm
 def test_a_description_without_a_digest_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_stage(trained(), path)
-    metadata = {name: text for name, text in read_header(path).metadata.items() if name != SEAL}
+    metadata = {name: text for name, text in read_tensor_header(path).metadata.items() if name != SEAL}
     save_file(load_file(path), path, metadata)
     with pytest.raises(WeightsError, match="it has no digest"):
         load_model(path)
@@ -224,7 +224,7 @@ def test_a_model_of_several_stages_survives(nested: bool, tmp_path: Path) -> Non
 def tampered(path: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Path:
     """Change tensors of a model of three and seal it again, as somebody would who wants to hide it."""
     save_model(three(), path, overwrite=True)
-    metadata = {name: text for name, text in read_header(path).metadata.items() if name != SEAL}
+    metadata = {name: text for name, text in read_tensor_header(path).metadata.items() if name != SEAL}
     save_tensors(change(load_file(path)), metadata, path, overwrite=True)
     return path
 
@@ -255,7 +255,7 @@ def test_a_stage_in_anothers_place_is_told_from_an_altered_one(tmp_path: Path) -
     save_model(Model(Cascade((stage, other))), tmp_path / "a.safetensors")
     held = load_file(tmp_path / "a.safetensors")
     swap = {"1": "2", "2": "1"}
-    metadata = {n: text for n, text in read_header(tmp_path / "a.safetensors").metadata.items() if n != SEAL}
+    metadata = {n: text for n, text in read_tensor_header(tmp_path / "a.safetensors").metadata.items() if n != SEAL}
     swapped = {swap[name[0]] + name[1:]: value for name, value in held.items()}
     save_tensors(swapped, metadata, tmp_path / "a.safetensors", overwrite=True)
     with pytest.raises(WeightsError, match=r"stage 1 of 2 .*: it is stage 2"):

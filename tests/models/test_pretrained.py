@@ -10,7 +10,7 @@ import torch
 from crossalign.errors import InputError, WeightsError
 from crossalign.models import load_model, load_stage, pretrained, save_model
 from crossalign.models.model_file import read_model_file
-from crossalign.models.pretrained import FOLDER, shipped_file, shipped_names, shipped_path
+from crossalign.models.pretrained import WEIGHTS_FOLDER, shipped_file, shipped_names, shipped_path
 from crossalign.registration.methods import DEFAULT_MODEL, named_method
 
 NAMES = (*shipped_names(), *shipped_names("fusion"))
@@ -19,15 +19,15 @@ CPU = torch.device("cpu")
 
 
 def test_the_folder_holds_models_and_nothing_else() -> None:
-    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(f"{name}.safetensors" for name in NAMES)
+    assert sorted(path.name for path in WEIGHTS_FOLDER.iterdir()) == sorted(f"{name}.safetensors" for name in NAMES)
     assert DEFAULT_MODEL in shipped_names()
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < LARGEST_BYTES
+    assert sum(path.stat().st_size for path in WEIGHTS_FOLDER.iterdir()) < LARGEST_BYTES
 
 
 @pytest.mark.parametrize("place", [0, 5000, -1])
 def test_a_single_bit_of_damage_is_found(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(FOLDER, tmp_path / "weights")
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
+    shutil.copytree(WEIGHTS_FOLDER, tmp_path / "weights")
+    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
     path = shipped_path("correspondence-image")
     assert path is not None
     assert path.is_relative_to(tmp_path)

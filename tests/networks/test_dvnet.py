@@ -77,7 +77,7 @@ def test_learns_how_far_a_blob_went() -> None:
 @pytest.mark.usefixtures("shape_checks_off")
 @pytest.mark.parametrize("shape", [(7, 16, 16), (16, 16), (16, 7, 16), (16, 16, 0)])
 def test_crops_that_are_too_small(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="the DVNet stand-in needs 8 voxels or more on each of three axes"):
+    with pytest.raises(InputError, match="the crop of 'dvnet' needs 8 voxels or more on each of three axes"):
         build_network("dvnet", shape)  # type: ignore[arg-type]
 
 

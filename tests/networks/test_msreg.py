@@ -110,7 +110,7 @@ def test_learns_how_far_a_blob_went() -> None:
 @pytest.mark.parametrize("name", ["msreg", "msreg-published"])
 @pytest.mark.parametrize("shape", [(7, 16, 16), (16, 16), (16, 7, 16), (16, 16, 0)])
 def test_crops_that_are_too_small(name: str, shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"MSReg needs 8 voxels or more on each of three axes \(z, y, x\), got"):
+    with pytest.raises(InputError, match="needs 8 voxels or more on each of three axes, got"):
         build_network(name, shape)  # type: ignore[arg-type]
 
 

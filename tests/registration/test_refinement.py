@@ -116,7 +116,7 @@ def test_all_initialisations_are_one_batch_and_agree_where_the_network_is_right(
 
 
 def test_a_large_batch_is_cut_to_what_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "BATCH_VOXELS", 4 * 16**3)
+    monkeypatch.setattr(context, "CROP_BATCH_VOXELS", 4 * 16**3)
     model, whole = Finder(0.8), Finder(0.8)
     cut = registration(model, initialisations=10, perturbation_mm=2.0).solve(blob_problem(INITIAL))
     assert model.batches == [4, 4, 2]

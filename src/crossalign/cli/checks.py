@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from crossalign.errors import InputError, InputWarning, OutputError
+from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_path
-from crossalign.registration.methods import WEIGHT_SUFFIXES
 from crossalign.training.data_record import detached_files
 
 

@@ -17,6 +17,7 @@ from crossalign.fusion.classical import Average, LaplacianPyramid, Maximum, Wave
 from crossalign.fusion.networks.dcfb import padded_to
 from crossalign.fusion.networks.model_files import FUSION, FusionModel, load_fusion_model, run_fusion_network
 from crossalign.fusion.result import FusionMethod
+from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_names, shipped_path
 from crossalign.types import Scan, Shape
 
@@ -136,7 +137,6 @@ def _overlap(size: int, tile: int, multiple: int) -> float:
 
 
 IN_PLANE = (1, 2)
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 # Methods that need no weights: a new one is one class and one line here.
 PLAIN_FUSION_METHODS: Mapping[str, Callable[[], FusionMethod]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LABELS = {
+FACT_LABELS = {
     "network": "network",
     "input": "input",
     "data": "data",
@@ -52,7 +52,7 @@ class Card:
 
     def markdown(self) -> str:
         """Return the card as Markdown."""
-        facts = [(label, getattr(self, field)) for field, label in LABELS.items()]
+        facts = [(label, getattr(self, field)) for field, label in FACT_LABELS.items()]
         rows = tuple((label, text) for label, text in (*facts, *self.details) if text)
         parts = [f"# Model card: {self.name or 'unnamed'}"]
         parts += [self.summary] if self.summary else []

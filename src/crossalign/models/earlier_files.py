@@ -8,7 +8,7 @@ from typing import Any
 
 from crossalign.errors import InputError, WeightsError
 from crossalign.input import excerpt, parse_json
-from crossalign.models.model_file import KIND, MOST_STAGES, ModelContents, StageContents
+from crossalign.models.model_file import MODEL_FILE, MOST_STAGES, ModelContents, StageContents
 from crossalign.models.tensor_files import SEAL, TensorHeader, read_tensors, refused
 
 FORMATS = {
@@ -44,12 +44,12 @@ def current_tensor_name(name: str) -> str:
 def read_earlier_file(path: Path, header: TensorHeader) -> ModelContents:
     """Read a weight file of an earlier version; raises WeightsError, or what does not fit leads to."""
     if odd := sorted(set(header.metadata) - {"format", "settings", "notes", SEAL}):
-        raise refused(path, KIND, f"its metadata holds '{excerpt(odd[0])}', which crossalign does not write")
+        raise refused(path, MODEL_FILE, f"its metadata holds '{excerpt(odd[0])}', which crossalign does not write")
     settings = dict(parse_json(header.metadata["settings"], "settings"))
     notes = parse_json(header.metadata.get("notes", "{}"), "notes")
     notes = {str(name): str(value) for name, value in notes.items()}
     run = _run(path, notes.pop(CASCADE)) if CASCADE in notes else {}
-    stage = StageContents(read_tensors(path, KIND, header), settings, notes)
+    stage = StageContents(read_tensors(path, MODEL_FILE, header), settings, notes)
     return ModelContents(FORMATS[header.metadata["format"]], [stage], path=path, **run)
 
 

@@ -17,8 +17,8 @@ from crossalign.models.card import Card
 from crossalign.models.earlier_files import current_tensor_name
 from crossalign.models.model_file import (
     ModelContents,
+    NetworkTask,
     StageContents,
-    Task,
     read_model_file,
     save_model_file,
     unfit,
@@ -29,7 +29,7 @@ from crossalign.models.stage_settings import StageSettings
 from crossalign.networks.registry import build_network
 
 MOST_MM = 1e6  # of a calibration's numbers
-REGISTRATION = Task(
+REGISTRATION = NetworkTask(
     "registration",
     StageSettings,
     lambda settings: build_network(settings.network, settings.crop_shape, settings.crop_spacing_mm),

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
 from crossalign.errors import InputError, WeightsError
-from crossalign.fields import settings_of
+from crossalign.fields import Settings, settings_of
 from crossalign.input import excerpt, parse_json
 from crossalign.models.card import Card
 from crossalign.models.tensor_files import (
@@ -26,15 +26,15 @@ from crossalign.models.tensor_files import (
     check_seal,
     digest_of,
     load_tensors,
-    read_header,
+    read_tensor_header,
     refused,
     save_tensors,
 )
 
-Settings = TypeVar("Settings")
-FORMAT = "crossalign-model-1"
-KIND = FileKind(limit_bytes=GIB)
+MODEL_FORMAT = "crossalign-model-1"
+MODEL_FILE = FileKind(limit_bytes=GIB)
 MOST_STAGES = 100
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")  # of what may be given as a file of weights
 # What settings or weights of another version, or of somebody else's making, lead to.
 UNFIT = (AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 TASKS = {
@@ -45,7 +45,7 @@ TASKS = {
 
 
 @dataclass(frozen=True)
-class Task(Generic[Settings]):
+class NetworkTask(Generic[Settings]):
     """What networks are for, and how one is built from its settings.
 
     `rename` maps the names of tensors that earlier versions wrote to today's.
@@ -91,7 +91,9 @@ class ModelContents:
     made_for: int = 1
     path: Path = field(default_factory=Path)
 
-    def networks(self, task: Task[Settings], device: torch.device | str = "cpu") -> list[tuple[nn.Module, Settings]]:
+    def networks(
+        self, task: NetworkTask[Settings], device: torch.device | str = "cpu"
+    ) -> list[tuple[nn.Module, Settings]]:
         """Build each stage's network, in eval mode, with its weights; raises WeightsError where they do not fit.
 
         Names and shapes are compared on torch's meta device first: settings that ask for more than the file holds
@@ -140,7 +142,7 @@ def save_model_file(
         "card": _json(contents.card),
         "initial_stage": contents.initial_stage,
     }
-    save_tensors(tensors, {"format": FORMAT, "model": json.dumps(model)}, Path(path), overwrite)
+    save_tensors(tensors, {"format": MODEL_FORMAT, "model": json.dumps(model)}, Path(path), overwrite)
 
 
 def read_model_file(path: str | os.PathLike[str], task: str | None = None) -> ModelContents:
@@ -154,14 +156,14 @@ def read_model_file(path: str | os.PathLike[str], task: str | None = None) -> Mo
     path = Path(path)
     if "\0" not in str(path) and not os.path.lexists(path):
         raise WeightsError(f"{excerpt(path, 200)}: no such weight file")
-    header = read_header(path, KIND)
+    header = read_tensor_header(path, MODEL_FILE)
     held = header.metadata.get("format")
-    if held != FORMAT and held not in FORMATS:
+    if held != MODEL_FORMAT and held not in FORMATS:
         checkpoint = "it is the checkpoint of a training run: take best.safetensors of the same folder"
         reason = checkpoint if "progress" in header.metadata else f"format '{excerpt(held)}'"
         raise WeightsError(f"{path.name}: no model file of crossalign ({reason})")
     try:
-        contents = _read(path, header) if held == FORMAT else read_earlier_file(path, header)
+        contents = _read(path, header) if held == MODEL_FORMAT else read_earlier_file(path, header)
     except WeightsError:
         raise
     except UNFIT as error:
@@ -174,26 +176,26 @@ def read_model_file(path: str | os.PathLike[str], task: str | None = None) -> Mo
 
 def description_of(path: Path) -> dict[str, Any]:
     """Return what a model file says of itself, without its tensors; raises InputError or LookupError."""
-    return dict(parse_json(read_header(path, KIND).metadata["model"], "its description"))
+    return dict(parse_json(read_tensor_header(path, MODEL_FILE).metadata["model"], "its description"))
 
 
 def _read(path: Path, header: TensorHeader) -> ModelContents:
     if odd := sorted(set(header.metadata) - {"format", "model", SEAL}):
-        raise refused(path, KIND, f"its metadata holds '{excerpt(odd[0])}', which crossalign does not write")
+        raise refused(path, MODEL_FILE, f"its metadata holds '{excerpt(odd[0])}', which crossalign does not write")
     if SEAL not in header.metadata:
-        raise refused(path, KIND, "it has no digest (SHA-256)")
+        raise refused(path, MODEL_FILE, "it has no digest (SHA-256)")
     model = description_of(path)
     entries, task = list(model["stages"]), model["task"]
     if not 1 <= len(entries) <= MOST_STAGES or task not in TASKS:
         raise InputError(f"it needs 1 to {MOST_STAGES} stages and one task of {', '.join(TASKS)}")
-    tensors = load_tensors(path, KIND)
+    tensors = load_tensors(path, MODEL_FILE)
     stages = [
         _shared_stage(path, number, entry) if "file" in entry else _stage(tensors, number, entry)
         for number, entry in enumerate(entries, start=1)
     ]
     _check_digests(path, stages, [str(entry["sha256"]) for entry in entries])
-    check_seal(tensors, header, path, KIND)
-    check_finite(tensors, path, KIND)
+    check_seal(tensors, header, path, MODEL_FILE)
+    check_finite(tensors, path, MODEL_FILE)
     return ModelContents(
         task=task,
         stages=stages,
@@ -220,7 +222,7 @@ def _shared_stage(path: Path, number: int, entry: Mapping[str, Any]) -> StageCon
     try:
         entries = description_of(other)["stages"]
         found = next(n for n, one in enumerate(entries, start=1) if one["sha256"] == entry["sha256"])
-        return _stage(load_tensors(other, KIND), found, entries[found - 1])
+        return _stage(load_tensors(other, MODEL_FILE), found, entries[found - 1])
     except (StopIteration, *UNFIT) as error:
         raise WeightsError(
             f"{path.name}: stage {number} is held by {excerpt(other.name)}, which is missing in the "
@@ -238,7 +240,7 @@ def _check_digests(path: Path, stages: Sequence[StageContents], digests: Sequenc
             fault = f"is not what was written (SHA-256): it is stage {digests.index(stage.sha256) + 1}"
         else:
             fault = "is not what was written (SHA-256): it was altered"
-        raise refused(path, KIND, f"stage {number} of {len(stages)} {fault}")
+        raise refused(path, MODEL_FILE, f"stage {number} of {len(stages)} {fault}")
 
 
 def _check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

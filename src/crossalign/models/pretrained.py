@@ -8,7 +8,7 @@ from pathlib import Path
 from crossalign.errors import InputError
 from crossalign.models.model_file import UNFIT, ModelContents, description_of, read_model_file
 
-FOLDER = Path(str(files("crossalign.models"))) / "weights"
+WEIGHTS_FOLDER = Path(str(files("crossalign.models"))) / "weights"
 
 
 def shipped_names(task: str = "registration") -> tuple[str, ...]:
@@ -37,4 +37,4 @@ def _task(path: Path) -> object:
 
 
 def _paths() -> list[Path]:
-    return sorted(FOLDER.glob("*.safetensors"), key=lambda path: path.stem)
+    return sorted(WEIGHTS_FOLDER.glob("*.safetensors"), key=lambda path: path.stem)

@@ -15,11 +15,12 @@ from crossalign.errors import WeightsError
 from crossalign.input import check_regular_file, excerpt
 from crossalign.models.tensor_files import GIB, FileKind, check_finite, read_tensors
 from crossalign.networks.attention_reg import PAPER_SHAPE, AttentionReg
+from crossalign.networks.registry import check_crop_shape
 from crossalign.types import Shape
 
 LIMIT_BYTES = 2 * GIB
 ENTRY_LIMIT = 100_000  # of a zip file: one a tensor
-KIND = FileKind("not a state dict of tensors that can be read safely")
+STATE_DICT = FileKind("not a state dict of tensors that can be read safely")
 # What torch's two readers raise on a damaged file, besides the unpickler's refusal of code.
 UNREADABLE = (
     pickle.UnpicklingError,
@@ -77,13 +78,14 @@ def load_original_checkpoint(path: str | os.PathLike[str], input_shape: Shape = 
             raise WeightsError(
                 f"{path.name}: holds '{excerpt(name)}', which is no layer of Attention-Reg or Feature-Reg"
             )
+    check_crop_shape("attention-reg", input_shape)
     model = AttentionReg(input_shape, attention)
     try:
         model.load_state_dict({_renamed(name, names): value for name, value in state.items()})
     except RuntimeError as error:
         reason = _in_their_words(" ".join(str(error).split()), names)
         raise WeightsError(f"{path.name}: not a checkpoint of this network: {reason[:300]}") from error
-    check_finite(model.state_dict(), path, KIND)
+    check_finite(model.state_dict(), path, STATE_DICT)
     return model.eval()
 
 
@@ -95,7 +97,7 @@ def read_state_dict(path: Path) -> Mapping[str, Tensor]:
     if "\0" not in str(path) and not os.path.lexists(path):
         raise WeightsError(f"{path}: no such checkpoint")
     check_regular_file(path, WeightsError)
-    state = read_tensors(path, KIND) if path.suffix == ".safetensors" else _unpickled(path)
+    state = read_tensors(path, STATE_DICT) if path.suffix == ".safetensors" else _unpickled(path)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not state or not all(_is_entry(*item) for item in state.items()):
@@ -112,7 +114,7 @@ def _unpickled(path: Path) -> object:
     except WeightsError:
         raise
     except UNREADABLE as error:
-        raise WeightsError(f"{excerpt(path.name)}: {KIND.refusal}") from error
+        raise WeightsError(f"{excerpt(path.name)}: {STATE_DICT.refusal}") from error
     return state
 
 

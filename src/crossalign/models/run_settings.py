@@ -9,7 +9,7 @@ from crossalign.fields import Bounds, check_bounds, check_choices, check_over_ze
 
 OrientationCorrection: TypeAlias = Literal[0, 90, 180, 270, "auto"]
 ORIENTATIONS_DEG = (0, 90, 180, 270)
-BOUNDS: Bounds = {
+RUN_BOUNDS: Bounds = {
     "initialisations": (1, 10_000),
     "max_passes": (1, 1000),
     "seed": (0, 2**63 - 1),
@@ -60,7 +60,7 @@ class RunSettings:
     network predicts the smallest error."""
 
     def __post_init__(self) -> None:
-        check_bounds(self, BOUNDS)
+        check_bounds(self, RUN_BOUNDS)
         check_over_zero(self, "perturbation_mm", "tolerance_mm", "search_shift_mm", "refinement_step")
         check_choices(self)
 

@@ -57,7 +57,7 @@ def save_tensors(
         partial.chmod(stat.S_IMODE(mode))  # safetensors puts a file of its own there, which only its owner may read
 
 
-def read_header(path: Path, kind: FileKind = FileKind()) -> TensorHeader:
+def read_tensor_header(path: Path, kind: FileKind = FileKind()) -> TensorHeader:
     """Read names, shapes and text alone, each checked against the file's size; raises the kind's error."""
     check_regular_file(path, kind.error)
     try:
@@ -80,7 +80,7 @@ def read_tensors(path: Path, kind: FileKind = FileKind(), header: TensorHeader |
 
     A file without a digest is read as it is: earlier versions wrote none.
     """
-    header = header or read_header(path, kind)
+    header = header or read_tensor_header(path, kind)
     tensors = load_tensors(path, kind)
     check_seal(tensors, header, path, kind)
     if kind.finite:

@@ -91,8 +91,6 @@ class AttentionReg(nn.Module):
 
     def __init__(self, input_shape: Shape = PAPER_SHAPE, attention: bool = True) -> None:
         super().__init__()
-        if len(input_shape) != 3 or min(input_shape) < 4:
-            raise InputError(f"the network needs 4 voxels or more on each of three axes (z, y, x), got {input_shape}")
         self.input_shape = input_shape
         self.fixed_extractor = Extractor()
         self.moving_extractor = Extractor()

@@ -10,12 +10,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from crossalign.errors import InputError
 from crossalign.networks.attention_reg import PAPER_SHAPE
 from crossalign.networks.crop import check_crops
 from crossalign.types import Parameters, Shape, Volume
 
-SMALLEST = 8
 WIDTHS = (64, 96, 256, 256, 448)
 REDUCED = 32
 HIDDEN = (192, 158)
@@ -30,10 +28,6 @@ class DVNetStandIn(nn.Module):
 
     def __init__(self, input_shape: Shape = PAPER_SHAPE) -> None:
         super().__init__()
-        if len(input_shape) != 3 or min(input_shape) < SMALLEST:
-            raise InputError(
-                f"the DVNet stand-in needs {SMALLEST} voxels or more on each of three axes (z, y, x), got {input_shape}"
-            )
         self.input_shape = input_shape
         depth, height, width = input_shape
         parts = [_convolution(2 * depth, WIDTHS[0], 1)]

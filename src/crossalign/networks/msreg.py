@@ -8,12 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossalign.errors import InputError
 from crossalign.networks.attention_reg import PAPER_SHAPE
 from crossalign.networks.crop import Features, check_crops
 from crossalign.types import Parameters, Shape, Volume
 
-SMALLEST = 8
 GROUPS = 16
 JOINT = 128  # channels of the skip convolution and of the residual layers combined
 REDUCED = 16
@@ -83,10 +81,6 @@ class MSReg(nn.Module):
 
     def __init__(self, input_shape: Shape = PAPER_SHAPE, unused_layers: bool = False) -> None:
         super().__init__()
-        if len(input_shape) != 3 or min(input_shape) < SMALLEST:
-            raise InputError(
-                f"MSReg needs {SMALLEST} voxels or more on each of three axes (z, y, x), got {input_shape}"
-            )
         self.input_shape = input_shape
         self.stem1 = nn.Conv3d(2, 32, 3, padding=1, bias=False)
         self.stem_norm1 = nn.BatchNorm3d(32)

@@ -89,9 +89,11 @@ def build_network(name: str, input_shape: tuple[int, int, int] = (32, 96, 96), s
     """Make an untrained network: `network(fixed, moving)` takes two (b, 1, z, y, x) and returns (b, 6), mm and degrees.
 
     `input_shape` is the crop's (z, y, x), `spacing_mm` its spacing, which only networks that match tokens use. The
-    weights are drawn from torch's global generator. Raises InputError for an unknown name.
+    weights are drawn from torch's global generator. Raises InputError for an unknown name, and for a crop of a shape
+    that the network cannot have.
     """
-    return network_entry(name).build(input_shape, spacing_mm)
+    check_crop_shape(name, input_shape)
+    return NETWORKS[name].build(input_shape, spacing_mm)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossalign.errors import InputError
 from crossalign.networks.crop import Features, check_crops, crop_points
 from crossalign.types import Map, Parameters, Shape, Volume
 
@@ -138,8 +137,6 @@ class TokenNetwork(nn.Module):
 
     def __init__(self, input_shape: Shape, spacing_mm: float, layers: int) -> None:
         super().__init__()
-        if any(size % STRIDE or size < 2 * STRIDE for size in input_shape):
-            raise InputError(f"the crop must be a multiple of {STRIDE} (8 or more) on each axis, got {input_shape}")
         self.input_shape = input_shape
         self.token_spacing_mm = STRIDE * spacing_mm
         self.fixed_extractor, self.moving_extractor = TokenExtractor(), TokenExtractor()

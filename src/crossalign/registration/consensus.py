@@ -10,7 +10,7 @@ from crossalign.geometry import Rigid, draw_perturbation, mean_displacement_mm
 from crossalign.geometry.fit import nearest_rotation
 from crossalign.types import Distances, Points, Vector
 
-ITERATIONS = 20
+HUBER_ITERATIONS = 20
 SMALLEST_MM = 1e-6  # transforms that agree to this have no outlier among them
 
 
@@ -44,7 +44,7 @@ def average_rigid(transforms: Rigid, points_mm: Points) -> Consensus:
     mean = transforms[int(between.mean(1).argmin())]
     weight = torch.ones(len(transforms), dtype=torch.float64)
     if float(between.max()) > SMALLEST_MM:
-        for _ in range(ITERATIONS):
+        for _ in range(HUBER_ITERATIONS):
             distance = mean_displacement_mm(transforms, mean, points)
             scale = distance.median().clamp(min=SMALLEST_MM)
             weight = scale / distance.clamp(min=float(scale))

@@ -17,7 +17,7 @@ from crossalign.registration.preprocessed_pair import PreprocessedPair
 from crossalign.registration.problem import Application, Problem
 from crossalign.types import Distances, Parameters, Points, Volume
 
-BATCH_VOXELS = 2**20  # of one crop each: 32 of 32^3 voxels; attention on larger crops needs the memory
+CROP_BATCH_VOXELS = 2**20  # of one crop each: 32 of 32^3 voxels; attention on larger crops needs the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class RegistrationContext:
     def apply(self, stage: Stage, initial: Rigid) -> Answers:
         """Run a stage once from each of a batch of initial transforms; raises no error for what the network answers."""
         depth, height, width = stage.settings.crop_shape
-        size = max(1, BATCH_VOXELS // (depth * height * width))
+        size = max(1, CROP_BATCH_VOXELS // (depth * height * width))
         parameters: list[Parameters] = []
         expected: list[Distances] = []
         for first in range(0, len(initial), size):

@@ -7,6 +7,7 @@ import torch
 
 from crossalign.errors import InputError
 from crossalign.models.model import load_model
+from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_names, shipped_path
 from crossalign.registration.iterative.method_settings import MI_BEST, MIND_BEST
 from crossalign.registration.iterative.mind import MindSSD
@@ -15,7 +16,6 @@ from crossalign.registration.network_registration import NetworkRegistration
 from crossalign.registration.problem import Identity, Method
 
 DEFAULT_MODEL = "correspondence-few-shot"
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 # Methods that need no weights: a new one is one file and one line here.
 PLAIN_METHODS: Mapping[str, Callable[[], Method]] = {

@@ -23,7 +23,7 @@ from crossalign.registration.refinement import Refinement, refine
 from crossalign.registration.search import choose_orientation, search_initialisation
 from crossalign.types import Points
 
-ADVICE = (
+TRY_NEXT = (
     "begin closer (--initial), search for an initialisation (--search), check the headers (--orientation-correction), "
     "or try --method mi"
 )
@@ -126,7 +126,7 @@ def _expectation(last: Refinement, model: Model) -> tuple[Expectation, tuple[str
     if expectation.trusted:
         return expectation, ()
     limit = f"over the limit of {calibration.threshold_mm:.1f} mm"
-    return expectation.untrusted(f"its expected SRE is {expected:.1f} mm, {limit}; {ADVICE}"), ()
+    return expectation.untrusted(f"its expected SRE is {expected:.1f} mm, {limit}; {TRY_NEXT}"), ()
 
 
 def _points_mm(problem: Problem, stage: Stage) -> Points:

@@ -16,7 +16,7 @@ from crossalign.networks.crop import crop_points
 from crossalign.registration.problem import Problem
 from crossalign.types import PointGrid, Points, Vector, Volume
 
-MARGIN_MM = 30.0  # around the first crop, where only a part of a very large image is preprocessed
+CROP_MARGIN_MM = 30.0  # around the first crop, where only a part of a very large image is preprocessed
 FEWEST_VOXELS = 2  # of an image along a crop: with fewer the crop shows nothing
 
 
@@ -53,7 +53,7 @@ class PreprocessedPair:
         _check_voxels(scan, settings)
         del ready
         self._ready.pop(key, None)  # ahead of making another, so that one at a time is in memory
-        wide = torch.stack((box[0] - MARGIN_MM, box[1] + MARGIN_MM))
+        wide = torch.stack((box[0] - CROP_MARGIN_MM, box[1] + CROP_MARGIN_MM))
         whole = whole_working_grid(scan, spacing_mm)
         mask = self._problem.fixed_mask if which == "label" else None
         image = preprocess(scan, spacing_mm, wide) if mask is None else preprocess_mask(mask, spacing_mm, wide)

@@ -14,7 +14,7 @@ from crossalign.fusion.networks.dcfb import DCFB
 from crossalign.fusion.networks.settings import FusionStageSettings
 from crossalign.fusion.networks.slabwise import fuse_by_slabs
 from crossalign.models.card import Card
-from crossalign.models.model_file import ModelContents, StageContents, Task, read_model_file, save_model_file
+from crossalign.models.model_file import ModelContents, NetworkTask, StageContents, read_model_file, save_model_file
 from crossalign.models.pretrained import shipped_path
 from crossalign.types import Volume
 
@@ -95,4 +95,4 @@ def current_name(name: str) -> str:
     return ".".join(RENAMED.get(part, part) for part in name.split("."))
 
 
-FUSION = Task("fusion", FusionStageSettings, build_fusion_network, current_name)
+FUSION = NetworkTask("fusion", FusionStageSettings, build_fusion_network, current_name)

@@ -17,7 +17,7 @@ from torch import Tensor
 from crossalign.errors import WeightsError
 from crossalign.fusion.networks.dcfb import DCFB
 from crossalign.fusion.networks.settings import DCFBSettings
-from crossalign.models.published import KIND, read_state_dict
+from crossalign.models.published import STATE_DICT, read_state_dict
 from crossalign.models.tensor_files import check_finite
 
 Conversion = Callable[[Tensor], Tensor]
@@ -118,7 +118,7 @@ def load_original_fusion_checkpoint(
             got, expected = tuple(state[sources[name][0]].shape), tuple(ours[name].shape)
             raise WeightsError(f"{path.name}: '{sources[name][0]}' has shape {got}, expected {expected}")
     model.load_state_dict({**ours, **converted})
-    check_finite(converted, path, KIND)
+    check_finite(converted, path, STATE_DICT)
     unused, fresh = (tuple(n for n in names if n not in known) for names, known in ((state, used), (ours, converted)))
     return OriginalFusion(model.eval(), tuple(name for name in state if name in used), unused, fresh)
 

@@ -14,7 +14,7 @@ from crossalign.errors import InputError
 from crossalign.fusion.training.settings import FusionAugmentation
 from crossalign.geometry import euler_to_rotation, sample
 from crossalign.input import excerpt
-from crossalign.models.tensor_files import GIB, FileKind, read_header, read_tensors, refused, save_tensors
+from crossalign.models.tensor_files import GIB, FileKind, read_tensor_header, read_tensors, refused, save_tensors
 from crossalign.types import Volume
 
 KIND = FileKind("not a dataset of fusion pairs", InputError, 1024 * GIB)
@@ -55,7 +55,7 @@ class FusionDataset:
     @staticmethod
     def load(path: Path) -> FusionDataset:
         """Read what `save` wrote; raises InputError where it is missing, damaged, or of something else."""
-        header = read_header(path, KIND)
+        header = read_tensor_header(path, KIND)
         for name, shape in header.shapes.items():
             if NAME.fullmatch(name) is None or len(shape) != 3 or not header.types[name].endswith(("F16", "F32")):
                 raise refused(path, KIND, f"it holds '{excerpt(name)}', {shape} of type {header.types[name]}")
