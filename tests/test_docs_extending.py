@@ -1,4 +1,4 @@
-"""The pages "add a method" and "add a network" do what they say: the commands know both, and explain the network."""
+"""The pages "add a ..." do what they say: who follows them has a method, a network, a similarity and a file format."""
 
 import csv
 import json
@@ -17,7 +17,9 @@ import crossalign
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, read_transform, write_image, write_label_map, write_transform
 
-PAGES = [Path(__file__).parents[2] / "docs" / "how-to" / f"add-a-{what}.md" for what in ("method", "network")]
+ADDED = ("method", "network", "similarity", "file-format")
+PAGES = [Path(__file__).parents[1] / "docs" / "how-to" / f"add-a-{what}.md" for what in ADDED]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # trains and evaluates in a copy of the package
 GRID = Grid((24, 24, 24), (2.5, 2.5, 2.5), (-20.0, 15.0, 40.0))
 
 
@@ -28,7 +30,7 @@ def blocks(kind: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    return [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line) for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
 
 
 def follow_the_pages(root: Path) -> None:
@@ -41,15 +43,17 @@ def follow_the_pages(root: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block)
     for block in blocks("diff"):
-        name, anchor, added = block.splitlines()
+        name, anchor, *added = block.splitlines()
         text = (root / name).read_text()
         assert text.count(f"{anchor[1:]}\n") == 1, f"{name}: no line '{anchor[1:]}'"
-        assert added.startswith("+")
-        (root / name).write_text(text.replace(f"{anchor[1:]}\n", f"{anchor[1:]}\n{added[1:]}\n"))
+        assert added
+        assert all(line.startswith("+") for line in added)
+        lines = "\n".join(line[1:] for line in (anchor, *added))
+        (root / name).write_text(text.replace(f"{anchor[1:]}\n", f"{lines}\n"))
 
 
 def write_pair(folder: Path) -> None:
-    """Write the scans that the pages' commands name: an ellipsoid, and the same ellipsoid 7 mm and a rotation further."""
+    """Write the scans that the pages' commands name: an ellipsoid, and the same 7 mm and a rotation further."""
     offsets = GRID.points_mm() - GRID.center_mm()
     body = torch.exp(-(offsets / torch.tensor([12.0, 10.0, 8.0])).square().sum(-1)).float()
     truth = Rigid.from_parameters(torch.tensor([4.0, -5, 3, 6, -4, 8]).double(), GRID.center_mm())
@@ -58,7 +62,7 @@ def write_pair(folder: Path) -> None:
     write_image(Image(body, GRID).resampled(GRID, truth.inverse(), fill=0.0), folder / "us.nii.gz")
     write_label_map(LabelMap((body > 0.4).long(), GRID), folder / "gland.nii.gz")
     write_transform(truth, folder / "reference.tfm")
-    write_transform(truth @ off, folder / "start.tfm")
+    write_transform(truth @ off, folder / "initial.tfm")
     rows = [f"{split},{split},mr.nii.gz,us.nii.gz,gland.nii.gz,reference.tfm" for split in ("train", "val")]
     (folder / "cases.csv").write_text("\n".join(["case,split,fixed,moving,fixed_mask,reference", *rows, ""]))
 
@@ -79,7 +83,7 @@ for path in tests:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Follow the pages, run all their commands and tests in one fresh process; return the folder and what was printed."""
+    """Follow the pages, run their commands and tests in one fresh process; return the folder and what was printed."""
     root = tmp_path_factory.mktemp("newcomer")
     follow_the_pages(root)
     write_pair(root)
@@ -134,9 +138,10 @@ def test_the_network_is_explained_with_its_attention(followed: tuple[Path, str])
 def test_the_names_are_listed_and_the_pages_own_tests_pass(followed: tuple[Path, str]) -> None:
     _, out = followed
     assert "mass-centers" in out
-    assert "passed test_finds_a_translation" in out
+    for test in ("finds_a_translation", "is_differentiable", "reads_what_simpleitk_writes"):
+        assert f"passed test_{test}" in out
 
 
 def test_the_pages_have_each_kind_of_block() -> None:
-    assert [len(blocks(kind)) for kind in ("python", "diff", "sh")] == [3, 3, 2]
+    assert [len(blocks(kind)) for kind in ("python", "diff", "sh")] == [7, 7, 2]
     assert all(words[0] == "crossalign" for words in commands())
