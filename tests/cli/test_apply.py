@@ -63,7 +63,7 @@ def test_each_direction_agrees_with_simpleitk(
         "-o", tmp_path / "o.nrrd", *words,
     )  # fmt: skip
     assert err == ""
-    assert f"{source}.nii.gz brought {direction or 'moving-to-fixed'} on the grid of {reference}.nii.gz" in out
+    assert f"{source}.nii.gz resampled {direction or 'moving-to-fixed'} on the grid of {reference}.nii.gz" in out
     transform = sitk.ReadTransform(str(pair / "reference.tfm"))
     scan, frame = (sitk.ReadImage(str(pair / f"{name}.nii.gz")) for name in (source, reference))
     nothing = empty_value(read_image(pair / f"{source}.nii.gz").voxels)
@@ -82,15 +82,15 @@ def test_a_label_map_of_the_fixed_image_goes_to_the_moving_grid(pair: Path, tmp_
 
 
 @pytest.mark.parametrize("word", ["identity", "header"])
-def test_without_a_transform_an_image_is_brought_onto_a_grid(work: Path, capfd, word: str) -> None:
+def test_without_a_transform_an_image_is_resampled_onto_a_grid(work: Path, capfd, word: str) -> None:
     write_image(Image(CONTENT, GRID), "scan.nii.gz")
     out, err = run(capfd, "apply", word, "scan.nii.gz", "--reference", "wide.nii.gz", "-o", "o.nii.gz")
-    assert (err, "brought" in out) == ("", False)
+    assert (err, "resampled" in out) == ("", False)
     found = read_volume("o.nii.gz").voxels
     assert torch.allclose(found[2:12, 2:14, 2:16], CONTENT, atol=1e-5)
 
 
-def test_a_file_called_as_a_word_is_told(work: Path, capfd) -> None:
+def test_a_file_called_as_a_word_is_warned_of(work: Path, capfd) -> None:
     write_image(Image(CONTENT, GRID), "scan.nii.gz")
     Path(shift(4.0)).rename("identity")
     for name, moved in (("identity", 0), ("./identity", 2)):
@@ -177,7 +177,7 @@ def test_an_empty_label_map_gives_an_empty_one(work: Path, capfd) -> None:
     assert read_volume("p.nii.gz").voxels.abs().sum() == 0
 
 
-def test_a_single_slice_is_brought_too(work: Path, capfd) -> None:
+def test_a_single_slice_is_resampled_too(work: Path, capfd) -> None:
     thin = Grid((1, 12, 14), (2.0, 2.0, 2.0), (0.0, 0.0, 8.0))
     write_image(Image(CONTENT[:1], thin), "slice.nii.gz")
     run(capfd, "apply", "identity", "slice.nii.gz", "--reference", "wide.nii.gz", "-o", "o.nii.gz")
@@ -187,13 +187,13 @@ def test_a_single_slice_is_brought_too(work: Path, capfd) -> None:
 
 
 @pytest.mark.parametrize("label", [False, True], ids=["scan", "labels"])
-def test_an_image_brought_the_wrong_way_round_names_the_other(pair: Path, tmp_path: Path, capfd, label: bool) -> None:
+def test_an_image_resampled_the_wrong_way_round_names_the_other(pair: Path, tmp_path: Path, capfd, label: bool) -> None:
     source = "us_gland.nii.gz" if label else "us.nii.gz"
     words = [*(["--label"] if label else []), "--reference", pair / "mr.nii.gz"]
     wrong = ["--direction", "fixed-to-moving"]
     _out, err = run(capfd, "apply", pair / "reference.tfm", pair / source, *words, *wrong, "-o", tmp_path / "o.nii.gz")
-    told = "no labelled voxel of us_gland.nii.gz falls on" if label else "nothing of us.nii.gz lands on"
-    assert f"{told} the grid of mr.nii.gz: --direction moving-to-fixed would put " in err
+    text = "no labelled voxel of us_gland.nii.gz falls on" if label else "nothing of us.nii.gz lands on"
+    assert f"{text} the grid of mr.nii.gz: --direction moving-to-fixed would put " in err
     _out, err = run(capfd, "apply", pair / "reference.tfm", pair / source, *words, "-o", tmp_path / "p.nii.gz")
     assert err == ""
 
@@ -208,7 +208,7 @@ def test_an_inverted_transform_names_the_other_direction_too(pair: Path, tmp_pat
     assert "nothing of mr.nii.gz lands on the grid of fixed.nii.gz: --direction fixed-to-moving would put 100%" in err
 
 
-def test_another_pairs_transform_and_headers_that_lie_apart_are_told(work: Path, capfd) -> None:
+def test_another_pairs_transform_and_headers_that_lie_apart_are_warned_of(work: Path, capfd) -> None:
     write_image(Image(CONTENT, Grid(GRID.shape, GRID.spacing_mm, (900.0, 0.0, 0.0))), "far.nii.gz")
     words = ["far.nii.gz", "--reference", "wide.nii.gz", "-o"]
     _out, err = run(capfd, "apply", shift(50.0), *words, "o.nii.gz")
@@ -227,7 +227,7 @@ def test_a_small_overlap_is_told_and_a_small_reference_is_not(work: Path, capfd)
     assert err == ""
 
 
-def test_a_label_map_without_label_is_told(pair: Path, tmp_path: Path, capfd) -> None:
+def test_a_label_map_without_label_is_warned_of(pair: Path, tmp_path: Path, capfd) -> None:
     words = ["apply", pair / "start.tfm", pair / "us_gland.nii.gz", "--reference", pair / "mr.nii.gz"]
     _out, err = run(capfd, *words, "-o", tmp_path / "o.nii.gz")
     assert "us_gland.nii.gz: its integers look like labels" in err

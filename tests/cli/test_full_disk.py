@@ -127,7 +127,7 @@ def evaluate_fusion(pair: Path, folder: Path, _weights: Path) -> tuple[list[str]
 
 
 def calibrate(pair: Path, folder: Path, weights: Path) -> tuple[list[str], list[str]]:
-    table = pair / "doubts.csv"
+    table = pair / "estimates.csv"
     rows = [f"a,{n}.0,{n}.5,," for n in range(12)]
     table.write_text("method,sre_mm,dispersion_mm,network_sre_mm,error\n" + "\n".join(rows) + "\n")
     words = ["calibrate", str(table), "--model", str(weights), "--overwrite", "-o", str(folder / "a.safetensors")]

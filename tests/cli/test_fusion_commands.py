@@ -70,7 +70,7 @@ def test_fuse_registers_on_request_and_says_how_far(folder, capsys):
     assert _left(folder) == ["fused.json", "fused.nii.gz", "mri_to_pet.tfm"]
 
 
-def test_a_registration_that_doubts_itself_says_so_first(folder, capsys, monkeypatch):
+def test_a_registration_that_does_not_trust_itself_says_so_first(folder, capsys, monkeypatch):
     from crossalign.fusion import alignment as fusion_alignment
     from crossalign.registration.problem import Expectation
 
@@ -84,11 +84,11 @@ def test_a_registration_that_doubts_itself_says_so_first(folder, capsys, monkeyp
     monkeypatch.setattr(fusion_alignment, "align", doubting)
     page = folder / "out" / "page.html"
     assert _fuse(folder, "--register", "--report", str(page)) == 0
-    told = capsys.readouterr()
-    assert told.out.splitlines()[0] == "do not trust this result: pet.nii.gz: turn it"
-    assert "do not trust this result" in told.err
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == "do not trust this result: pet.nii.gz: turn it"
+    assert "do not trust this result" in printed.err
     record = json.loads((folder / "out" / "fused.json").read_text())
-    assert (record["trusted"], record["doubts"]) == (False, ["the PET: turn it"])
+    assert (record["trusted"], record["reasons"]) == (False, ["the PET: turn it"])
     assert "Do not trust this result" in page.read_text()
 
 
@@ -112,9 +112,9 @@ def test_a_pet_of_a_part_of_the_head_is_a_note_and_no_warning(folder, capsys):
     part = Grid((12, *SHAPE[1:]), (2.0, 2.0, 2.0), (0.0, 0.0, 32.0))
     write_image(Image(pet.voxels[16:28].contiguous(), part), folder / "part.nii.gz")
     assert _fuse(folder, pet="part.nii.gz") == 0
-    told = capsys.readouterr()
-    assert "note     part.nii.gz covers " in told.out
-    assert told.err == ""
+    printed = capsys.readouterr()
+    assert "note     part.nii.gz covers " in printed.out
+    assert printed.err == ""
 
 
 def _spoilt(folder, kind):
@@ -168,10 +168,10 @@ def test_what_cannot_be_fused_is_told_and_leaves_nothing(folder, capsys, which, 
         (["--emphasis", "detail"], "has no emphasis"),
         (["--output-transform", "t.tfm"], "needs --register"),
         (["--colour", "picture.jpg"], "end the name in .png"),
-        (["--device", "gpu"], "unknown device"),
+        (["--device", "gpu"], "must be one of auto, cpu, cuda"),
     ],
 )
-def test_requests_that_cannot_be_met_are_told(folder, capsys, more, words):
+def test_requests_that_cannot_be_met_are_refused(folder, capsys, more, words):
     assert _fuse(folder, *more) == 2
     assert words in capsys.readouterr().err
     assert _left(folder) == []

@@ -6,20 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from crossalign.cli.running import parse_run
-from crossalign.models.cascade_settings import (
-    Calibration,
-    CascadeSettings,
-    GridSearch,
-    store_settings,
-    stored_settings,
-)
-from safetensors import safe_open
 
 from crossalign.cli.main import main
-from crossalign.errors import InputError
-from crossalign.models import Stage, StageSettings, load_stage, save_stage
-from crossalign.models.pretrained import model_card, recorded_sums, shipped_fusion_names, shipped_names, weight_paths
+from crossalign.models import Ensemble, Model, RunSettings, Stage, StageSettings, load_model, load_stage, save_model
+from crossalign.models.model import Calibration
+from crossalign.models.pretrained import shipped_file, shipped_names
 from crossalign.networks import build_network
 from crossalign.registration.methods import default_method_name
 
@@ -42,35 +33,39 @@ def refused(capfd: pytest.CaptureFixture[str], *words: object) -> str:
     return err
 
 
-def test_models_lists_methods_and_weights_of_both_kinds(capfd) -> None:
+SHIPPED = [*shipped_names(), *shipped_names("fusion")]
+
+
+def test_models_lists_methods_and_models_of_both_kinds(capfd) -> None:
     out, _ = run(capfd, "models")
     rows = {line.split()[0]: line for line in out.splitlines()[1:] if line}
-    assert {"identity", "mi", *shipped_names(), *shipped_fusion_names()} <= set(rows)
-    for name in (*shipped_names(), *shipped_fusion_names()):
-        assert all(recorded_sums()[path.name][:12] in rows[name] for path in weight_paths(name))
+    assert {"identity", "mi", *SHIPPED} <= set(rows)
+    for name in SHIPPED:
+        assert all(stage.sha256[:12] in rows[name] for stage in shipped_file(name).stages)
         assert "Apache-2.0" in rows[name]
     assert rows[NAME].split()[1:3] == ["*", "registration"]
 
 
-@pytest.mark.parametrize("name", [*shipped_names(), *shipped_fusion_names()])
-def test_models_prints_a_card_and_the_files(capfd, name: str) -> None:
+@pytest.mark.parametrize("name", SHIPPED)
+def test_models_prints_a_card_and_the_stages(capfd, name: str) -> None:
     out, _ = run(capfd, "models", name)
-    assert out.startswith(model_card(name).rstrip())
-    for path in weight_paths(name):
-        assert f"SHA-256 {recorded_sums()[path.name]}" in out
+    file = shipped_file(name)
+    assert out.startswith(file.card.markdown().rstrip())
+    for stage in file.stages:
+        assert f"SHA-256 {stage.sha256}" in out
 
 
 def test_models_of_an_unknown_name(capfd) -> None:
-    assert "no shipped weights are called 'nobody'" in refused(capfd, "models", "nobody")
+    assert "no shipped model is called 'nobody'" in refused(capfd, "models", "nobody")
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained stage: its answers scatter as its starts do."""
+    """An untrained stage: its answers scatter as its initialisations do."""
     path = tmp_path_factory.mktemp("small") / "small.safetensors"
     torch.manual_seed(0)
     settings = StageSettings("feature-reg", (16, 16, 16), 5.0, 2.0)
-    save_stage(Stage(build_network(settings.network, settings.crop_shape).eval(), settings, {}), path)
+    save_model(Model(Stage(build_network(settings.network, settings.crop_shape).eval(), settings, {})), path)
     return path
 
 
@@ -82,7 +77,8 @@ def to_register(pair: Path, folder: Path, method: Path) -> list[object]:
 def test_a_table_is_calibrated_into_weights(pair: Path, small: Path, tmp_path: Path, capfd) -> None:
     table, made = tmp_path / "t.csv", tmp_path / "calibrated.safetensors"
     run(
-        capfd, "evaluate", pair / "manifest.csv", "--method", "identity", "--method", f"net={small}", "--initial-sre-mm", "0-12",
+        capfd, "evaluate", pair / "manifest.csv", "--method", "identity", "--method", f"net={small}",
+        "--initial-sre-mm", "0-12",
         "--count", 10, "--initialisations", 3, "--perturbation-mm", 3, "-o", table,
     )  # fmt: skip
     rows = [row for row in csv.DictReader(table.read_text().splitlines()) if row["method"] == "net"]
@@ -102,12 +98,12 @@ def test_a_table_is_calibrated_into_weights(pair: Path, small: Path, tmp_path: P
     ]
     out, _ = run(capfd, *calibrate, "--threshold-mm", "6.5", "-o", made)
     assert "rank correlation with the true SRE" in out
-    kept = stored_settings([load_stage(made)])
-    assert (kept.starts, kept.spread_mm) == (3, 3.0)
-    assert kept.calibration is not None
-    assert kept.calibration.threshold_mm == 6.5
-    with safe_open(small, "pt") as before, safe_open(made, "pt") as after:
-        assert all(torch.equal(before.get_tensor(name), after.get_tensor(name)) for name in before.keys())  # noqa: SIM118
+    model = load_model(made)
+    assert (model.run.initialisations, model.run.perturbation_mm) == (3, 3.0)
+    assert model.calibration is not None
+    assert model.calibration.threshold_mm == 6.5
+    before, after = (load_stage(path).network.state_dict() for path in (small, made))
+    assert all(torch.equal(before[name], after[name]) for name in before)
     assert "expected SRE" in run(capfd, *to_register(pair, tmp_path, made))[0]
     assert "exists already" in refused(capfd, *calibrate, "-o", made)
     assert "belong together" in refused(capfd, "calibrate", table, "--method", "net", "-o", tmp_path / "b.safetensors")
@@ -117,8 +113,8 @@ def test_a_table_is_calibrated_into_weights(pair: Path, small: Path, tmp_path: P
 def test_an_expected_error_over_the_threshold_is_printed_and_shown(
     pair: Path, small: Path, tmp_path: Path, capfd
 ) -> None:
-    strict = CascadeSettings(starts=3, calibration=Calibration(5.0, 0.5, 0.0, 4.0))
-    store_settings(load_stage(small), strict, 1, tmp_path / "strict.safetensors")
+    strict = Model(load_stage(small), RunSettings(initialisations=3), Calibration(5.0, 0.5, 0.0, 4.0))
+    save_model(strict, tmp_path / "strict.safetensors")
     words = [*to_register(pair, tmp_path, tmp_path / "strict.safetensors"), "--overwrite"]
     out, err = run(capfd, *words, "--report", tmp_path / "r.html")
     expected = next(line for line in out.splitlines() if line.startswith("expected SRE"))
@@ -130,38 +126,44 @@ def test_an_expected_error_over_the_threshold_is_printed_and_shown(
     assert "mm: do not trust this</dd>" in page
     out, err = run(capfd, *words, "--initialisations", "1")
     assert "expected SRE" not in out
-    assert "needs several starts (--starts 2 or more)" in err
-    mild = CascadeSettings(starts=3, calibration=Calibration(0.0, 0.5, 0.0, 40.0))
-    store_settings(load_stage(small), mild, 1, tmp_path / "mild.safetensors")
+    assert "needs several initialisations (--initialisations 2 or more)" in err
+    mild = Model(load_stage(small), RunSettings(initialisations=3), Calibration(0.0, 0.5, 0.0, 40.0))
+    save_model(mild, tmp_path / "mild.safetensors")
     out, err = run(capfd, *to_register(pair, tmp_path, tmp_path / "mild.safetensors"), "--overwrite")
     assert "expected SRE" in out
     assert "trust" not in out + err
 
 
-def test_only_networks_are_run_from_several_starts(pair: Path, tmp_path: Path, capfd) -> None:
+def test_settings_of_networks_are_for_networks(pair: Path, tmp_path: Path, capfd) -> None:
     words = ["register", pair / "mr.nii.gz", pair / "us.nii.gz", "--initial", "center"]
     words += ["--output-transform", tmp_path / "a.tfm"]
-    assert "'identity' is no network" in refused(capfd, *words, "--method", "identity", "--initialisations", "4")
+    assert "--initialisations: is for networks, which 'identity' is not" in refused(
+        capfd, *words, "--method", "identity", "--initialisations", "4"
+    )
     assert not (tmp_path / "a.tfm").exists()
 
 
-def test_how_networks_are_run_is_read_from_text() -> None:
-    plain = CascadeSettings()
-    found = parse_run("starts=8, max_passes=5,spread_mm=2.5,search=on", plain)
-    assert found == CascadeSettings(starts=8, spread_mm=2.5, max_passes=5, search=GridSearch())
-    assert parse_run("search=off", found).search is None
-    assert parse_run("", plain) == plain
-    assert parse_run("together=on", plain).together
-    assert parse_run("later_share=0.5,later_share_z=0", plain) == CascadeSettings(later_share=0.5, later_share_z=0.0)
-    assert parse_run("header_turn=270", plain).header_turns_deg == (270,)
-    assert parse_run("header_turn=auto", plain).header_turns_deg == (0, 90, 180, 270)
-    with pytest.raises(InputError, match="header_turn is one of auto, 0, 90, 180, 270, got '45'"):
-        parse_run("header_turn=45", plain)
-    for text in ("starts", "starts=many", "starts=2.5", "luck=3", "search=maybe", "=", "starts==3"):
-        with pytest.raises(InputError, match="cannot read"):
-            parse_run(text, plain)
-    with pytest.raises(InputError, match="must be 1 or more"):
-        parse_run("starts=0", plain)
+def test_stages_are_combined_into_one_model(small: Path, tmp_path: Path, capfd) -> None:
+    cascade, ensemble = tmp_path / "cascade.safetensors", tmp_path / "ensemble.safetensors"
+    out, _ = run(capfd, "combine", small, small, "-o", cascade, "--initialisations", 4)
+    assert f"wrote    {cascade}" in out
+    run(capfd, "combine", small, small, "-o", ensemble, "--ensemble")
+    assert load_model(cascade).run == RunSettings(initialisations=4)
+    assert len(load_model(cascade).stages) == len(load_model(ensemble).stages) == 2
+    assert isinstance(load_model(ensemble).arrangement, Ensemble)
+    assert "exists already" in refused(capfd, "combine", small, "-o", cascade)
+    assert "is an input of this run" in refused(capfd, "combine", small, "-o", small, "--overwrite")
+
+
+def test_an_error_head_is_trained_anew_and_nothing_else(tmp_path: Path, capfd) -> None:
+    path = tmp_path / "headed.safetensors"
+    words = ["train-error-head", f"{ONE}:1", "--simulate", 2, "--steps", 2, "--batch", 2, "--device", "cpu", "-o", path]
+    assert "steps    2\n" in run(capfd, *words)[0]
+    before, after = (load_stage(one).network.state_dict() for one in (f"{ONE}:1", path))
+    changed = {name for name in before if not torch.equal(before[name].float(), after[name].float())}
+    assert changed
+    assert all(name.startswith("error_head") for name in changed)
+    assert "exists already" in refused(capfd, *words)
 
 
 def test_shipped_weights_are_fine_tuned_by_name_on_scans_of_any_spacing(pair: Path, tmp_path: Path, capfd) -> None:
@@ -187,17 +189,17 @@ def test_shipped_weights_are_fine_tuned_by_name_on_scans_of_any_spacing(pair: Pa
         "cpu",
     ]
     run(capfd, *words, "--steps", 1, "--val-every", 1, "--rate", "1e-9")
-    begun, tuned = load_stage(weight_paths(ONE)[0]), load_stage(folder / "best.safetensors")
-    assert tuned.settings == begun.settings
-    assert json.loads((folder / "settings.json").read_text())["stage"]["network"] == begun.settings.network
-    for name, value in begun.network.named_parameters():
-        torch.testing.assert_close(tuned.model.get_parameter(name), value, atol=1e-4, rtol=1e-4)
+    initial, tuned = load_stage(f"{ONE}:1"), load_stage(folder / "best.safetensors")
+    assert tuned.settings == initial.settings
+    assert json.loads((folder / "settings.json").read_text())["stage"]["network"] == initial.settings.network
+    for name, value in initial.network.named_parameters():
+        torch.testing.assert_close(tuned.network.get_parameter(name), value, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--from", "nobody"], "nobody: no such weight file, and shipped weights are"),
+        (["--from", "nobody"], "nobody: no such weight file, and the shipped models are"),
         (["--from", ONE, "--stage.network", "attention-reg"], "leave out --stage.network and --stage.crop-shape"),
         (["--from", f"{NAME}:7"], "does not name one of"),
     ],

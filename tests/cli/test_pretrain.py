@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from crossalign.cli.main import main
-from crossalign.cli.training import TrainRequest, run_train
+from crossalign.cli.requests.training import TrainRequest
+from crossalign.cli.training import run_train
 from crossalign.errors import InputError
 from crossalign.models import load_stage
 from crossalign.models.extractors import load_extractors
@@ -65,7 +66,9 @@ def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
 
 
 def test_two_beginnings_are_refused(tmp_path: Path) -> None:
-    two = TrainRequest(tmp_path / "run", simulate=4, initial=tmp_path / "a.st", pretrained=tmp_path / "b.st")
+    two = TrainRequest(
+        output=tmp_path / "run", simulate=4, initial="correspondence-image", pretrained=tmp_path / "b.st"
+    )
     with pytest.raises(InputError, match="give one of them"):
         run_train(two)
 
@@ -82,10 +85,10 @@ def test_two_beginnings_are_refused(tmp_path: Path) -> None:
         (["pretrain", "--simulate", "4", "--initial-sre-mm", "far"], "--initial-sre-mm takes 2 values"),
         (["pretrain", "--simulate", "4", "--stage.crop-shape", "big"], "--stage.crop-shape takes 3 values"),
         (["pretrain", "--simulate", "4", "--patients", "0.5"], "smaller COUNT"),
-        (["pretrain", "--simulate", "4", "--patients", "2"], "(0, 1]"),
+        (["pretrain", "--simulate", "4", "--patients", "2"], "--patients must be 1 or less"),
         (["pretrain", "--simulate", "4", "-o", "missing/run"], "make it first"),
         (["train", "--simulate", "4", "--patients", "0.5"], "smaller COUNT"),
-        (["train", "no.csv", "--patients", "0"], "share in (0, 1]"),
+        (["train", "no.csv", "--patients", "0"], "--patients must be over 0"),
         (["train", "--simulate", "4", "--pretrained", "no.safetensors"], "no such weight file"),
     ],
 )

@@ -26,8 +26,8 @@ def test_pairs_load_and_are_those_of_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("0",), "COUNT of 1 to 100000"),
-        (("1", "--split", "training"), "--split is one of train, val, test"),
+        (("0",), "COUNT must be 1 or more"),
+        (("1", "--split", "training"), "--split must be one of train, val, test"),
         (("1", "--seed", "-1"), "--seed must be 0 or more"),
     ],
 )

@@ -115,7 +115,7 @@ def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Pat
     manifest.write_text("\n".join(masked) + "\n")
     assert main([*train, "--synthesised-pairs", "3"]) == 0
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert (settings["recombined"], settings["header_turn_deg"]) == (3, 90)
+    assert (settings["synthesised_pairs"], settings["orientation_correction"]) == (3, 90)
     assert settings["augmentation"] == asdict(replace(STRONG_AUGMENTATION, mirror="y"))
 
 
@@ -136,7 +136,7 @@ def test_pairs_are_made_from_turned_training_cases(manifest: Path, tmp_path: Pat
             ["--simulate", "4", "--stage.network", "correspondence", "--stage.crop-shape", "9,32,32"],
             "each a multiple of 4",
         ),
-        (["--simulate", "99999999", "--steps", "1"], "at most 100000 pairs"),
+        (["--simulate", "99999999", "--steps", "1"], "--simulate must be 100000 or less"),
         (["--simulate", "4", "--steps", "0"], "steps"),
         (["--simulate", "4", "--stage.crop-shape", "big"], "--stage.crop-shape takes 3 values"),
         (["--simulate", "4", "--shapes-fraction", "1.5"], "--shapes-fraction must be 1 or less"),
