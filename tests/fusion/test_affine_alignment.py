@@ -1,4 +1,4 @@
-"""Affine refinement: it finds a known stretch, agrees with rigid resampling, and reports a failure."""
+"""AffineTransform refinement: it finds a known stretch, agrees with rigid resampling, and reports a failure."""
 
 import math
 
@@ -9,27 +9,29 @@ from tests.fusion.phantom import pair
 
 from crossalign.errors import TransformError
 from crossalign.fusion import alignment
-from crossalign.fusion.alignment import Affine, refine_affine, resampled_affine, write_affine
+from crossalign.fusion.alignment import AffineTransform, refine_affine, resampled_affine, write_affine
 from crossalign.geometry import Grid, Rigid, euler_to_rotation
 from crossalign.images import Image
 
 MOTION = Rigid(
     euler_to_rotation(torch.tensor([0.05, -0.1, 0.2], dtype=torch.float64)), torch.tensor([3.0, -2.0, 5.0]).double()
 )
-STRETCH = Affine(torch.diag(torch.tensor([1.15, 0.88, 1.1]).double()), torch.tensor([-5.0, 5.0, -3.0]).double())
+STRETCH = AffineTransform(
+    torch.diag(torch.tensor([1.15, 0.88, 1.1]).double()), torch.tensor([-5.0, 5.0, -3.0]).double()
+)
 
 
 def test_a_rigid_transform_resamples_as_image_resampled_does() -> None:
     mri, _ = pair()
     grid = Grid((20, 24, 18), (3.0, 2.5, 4.0), (10.0, 8.0, 4.0))
-    ours, other = resampled_affine(mri, grid, Affine.of(MOTION)), mri.resampled(grid, MOTION)
+    ours, other = resampled_affine(mri, grid, AffineTransform.of(MOTION)), mri.resampled(grid, MOTION)
     assert torch.allclose(ours.voxels, other.voxels, atol=0.05)  # of 1000
     assert ours.grid == grid
 
 
 def test_composition_maps_points_one_after_the_other() -> None:
     points = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 50
-    both = STRETCH.after(Affine.of(MOTION))
+    both = STRETCH.after(AffineTransform.of(MOTION))
     assert torch.allclose(both.apply(points), STRETCH.apply(MOTION.apply(points)))
     assert both.stretches() == pytest.approx((1.15, 1.1, 0.88))
 
@@ -38,7 +40,7 @@ def test_a_known_stretch_is_found() -> None:
     """The moving image shows at STRETCH(p) what the fixed one shows at p; the initial transform is the identity."""
     fixed, _ = pair()
     inverse = torch.linalg.inv(STRETCH.matrix)
-    moving = resampled_affine(fixed, fixed.grid, Affine(inverse, -inverse @ STRETCH.shift_mm))
+    moving = resampled_affine(fixed, fixed.grid, AffineTransform(inverse, -inverse @ STRETCH.shift_mm))
     points = fixed.grid.points_mm().reshape(-1, 3)[::501].double()
     inside = points[(points - fixed.grid.center_mm()).norm(dim=-1) < 30]
     before = (STRETCH.apply(inside) - inside).norm(dim=-1).mean()

@@ -16,7 +16,8 @@ from crossalign.fusion.methods import (
     default_fusion_method_name,
     named_fusion_method,
 )
-from crossalign.fusion.metrics.scores import gradient_preservation_score, structural_similarity_score
+from crossalign.fusion.metrics.scores import gradient_preservation_score as qabf
+from crossalign.fusion.metrics.scores import structural_similarity_score as ssim
 from crossalign.fusion.networks.compact import DCFBCompact
 from crossalign.fusion.networks.model_files import FusionModel, load_fusion_model, save_fusion_model
 from crossalign.fusion.networks.settings import CompactSettings, FusionStageSettings
@@ -126,7 +127,7 @@ def test_damaged_weights_are_an_error(tmp_path: Path) -> None:
 
 
 def scores(fused: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
-    return float(structural_similarity_score(fused, a) + structural_similarity_score(fused, b)) / 2, float(gradient_preservation_score(fused, a, b))
+    return float(ssim(fused, a) + ssim(fused, b)) / 2, float(qabf(fused, a, b))
 
 
 def test_shipped_weights_beat_average_and_wavelet(shipped: FusionModel) -> None:

@@ -12,7 +12,8 @@ from tests.fusion.test_compact import SMALL
 from tests.fusion.test_simulation import maps
 
 from crossalign.errors import InputError, OutputError
-from crossalign.fusion.metrics.scores import gradient_preservation_score, structural_similarity_score
+from crossalign.fusion.metrics.scores import gradient_preservation_score as qabf
+from crossalign.fusion.metrics.scores import structural_similarity_score as ssim
 from crossalign.fusion.networks.model_files import load_fusion_model
 from crossalign.fusion.networks.settings import DCFBSettings, FusionStageSettings
 from crossalign.fusion.simulation.settings import HeadSettings
@@ -102,7 +103,7 @@ def test_settings_of_an_earlier_version_are_understood(datasets: Datasets) -> No
     old = json.loads(json.dumps(task.settings()))
     for new, name in (("qabf_weights", "transfer"), ("lesion_weight", "lesions"), ("ema_decay", "average")):
         old[name] = old.pop(new)
-    old["stage"]["model"] = old["stage"].pop("network")
+    old["stage"]["model"], old["loss"] = old["stage"].pop("network"), "keeping"
     assert json.loads(json.dumps(task.renamed(old))) == json.loads(json.dumps(task.settings()))
 
 
@@ -128,7 +129,7 @@ def test_the_ssim_qabf_loss_agrees_with_its_formula(datasets: Datasets) -> None:
     expected = 0.0
     for k, weight in enumerate((0.1, 0.4)):
         f, a, b = (v[k, 0] for v in (fused, patches.a, patches.b))
-        expected += 1 - float(structural_similarity_score(f, a) + structural_similarity_score(f, b)) / 2 + weight * (1 - float(gradient_preservation_score(f, a, b)))
+        expected += 1 - float(ssim(f, a) + ssim(f, b)) / 2 + weight * (1 - float(qabf(f, a, b)))
     assert float(ssim_qabf_loss(fused, patches, (0.1, 0.4))) == pytest.approx(expected / 2, abs=1e-4)
 
 
@@ -136,8 +137,8 @@ def test_the_papers_loss_agrees_with_its_formula(datasets: Datasets) -> None:
     patches = draw_patches(datasets[0], [0, 1], 20, None, torch.Generator().manual_seed(5))
     fused, expected = (patches.a + patches.b) / 2, 0.0
     for weight, other in ((2.0, patches.a), (1.0, patches.b)):
-        ssim = sum(float(structural_similarity_score(fused[k, 0], other[k, 0])) for k in (0, 1)) / 2
-        expected += weight * (2 - ssim - float(lncc_score(fused, other)) + float((fused - other).abs().mean()))
+        similar = sum(float(ssim(fused[k, 0], other[k, 0])) for k in (0, 1)) / 2
+        expected += weight * (2 - similar - float(lncc_score(fused, other)) + float((fused - other).abs().mean()))
     assert float(paper_fusion_loss(fused, patches)) == pytest.approx(expected, abs=1e-3)
 
 

@@ -31,31 +31,33 @@ ITERATIONS, RELAXATION = 200, 0.8  # with 100 and a half it did not reach the op
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class AffineTransform:
     """An affine transform p -> matrix p + shift of points in mm (LPS), float64, named by its direction."""
 
     matrix: Tensor
     shift_mm: Tensor
 
     @staticmethod
-    def of(rigid: Rigid) -> Affine:
+    def of(rigid: Rigid) -> AffineTransform:
         """Convert a rigid transform."""
-        return Affine(rigid.rotation.double(), rigid.translation_mm.double())
+        return AffineTransform(rigid.rotation.double(), rigid.translation_mm.double())
 
     def apply(self, points_mm: Points) -> Points:
         """Map points (n, 3), mm."""
         return points_mm.double() @ self.matrix.T + self.shift_mm
 
-    def after(self, first: Affine) -> Affine:
+    def after(self, first: AffineTransform) -> AffineTransform:
         """Compose: `first` is applied first, then this one."""
-        return Affine(self.matrix @ first.matrix, self.matrix @ first.shift_mm + self.shift_mm)
+        return AffineTransform(self.matrix @ first.matrix, self.matrix @ first.shift_mm + self.shift_mm)
 
     def stretches(self) -> tuple[float, ...]:
         """Return the three factors by which it stretches, largest first."""
         return tuple(float(value) for value in torch.linalg.svdvals(self.matrix))
 
 
-def refine_affine(fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mask: LabelMap | None = None) -> Affine:
+def refine_affine(
+    fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mask: LabelMap | None = None
+) -> AffineTransform:
     """Maximise Mattes mutual information over twelve parameters, from a rigid transform: fixed to moving points.
 
     One thread and a fixed seed: the same images give the same answer. Raises TransformError where the images do not
@@ -79,7 +81,7 @@ def refine_affine(fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mas
         raise TransformError(f"{moving.name}: no affine transform to {fixed.name} was found: {error}") from error
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    found = Affine.of(fixed_to_moving).after(_linear(affine))
+    found = AffineTransform.of(fixed_to_moving).after(_linear(affine))
     largest, *_, smallest = found.stretches()
     if largest > LARGEST_STRETCH or smallest < 1 / LARGEST_STRETCH:
         raise TransformError(
@@ -89,7 +91,7 @@ def refine_affine(fixed: Image, moving: Image, fixed_to_moving: Rigid, fixed_mas
     return found
 
 
-def resampled_affine(image: Image, grid: Grid, grid_to_image: Affine) -> Image:
+def resampled_affine(image: Image, grid: Grid, grid_to_image: AffineTransform) -> Image:
     """Resample an image onto a grid (trilinear) through a transform of grid to image points; beyond: its minimum."""
     voxels, direction = image.voxels.numpy(), [value for row in grid.direction for value in row]
     geometry = grid.origin_mm, grid.spacing_mm, direction
@@ -98,7 +100,7 @@ def resampled_affine(image: Image, grid: Grid, grid_to_image: Affine) -> Image:
     return Image(torch.from_numpy(sitk.GetArrayFromImage(moved)), grid, image.name)
 
 
-def write_affine(affine: Affine, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+def write_affine(affine: AffineTransform, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write it as an ITK `AffineTransform` text file (.tfm or .txt). Raises OutputError."""
     check_transform_output(path, overwrite)
     if not bool(affine.matrix.isfinite().all() & affine.shift_mm.isfinite().all()):
@@ -135,19 +137,19 @@ def _registration(fixed: Image, fixed_mask: LabelMap | None) -> sitk.ImageRegist
     return registration
 
 
-def _itk(affine: Affine) -> sitk.AffineTransform:
+def _itk(affine: AffineTransform) -> sitk.AffineTransform:
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(affine.matrix.flatten().tolist())
     transform.SetTranslation(affine.shift_mm.tolist())
     return transform
 
 
-def _linear(transform: sitk.AffineTransform) -> Affine:
+def _linear(transform: sitk.AffineTransform) -> AffineTransform:
     matrix = torch.tensor(transform.GetMatrix(), dtype=torch.float64).reshape(3, 3)
     center, shift = (
         torch.tensor(values, dtype=torch.float64) for values in (transform.GetCenter(), transform.GetTranslation())
     )
-    return Affine(matrix, center - matrix @ center + shift)
+    return AffineTransform(matrix, center - matrix @ center + shift)
 
 
 SCORE_STEPS = 45  # points of the score along the structure's extent: 4 mm in a head

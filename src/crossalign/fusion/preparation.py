@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from crossalign.errors import ImageError, OutputError
-from crossalign.fusion.alignment import Affine, align, refine_affine, resampled_affine, write_affine
+from crossalign.fusion.alignment import AffineTransform, align, refine_affine, resampled_affine, write_affine
 from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, write_image, write_transform
@@ -83,7 +83,7 @@ class PreparedPair:
     pet_scaling: Scaling
     mri_to_pet: RegistrationResult
     template_to_mri: RegistrationResult
-    affine: Affine | None = None
+    affine: AffineTransform | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -113,10 +113,10 @@ def prepare_pair(mri: Image, pet: Image, voxels: int = CUBE_VOXELS, affine: bool
     template_to_mri = align(template, mri, brain)
     rigid = template_to_mri.fixed_to_moving
     refined = refine_affine(template, mri, rigid, brain) if affine else None
-    to_mri = refined or Affine.of(rigid)
+    to_mri = refined or AffineTransform.of(rigid)
     grid = cube_grid(resampled_affine(mri, _grid_in_template(mri, rigid), to_mri), voxels)
     moved_mri = resampled_affine(mri, grid, to_mri)
-    moved_pet = resampled_affine(pet, grid, Affine.of(mri_to_pet.fixed_to_moving).after(to_mri))
+    moved_pet = resampled_affine(pet, grid, AffineTransform.of(mri_to_pet.fixed_to_moving).after(to_mri))
     mri_scaling, pet_scaling = find_scaling(moved_mri), find_uptake_scaling(moved_pet)
     return PreparedPair(
         mri=Image(mri_scaling.apply(moved_mri.voxels), grid, "mri"),
@@ -150,7 +150,7 @@ def write_prepared_pair(pair: PreparedPair, folder: Path) -> None:
         write_image(pair.mri, folder / "mri.nii.gz")
         write_image(pair.pet, folder / "pet.nii.gz")
         write_transform(pair.mri_to_pet.fixed_to_moving, folder / "mri_to_pet.tfm")
-        write_affine(pair.affine or Affine.of(pair.template_to_mri.fixed_to_moving), folder / "mni_to_mri.tfm")
+        write_affine(pair.affine or AffineTransform.of(pair.template_to_mri.fixed_to_moving), folder / "mni_to_mri.tfm")
         with whole_file(folder / "prepared.json") as partial:
             write_text(json.dumps(_record(pair), indent=2) + "\n", partial)
     except BaseException:
