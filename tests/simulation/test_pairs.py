@@ -120,10 +120,10 @@ def test_still_patients_have_the_identity_as_answer() -> None:
     assert float((pairs.fixed_to_moving.apply(pairs.surface_mm) - pairs.surface_mm).norm(dim=-1).max()) < 1e-3
 
 
-@pytest.mark.parametrize(("share", "behind"), [(0.0, True), (1.0, False)])
-def test_turned_headers_turn_patient_and_probe(share: float, behind: bool) -> None:
+@pytest.mark.parametrize(("fraction", "behind"), [(0.0, True), (1.0, False)])
+def test_wrong_headers_rotate_patient_and_probe(fraction: float, behind: bool) -> None:
     settings = SimulationSettings(
-        pose=PoseSettings(rotated_fraction=share), ultrasound=UltrasoundSettings(end_fire_fraction=0.0)
+        pose=PoseSettings(rotated_fraction=fraction), ultrasound=UltrasoundSettings(end_fire_fraction=0.0)
     )
     drawn = _draw(32, HALF_MM, torch.Generator().manual_seed(0), settings)
     from_gland = drawn.sector.probe_to_moving.translation_mm - drawn.moving_surface_mm.mean(1)
@@ -153,12 +153,12 @@ def test_grids_too_small_for_a_gland_are_refused(count: int, shape: tuple[int, i
         simulate_pairs(count, torch.Generator(), shape=shape, spacing_mm=spacing_mm)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_the_field_of_view_lies_about_the_gland_whichever_way_the_headers_turn(share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_the_field_of_view_lies_about_the_gland_whichever_way_the_headers_rotate(fraction: float) -> None:
     settings = SimulationSettings(
-        pose=PoseSettings(rotated_fraction=share),
+        pose=PoseSettings(rotated_fraction=fraction),
         ultrasound=UltrasoundSettings(end_fire_fraction=0.0, attenuation_per_mm=(0, 0)),
     )
     pairs = simulate_pairs(12, torch.Generator().manual_seed(3), settings, SHAPE, 4.0)
-    seen = ((pairs.moving > 0) & pairs.moving_mask).flatten(1).sum(1) / pairs.moving_mask.flatten(1).sum(1)
-    assert float(seen.mean()) > 0.85
+    imaged = ((pairs.moving > 0) & pairs.moving_mask).flatten(1).sum(1) / pairs.moving_mask.flatten(1).sum(1)
+    assert float(imaged.mean()) > 0.85

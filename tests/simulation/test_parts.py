@@ -145,11 +145,11 @@ def test_it_is_brighter_above_and_below_the_back_of_the_gland_and_the_same_at_it
         gland = points[without.moving_mask[k, 0]]
         low, high, back = gland[:, 2].amin(), gland[:, 2].amax(), gland[:, 1].amax()
         height = (points[..., 2] - (low + high) / 2) / ((high - low) / 2)
-        seen = (without.moving[k, 0] > 0.05) & (changed.moving[k, 0] < 0.98) & ((points[..., 1] - back).abs() < 5)
+        imaged = (without.moving[k, 0] > 0.05) & (changed.moving[k, 0] < 0.98) & ((points[..., 1] - back).abs() < 5)
         times = changed.moving[k, 0] / without.moving[k, 0]
-        assert 0.99 < float(times[seen & (height.abs() < 0.3)].mean()) < 1.1
+        assert 0.99 < float(times[imaged & (height.abs() < 0.3)].mean()) < 1.1
         for beyond in (height, -height):
-            part = seen & (beyond > 1.1) & (beyond < 1.6)
+            part = imaged & (beyond > 1.1) & (beyond < 1.6)
             if int(part.sum()) > 30:
                 assert float(times[part].mean()) > 1.12
 

@@ -168,8 +168,8 @@ def test_each_part_changes_the_images_and_not_the_answer(part: str, usual: Simul
 
 
 def test_maps_are_monotone_or_not_as_asked() -> None:
-    def monotone(share: float) -> torch.Tensor:
-        steps = draw_curves(200, share, seeded(0)).diff(dim=-1)
+    def monotone(fraction: float) -> torch.Tensor:
+        steps = draw_curves(200, fraction, seeded(0)).diff(dim=-1)
         return (steps >= 0).all(-1) | (steps <= 0).all(-1)
 
     assert bool(monotone(1.0).all())
@@ -188,9 +188,9 @@ def test_all_axis_orientations_occur() -> None:
     assert torch.allclose(every @ every.mT, torch.eye(3).expand(48, 3, 3))
     drawn = draw_orientations(800, NOTHING, seeded(0))
     assert len(drawn.flatten(1).unique(dim=0)) == 48
-    turned = draw_orientations(800, (0, 25), seeded(0))
-    assert torch.allclose(turned @ turned.mT, torch.eye(3).expand(800, 3, 3), atol=1e-5)
-    assert len(turned.flatten(1).unique(dim=0)) == 800
+    rotated = draw_orientations(800, (0, 25), seeded(0))
+    assert torch.allclose(rotated @ rotated.mT, torch.eye(3).expand(800, 3, 3), atol=1e-5)
+    assert len(rotated.flatten(1).unique(dim=0)) == 800
 
 
 def test_fields_of_view_are_exactly_empty_outside_and_show_the_main_shape() -> None:
@@ -202,9 +202,9 @@ def test_fields_of_view_are_exactly_empty_outside_and_show_the_main_shape() -> N
         (partial.moving, partial.moving_mask, drawn.moving),
     ):
         inside_mm = view.field.inside_mm(points)
-        seen = image.flatten(1)
-        assert bool((seen[inside_mm <= 0] == 0).all())
-        assert float((seen[inside_mm > 1] > 0).float().mean()) > 0.95
+        imaged = image.flatten(1)
+        assert bool((imaged[inside_mm <= 0] == 0).all())
+        assert float((imaged[inside_mm > 1] > 0).float().mean()) > 0.95
         assert float((inside_mm <= 0).float().mean()) > 0.1
         assert float((inside_mm > 0)[body.flatten(1)].float().mean()) > 0.85
 

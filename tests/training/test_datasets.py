@@ -114,13 +114,13 @@ def toy_case() -> LoadedCase:
     moving_grid = Grid.centered(tuple(middle.tolist()), (70, 72, 74), (1.3, 1.3, 1.3))
     inverse = reference.inverse()
     fixed_points, moving_points = fixed_grid.points_mm(), moving_grid.points_mm()
-    seen = inverse.apply(moving_points.flatten(0, 2)).reshape(moving_points.shape)
+    mapped = inverse.apply(moving_points.flatten(0, 2)).reshape(moving_points.shape)
     mask = ((fixed_points - center) / anatomy.half_axes_mm).square().sum(-1) < 1
     gland = LabelMap(mask.long(), fixed_grid)
     return LoadedCase(
         "toy", "toy", "train",
         fixed=Image(anatomy((fixed_points - center).float()) + 0.01, fixed_grid),
-        moving=Image(anatomy((seen - center).float()) + 0.01, moving_grid),
+        moving=Image(anatomy((mapped - center).float()) + 0.01, moving_grid),
         fixed_mask=gland, fixed_to_moving=reference, surface_mm=surface_points(gland),
     )  # fmt: skip
 
@@ -222,7 +222,9 @@ def test_simulated_dataset() -> None:
 
 def test_a_fraction_of_a_simulated_dataset_shows_shapes() -> None:
     stage = StageSettings("feature-reg", (8, 8, 8), 6.0, 4.0)
-    pelves, mixed, shapes = (dataset_from_simulation(2, 5, stage, shapes_fraction=share) for share in (0.0, 0.5, 1.0))
+    pelves, mixed, shapes = (
+        dataset_from_simulation(2, 5, stage, shapes_fraction=fraction) for fraction in (0.0, 0.5, 1.0)
+    )
     assert len(mixed) == len(shapes) == 2
     assert not torch.equal(mixed.fixed[1], pelves.fixed[1])
     assert not torch.equal(shapes.fixed[0], pelves.fixed[0])

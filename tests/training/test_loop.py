@@ -284,8 +284,8 @@ def test_schedules() -> None:
 def test_each_epoch_visits_every_case_once() -> None:
     drawn = torch.tensor(
         [pick_cases(7, 4, step, seed=1) for step in range(7)]
-    ).flatten()  # 28 places: four epochs of seven cases
-    epochs = drawn.reshape(4, 7)  # 28 places: four epochs of seven cases
+    ).flatten()  # 28 positions: four epochs of seven cases
+    epochs = drawn.reshape(4, 7)  # 28 positions: four epochs of seven cases
     assert all(sorted(epoch.tolist()) == list(range(7)) for epoch in epochs)
     assert len({tuple(epoch.tolist()) for epoch in epochs}) > 1
     assert not torch.equal(drawn, torch.tensor([pick_cases(7, 4, step, seed=2) for step in range(7)]).flatten())
@@ -294,18 +294,18 @@ def test_each_epoch_visits_every_case_once() -> None:
 def test_every_step_of_every_run_draws_its_own_pairs() -> None:
     """torch's CPU generator takes a seed's lowest 32 bits: seeds that differ above them gave one sequence of draws."""
     index = torch.arange(2)
-    seen = []
+    draws = []
     for seed in (0, 1, 2):
         for step in (0, 1, 1000):
             generator = torch.Generator().manual_seed(step_seed(seed, step))
             batch = draw_batch(TRAIN, index, TINY, (5.0, 5.0), SETTINGS.augmentation, generator)
-            seen.append(tuple(batch.correction.matrix().flatten().tolist()))
-    assert len(set(seen)) == 9
+            draws.append(tuple(batch.correction.matrix().flatten().tolist()))
+    assert len(set(draws)) == 9
 
 
 @pytest.mark.parametrize(("model", "most"), [("feature-reg", 0.5), ("attention-reg", 0.6), ("correspondence", 0.5)])
 def test_learns_across_modalities(model: str, most: float, tmp_path: Path) -> None:
-    """Blobs against their negative: on cases never seen, half of the initial error goes within seconds."""
+    """Blobs against their negative: on new cases, half of the initial error goes within seconds."""
     settings = TrainingSettings(
         stage=StageSettings(model, *(((16, 16, 16), 3.0) if model == "correspondence" else ((10, 10, 10), 5.0)), 3.0),
         steps=120,

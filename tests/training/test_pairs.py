@@ -33,11 +33,11 @@ def draw(
     return draw_batch(dataset, torch.arange(len(dataset)), FINE, start_mm, augmentation, generator(seed))
 
 
-def seen_through(moving: Tensor, correction: Rigid) -> tuple[Tensor, Tensor]:
+def mapped_through(moving: Tensor, correction: Rigid) -> tuple[Tensor, Tensor]:
     """Read the moving crops, as images of their own, where the correction says; and say where that is inside."""
     lattice = crop_points(FINE.crop_shape, FINE.crop_spacing_mm).float().expand(len(moving), -1, -1, -1, -1)
-    places = correction.apply(lattice.flatten(1, 3)).reshape(lattice.shape)
-    voxels = places / FINE.crop_spacing_mm + (FINE.crop_shape[0] - 1) / 2
+    points = correction.apply(lattice.flatten(1, 3)).reshape(lattice.shape)
+    voxels = points / FINE.crop_spacing_mm + (FINE.crop_shape[0] - 1) / 2
     inside = ((voxels >= 0) & (voxels <= FINE.crop_shape[0] - 1)).all(-1)[:, None]
     return sample(moving, voxels), inside
 
@@ -47,12 +47,12 @@ def seen_through(moving: Tensor, correction: Rigid) -> tuple[Tensor, Tensor]:
 def test_correction_aligns(augmentation: Augmentation, seed: int) -> None:
     """At correction(q) the moving crop shows what the fixed crop shows at q; without it, it does not."""
     batch = draw(seed, (8.0, 8.0), augmentation)
-    mended, inside = seen_through(batch.moving, batch.correction)
-    before, after = (batch.moving - batch.fixed).abs()[inside].mean(), (mended - batch.fixed).abs()[inside].mean()
+    corrected, inside = mapped_through(batch.moving, batch.correction)
+    before, after = (batch.moving - batch.fixed).abs()[inside].mean(), (corrected - batch.fixed).abs()[inside].mean()
     assert float(inside.float().mean()) > 0.3
     assert float(after) < 0.012
     assert float(after) < 0.12 * float(before)
-    wrong, there = seen_through(batch.moving, batch.correction.inverse())
+    wrong, there = mapped_through(batch.moving, batch.correction.inverse())
     assert float((wrong - batch.fixed).abs()[there].mean()) > 5 * float(after)
 
 
@@ -194,9 +194,9 @@ def test_intensity_keeps_background_and_range(seed: int) -> None:
 def test_boxes_are_cut_out_of_a_fraction_of_the_images(chance: float, low: int, high: int) -> None:
     boxes = replace(NO_AUGMENTATION, cutout=chance)
     varied = vary_intensity(torch.ones(200, 1, 12, 12, 12), boxes, generator())
-    share = (varied == 0).float().flatten(1).mean(1)
-    assert low <= int((share > 0).sum()) <= high
-    assert float(share.max()) <= (0.5 + 1 / 12) ** 3
+    fraction = (varied == 0).float().flatten(1).mean(1)
+    assert low <= int((fraction > 0).sum()) <= high
+    assert float(fraction.max()) <= (0.5 + 1 / 12) ** 3
 
 
 def test_moving_a_dataset_and_taking_of_it() -> None:

@@ -57,27 +57,27 @@ SETTINGS = PretrainingSettings(
 def random_tokens(crops: int, count: int, cases: list[int], seed: int = 0) -> DrawnTokens:
     generator = torch.Generator().manual_seed(seed)
     number = torch.arange(count).expand(crops, -1)
-    places = torch.randint(0, 4, (crops, count, 3), generator=generator) * 5.0 + torch.arange(count)[:, None] * 0.01
+    tokens = torch.randint(0, 4, (crops, count, 3), generator=generator) * 5.0 + torch.arange(count)[:, None] * 0.01
     usable = torch.rand(crops, count, generator=generator) < 0.7
-    return DrawnTokens(number, torch.zeros(crops, count, 3), places, usable, torch.tensor(cases))
+    return DrawnTokens(number, torch.zeros(crops, count, 3), tokens, usable, torch.tensor(cases))
 
 
 def unit(*shape: int, seed: int) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def slow_loss(fixed: Tensor, moving: Tensor, places: DrawnTokens, temperature: float, margin_mm: float) -> float:
+def slow_loss(fixed: Tensor, moving: Tensor, tokens: DrawnTokens, temperature: float, margin_mm: float) -> float:
     """Term by term, in both directions."""
     terms = []
-    cells = [(b, i) for b in range(len(fixed)) for i in range(fixed.shape[1]) if places.usable[b, i]]
+    cells = [(b, i) for b in range(len(fixed)) for i in range(fixed.shape[1]) if tokens.usable[b, i]]
     for one, two in ((fixed, moving), (moving, fixed)):
         for b, i in cells:
             positive = math.exp(float(one[b, i] @ two[b, i]) / temperature)
             negatives = 0.0
             for c, j in cells:
-                if c == b and float((places.positions_mm[b, i] - places.positions_mm[b, j]).norm()) <= margin_mm:
+                if c == b and float((tokens.positions_mm[b, i] - tokens.positions_mm[b, j]).norm()) <= margin_mm:
                     continue
-                if c != b and places.case[c] == places.case[b]:
+                if c != b and tokens.case[c] == tokens.case[b]:
                     continue
                 negatives += math.exp(float(one[b, i] @ two[c, j]) / temperature)
             terms.append(-math.log(positive / (positive + negatives)))
@@ -87,29 +87,29 @@ def slow_loss(fixed: Tensor, moving: Tensor, places: DrawnTokens, temperature: f
 @pytest.mark.parametrize("margin_mm", [0.0, 6.0, 100.0])
 @pytest.mark.parametrize("cases", [[0, 1, 2], [4, 7, 4]])
 def test_the_loss_is_its_definition(margin_mm: float, cases: list[int]) -> None:
-    fixed, moving, places = unit(3, 7, 5, seed=1), unit(3, 7, 5, seed=2), random_tokens(3, 7, cases)
-    assert 0 < int(places.usable.sum()) < 21
-    found = float(info_nce_loss(fixed, moving, places, 0.3, margin_mm))
-    assert found == pytest.approx(slow_loss(fixed, moving, places, 0.3, margin_mm), rel=1e-5)
+    fixed, moving, tokens = unit(3, 7, 5, seed=1), unit(3, 7, 5, seed=2), random_tokens(3, 7, cases)
+    assert 0 < int(tokens.usable.sum()) < 21
+    found = float(info_nce_loss(fixed, moving, tokens, 0.3, margin_mm))
+    assert found == pytest.approx(slow_loss(fixed, moving, tokens, 0.3, margin_mm), rel=1e-5)
 
 
 def test_the_margin_is_left_out_and_what_lies_beyond_is_not() -> None:
-    """The loss does not see what the places within the margin look like; it does see those beyond."""
+    """The loss does not see what the tokens within the margin look like; it does see those beyond."""
     positions_mm = torch.tensor([[0.0, 0, 0], [9.0, 0, 0], [12.0, 0, 0]]).expand(2, 3, 3)
     usable = torch.ones(2, 3, dtype=torch.bool)
-    places = DrawnTokens(torch.arange(3).expand(2, 3), positions_mm, positions_mm, usable, torch.arange(2))
+    tokens = DrawnTokens(torch.arange(3).expand(2, 3), positions_mm, positions_mm, usable, torch.arange(2))
     fixed, moving = unit(2, 3, 4, seed=3), unit(2, 3, 4, seed=4)
 
-    def slope(asked: int, other: int, margin_mm: float) -> Tensor:
-        """How the loss changes with what the moving image shows at `other`, by way of the fixed place `asked`."""
+    def slope(query: int, other: int, margin_mm: float) -> Tensor:
+        """How the loss changes with what the moving image shows at `other`, by way of the fixed token `query`."""
         only = torch.zeros_like(usable)
-        only[0, asked] = True
+        only[0, query] = True
         leaf = moving.clone().requires_grad_()
-        every = info_nce_loss(fixed, leaf, places, 0.1, margin_mm)
+        every = info_nce_loss(fixed, leaf, tokens, 0.1, margin_mm)
         without = info_nce_loss(
             torch.where(only[..., None], fixed.detach() * 0, fixed),
             leaf,
-            replace(places, usable=usable),
+            replace(tokens, usable=usable),
             0.1,
             margin_mm,
         )
@@ -117,24 +117,24 @@ def test_the_margin_is_left_out_and_what_lies_beyond_is_not() -> None:
         return change[0, other].abs().sum()
 
     assert slope(0, 2, 10.0) > 1e-6
-    rows = [slow_loss(fixed, moving, places, 0.1, margin) for margin in (8.0, 10.0, 13.0)]
+    rows = [slow_loss(fixed, moving, tokens, 0.1, margin) for margin in (8.0, 10.0, 13.0)]
     assert len({round(row, 6) for row in rows}) == 3
-    assert [float(info_nce_loss(fixed, moving, places, 0.1, m)) for m in (8.0, 10.0, 13.0)] == pytest.approx(rows)
+    assert [float(info_nce_loss(fixed, moving, tokens, 0.1, m)) for m in (8.0, 10.0, 13.0)] == pytest.approx(rows)
 
 
 def test_a_margin_over_the_crop_leaves_the_other_cases_alone() -> None:
-    """Swapping two places' features within a crop changes nothing but the positives when all are within the margin."""
-    places = replace(random_tokens(2, 6, [0, 1]), usable=torch.ones(2, 6, dtype=torch.bool))
+    """Swapping two tokens' features within a crop changes nothing but the positives when all are within the margin."""
+    tokens = replace(random_tokens(2, 6, [0, 1]), usable=torch.ones(2, 6, dtype=torch.bool))
     fixed, moving = unit(2, 6, 4, seed=5), unit(2, 6, 4, seed=6)
-    alone = info_nce_loss(fixed[:1], moving[:1], DrawnTokens(*(getattr(places, n)[:1] for n in vars(places))), 0.1, 1e3)
+    alone = info_nce_loss(fixed[:1], moving[:1], DrawnTokens(*(getattr(tokens, n)[:1] for n in vars(tokens))), 0.1, 1e3)
     assert float(alone) == pytest.approx(0.0, abs=1e-6)  # no negatives at all
-    assert float(info_nce_loss(fixed, moving, places, 0.1, 1e3)) > 0.1
+    assert float(info_nce_loss(fixed, moving, tokens, 0.1, 1e3)) > 0.1
 
 
 def test_an_empty_batch_is_an_error() -> None:
-    places = replace(random_tokens(2, 4, [0, 1]), usable=torch.zeros(2, 4, dtype=torch.bool))
+    tokens = replace(random_tokens(2, 4, [0, 1]), usable=torch.zeros(2, 4, dtype=torch.bool))
     with pytest.raises(InputError, match="no token of this batch is usable"):
-        info_nce_loss(unit(2, 4, 3, seed=1), unit(2, 4, 3, seed=2), places, 0.1, 5.0)
+        info_nce_loss(unit(2, 4, 3, seed=1), unit(2, 4, 3, seed=2), tokens, 0.1, 5.0)
 
 
 def test_aligned_crops_match_by_index_and_others_by_the_correction() -> None:
@@ -145,16 +145,16 @@ def test_aligned_crops_match_by_index_and_others_by_the_correction() -> None:
         crop, Rigid.from_parameters(torch.zeros(1, 6), torch.zeros(3)), where, 3.0, foreground_only=True
     )
     assert bool(still.usable.all())
-    places = draw_tokens(still, torch.zeros(1, dtype=torch.long), 99, torch.Generator().manual_seed(0))
-    fixed, moving = places.select(numbers, numbers)
+    tokens = draw_tokens(still, torch.zeros(1, dtype=torch.long), 99, torch.Generator().manual_seed(0))
+    fixed, moving = tokens.select(numbers, numbers)
     torch.testing.assert_close(fixed, moving)
     assert sorted(fixed.flatten().tolist()) == list(range(60))
-    shift = Rigid.from_parameters(torch.tensor([[12.0, 0, 0, 0, 0, 0]]), torch.zeros(3))  # two places along x
+    shift = Rigid.from_parameters(torch.tensor([[12.0, 0, 0, 0, 0, 0]]), torch.zeros(3))  # two tokens along x
     moved = find_matches(crop, shift, where, 3.0, foreground_only=True)
     assert moved.usable.reshape(3, 4, 5).sum(-1).flatten().tolist() == [3] * 12
-    places = draw_tokens(moved, torch.zeros(1, dtype=torch.long), 36, torch.Generator().manual_seed(0))
-    assert bool(places.usable.all())  # usable ones first
-    fixed, moving = places.select(numbers, numbers)
+    tokens = draw_tokens(moved, torch.zeros(1, dtype=torch.long), 36, torch.Generator().manual_seed(0))
+    assert bool(tokens.usable.all())  # usable ones first
+    fixed, moving = tokens.select(numbers, numbers)
     torch.testing.assert_close(fixed + 2, moving)
 
 
@@ -163,9 +163,9 @@ def test_empty_ultrasound_is_not_used() -> None:
     crop = torch.ones(1, 1, 8, 8, 8)
     crop[..., :4] = 0.0
     still = Rigid.from_parameters(torch.zeros(1, 6), torch.zeros(3))
-    seen = find_matches(crop, still, where, 3.0, foreground_only=True)
-    assert seen.usable.reshape(4, 4, 4)[0, 0].tolist() == [False, False, True, True]
-    assert torch.equal(seen.usable, seen.candidates)
+    foreground = find_matches(crop, still, where, 3.0, foreground_only=True)
+    assert foreground.usable.reshape(4, 4, 4)[0, 0].tolist() == [False, False, True, True]
+    assert torch.equal(foreground.usable, foreground.candidates)
     assert bool(find_matches(crop, still, where, 3.0, foreground_only=False).usable.all())
 
 
@@ -209,15 +209,15 @@ def test_the_map_is_what_the_extractor_makes(model: str, shape: tuple[int, int, 
 
 
 def test_tokens_are_where_the_extractor_looks() -> None:
-    """A bright voxel on the stride's multiple changes the place of that number most."""
+    """A bright voxel on the stride's multiple changes the token of that number most."""
     extractor = extractors_of(seeded_network(StageSettings("feature-reg"), 0))[0].eval()
     crop = torch.zeros(1, 1, 32, 32, 32)
     lit = crop.clone()
     lit[0, 0, 8, 12, 16] = 1.0
     with torch.no_grad():
         change = (extractor(lit) - extractor(crop)).abs().sum(1)[0]
-    place = change.nonzero().float().mean(0)
-    assert place.tolist() == pytest.approx([4, 3, 4], abs=0.3)
+    token = change.nonzero().float().mean(0)
+    assert token.tolist() == pytest.approx([4, 3, 4], abs=0.3)
 
 
 class OneWay(nn.Module):
@@ -281,7 +281,7 @@ def test_it_starts_from_the_extractors_that_training_would_draw() -> None:
 
 
 def texture_dataset(count: int, seed: int) -> PairDataset:
-    """Smooth noise against its negative: every place is like no other."""
+    """Smooth noise against its negative: every token is like no other."""
     dataset = make_dataset(count, seed)
     coarse = torch.rand(count, 1, 9, 9, 9, generator=torch.Generator().manual_seed(seed))
     noise = F.interpolate(coarse, size=dataset.fixed.shape[2:], mode="trilinear", align_corners=True)
@@ -296,7 +296,7 @@ def texture_dataset(count: int, seed: int) -> PairDataset:
 
 @pytest.mark.parametrize(("initial_sre_mm", "most"), [((0.0, 0.0), 12), ((4.0, 12.0), 6)])
 def test_it_learns_to_find_tokens(initial_sre_mm: tuple[float, float], most: int, tmp_path: Path) -> None:
-    """On cases never seen it finds many more tokens than random draws, and more than in another case's image."""
+    """On new cases it finds many more tokens than random draws, and more than in another case's image."""
     settings = PretrainingSettings(
         StageSettings("feature-reg", (16, 16, 16), 3.0, 3.0),
         steps=40,
@@ -409,7 +409,7 @@ def test_bad_settings(change: dict[str, object]) -> None:
 
 def test_patients_are_whole_nested_and_drawn_by_the_seed() -> None:
     whose = [f"p{number // 2}" for number in range(20)]
-    quarter, half, every = (select_patients(whose, share, 1) for share in (0.25, 0.5, 1.0))
+    quarter, half, every = (select_patients(whose, fraction, 1) for fraction in (0.25, 0.5, 1.0))
     assert every == list(range(20))
     assert set(quarter) < set(half)
     assert (len(quarter), len(half)) == (4, 10)

@@ -127,10 +127,10 @@ def test_initial_weights_are_kept_until_something_is_better(tmp_path: Path) -> N
     broken = replace(SHORT, rate=30.0, seed=9)
     result = train(tmp_path / "tuned", broken, initial=begun)
     assert result.best_step == 0
-    kept = load_stage(result.best)
-    assert kept.notes["step"] == "0"
+    best = load_stage(result.best)
+    assert best.notes["step"] == "0"
     for name, value in begun.state_dict().items():
-        assert torch.equal(kept.network.state_dict()[name], value)
+        assert torch.equal(best.network.state_dict()[name], value)
     assert train(tmp_path / "tuned", broken, initial=begun).best_step == 0
     assert not any(row["step"] == 0 for row in read_history(tmp_path / "tuned" / "history.csv"))
 
@@ -156,11 +156,13 @@ def metadata_of(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
-@pytest.mark.parametrize("place", [0, 3, 9, 200, 2000, 50_000, -1])
-def test_one_flipped_bit_is_found_and_the_checkpoint_before_it_goes_on(place: int, run: Path, finished: Path) -> None:
+@pytest.mark.parametrize("position", [0, 3, 9, 200, 2000, 50_000, -1])
+def test_one_flipped_bit_is_found_and_the_checkpoint_before_it_goes_on(
+    position: int, run: Path, finished: Path
+) -> None:
     last = run / "last.safetensors"
     data = bytearray(last.read_bytes())
-    data[place] ^= 4
+    data[position] ^= 4
     last.write_bytes(bytes(data))
     with pytest.raises(
         WeightsError, match=r"last\.safetensors: not a checkpoint .*delete it, and the run goes on from"
@@ -208,10 +210,10 @@ def test_a_checkpoint_of_an_earlier_version_goes_on_with_a_warning(run: Path) ->
         del progress[later]
     text = json.dumps(progress | {"best_measure": math.inf})  # as was written ahead of the first validation
     save_file(load_file(last), last, {"progress": text})
-    with pytest.warns(InputWarning) as told:
+    with pytest.warns(InputWarning) as warned:
         assert train(run, data=DATA).finished
-    assert any("without a digest" in str(one.message) for one in told)
-    assert any("did not record the data" in str(one.message) for one in told)
+    assert any("without a digest" in str(one.message) for one in warned)
+    assert any("did not record the data" in str(one.message) for one in warned)
 
 
 OLD = {  # what earlier versions called it
@@ -317,7 +319,7 @@ def test_settings_json_that_was_edited_names_what_differs(run: Path) -> None:
 )
 def test_a_history_that_the_run_did_not_write(content: bytes, run: Path) -> None:
     (run / "history.csv").write_bytes(content)
-    with pytest.raises(InputError, match="delete it or mend it: the run goes on from its checkpoint"):
+    with pytest.raises(InputError, match="delete or repair it: the run goes on from its checkpoint"):
         train(run, data=DATA)
     (run / "history.csv").unlink()
     assert train(run, data=DATA).finished
@@ -355,12 +357,12 @@ def test_pipes_and_folders_in_place_of_a_runs_files(name: str, instead: Callable
 def test_damaged_files_of_a_run_are_refused_or_make_no_difference(run: Path, finished: Path) -> None:
     """Seeded: whatever is damaged, the run ends as it did, or an error says which file and what to do."""
     generator = np.random.default_rng(5)
-    kept = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    content_of = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     best = load_file(finished / "best.safetensors")
     for name, count in (("last.safetensors", 25), ("settings.json", 15), ("history.csv", 15)):
-        text = kept[name].decode() if name != "last.safetensors" else ""
+        text = content_of[name].decode() if name != "last.safetensors" else ""
         copies = [
-            *damaged(kept[name], generator, count),
+            *damaged(content_of[name], generator, count),
             *(line.encode() for line in edited_lines(text, generator, count)),
         ]
         for copy in copies if text else copies[:count]:
@@ -369,7 +371,7 @@ def test_damaged_files_of_a_run_are_refused_or_make_no_difference(run: Path, fin
                 assert train(run, data=DATA).steps == 4
             except CrossalignError as error:
                 assert name in str(error)  # noqa: PT017
-            for other, content in kept.items():
+            for other, content in content_of.items():
                 (run / other).write_bytes(content)
     after = load_file(run / "best.safetensors")
     assert all(torch.equal(after[key], best[key]) for key in best)

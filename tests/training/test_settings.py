@@ -102,7 +102,7 @@ def test_maps_that_are_narrower_than_a_kernel_are_found(
 
 
 def test_bfloat16_gives_way_where_its_gradients_are_wrong() -> None:
-    """The mended kind: at 8 x 8 x 8 voxels the weights of 'correspondence' became NaN in the first steps."""
+    """At 8 x 8 x 8 voxels the weights of 'correspondence' became NaN in the first steps."""
     cpu, layer = torch.device("cpu"), nn.Conv3d(1, 2, 3, padding=1)
 
     def settled(name: str, size: int) -> torch.dtype:

@@ -26,8 +26,8 @@ class Anatomy:
 
     def __call__(self, offsets_mm: Tensor) -> Tensor:
         value = 0.5 * torch.exp(-((offsets_mm / self.half_axes_mm).square().sum(-1) ** 2))
-        for place, size in zip(self.parts_mm, self.sizes_mm, strict=True):
-            value = value + 0.5 * torch.exp(-((offsets_mm - place) / size).square().sum(-1))
+        for center, size in zip(self.parts_mm, self.sizes_mm, strict=True):
+            value = value + 0.5 * torch.exp(-((offsets_mm - center) / size).square().sum(-1))
         return value
 
     def surface(self, count: int = 64) -> Tensor:
@@ -54,12 +54,12 @@ def make_dataset(count: int, seed: int = 0, inverted: bool = False) -> PairDatas
         inverse = reference.inverse()
         fixed = anatomy(lattice)
         there = inverse.apply((lattice + middle).flatten(0, 2)).reshape(lattice.shape) - center
-        seen = anatomy(there)
+        content = anatomy(there)
         rows.append(
             {
                 "fixed": fixed[None],
                 "fixed_mask": ((lattice / anatomy.half_axes_mm).square().sum(-1) < 1).float()[None],
-                "moving": (1 - seen if inverted else seen)[None],
+                "moving": (1 - content if inverted else content)[None],
                 "moving_mask": ((there / anatomy.half_axes_mm).square().sum(-1) < 1).float()[None],
                 "fixed_origin_mm": center + corner,
                 "moving_origin_mm": middle + corner,

@@ -47,12 +47,12 @@ def settled_precision(name: str, device: torch.device, model: nn.Module, run: Ca
     On the CPU oneDNN's bfloat16 gradient of a 3-D convolution's weights is wrong, or NaN, where the map is narrower
     than the kernel; `run` runs the model once, for the sizes of its maps. Warns where bfloat16 was asked for by name.
     """
-    chosen = choose_precision(name, device)
-    if device.type != "cpu" or chosen == torch.float32:
-        return chosen
+    precision = choose_precision(name, device)
+    if device.type != "cpu" or precision == torch.float32:
+        return precision
     layer = narrow_map(model, run)
     if layer is None:
-        return chosen
+        return precision
     if name != "auto":
         warnings.warn(
             f"bfloat16 has no right gradients on this processor for {layer}: training in float32 instead; "

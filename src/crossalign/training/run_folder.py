@@ -35,9 +35,9 @@ def check_run_folder(folder: Path) -> None:
             raise OutputError(f"{folder}: is a file, expected a folder for the run")
         if not folder.absolute().parent.is_dir():
             raise OutputError(f"{folder}: {folder.parent} is not a folder that exists: make it first")
-        place = folder if folder.is_dir() else folder.absolute().parent
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: {place} cannot be written to: name another folder")
+        existing = folder if folder.is_dir() else folder.absolute().parent
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder}: {existing} cannot be written to: name another folder")
         if folder.is_dir() and not any((folder / name).is_file() for name in (SETTINGS, LAST, PREVIOUS)):
             _check_contents(folder)
     except OutputError:
@@ -120,14 +120,14 @@ def discard_new_folder(folder: Path) -> None:
     """Remove a folder that a run made and did nothing in; what is not the run's stays."""
     for path in (folder / SETTINGS, folder / HISTORY, *sorted((folder / LOG).glob("*tfevents*"))):
         path.unlink(missing_ok=True)
-    for place in (folder / LOG, folder):
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
+    for made in (folder / LOG, folder):
+        if made.is_dir() and not any(made.iterdir()):
+            made.rmdir()
 
 
 COLUMNS = ("step", "loss", "rate", "seconds", "val_sre_mm", "samples_per_second")
 MEASURE = "val_sre_mm"
-WAY_OUT = "delete it or mend it: the run goes on from its checkpoint, only the record of what was before is lost"
+WAY_OUT = "delete or repair it: the run goes on from its checkpoint, only the record of what was before is lost"
 
 
 class History:
@@ -139,11 +139,11 @@ class History:
     def __init__(self, folder: Path, step: int, measure: str = MEASURE) -> None:
         self._columns = tuple(measure if name == MEASURE else name for name in COLUMNS)
         self._path = folder / HISTORY
-        kept = [row for row in read_history(self._path, self._columns) if row["step"] <= step] if step else []
+        earlier = [row for row in read_history(self._path, self._columns) if row["step"] <= step] if step else []
         with whole_file(self._path, overwrite=True) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
-            writer.writerows(map(_text, kept))
+            writer.writerows(map(_text, earlier))
         try:
             self._log = SummaryWriter(str(folder / LOG), purge_step=step + 1 if step else 0)
             self._file = self._path.open("a", newline="", encoding="utf-8")
