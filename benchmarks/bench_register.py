@@ -54,7 +54,7 @@ def measure(folder: Path, runs: int) -> dict[str, list[tuple[float, float]]]:
 
 
 def write_pair(folder: Path) -> str:
-    """Write a simulated pair and a start 12 mm off; return the default method's name."""
+    """Write a simulated pair and an initial transform 12 mm off; return the default method's name."""
     import torch
 
     from crossalign.geometry import draw_perturbation
@@ -70,14 +70,14 @@ def write_pair(folder: Path) -> str:
     write_label_map(gland, folder / "gland.nii.gz")
     surface = pairs.surface_mm.double()
     motion = draw_perturbation(surface, gland.centroid_mm()[None], torch.tensor([12.0]).double(), generator)
-    write_transform(pairs.fixed_to_moving[0].to("cpu", torch.float64) @ motion[0], folder / "start.tfm")
+    write_transform(pairs.fixed_to_moving[0].to("cpu", torch.float64) @ motion[0], folder / "initial.tfm")
     return default_method_name()
 
 
 def register(folder: Path, method: str) -> tuple[float, float]:
     """Run the command in a process of its own; return its wall seconds and peak memory (MiB)."""
     words = [sys.executable, "-m", "crossalign", "register", str(folder / "mr.nii.gz"), str(folder / "us.nii.gz")]
-    words += ["--initial", str(folder / "start.tfm"), "--fixed-mask", str(folder / "gland.nii.gz")]
+    words += ["--initial", str(folder / "initial.tfm"), "--fixed-mask", str(folder / "gland.nii.gz")]
     words += ["--method", method, "--output-transform", str(folder / "out.tfm"), "--overwrite"]
     began = time.perf_counter()
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]

@@ -56,11 +56,11 @@ def peak_bytes(folder: Path, method: str, options: list[str]) -> int:
             command += [option, f"{out}/{EXTRA[option]}"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert process.stderr is not None
-        told = process.stderr.read().decode(errors="replace")
+        message = process.stderr.read().decode(errors="replace")
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            raise SystemExit(f"{method}: {told}")
+            raise SystemExit(f"{method}: {message}")
         return usage.ru_maxrss * 1024
 
 

@@ -1,11 +1,11 @@
-"""How methods fail: `python studies/case_pictures.py ROWS.csv MANIFEST -o FOLDER [--start 0-20] [--seed 0]`.
+"""How methods fail: `python studies/case_pictures.py ROWS.csv MANIFEST -o FOLDER [--initial-sre-mm 0-20] [--seed 0]`.
 
-ROWS.csv is what `crossalign evaluate` wrote. Prints a Markdown table of what is left to correct after each method:
-along which axis, shift or turn, and how it hangs on the start and on the gland's volume. Draws `cases-METHOD.png` for
-each: its best, median and worst registration from one start range, as outlines of the gland alone; no voxel of a scan
-is shown. All is drawn in the fixed image's axes, mm from the centroid of its gland: the fixed gland where it belongs
-(black), where the start (dotted) and the result (red) put it, and the moving gland (blue). The axes are those of the
-files' headers; where these are turned, so are the letters.
+ROWS.csv is what `crossalign evaluate` wrote. Prints a Markdown table of what is left to correct after each method: along
+which axis, shift or rotation, and how it depends on the initial error and the gland's volume. Draws `cases-METHOD.png`
+for each: its best, median and worst registration from one range of initialisations, as outlines of the gland alone; no
+voxel of a scan is shown. All is drawn in the fixed image's axes, mm from the centroid of its gland: the fixed gland
+where it belongs (black), where the initialisation (dotted) and the result (red) put it, and the moving gland (blue).
+The axes are those of the files' headers; where these are wrong, so are the letters.
 """
 
 import argparse
@@ -37,9 +37,9 @@ EARLIER = {"initialisation": "start", "initial_sre_mm": "start_sre_mm"}  # colum
 AXES = ("x (L)", "y (P)", "z (S)")
 HALF_MM, STEP_MM = 44, 1.0
 COLUMNS = (
-    *("method", "n", "SRE, mm", "worse than the start", "shift left, of the start's, mm"),
-    *("turn left, of the start's, deg", "mean shift x, y, z, mm", "mean size of it, mm"),
-    *("mean turn about x, y, z, deg", "mean size of it, deg", "SRE ~ start's SRE", "SRE ~ volume"),
+    *("method", "n", "SRE, mm", "worse than initially", "remaining shift, of the initial one, mm"),
+    *("remaining rotation, of the initial one, deg", "mean shift x, y, z, mm", "mean size of it, mm"),
+    *("mean rotation about x, y, z, deg", "mean size of it, deg", "SRE ~ initial SRE", "SRE ~ volume"),
 )
 
 
@@ -79,20 +79,22 @@ def methods_of(rows: Sequence[Registration]) -> list[str]:
     return list(dict.fromkeys(row.method for row in rows))
 
 
-def chosen(rows: Sequence[Registration], method: str, start: str) -> dict[str, Registration]:
-    """Pick a method's best, median (the lower of two) and worst registration by SRE from one start range."""
+def selected(rows: Sequence[Registration], method: str, initialisation: str) -> dict[str, Registration]:
+    """Pick a method's best, median (the lower of two) and worst registration by SRE from one range."""
     ranked = sorted(
-        (row for row in rows if row.method == method and row.initialisation == start), key=lambda row: row.sre_mm
+        (row for row in rows if row.method == method and row.initialisation == initialisation),
+        key=lambda row: row.sre_mm,
     )
     if not ranked:
-        raise InputError(f"the table has no row of {method} from {start} mm")
+        raise InputError(f"the table has no row of {method} from {initialisation} mm")
     return {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[-1]}
 
 
-def start_motion(case: LoadedCase, row: Registration, seed: int) -> Rigid:
-    """Draw the row's start again, as a motion of the fixed gland. Raises InputError where the seed was another."""
-    start = draw_initialisations(case, InitialisationRange.parse(row.initialisation), row.repeat + 1, seed)[row.repeat]
-    motion = case.fixed_to_moving.inverse() @ start
+def initial_motion(case: LoadedCase, row: Registration, seed: int) -> Rigid:
+    """Draw the row's initialisation again, as a motion of the fixed gland; raises InputError for another seed."""
+    sre_range = InitialisationRange.parse(row.initialisation)
+    initial = draw_initialisations(case, sre_range, row.repeat + 1, seed)[row.repeat]
+    motion = case.fixed_to_moving.inverse() @ initial
     reached = float((motion.apply(case.surface_mm) - case.surface_mm).norm(dim=-1).mean())
     if abs(reached - row.initial_sre_mm) > 0.02:
         raise InputError(
@@ -107,7 +109,7 @@ def residual_motion(case: LoadedCase, row: Registration) -> Rigid:
     return Rigid.from_parameters(torch.tensor(row.residual).double(), case.fixed_mask.centroid_mm())
 
 
-def plane_share(mask: LabelMap, center_mm: Tensor, plane: tuple[int, int], to_mask: Rigid | None = None) -> Tensor:
+def plane_mask(mask: LabelMap, center_mm: Tensor, plane: tuple[int, int], to_mask: Rigid | None = None) -> Tensor:
     """Sample a mask on a square plane through `center_mm`: (n, n), rows upwards; `to_mask` maps the plane to it."""
     size = round(2 * HALF_MM / STEP_MM) + 1
     shape = [size if axis in plane else 1 for axis in (2, 1, 0)]
@@ -137,18 +139,18 @@ def draw_method(name: str, picked: dict[str, Registration], cases: dict[str, Loa
 
 def _draw_row(panels: Sequence[Any], case: LoadedCase, row: Registration, seed: int) -> None:
     center = case.fixed_mask.centroid_mm()
-    shown = [
-        (case.fixed_mask, start_motion(case, row, seed).inverse(), "0.45", ":"),
+    outlines = [
+        (case.fixed_mask, initial_motion(case, row, seed).inverse(), "0.45", ":"),
         (case.moving_mask, case.fixed_to_moving, "tab:blue", "-"),
         (case.fixed_mask, None, "black", "-"),
         (case.fixed_mask, residual_motion(case, row).inverse(), "tab:red", "-"),
     ]
     along = np.arange(-HALF_MM, HALF_MM + STEP_MM / 2, STEP_MM)
     for panel, (name, right, up) in zip(panels, PLANES, strict=True):
-        for mask, to_mask, color, style in shown:
-            share = None if mask is None else plane_share(mask, center, (right, up), to_mask).numpy()
-            if share is not None and share.max() > 0.5:
-                panel.contour(along, along, share, [0.5], colors=[color], linestyles=[style], linewidths=1.2)
+        for mask, to_mask, color, style in outlines:
+            inside = None if mask is None else plane_mask(mask, center, (right, up), to_mask).numpy()
+            if inside is not None and inside.max() > 0.5:
+                panel.contour(along, along, inside, [0.5], colors=[color], linestyles=[style], linewidths=1.2)
         panel.set_aspect("equal")
         panel.tick_params(labelsize="x-small")
         panel.set_xlabel(f"{name}: {AXES[right]}", fontsize="small")
@@ -160,7 +162,7 @@ def _legend() -> tuple[list[Any], list[str]]:
 
     colors = {"fixed gland, in place": "black", "moving gland": "tab:blue", "at the result": "tab:red"}
     lines = [Line2D([], [], color=color) for color in colors.values()]
-    return [*lines, Line2D([], [], color="0.45", linestyle=":")], [*colors, "at the start"]
+    return [*lines, Line2D([], [], color="0.45", linestyle=":")], [*colors, "at the initialisation"]
 
 
 def write_small(figure: Any, path: Path, overwrite: bool = False) -> None:
@@ -176,25 +178,28 @@ def write_small(figure: Any, path: Path, overwrite: bool = False) -> None:
 def failure_table(rows: Sequence[Registration], cases: dict[str, LoadedCase], seed: int) -> list[str]:
     """Describe each method's residuals over all rows, as lines of a Markdown table."""
     drawn = {(row.case, row.initialisation, row.repeat): row for row in rows}
-    starts = {key: _start_residual(cases[row.case], row, seed) for key, row in drawn.items()}
+    initial = {key: _initial_parameters(cases[row.case], row, seed) for key, row in drawn.items()}
     volumes = {name: _volume_ml(case) for name, case in cases.items()}
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for method in methods_of(rows):
         mine = [row for row in rows if row.method == method]
-        lines.append("| " + " | ".join(_facts(method, mine, starts, volumes)) + " |")
+        lines.append("| " + " | ".join(_facts(method, mine, initial, volumes)) + " |")
     return lines
 
 
-def _start_residual(case: LoadedCase, row: Registration, seed: int) -> np.ndarray:
-    return start_motion(case, row, seed).to_parameters(case.fixed_mask.centroid_mm()).numpy()
+def _initial_parameters(case: LoadedCase, row: Registration, seed: int) -> np.ndarray:
+    return initial_motion(case, row, seed).to_parameters(case.fixed_mask.centroid_mm()).numpy()
 
 
 def _facts(
-    method: str, rows: Sequence[Registration], starts: dict[tuple[str, str, int], np.ndarray], volumes: dict[str, float]
+    method: str,
+    rows: Sequence[Registration],
+    initial: dict[tuple[str, str, int], np.ndarray],
+    volumes: dict[str, float],
 ) -> list[str]:
     left = np.array([row.residual for row in rows])
-    before = np.array([starts[row.case, row.initialisation, row.repeat] for row in rows])
-    sre, start = (np.array([getattr(row, name) for row in rows]) for name in ("sre_mm", "initial_sre_mm"))
+    before = np.array([initial[row.case, row.initialisation, row.repeat] for row in rows])
+    sre, initial_sre = (np.array([getattr(row, name) for row in rows]) for name in ("sre_mm", "initial_sre_mm"))
     sizes = np.array([volumes[row.case] for row in rows])
 
     def lengths(part: slice) -> str:
@@ -203,11 +208,11 @@ def _facts(
     def axes(part: slice) -> tuple[str, str]:
         return _three(left[:, part].mean(0), "+.1f"), _three(abs(left[:, part]).mean(0), ".1f")
 
-    shift, turn = slice(0, 3), slice(3, 6)
+    shift, rotation = slice(0, 3), slice(3, 6)
     return [
-        *(method, str(len(rows)), f"{sre.mean():.2f}", f"{np.mean(sre > start + 1e-3):.0%}"),
-        *(lengths(shift), lengths(turn), *axes(shift), *axes(turn)),
-        *(f"{rank_correlation(sre, start):.2f}", f"{rank_correlation(sre, sizes):.2f}"),
+        *(method, str(len(rows)), f"{sre.mean():.2f}", f"{np.mean(sre > initial_sre + 1e-3):.0%}"),
+        *(lengths(shift), lengths(rotation), *axes(shift), *axes(rotation)),
+        *(f"{rank_correlation(sre, initial_sre):.2f}", f"{rank_correlation(sre, sizes):.2f}"),
     ]
 
 
@@ -231,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("rows", type=Path, help="rows of `crossalign evaluate` (.csv)")
     parser.add_argument("manifest", type=Path, help="the manifest that was evaluated")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--start", default="0-20", help="start range that the pictures show (default: %(default)s)")
+    parser.add_argument("--initial-sre-mm", default="0-20", help="range that the pictures show (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the evaluation (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace pictures that exist")
     options = parser.parse_args(arguments)
@@ -241,8 +246,8 @@ def main(arguments: list[str] | None = None) -> int:
         cases = {case.name: load_case(case) for case in read_manifest(options.manifest) if case.name in wanted}
         print("\n".join(failure_table(rows, cases, options.seed)))
         for method in methods_of(rows):
-            picked = chosen(rows, method, options.start)
-            figure = draw_method(f"{method}, from {options.start} mm", picked, cases, options.seed)
+            picked = selected(rows, method, options.initial_sre_mm)
+            figure = draw_method(f"{method}, from {options.initial_sre_mm} mm", picked, cases, options.seed)
             write_small(figure, options.output / picture_name(method), options.overwrite)
     except CrossalignError as error:
         print(error, file=sys.stderr)

@@ -2,7 +2,7 @@
 
     python studies/iterative_settings.py mrus.csv
 
-One start a case and range, from 8 mm, 16 mm and U[0, 20] mm; SRE in mm after registration.
+One initialisation a case and range, from 8 mm, 16 mm and U[0, 20] mm; SRE in mm after registration.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def main() -> int:
     parser.add_argument("--split", default="val")
     parser.add_argument("--cases", type=int, default=6, help="cases of different patients, in the manifest's order")
     options = parser.parse_args()
-    chosen = {case.patient: case for case in reversed(read_manifest(options.manifest, options.split))}
-    loaded = [load_case(case) for case in sorted(chosen.values(), key=lambda case: case.name)[: options.cases]]
+    selected = {case.patient: case for case in reversed(read_manifest(options.manifest, options.split))}
+    loaded = [load_case(case) for case in sorted(selected.values(), key=lambda case: case.name)[: options.cases]]
     generator = torch.Generator().manual_seed(11)
     problems = []
     for case in loaded:
@@ -75,12 +75,12 @@ def main() -> int:
     methods |= {name: MindSSD(run) for name, run in MIND_SETTINGS.items()}
     for name, method in methods.items():
         errors: list[list[float]] = [[], [], []]
-        for case, points, kind, start in problems:
-            found = register(case.fixed, case.moving, method, start, case.fixed_mask).fixed_to_moving
+        for case, points, kind, initial in problems:
+            found = register(case.fixed, case.moving, method, initial, case.fixed_mask).fixed_to_moving
             errors[kind].append(float(mean_displacement_mm(found, case.fixed_to_moving, points)))
         means = [sum(values) / len(values) for values in errors]
-        told = " | ".join(f"{mean:.2f}" for mean in (*means, sum(means) / 3))
-        print(f"| {name} | {told} |", flush=True)
+        figures = " | ".join(f"{mean:.2f}" for mean in (*means, sum(means) / 3))
+        print(f"| {name} | {figures} |", flush=True)
     return 0
 
 

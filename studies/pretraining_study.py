@@ -194,12 +194,14 @@ def sre_table(rows: list[Row]) -> list[str]:
     groups = [(f"{fraction:.0%}", [row for row in rows if row.fraction == fraction]) for fraction in FRACTIONS]
     for first, second in PAIRS:
         for name, group in [*groups, ("all", rows)]:
-            start, one, two = (np.array([getattr(row, key) for row in group]) for key in ("initial_mm", first, second))
+            initial, one, two = (
+                np.array([getattr(row, key) for row in group]) for key in ("initial_mm", first, second)
+            )
             if not group or np.isnan(one - two).any():
                 continue
             words = [key.removesuffix("_mm").replace("_", ", ") for key in (first, second)]
             tests = ", ".join(f"{p:.3f}" for p in paired_p_values(one, two))
-            cells = [name, str(len(group)), f"{start.mean():.2f}", words[0], mean_sd(one), words[1], mean_sd(two)]
+            cells = [name, str(len(group)), f"{initial.mean():.2f}", words[0], mean_sd(one), words[1], mean_sd(two)]
             lines.append(f"| {' | '.join([*cells, mean_sd(one - two), tests])} |")
     return lines
 

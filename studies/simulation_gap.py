@@ -1,9 +1,9 @@
 """How simulated pairs differ from real ones: `python studies/simulation_gap.py MANIFEST [--count 224] [--seed 0]`.
 
 Cuts the crops that a network sees (32^3 at 2.5 mm about the gland) from the manifest's train split and from simulated
-pairs, measures both, and prints for each measure the quartiles and the share of real cases inside the middle 90 % of
+pairs, measures both, and prints for each measure the quartiles and the fraction of real cases inside the middle 90 % of
 the fakes. Three figures over all measures follow: how well a linear and a nearest-neighbour classifier tell real from
-fake (AUC, 0.5 is none), and the coverage, the share of real cases with a fake about as near as their next real ones.
+fake (AUC, 0.5 is none), and the coverage, the fraction of real cases with a fake about as near as their next real ones.
 Both scans are brought to the frame of the published pairs: probe at -x, bladder at +z.
 """
 
@@ -53,7 +53,7 @@ def real_crops(manifest: str) -> list[Crops]:
 
 
 def fake_crops(count: int, seed: int, settings: SimulationSettings | None = None) -> list[Crops]:
-    """Simulate pairs without turned headers, and turn them as the published pairs are."""
+    """Simulate pairs, and rotate them as the published pairs are."""
     settings = settings or SimulationSettings()
     settings = replace(settings, pose=replace(settings.pose, rotated_fraction=0.0))
     pairs = simulate_pairs(count, torch.Generator().manual_seed(seed), settings)
@@ -116,7 +116,7 @@ def _regions(image: np.ndarray, gland: np.ndarray) -> Measures:
         "far": (distance > 15) & seen,
     }
     slope = np.sqrt(sum(part**2 for part in np.gradient(image, STEP_MM)))
-    found: Measures = {"empty share": float(1 - seen.mean()), "gland seen": float(seen[gland].mean())}
+    found: Measures = {"empty fraction": float(1 - seen.mean()), "gland seen": float(seen[gland].mean())}
     for name, inside in regions.items():
         values = image[inside] if inside.sum() > 8 else np.zeros(9)
         slopes = slope[inside] if inside.sum() > 8 else np.ones(9)
@@ -202,8 +202,8 @@ def auc(real: np.ndarray, fake: np.ndarray) -> float:
 def standardised(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bring each measure to mean 0 and sd 1 over the two sets, weighed equally; extremes are cut at 4 sd."""
     middle = (real.mean(0) + fake.mean(0)) / 2
-    spread = np.sqrt((((real - middle) ** 2).mean(0) + ((fake - middle) ** 2).mean(0)) / 2) + 1e-9
-    return ((real - middle) / spread).clip(-4, 4), ((fake - middle) / spread).clip(-4, 4)
+    scale = np.sqrt((((real - middle) ** 2).mean(0) + ((fake - middle) ** 2).mean(0)) / 2) + 1e-9
+    return ((real - middle) / scale).clip(-4, 4), ((fake - middle) / scale).clip(-4, 4)
 
 
 def linear_auc(real: np.ndarray, fake: np.ndarray, real_fold: np.ndarray, folds: int = 5) -> float:
@@ -212,10 +212,10 @@ def linear_auc(real: np.ndarray, fake: np.ndarray, real_fold: np.ndarray, folds:
     scores, truths = [], []
     for fold in range(folds):
         a, b = real[real_fold != fold], fake[fake_fold != fold]
-        spread = (np.cov(a.T) + np.cov(b.T)) / 2 + 0.5 * np.eye(real.shape[1])
-        way = np.linalg.solve(spread, a.mean(0) - b.mean(0))
-        offset = (a.mean(0) + b.mean(0)) @ way / 2
-        scores += [real[real_fold == fold] @ way - offset, fake[fake_fold == fold] @ way - offset]
+        covariance = (np.cov(a.T) + np.cov(b.T)) / 2 + 0.5 * np.eye(real.shape[1])
+        direction = np.linalg.solve(covariance, a.mean(0) - b.mean(0))
+        offset = (a.mean(0) + b.mean(0)) @ direction / 2
+        scores += [real[real_fold == fold] @ direction - offset, fake[fake_fold == fold] @ direction - offset]
         truths += [np.ones((real_fold == fold).sum()), np.zeros((fake_fold == fold).sum())]
     score, truth = np.concatenate(scores), np.concatenate(truths)
     return auc(score[truth == 1], score[truth == 0])
@@ -235,7 +235,7 @@ def neighbour_auc(real: np.ndarray, fake: np.ndarray, patients: list[str], near:
 
 
 def coverage(real: np.ndarray, fake: np.ndarray, patients: list[str], near: int = 5) -> float:
-    """Share of real cases with a fake nearer than the `near`th real case of another patient."""
+    """Fraction of real cases with a fake nearer than the `near`th real case of another patient."""
     between = scipy.spatial.distance.cdist(real, real)
     between[np.array(patients)[:, None] == np.array(patients)] = np.inf
     return float((scipy.spatial.distance.cdist(real, fake).min(1) < np.sort(between, 1)[:, near - 1]).mean())

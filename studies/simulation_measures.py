@@ -82,8 +82,8 @@ def imaged(scan: Scan) -> tuple[Tensor, Tensor]:
     """Return the corners of the box that was imaged, (x, y, z), mm."""
     seen, places = (scan.image > SEEN).float(), []
     for axis in range(3):
-        share = seen.mean([other for other in range(3) if other != axis])
-        inside = (share > 0.25 * share.max()).nonzero()[:, 0].float() * scan.spacing_mm
+        fraction = seen.mean([other for other in range(3) if other != axis])
+        inside = (fraction > 0.25 * fraction.max()).nonzero()[:, 0].float() * scan.spacing_mm
         places.append((inside.min(), inside.max()))
     low, high = torch.tensor(places).flip(0).T
     return low, high
@@ -95,7 +95,7 @@ def box(scan: Scan) -> Tensor:
     return torch.cat(((low + high) / 2 - scan.center_mm(), high - low))
 
 
-def height_cues(some: list[Scan]) -> Tensor:
+def height_correlations(some: list[Scan]) -> Tensor:
     """Correlate brightness at each height of the box with the gland's height in it, over scans: (columns, bands, 12).
 
     Brightness is relative to the mean of its column and band.
@@ -116,8 +116,8 @@ def height_cues(some: list[Scan]) -> Tensor:
         heights.append(scan.center_mm()[2] - middle[2])
     values, height = torch.stack(profiles), torch.stack(heights)
     values, height = values - values.mean(0), height - height.mean()
-    spread = values.square().sum(0).sqrt() * height.square().sum().sqrt()
-    found = (values * height[:, None, None]).sum(0) / spread.clamp(min=1e-9)
+    scale = values.square().sum(0).sqrt() * height.square().sum().sqrt()
+    found = (values * height[:, None, None]).sum(0) / scale.clamp(min=1e-9)
     return found.view(len(COLUMNS_MM), len(BANDS_MM), HEIGHTS)
 
 
@@ -178,23 +178,23 @@ def criticised(path: Path, dataset: PairDataset) -> dict[str, float]:
 
 def tables(datasets: dict[str, PairDataset], critics: list[Path]) -> list[str]:
     """Measure and format all that is asked for; `datasets` are named real and simulated."""
-    looked = {name: scans(dataset, moving=True) for name, dataset in datasets.items()}
+    of_moving = {name: scans(dataset, moving=True) for name, dataset in datasets.items()}
     lines = ["| imaged box, mm | side | front-back | up | width | depth | length |", "|---|---|---|---|---|---|---|"]
-    for name, some in looked.items():
+    for name, some in of_moving.items():
         values = torch.stack([box(scan) for scan in some])
         figures = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(values.mean(0), values.std(0), strict=True)]
         lines.append(f"| {name} | {' | '.join(figures)} |")
     lines += ["", _head("ultrasound by depth, mm", DEPTHS_MM), _rule(DEPTHS_MM)]
-    for name, some in looked.items():
+    for name, some in of_moving.items():
         inside, outside = torch.stack([by_depth(scan) for scan in some]).nanmean(0)
         lines += [_row(f"{name}, in the gland", inside), _row(f"{name}, around it", outside)]
-    cues = {name: height_cues(some) for name, some in looked.items()}
+    correlations = {name: height_correlations(some) for name, some in of_moving.items()}
     heights = tuple(round(float(at)) for at in torch.linspace(-29, 29, HEIGHTS))
     lines += ["", _head("goes with the gland's height, by mm above the box's middle", heights), _rule(heights)]
     for n, (near, far) in enumerate(BANDS_MM):
-        lines += [_row(f"{name}, {near}-{far} mm deep", cue[0, n]) for name, cue in cues.items()]
-    agreement = torch.corrcoef(torch.stack([cue.flatten() for cue in cues.values()]))[0, 1]
-    lines += ["", f"agreement of all {cues['real'].numel()} of them: {agreement:.2f}"]
+        lines += [_row(f"{name}, {near}-{far} mm deep", found[0, n]) for name, found in correlations.items()]
+    agreement = torch.corrcoef(torch.stack([cue.flatten() for cue in correlations.values()]))[0, 1]
+    lines += ["", f"agreement of all {correlations['real'].numel()} of them: {agreement:.2f}"]
     for title, moving in (("MR", False), ("ultrasound", True)):
         lines += ["", _head(f"{title}: mm from the gland's border", BORDER_MM), _rule(BORDER_MM)]
         rays = {

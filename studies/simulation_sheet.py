@@ -1,8 +1,8 @@
 """Draw simulated pairs beside real ones: `python studies/simulation_sheet.py MANIFEST -o sheet.png [--seed 0]`.
 
-Each pair is shown as a network sees it at a start of 0 mm: crops of 32^3 voxels at 2.5 mm about the gland, the fixed
-scan above the moving one, each cut through the middle along three planes. Real pairs are the first eight of the
-manifest's train split; 24 simulated pelves and 8 pairs of random shapes follow, drawn from the seed, none picked.
+Each pair is shown as a network is given it at an initial SRE of 0 mm: crops of 32^3 voxels at 2.5 mm about the gland,
+the fixed scan above the moving one, each cut through the middle along three planes. Real pairs are the first eight of
+the manifest's train split; 24 simulated pelves and 8 pairs of random shapes follow, drawn from the seed, none picked.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Register pairs whose answer is known with the iterative methods, and write what they judged themselves by.
+"""Register pairs whose answer is known with the iterative methods, and write the evidence of their verdicts.
 
 The constants of `crossalign.registration.verdict` are fitted on the cases that this script makes from simulated pairs,
 from the template head of nilearn and from the `train` split of the soft-tissue tumours (T1, CT and PET of one frame
@@ -7,8 +7,8 @@ of reference), and tested on the cases of the `val` split:
     python studies/verdict_cases.py --sts DATA/sts --limit 5 -o cases.csv
     python studies/verdict_cases.py --fit cases.csv
 
-Each pair is started near (0 to 30 mm off), turned by 60 to 180 degrees, as scans of different patients or organs, and
-as a slab that is cut off.
+Each pair is initialised near (0 to 30 mm off), rotated by 60 to 180 degrees, as scans of different patients or organs,
+and as a slab that is cut off.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from crossalign.types import Points
 
 METHODS = ("mi", "mi-best", "mind", "mind-best")
 EVIDENCE = tuple(field.name for field in fields(Evidence))
-COLUMNS = ("set", "case", "kind", "method", "split", "extent_mm", "start_mm", "error_mm", "seconds")
+COLUMNS = ("set", "case", "kind", "method", "split", "extent_mm", "initial_mm", "error_mm", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +72,10 @@ def heads(count: int) -> Iterator[KnownPair]:
         pair = simulate_head(template, (72, 80, 72), generator)
         grid = Grid.centered((0.0, 0.0, 0.0), (72, 80, 72), (pair.spacing_mm,) * 3)
         mri, pet = Image(pair.mri[0, 0], grid, "mri"), Image(pair.pet[0, 0], grid, "pet")
-        bent = Image((-torch.tanh(2 * mri.voxels / mri.voxels.max())), grid, "bent")
+        remapped = Image((-torch.tanh(2 * mri.voxels / mri.voxels.max())), grid, "remapped")
         split = "train" if index % 3 else "val"
         yield KnownPair("head", f"head{index}-pet", split, mri, pet, None, Rigid.identity())
-        yield KnownPair("head", f"head{index}-bent", split, mri, bent, None, Rigid.identity())
+        yield KnownPair("head", f"head{index}-remapped", split, mri, remapped, None, Rigid.identity())
 
 
 def tumours(folder: Path, limit: int) -> Iterator[KnownPair]:
@@ -83,20 +83,20 @@ def tumours(folder: Path, limit: int) -> Iterator[KnownPair]:
     with (folder / "cases.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for split in ("train", "val"):
-        chosen = [row for row in rows if row["split"] == split][:limit]
-        for index, row in enumerate(chosen):
+        selected = [row for row in rows if row["split"] == split][:limit]
+        for index, row in enumerate(selected):
             fixed = read_image(folder / row["t1"])
             for kind in ("ct", "pet"):
                 moving = read_image(folder / row[kind])
                 yield KnownPair("sts", f"{row['case']}-{kind}", split, fixed, moving, None, Rigid.identity())
-            other = read_image(folder / chosen[index - 1]["ct"])
+            other = read_image(folder / selected[index - 1]["ct"])
             yield KnownPair("sts", f"{row['case']}-other", split, fixed, other, None, None)
 
 
-def starts(
+def initialisations(
     pair: KnownPair, points: Points, extent: float, generator: torch.Generator
 ) -> Iterator[tuple[str, Rigid, Image]]:
-    """Yield the kind of a case, its start and the moving image."""
+    """Yield the kind of a case, its initialisation and the moving image."""
     center = points.mean(0)
     if pair.truth is None:
         middle = pair.moving.grid.center_mm()
@@ -110,7 +110,7 @@ def starts(
     axis = int(torch.randint(3, (1,), generator=generator))
     parameters = torch.zeros(6, dtype=torch.float64)
     parameters[3 + axis] = angle[0]
-    yield "turned", pair.truth @ Rigid.from_parameters(parameters, center), pair.moving
+    yield "rotated", pair.truth @ Rigid.from_parameters(parameters, center), pair.moving
     target = torch.rand(1, generator=generator, dtype=torch.float64) * 0.15 * extent
     motion = draw_perturbation(points[None], center[None], target, generator)[0]
     yield "slab", pair.truth @ motion, slab(pair.moving)
@@ -126,24 +126,24 @@ def slab(image: Image) -> Image:
 
 
 def measured(pair: KnownPair, number: int, methods: tuple[str, ...]) -> Iterator[dict[str, object]]:
-    """Register one pair from each of its starts with each method."""
+    """Register one pair from each of its initialisations with each method."""
     problem = Problem(pair.fixed, pair.moving, Rigid.identity(), pair.mask)
     points, extent = problem.structure_mm, problem.extent_mm
     generator = torch.Generator().manual_seed(100 + number)
-    for kind, start, moving in starts(pair, points, extent, generator):
-        shown = points
+    for kind, initial, moving in initialisations(pair, points, extent, generator):
+        both = points
         if pair.truth is not None and kind == "slab":  # the error of what both show
-            shown = points[moving.grid.contains(pair.truth.apply(points))]
-            if len(shown) < 20:
+            both = points[moving.grid.contains(pair.truth.apply(points))]
+            if len(both) < 20:
                 continue
         for name in methods:
             method = named_method(name, torch.device("cpu"))
             began = time.perf_counter()
-            result = register(pair.fixed, moving, method, start, pair.mask)
+            result = register(pair.fixed, moving, method, initial, pair.mask)
             before, after = math.nan, math.nan
             if pair.truth is not None:
                 before, after = (
-                    float(mean_displacement_mm(t, pair.truth, shown)) for t in (start, result.fixed_to_moving)
+                    float(mean_displacement_mm(t, pair.truth, both)) for t in (initial, result.fixed_to_moving)
                 )
             values = (
                 pair.source,
@@ -168,13 +168,13 @@ def fitted(path: Path) -> Iterator[str]:
         ("converged runs (mi)", CONVERGED_RUNS, ("mi",)),
         ("short runs (mi-best, mind, mind-best)", SHORT_RUNS, ("mi-best", "mind", "mind-best")),
     ):
-        chosen = [row for row in rows if row["method"] in names]
-        evidence = [Evidence(*(float(row[key]) for key in EVIDENCE)) for row in chosen]
-        errors = np.array([float(row["error_mm"]) / float(row["extent_mm"]) for row in chosen])
+        selected = [row for row in rows if row["method"] in names]
+        evidence = [Evidence(*(float(row[key]) for key in EVIDENCE)) for row in selected]
+        errors = np.array([float(row["error_mm"]) / float(row["extent_mm"]) for row in selected])
         errors = np.nan_to_num(errors, nan=MOST_DISPERSION).clip(max=MOST_DISPERSION)  # two patients: no answer
         parts = [field for field in ("base", "per_rivalry", "per_dispersion", "per_both") if getattr(model, field)]
         terms = [[replace(ErrorModel(), **{part: 1.0}).expected_fraction(one) for part in parts] for one in evidence]
-        train = np.array([row["split"] == "train" for row in chosen])
+        train = np.array([row["split"] == "train" for row in selected])
         slopes, _ = nnls(np.array(terms)[train], errors[train])
         yield f"{title}: " + ", ".join(f"{part} {slope:.3f}" for part, slope in zip(parts, slopes, strict=True))
         expected = np.array([model.expected_fraction(one) for one in evidence])[~train]

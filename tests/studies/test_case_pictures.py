@@ -9,14 +9,14 @@ import pytest
 import torch
 from studies.case_pictures import (
     Registration,
-    chosen,
     failure_table,
+    initial_motion,
     main,
     picture_name,
-    plane_share,
+    plane_mask,
     read_rows,
     residual_motion,
-    start_motion,
+    selected,
 )
 from tests.evaluation.toys import REFERENCE, Toy, hand_evaluation, rigid, toy_case, written_case
 
@@ -47,13 +47,13 @@ def test_best_median_and_worst() -> None:
         Registration(f"c{k}", "8", 0, "m", 8.0, sre_mm, math.nan, (0.0,) * 6) for k, sre_mm in enumerate((5, 1, 9, 4))
     ]
     rows += [replace(rows[0], initialisation="16", sre_mm=99.0), replace(rows[0], method="other", sre_mm=0.1)]
-    assert [(kind, row.sre_mm) for kind, row in chosen(rows, "m", "8").items()] == [
+    assert [(kind, row.sre_mm) for kind, row in selected(rows, "m", "8").items()] == [
         ("best", 1),
         ("median", 4),
         ("worst", 9),
     ]
     with pytest.raises(InputError, match="no row of m from 0-20"):
-        chosen(rows, "m", "0-20")
+        selected(rows, "m", "0-20")
 
 
 def test_rows_are_read_and_drawn_where_they_were(tmp_path: Path) -> None:
@@ -62,40 +62,40 @@ def test_rows_are_read_and_drawn_where_they_were(tmp_path: Path) -> None:
     for row, expected in zip(read_rows(path), evaluation.rows, strict=True):
         assert (row.case, row.method) == ("toy", expected.method)
         assert row.sre_mm == pytest.approx(expected.after.sre_mm, abs=1e-3)
-        start = start_motion(case, row, seed=3)
+        start = initial_motion(case, row, seed=3)
         assert scores_of(case, REFERENCE @ start).sre_mm == pytest.approx(row.initial_sre_mm, abs=1e-3)
         moved = residual_motion(case, row).matrix()
         wanted = SHIFTED if row.method == "off" else Rigid.identity()
         torch.testing.assert_close(moved, wanted.matrix(), atol=1e-3, rtol=0)
     with pytest.raises(InputError, match="give its --seed"):
-        start_motion(case, read_rows(path)[0], seed=4)
+        initial_motion(case, read_rows(path)[0], seed=4)
 
 
 def test_a_plane_through_a_moved_gland_shows_it_moved() -> None:
     case = toy_case()
     center = case.fixed_mask.centroid_mm()
-    still = plane_share(case.fixed_mask, center, (0, 1)) > 0.5
+    still = plane_mask(case.fixed_mask, center, (0, 1)) > 0.5
     assert float(still.sum()) == pytest.approx(math.pi * 18 * 14, rel=0.08)  # mm^2, at a step of 1 mm
-    moved = plane_share(case.fixed_mask, center, (0, 1), SHIFTED.inverse()) > 0.5
+    moved = plane_mask(case.fixed_mask, center, (0, 1), SHIFTED.inverse()) > 0.5
     shift = moved.nonzero().double().mean(0) - still.nonzero().double().mean(0)
     assert shift.tolist() == pytest.approx([-4.0, 3.0], abs=0.3)  # rows are y, columns x
     assert case.moving_mask is not None
-    again = plane_share(case.moving_mask, center, (0, 1), REFERENCE) > 0.5
+    again = plane_mask(case.moving_mask, center, (0, 1), REFERENCE) > 0.5
     assert float((again ^ still).sum()) < 0.1 * float(still.sum())
 
 
-def test_the_table_tells_shift_from_turn(tmp_path: Path) -> None:
+def test_the_table_distinguishes_shift_from_rotation(tmp_path: Path) -> None:
     path, _ = toy_rows(tmp_path)
     header, _, oracle, off = (
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in failure_table(read_rows(path), {"toy": toy_case()}, 3)
     )
-    told = dict(zip(header, off, strict=True))
-    assert (told["method"], told["n"], told["SRE, mm"]) == ("off", "2", "5.00")
-    assert told["mean shift x, y, z, mm"] == "+3.0, -4.0, +0.0"
-    assert told["shift left, of the start's, mm"].startswith("5.0 of ")
-    assert told["turn left, of the start's, deg"].startswith("0.0 of ")
-    assert dict(zip(header, oracle, strict=True))["worse than the start"] == "0%"
+    row_of = dict(zip(header, off, strict=True))
+    assert (row_of["method"], row_of["n"], row_of["SRE, mm"]) == ("off", "2", "5.00")
+    assert row_of["mean shift x, y, z, mm"] == "+3.0, -4.0, +0.0"
+    assert row_of["remaining shift, of the initial one, mm"].startswith("5.0 of ")
+    assert row_of["remaining rotation, of the initial one, deg"].startswith("0.0 of ")
+    assert dict(zip(header, oracle, strict=True))["worse than initially"] == "0%"
 
 
 def test_the_command_draws_each_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
