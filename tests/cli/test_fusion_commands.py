@@ -44,7 +44,7 @@ def test_fuse_writes_a_volume_and_its_scaling(folder, capsys):
     assert 0 <= float(fused.voxels.min()) < float(fused.voxels.max()) <= 1
     scaling = read_scalings(folder / "out" / "fused.nii.gz")[1]
     pet = read_image(folder / "pet.nii.gz").voxels
-    assert torch.allclose(scaling.undone(scaling.applied(pet)), pet.clamp(scaling.low, scaling.high), atol=1e-4)
+    assert torch.allclose(scaling.invert(scaling.apply(pet)), pet.clamp(scaling.low, scaling.high), atol=1e-4)
     assert "SUV became 0 to 1" in capsys.readouterr().out
 
 
@@ -93,13 +93,13 @@ def test_a_registration_that_does_not_trust_itself_says_so_first(folder, capsys,
 
 
 def test_what_a_reader_warns_of_stands_in_the_results(folder, capsys, monkeypatch):
-    from crossalign.cli import fusing
+    from crossalign.cli.fusion import volume
 
     def warning(path):
         warnings.warn(f"{path.name}: two headers disagree", InputWarning, stacklevel=2)
         return read_image(path)
 
-    monkeypatch.setattr(fusing, "read_image", warning)
+    monkeypatch.setattr(volume, "read_image", warning)
     page = folder / "out" / "page.html"
     assert _fuse(folder, "--report", str(page)) == 0
     assert "warning: pet.nii.gz: two headers disagree" in capsys.readouterr().err
@@ -151,7 +151,7 @@ def _spoilt(folder, kind):
         ("another size", "register"),
     ],
 )
-def test_what_cannot_be_fused_is_told_and_leaves_nothing(folder, capsys, which, kind, words):
+def test_what_cannot_be_fused_is_refused_and_leaves_nothing(folder, capsys, which, kind, words):
     sitk.WriteImage(_spoilt(folder, kind), str(folder / "bad.nii.gz"))
     assert _fuse(folder, **{which: "bad.nii.gz"}) == 2
     error = capsys.readouterr().err
@@ -191,7 +191,7 @@ def test_nothing_is_overwritten_unasked_and_no_input_ever(folder, capsys):
 def test_evaluate_fusion_takes_a_pair_or_a_manifest(folder, capsys):
     files = [str(folder / "mri.nii.gz"), str(folder / "pet.nii.gz")]
     table = folder / "out" / "scores.csv"
-    assert main(["evaluate-fusion", *files, "--method", "average,maximum", "-o", str(table)]) == 0
+    assert main(["evaluate-fusion", *files, "--method", "average", "--method", "maximum", "-o", str(table)]) == 0
     assert _left(folder) == ["scores.csv", "scores.md"]
     assert "| maximum |" in capsys.readouterr().out
     manifest = folder / "pairs.csv"

@@ -126,7 +126,7 @@ def test_an_expected_error_over_the_threshold_is_printed_and_shown(
     assert "mm: do not trust this</dd>" in page
     out, err = run(capfd, *words, "--initialisations", "1")
     assert "expected SRE" not in out
-    assert "needs several initialisations (--initialisations 2 or more)" in err
+    assert "needs several initialisations" in err
     mild = Model(load_stage(small), RunSettings(initialisations=3), Calibration(0.0, 0.5, 0.0, 40.0))
     save_model(mild, tmp_path / "mild.safetensors")
     out, err = run(capfd, *to_register(pair, tmp_path, tmp_path / "mild.safetensors"), "--overwrite")

@@ -62,7 +62,7 @@ def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
     assert "pre-trained with crop_spacing_mm 4.0, this stage has 5.0" in capfd.readouterr().err
     stage = (tmp_path / "run" / "best.safetensors").rename(tmp_path / "stage.safetensors")
     assert main([*train, "-o", str(tmp_path / "run"), "--pretrained", str(stage)]) == 2
-    assert "not pre-trained extractors" in capfd.readouterr().err
+    assert "does not hold pre-trained extractors" in capfd.readouterr().err
 
 
 def test_two_beginnings_are_refused(tmp_path: Path) -> None:

@@ -80,8 +80,9 @@ def test_a_stage_worse_than_no_registration_is_called_so(manifest: Path, tmp_pat
     assert main([*train, "-o", str(tmp_path / "run"), "--rate", "1"]) == 0
     out, err = capfd.readouterr()
     assert "worse than no registration: do not use it" in err
-    begun = ["--from", str(tmp_path / "run" / "best.safetensors"), "--rate", "30"]
-    assert main([*train, "-o", str(tmp_path / "tuned"), *begun]) == 0
+    assert main([*train, "-o", str(tmp_path / "better"), "--rate", "1e-4"]) == 0
+    initial = ["--from", str(tmp_path / "better" / "best.safetensors"), "--rate", "1"]
+    assert main([*train, "-o", str(tmp_path / "tuned"), *initial]) == 0
     out, err = capfd.readouterr()
     assert "no step was better than the weights that the run began with" in err
     assert "(step 0)" in out

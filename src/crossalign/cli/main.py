@@ -191,7 +191,7 @@ def _usage_problem(error: CycloptsError) -> str:
         return f"{name or error.argument.name} {error.__cause__}"
     if isinstance(error, UnusedCliTokensError):
         return f"unexpected {' '.join(error.unused_tokens or ())}"
-    return str(error)
+    return str(error).rstrip(".")
 
 
 @contextmanager
