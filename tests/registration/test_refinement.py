@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import isnan
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ INITIAL = TRUTH @ shift(9.0, -6.0, 7.0)
 FLIP = Rigid(torch.diag(torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)), torch.tensor([70.0, -9, 3]).double())
 
 
-def registration(network: nn.Module, calibration: Calibration | None = None, **settings: object) -> NetworkRegistration:
+def registration(network: nn.Module, calibration: Calibration | None = None, **settings: Any) -> NetworkRegistration:
     plain = method(Cascade((stage(network),)), **settings)
     return replace(plain, model=replace(plain.model, calibration=calibration))
 
@@ -68,7 +69,7 @@ def test_a_stage_that_does_not_converge_is_warned_of_with_how_far_it_still_moves
 def test_later_passes_apply_a_fraction_of_their_correction_along_the_axes_of_the_patient(quarters: int) -> None:
     initial, orientation = TRUTH @ shift(9.0, -6.0, 7.0), ORIENTATIONS_DEG[quarters]
 
-    def left_mm(passes: int, **settings: float) -> Tensor:
+    def left_mm(passes: int, **settings: Any) -> Tensor:
         solution = registration(Finder(0.5), max_passes=passes, orientation_correction=orientation, **settings).solve(
             blob_problem(initial)
         )
@@ -136,7 +137,12 @@ def test_an_answer_that_is_no_number_is_refused_not_averaged_away() -> None:
             return answer
 
     problem = blob_problem(INITIAL)
-    for settings in ({"initialisations": 1}, {"initialisations": 5}, {"initialisations": 5, "max_passes": 3}):
+    several: tuple[dict[str, Any], ...] = (
+        {"initialisations": 1},
+        {"initialisations": 5},
+        {"initialisations": 5, "max_passes": 3},
+    )
+    for settings in several:
         with pytest.raises(TransformError, match="NaN"):
             register(problem.fixed, problem.moving, registration(Broken(), **settings), INITIAL, problem.fixed_mask)
 
@@ -262,7 +268,7 @@ def test_settings_are_listed_only_where_they_are_not_the_defaults() -> None:
     plain = registration(Finder())
     assert list(plain.settings()) == ["stage 1"]
     expectation = plain.with_run(RunSettings(initialisations=8, max_passes=5)).settings()["run"]
-    assert expectation == "8 initialisations, 10 mm apart (seed 0), up to 5 passes, until one moves under 0.1 mm"
+    assert expectation == "8 initialisations, perturbed by 10 mm (seed 0), up to 5 passes, until one moves under 0.1 mm"
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS_DEG)

@@ -73,7 +73,7 @@ class RunSettings:
         parts = []
         if self.initialisations > 1:
             parts.append(
-                f"{self.initialisations} initialisations, {self.perturbation_mm:g} mm apart (seed {self.seed})"
+                f"{self.initialisations} initialisations, perturbed by {self.perturbation_mm:g} mm (seed {self.seed})"
             )
         if self.max_passes > 1:
             parts.append(f"up to {self.max_passes} passes, until one moves under {self.tolerance_mm:g} mm")
