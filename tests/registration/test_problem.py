@@ -1,5 +1,7 @@
 """A problem computes what follows from its scans once, and keeps it where the worlds' coordinates change."""
 
+from typing import Any
+
 import pytest
 import torch
 from tests.registration.toys import blob_problem
@@ -9,19 +11,25 @@ from crossalign.images import foreground
 from crossalign.registration import MutualInformation, Problem, problem, register
 from crossalign.registration.iterative import mutual_information, verdict
 from crossalign.registration.iterative.method_settings import MutualInformationSettings
+from crossalign.registration.iterative.sampling_region import sampled_region
 from crossalign.registration.overlap import Overlap
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """Count the scans whose foreground is looked for."""
     seen: list[torch.Tensor] = []
-    monkeypatch.setattr(problem, "foreground", lambda voxels: (seen.append(voxels), foreground(voxels))[1])
+
+    def recorded(voxels: torch.Tensor) -> torch.Tensor:
+        seen.append(voxels)
+        return foreground(voxels)
+
+    monkeypatch.setattr(problem, "foreground", recorded)
     return seen
 
 
 def in_other_worlds(given: Problem) -> Problem:
-    grids = [Grid(g.shape, g.spacing_mm, (7.0, 8.0, 9.0)) for g in (given.fixed.grid, given.moving.grid)]
-    return given.on_grids(*grids, Rigid.identity())
+    fixed, moving = (Grid(g.shape, g.spacing_mm, (7.0, 8.0, 9.0)) for g in (given.fixed.grid, given.moving.grid))
+    return given.on_grids(fixed, moving, Rigid.identity())
 
 
 @pytest.mark.parametrize("mask", [True, False])
@@ -41,17 +49,22 @@ def test_what_follows_from_the_scans_is_computed_once(mask: bool, monkeypatch: p
 def test_one_run_looks_for_each_foreground_once_and_chooses_its_voxels_once(
     mask: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, regions = counted(monkeypatch), []
-    chosen = mutual_information.sampled_region
+    seen, regions = counted(monkeypatch), 0
+
+    def recorded(*given: Any) -> Any:
+        nonlocal regions
+        regions += 1
+        return sampled_region(*given)
+
     for module in (mutual_information, verdict):
-        monkeypatch.setattr(module, "sampled_region", lambda *given: (regions.append(given), chosen(*given))[1])
+        monkeypatch.setattr(module, "sampled_region", recorded)
     given = blob_problem(Rigid.identity(), mask=mask)
     initial = Rigid.from_translation(given.moving.grid.center_mm() - given.center_mm)
     method = MutualInformation(MutualInformationSettings(samples=500, iterations=2, checks=1))
     register(given.fixed, given.moving, method, initial, given.fixed_mask)
     assert {id(voxels) for voxels in seen} == {id(given.fixed.voxels), id(given.moving.voxels)}
     assert len(seen) == 2
-    assert len(regions) == 1
+    assert regions == 1
 
 
 def test_overlap_is_judged_from_both_sides() -> None:
