@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,12 +20,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained stages: attention, correspondence, feature, label (.safetensors)."""
     folder = tmp_path_factory.mktemp("weights")
     with torch.random.fork_rng():
-        for name, model, seen in (
+        named: tuple[tuple[str, str, Literal["image", "label"]], ...] = (
             ("attention", "attention-reg", "image"),
             ("correspondence", "correspondence", "image"),
             ("feature", "feature-reg", "image"),
             ("label", "attention-reg", "label"),
-        ):
+        )
+        for name, model, seen in named:
             torch.manual_seed(1)
             network = build_network(model, (8, 8, 8), 5.0).eval()
             settings = StageSettings(model, (8, 8, 8), 5.0, 3.0, seen)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from crossalign.errors import InputError
-from crossalign.fusion.simulation.anatomy import HeadSettings, HeadTemplate, TissueMaps, _distance_mm, _sharpened
+from crossalign.fusion.simulation.anatomy import HeadTemplate, TissueMaps, _distance_mm, _sharpened
 from crossalign.fusion.simulation.pairs import HeadPair, simulate_head
+from crossalign.fusion.simulation.settings import HeadSettings
 
 SHAPE = (28, 30, 26)
 PLAIN = HeadSettings(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -116,7 +117,9 @@ def test_it_learns_more_than_the_average(datasets: Datasets, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("network", ["dcfb", "dcfb-compact"])
-def test_the_papers_loss_trains_both(network: str, datasets: Datasets, tmp_path: Path) -> None:
+def test_the_papers_loss_trains_both(
+    network: Literal["dcfb", "dcfb-compact"], datasets: Datasets, tmp_path: Path
+) -> None:
     stage = replace(STAGE, network=network)
     settings = replace(SETTINGS, stage=stage, steps=2, val_every=2, loss="paper", schedule="power")
     assert train(datasets, tmp_path / network, settings).steps == 2

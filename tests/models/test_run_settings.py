@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from dataclasses import asdict, fields
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -65,7 +66,7 @@ def test_saved_settings_take_what_is_not_named_from_the_defaults() -> None:
         (lambda: RunSettings(refinement_step_z=1.5), "'refinement_step_z' must be 1 or less"),
         (lambda: RunSettings(search_shift_mm=0.0), "'search_shift_mm' must be over 0"),
         (lambda: RunSettings(search_rotation_deg=100.0), "'search_rotation_deg' must be 90 or less"),
-        (lambda: RunSettings(orientation_correction=45), "'orientation_correction' must be one of"),
+        (lambda: RunSettings(orientation_correction=cast("Any", 45)), "'orientation_correction' must be one of"),
         (lambda: Calibration(0.0, -1.0, 0.0, 5.0), "slopes must be 0 or more"),
         (lambda: Calibration(0.0, 1.0, 0.0, 0.0), "threshold over 0"),
         (lambda: Calibration(math.nan, 1.0, 0.0, 5.0), "finite numbers"),
