@@ -1,25 +1,104 @@
-"""Pages that mkdocs makes while it builds the site: the command line reference and the model cards."""
+"""What mkdocs adds while it builds the site: the reference, made from the package, and search without a network."""
 
+import ast
+import dataclasses
+import inspect
 import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 
+import crossalign
 from crossalign.cli.main import app
+from crossalign.fields import docs_of
 from crossalign.models.pretrained import shipped_file, shipped_names
 
+PACKAGE = Path(crossalign.__file__).parent
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name not in ("cli", "report"))
 CONTENTS = re.compile(r"## Table of Contents\n.*?(?=^\*\*Commands\*\*)", re.DOTALL | re.MULTILINE)
+SETTINGS = re.compile(r"^<!-- settings: ([\w.]+)\.(\w+) -->$", re.MULTILINE)
+# What the theme loads from another server, and what the site has in its place.
+FOREIGN_WORKER, WORKER = "https://unpkg.com/iframe-worker/shim", "javascripts/file-worker.js"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from the package."""
-    files.append(File.generated(config, "reference/command-line.md", content=command_line_page()))
-    for name in (*shipped_names("registration"), *shipped_names("fusion")):
-        files.append(File.generated(config, f"models/{name}.md", content=shipped_file(name).card.markdown()))
+    pages = {"reference/command-line.md": command_line_page(), "reference/python/crossalign.md": python_page("")}
+    pages |= {f"reference/python/{room}.md": python_page(room) for room in ROOMS}
+    shipped = (*shipped_names("registration"), *shipped_names("fusion"))
+    pages |= {f"models/{name}.md": shipped_file(name).card.markdown() for name in shipped}
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs' names
+    """Put tables of settings where a page asks for them, and keep a mean on one line with its deviation."""
+    return SETTINGS.sub(settings_table, markdown).replace(" ± ", "\u00a0±\u00a0")
 
 
 def command_line_page() -> str:
     """Return the help of every command as Markdown."""
     text: str = app.generate_docs(heading_level=1)
     return CONTENTS.sub("", text).replace("# crossalign\n", "# Command line\n", 1).replace("```console", "```text")
+
+
+def python_page(room: str) -> str:
+    """Return the reference of one room, or of the package: each public name, documented by its docstring."""
+    folder, module = PACKAGE / room, f"crossalign.{room}".rstrip(".")
+    parts = [f"# {module}", inspect.getdoc(import_module(module)) or ""]
+    for home, name in sorted(public_names(folder, module), key=lambda one: one[1].lower()):
+        options = f"{{heading: {name}, toc_label: {name}, show_root_full_path: false}}"
+        parts.append(f"::: {home}.{name}\n    options: {options}")
+    return "\n\n".join(parts) + "\n"
+
+
+def public_names(folder: Path, module: str) -> list[tuple[str, str]]:
+    """List what the package of a folder makes public: the module that defines each name, and the name."""
+    stub = folder / "__init__.pyi"
+    source = (stub if stub.exists() else folder / "__init__.py").read_text(encoding="utf-8")
+    found = []
+    for part in ast.parse(source).body:
+        if isinstance(part, ast.ImportFrom):
+            home = f"{module}.{part.module}" if part.level else str(part.module)
+            found += [(home, one.name) for one in part.names]
+    return found
+
+
+def settings_table(match: re.Match[str]) -> str:
+    """Return the fields of a settings class as a table: name, type, default and what each is."""
+    kind = getattr(import_module(match[1]), match[2])
+    docs = docs_of(kind)
+    rows = [
+        f"| `{field.name}` | `{_type(field.type)}` | {_default(field)} | {docs.get(field.name, '')} |"
+        for field in dataclasses.fields(kind)
+    ]
+    head = ["| field | type | default | what |", "|---|---|---|---|"]
+    return "\n".join([f"### {kind.__name__}", "", f"`{match[1]}`. {inspect.getdoc(kind)}", "", *head, *rows])
+
+
+def _type(hint: Any) -> str:
+    return str(hint).replace("|", "\\|")
+
+
+def _default(field: "dataclasses.Field[Any]") -> str:
+    if field.default is not dataclasses.MISSING:
+        return f"`{field.default!r}`"
+    return "" if field.default_factory is dataclasses.MISSING else f"`{type(field.default_factory()).__name__}()`"
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
+    """Load the site's own stand-in for a worker; raises ValueError where the theme loads another script than it did."""
+    if FOREIGN_WORKER not in output:
+        raise ValueError(f"the theme no longer loads {FOREIGN_WORKER}: see what its search needs without a network")
+    return output.replace(FOREIGN_WORKER, get_relative_url(WORKER, page.url))
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:  # noqa: ARG001
+    """Do the same for the page that stands for missing ones."""
+    return output_content.replace(FOREIGN_WORKER, WORKER)
