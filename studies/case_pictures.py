@@ -1,11 +1,11 @@
 """How methods fail: `python studies/case_pictures.py ROWS.csv MANIFEST -o FOLDER [--initial-sre-mm 0-20] [--seed 0]`.
 
-ROWS.csv is what `crossalign evaluate` wrote. Prints a Markdown table of what is left to correct after each method: along
-which axis, shift or rotation, and how it depends on the initial error and the gland's volume. Draws `cases-METHOD.png`
-for each: its best, median and worst registration from one range of initialisations, as outlines of the gland alone; no
-voxel of a scan is shown. All is drawn in the fixed image's axes, mm from the centroid of its gland: the fixed gland
-where it belongs (black), where the initialisation (dotted) and the result (red) put it, and the moving gland (blue).
-The axes are those of the files' headers; where these are wrong, so are the letters.
+ROWS.csv is what `crossalign evaluate` wrote. Prints a Markdown table of what is left to correct after each method:
+along which axis, shift or rotation, and how it depends on the initial error and the gland's volume. Draws
+`cases-METHOD.png` for each: its best, median and worst registration from one range of initialisations, as outlines of
+the gland alone; no voxel of a scan is shown. All is drawn in the fixed image's axes, mm from the centroid of its gland:
+the fixed gland where it belongs (black), where the initialisation (dotted) and the result (red) put it, and the moving
+gland (blue). The axes are those of the files' headers; where these are wrong, so are the letters.
 """
 
 import argparse
@@ -244,6 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows = read_rows(options.rows)
         wanted = {row.case for row in rows}
         cases = {case.name: load_case(case) for case in read_manifest(options.manifest) if case.name in wanted}
+        options.output.mkdir(exist_ok=True)
         print("\n".join(failure_table(rows, cases, options.seed)))
         for method in methods_of(rows):
             picked = selected(rows, method, options.initial_sre_mm)
