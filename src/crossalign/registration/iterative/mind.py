@@ -125,28 +125,31 @@ class _Pyramid:
         problem, run = self._problem, self._run
         fixed_to_moving = problem.initial @ base
         fixed_grid, moving_grid = (self._grid(spacing_mm, reach) for reach in (3 * spacing_mm, MOVING_REACH_MM))
-        # Scaled anew for each level: kept, the scaled scans would take as much memory as the scans.
-        fixed = preprocess(problem.fixed, spacing_mm, fixed_grid.corners_mm()).resampled(fixed_grid, fill=0.0)
-        moving = preprocess(problem.moving, spacing_mm, fixed_to_moving.apply(moving_grid.corners_mm()))
-        moving = moving.resampled(moving_grid, fixed_to_moving, fill=0.0)
-        foreground = Image(problem.moving_foreground.float(), problem.moving.grid)
-        known = foreground.resampled(moving_grid, fixed_to_moving, fill=0.0).voxels > 0.5
         points = self._points(fixed_grid)
-        fixed_mind, moving_mind = (
-            mind_ssc(image.voxels[None, None], run.sigma_voxel, run.distance_voxel)[0] for image in (fixed, moving)
-        )
         z, y, x = points.T
         points_mm = fixed_grid.to_physical(points.flip(-1).double())
+        foreground = Image(problem.moving_foreground.float(), problem.moving.grid)
+        known = foreground.resampled(moving_grid, fixed_to_moving, fill=0.0).voxels > 0.5
+        del foreground
         return PyramidLevel(
             points_mm=points_mm,
             unmoved_mm=base.inverse().apply(points_mm),
-            features=fixed_mind[:, z, y, x].T,
-            moving=moving_mind.movedim(0, -1).contiguous(),
+            features=self._descriptors(problem.fixed, fixed_grid, Rigid.identity())[:, z, y, x].T,
+            moving=self._descriptors(problem.moving, moving_grid, fixed_to_moving).movedim(0, -1).contiguous(),
             known=_eroded(known, run.distance_voxel),
             grid=moving_grid,
             center_mm=problem.center_mm,
             motion_penalty=run.motion_penalty,
         )
+
+    def _descriptors(self, scan: Image, grid: Grid, to_scan: Rigid) -> Tensor:
+        """MIND of a scan (c, z, y, x) on a grid, from which `to_scan` leads to the scan.
+
+        Scaled anew for each level: kept, the scaled scans would take as much memory as the scans.
+        """
+        preprocessed = preprocess(scan, grid.spacing_mm[0], to_scan.apply(grid.corners_mm()))
+        voxels = preprocessed.resampled(grid, to_scan, fill=0.0).voxels
+        return mind_ssc(voxels[None, None], self._run.sigma_voxel, self._run.distance_voxel)[0]
 
     def _grid(self, spacing_mm: float, reach_mm: float) -> Grid:
         """Make the grid about the region that reaches so much further on each side."""
