@@ -1,5 +1,6 @@
 """crossalign: register and fuse 3-D medical images of different modalities. Research software, not a medical device."""
 
+from .data import read_manifest as read_manifest
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .explanation import Explanation as Explanation
