@@ -1,4 +1,4 @@
-"""Real and simulated pairs, measured in one way: what docs/simulation.md says of how lifelike the pairs are.
+"""Real and simulated pairs, measured in one way: the numbers of docs/lab/simulation.md on how realistic they are.
 
     python studies/simulation_measures.py MANIFEST [--split train] [--orientation-correction 270] [--count 80]
         [--critic run/best.safetensors ...]
