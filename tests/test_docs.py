@@ -43,9 +43,10 @@ def runnable(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what `crossalign demo` writes, and an MRI-PET pair of the tutorial."""
+    """A folder with what `crossalign demo` and `crossalign simulate` write, and an MRI-PET pair of the tutorial."""
     folder = tmp_path_factory.mktemp("docs")
     assert main(["demo", "--output", str(folder / "crossalign-demo")]) == 0
+    assert main(["simulate", "2", "--output", str(folder / "cases")]) == 0
     run_python(runnable(DOCS / "tutorial" / "fuse.md")[:1], folder)
     return folder
 
