@@ -45,5 +45,5 @@ class InputWarning(UserWarning):
     """Something about an input that was read all the same: a header that contradicts itself, a matrix that was rounded.
 
     The readers issue it through `warnings.warn`; the command line prints it, and `register` and `fuse` put those of
-    their inputs among the warnings of the result (cli.options.collected).
+    their inputs among the warnings of the result (cli.checks.collected).
     """

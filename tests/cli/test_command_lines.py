@@ -310,7 +310,7 @@ def commands_of_the_docs() -> list[tuple[str, str, str]]:
         spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         for block in [block.replace("\\\n", " ") for block in blocks] + [" ".join(span.split()) for span in spans]:
             for line in block.splitlines():
-                called = re.findall(r"(?:^|[\s/])crossalign (?!import)([a-z][a-z-]*)([^|;&#]*)", line)
+                called = re.findall(r"(?:^|[\s/])crossalign (?!import|as )([a-z][a-z-]*)([^|;&#]*)", line)
                 found += [(str(page.relative_to(REPOSITORY)), name, rest) for name, rest in called]
     return found
 
