@@ -192,7 +192,9 @@ def test_a_scan_of_which_the_network_would_see_one_voxel_is_refused_by_name() ->
     scan = coarse(100.0)
     images = PreprocessedPair(Problem(scan, scan, Rigid.identity()), torch.device("cpu"))
     start = Rigid(torch.eye(3, dtype=torch.float64)[None], torch.zeros(1, 3, dtype=torch.float64))
-    with pytest.raises(ImageError, match=r"scan\.nii\.gz: voxels of 100 x 100 x 100 mm: the network's crop of 40 mm holds fewer"):
+    with pytest.raises(
+        ImageError, match=r"scan\.nii\.gz: voxels of 100 x 100 x 100 mm: the network's crop of 40 mm holds fewer"
+    ):
         images.crops(STAGE, torch.zeros(3, dtype=torch.float64), start, STRAIGHT)
 
 
