@@ -131,6 +131,8 @@ def test_options_named_alone_exist_somewhere() -> None:
     )
     known |= set(re.findall(r"\"(--[a-z][a-z-]*)\"", scripts)) | {"--version", "--strict", "--no-search"}
     for page in PAGES:
+        if page.name == "changed-options.md":  # names earlier spellings
+            continue
         text = page.read_text(encoding="utf-8")
         named = {word for span in re.findall(r"`(--[^`]+)`", text) for word in OPTION.findall(span)}
         assert {option for option in named if option.startswith("--")} <= known, name_of(page)
