@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from crossalign.similarity.ranges import check_scored
+from crossalign.similarity.local_scores import check_scored
 from crossalign.similarity.windows import Field, Fields, gaussian_weights, window_means
 
 VIF_SCALES = 4

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.similarity.ranges import check_alike, check_scored
+from crossalign.similarity.local_scores import check_alike, check_scored
 from crossalign.similarity.windows import Field
 
 BINS = 256

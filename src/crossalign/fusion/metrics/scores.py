@@ -19,7 +19,7 @@ from crossalign.fusion.metrics.information import (
     normalized_mutual_information_score,
 )
 from crossalign.similarity import qabf_score, ssim_score
-from crossalign.similarity.ranges import check_alike, check_scored
+from crossalign.similarity.local_scores import check_alike, check_scored
 from crossalign.similarity.windows import Field
 
 
