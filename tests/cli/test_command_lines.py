@@ -1,13 +1,12 @@
 """Odd command lines: each ends in status 2 and one line, without a traceback, a warning or a file."""
 
 import os
-import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from crossalign.cli.main import COMMANDS, EARLIER, app, main
+from crossalign.cli.main import EARLIER, main
 from crossalign.models import Stage, StageSettings, save_stage
 from crossalign.networks import build_network
 
@@ -296,58 +295,6 @@ def test_odd_names_are_shown_on_one_bounded_line(name: str, odd: Path, capfd, mo
     monkeypatch.chdir(odd)
     err = refused(["apply", "start.tfm", name, "--reference", "mr.nii.gz", "-o", "out.nii"], odd, capfd)
     assert err[:-1].isprintable()
-
-
-OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*(?:\.[a-z-]+)*|-[a-z])(?![\w-])")
-
-
-def commands_of_the_docs() -> list[tuple[str, str, str]]:
-    """Find every `crossalign COMMAND ...` in code blocks and code spans: its page, command and text."""
-    found = []
-    for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]:
-        text = page.read_text(encoding="utf-8")
-        blocks = re.findall(r"```.*?\n(.*?)```", text, re.DOTALL)
-        spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-        for block in [block.replace("\\\n", " ") for block in blocks] + [" ".join(span.split()) for span in spans]:
-            for line in block.splitlines():
-                called = re.findall(r"(?:^|[\s/])crossalign (?!import|as )([a-z][a-z-]*)([^|;&#]*)", line)
-                found += [(str(page.relative_to(REPOSITORY)), name, rest) for name, rest in called]
-    return found
-
-
-def options_of_commands() -> dict[str, set[str]]:
-    return {
-        name: {word for one in app[name].assemble_argument_collection() for word in one.names} | {"--help", "--debug"}
-        for name in COMMANDS
-    }
-
-
-def test_the_docs_name_commands_and_options_that_exist() -> None:
-    options = options_of_commands()
-    found = commands_of_the_docs()
-    assert len(found) > 30
-    wrong = [
-        f"{page}: crossalign {name} {option}"
-        for page, name, rest in found
-        for option in (OPTION.findall(rest) if name in options else ["(no such command)"])
-        if name not in options or option not in options[name]
-    ]
-    assert wrong == []
-
-
-def test_the_docs_name_no_option_that_nothing_has() -> None:
-    known = {option for options in options_of_commands().values() for option in options}
-    folders = ("benchmarks", "studies", "recipes")
-    paths = [path for folder in folders for path in (REPOSITORY / folder).glob("*.py")]
-    scripts = "\n".join(path.read_text(encoding="utf-8") for path in paths)
-    known |= set(re.findall(r"\"(--[a-z][a-z-]*)\"", scripts)) | {"--version", "--exclude-editable"}
-    for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]:
-        named = {
-            word
-            for span in re.findall(r"`(--[^`]+)`", page.read_text(encoding="utf-8"))
-            for word in OPTION.findall(span)
-        }
-        assert {option for option in named if option.startswith("--")} <= known, page.name
 
 
 def test_an_earlier_spelling_names_the_one_of_today(odd: Path, capfd, monkeypatch) -> None:
