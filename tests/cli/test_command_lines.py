@@ -1,6 +1,7 @@
 """Odd command lines: each ends in status 2 and one line, without a traceback, a warning or a file."""
 
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from crossalign.cli.main import COMMANDS, EARLIER, app, main
 from crossalign.models import Stage, StageSettings, save_stage
 from crossalign.networks import build_network
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9.-]*)(?![\w-])")
 
 REGISTER = "register mr.nii.gz us.nii.gz --initial start.tfm --method identity --output-transform out.tfm"
 NETWORK = REGISTER.replace("identity", "small.safetensors")
