@@ -32,6 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages |= {f"reference/python/{room}.md": python_page(room) for room in ROOMS}
     shipped = (*shipped_names("registration"), *shipped_names("fusion"))
     pages |= {f"models/{name}.md": shipped_file(name).card.markdown() for name in shipped}
+    pages["concepts/glossary.md"] = glossary_page()
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -40,6 +41,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs' names
     """Put tables of settings where a page asks for them, and keep a mean on one line with its deviation."""
     return SETTINGS.sub(settings_table, markdown).replace(" ± ", "\u00a0±\u00a0")
+
+
+def glossary_page() -> str:
+    """Return the glossary, which stands in ARCHITECTURE.md."""
+    text = (Path(__file__).parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = text.partition("\n## Glossary\n")[2].partition("\n| term |")[2]
+    return f"# Glossary\n\nOne word, one thing, in code, messages and documentation.\n\n| term |{table}"
 
 
 def command_line_page() -> str:

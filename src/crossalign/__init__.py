@@ -11,7 +11,10 @@ _lazy, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 def __getattr__(name: str) -> object:
     if name == "__version__":  # takes 20 ms, which `crossalign --help` should not wait for
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("crossalign")
+        try:
+            return version("crossalign")
+        except PackageNotFoundError:
+            return "not installed"
     return _lazy(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from crossalign.cli.console import input_warnings
 from crossalign.errors import InputError, InputWarning, OutputError
 from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_path
@@ -97,21 +98,10 @@ def collected() -> Iterator[list[str]]:
     issued after all where the block ends in an error: what was odd about an input may be its cause.
     """
     texts: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", InputWarning)
-        issue = warnings.showwarning
-
-        def keep(message: Warning | str, category: type[Warning], *place: object) -> None:
-            if not issubclass(category, InputWarning):
-                issue(message, category, *place)  # type: ignore[arg-type]
-            elif str(message) not in texts:
-                texts.append(str(message))
-
-        warnings.showwarning = keep  # type: ignore[assignment]
-        try:
+    try:
+        with input_warnings(texts.append):
             yield texts
-        except BaseException:
-            warnings.showwarning = issue
-            for text in texts:
-                warnings.warn(text, InputWarning, stacklevel=3)
-            raise
+    except BaseException:
+        for text in texts:
+            warnings.warn(text, InputWarning, stacklevel=3)
+        raise

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from crossalign.errors import OutputError
+from crossalign.errors import InputWarning, OutputError
 from crossalign.output import reason
 
 LINE_LIMIT = 1000  # characters of an error or a warning
@@ -47,8 +49,27 @@ def print_note(kind: str, text: str) -> None:
         print(f"crossalign: {kind}: {one_line(text)}", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def input_warnings(receive: Callable[[str], None]) -> Iterator[None]:
+    """Pass what the readers warn of (InputWarning) to a function, each text once; issue other warnings as usual."""
+    received: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        issue = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if not issubclass(category, InputWarning):
+                issue(message, category, *place)
+            elif str(message) not in received:
+                received.add(str(message))
+                receive(str(message))
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
 def close_output() -> None:
-    """Send the rest of standard output to nowhere: its reader has gone, and Python would complain of it at its end."""
+    """Discard the rest of standard output: its reader closed it, and Python would report an error when it ends."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
-from crossalign.cli.console import close_output, print_lines, print_note
+from crossalign.cli.console import close_output, input_warnings, print_lines, print_note
 from crossalign.cli.options import read_value
 from crossalign.cli.signals import Stopped, stoppable
-from crossalign.errors import CrossalignError, InputWarning
+from crossalign.errors import CrossalignError
 from crossalign.output import reason
 
 USAGE_STATUS, FAILURE_STATUS, CLOSED_PIPE_STATUS = 2, 1, 141
@@ -40,11 +38,11 @@ COMMANDS: Mapping[str, Command] = {
         "Find where the points of the FIXED image lie in the MOVING image.",
     ),
     "apply": Command(
-        "registration:apply", "application:run_apply", "Bring an image onto the other image's grid, or map points."
+        "registration:apply", "application:run_apply", "Resample an image onto the other image's grid, or map points."
     ),
     "demo": Command("registration:demo", "registration:run_demo", "Register a simulated pair, with a report."),
     "explain": Command(
-        "registration:explain", "explanation:run_explain", "Show what a registration network looked at."
+        "registration:explain", "explanation:run_explain", "Show what a registration network attended to."
     ),
     "evaluate": Command(
         "evaluation:evaluate", "evaluation:run_evaluate", "Measure methods on cases whose answer is known."
@@ -98,7 +96,7 @@ EARLIER = {
 
 app = App(
     name="crossalign",
-    help="Registers a 3-D MR to an ultrasound. Research software, not a medical device.",
+    help="Registers 3-D images of different modalities and fuses MRI and PET. Research software, not a medical device.",
     help_epilogue=f"{VERSION} prints the version; {DEBUG}, anywhere, the traceback of an error.",
     help_format="plaintext",
     version_flags=(),
@@ -125,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = DEBUG in given
     words = [word for word in given if word != DEBUG]
     try:
-        with stoppable(), _printed_warnings():
+        with stoppable(), input_warnings(lambda text: print_note("warning", text)):
             return _run(words)
     except Stopped as stop:
         return _fail(stop.text(), stop.status(), debug)
@@ -192,25 +190,6 @@ def _usage_problem(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         return f"unexpected {' '.join(error.unused_tokens or ())}"
     return str(error).rstrip(".")
-
-
-@contextmanager
-def _printed_warnings() -> Iterator[None]:
-    """Print what the readers warn of (InputWarning) as the command's other warnings are, each text once."""
-    seen: set[str] = set()
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", InputWarning)
-        issue = warnings.showwarning
-
-        def print_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
-            if not issubclass(category, InputWarning):
-                issue(message, category, *place)
-            elif str(message) not in seen:
-                seen.add(str(message))
-                print_note("warning", str(message))
-
-        warnings.showwarning = print_warning  # type: ignore[assignment]
-        yield
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

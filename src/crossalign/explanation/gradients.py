@@ -61,7 +61,7 @@ def displacement_per_unit(lever_mm: float) -> tuple[float, ...]:
 
 
 def as_map(output: Tensor, shape: Shape) -> Tensor:
-    """Bring a block's output for one pair, (1, c, z, y, x) or tokens (1, n, c), into the form (c, z, y, x)."""
+    """Reshape a block's output for one pair, (1, c, z, y, x) or tokens (1, n, c), to (c, z, y, x)."""
     return output[0] if output.ndim == 5 else output[0].mT.reshape(-1, *shape)
 
 

@@ -24,7 +24,7 @@ def preprocess(scan: Image, spacing_mm: float, near_mm: Points | None = None) ->
 
 
 def preprocess_mask(mask: LabelMap, spacing_mm: float, near_mm: Points | None = None) -> Image:
-    """Bring a mask to the working spacing likewise, as an image of 0 to 1."""
+    """Resample a mask to the working spacing likewise, as an image of 0 to 1."""
     return to_working_spacing(mask.foreground(), spacing_mm, near_mm=near_mm, overwrite=True)
 
 

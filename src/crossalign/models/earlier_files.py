@@ -74,7 +74,7 @@ def _run(path: Path, text: str) -> dict[str, Any]:
 
 
 def _current(values: dict[str, Any]) -> dict[str, Any]:
-    """Bring settings of a run to today's names and form: the search flat, the orientations one value or `auto`."""
+    """Convert settings of a run to today's names and form: the search flat, the orientations one value or `auto`."""
     search, orientations = values.pop("search", None), values.pop("header_turns_deg", [0])
     if search is not None and not isinstance(search, dict):
         raise InputError(f"'search': expected entries by name, got {excerpt(search)}")

@@ -59,7 +59,7 @@ class FeatureMap:
         return ((voxels - self._middle()) * spacing_mm).float()
 
     def to_index(self, points_mm: Tensor, spacing_mm: float) -> Tensor:
-        """Bring points (..., 3), mm from the crop's centre, to continuous indices x, y, z of the map."""
+        """Convert points (..., 3), mm from the crop's centre, to continuous indices x, y, z of the map."""
         middle = self._middle().to(points_mm)
         return (points_mm / spacing_mm + middle) / torch.tensor(self.stride[::-1]).to(points_mm)
 

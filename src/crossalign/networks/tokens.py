@@ -115,7 +115,7 @@ class StructureHead(nn.Module):
 
 
 def tokens_to_map(tokens: Tensor, shape: Shape) -> Features:
-    """Bring tokens (b, n, w) of a grid of `shape` into the form (b, w, z, y, x)."""
+    """Reshape tokens (b, n, w) of a grid of `shape` to (b, w, z, y, x)."""
     return tokens.mT.reshape(len(tokens), -1, *shape)
 
 

@@ -51,7 +51,7 @@ def along_fixed_axes(problem: Problem) -> tuple[Problem, WorkingFrame]:
 
 
 def normalised(problem: Problem, most_mm: float = MOST_EXTENT_MM) -> tuple[Problem, WorkingFrame]:
-    """Bring both worlds to a frame along the fixed axes whose origin is the structure's centre.
+    """Move both worlds to a frame along the fixed axes whose origin is the structure's centre.
 
     The initial transform becomes the identity, and a structure smaller than 45 mm or larger than `most_mm` is scaled
     to that size, so that a method's settings in mm hold for a mouse and for a phantom of a metre.

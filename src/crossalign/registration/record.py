@@ -7,11 +7,11 @@ import math
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
+import crossalign
 from crossalign.geometry import Rigid
 from crossalign.output import whole_file, write_text
 from crossalign.registration.initialisation import Initialisation
@@ -61,7 +61,11 @@ def registration_record(
         "reasons": list(result.reasons),
         "evidence": {name: _finite(value) for name, value in evidence.items()},
         "warnings": list(result.warnings),
-        "versions": {"crossalign": _version(), "torch": str(torch.__version__), "python": platform.python_version()},
+        "versions": {
+            "crossalign": crossalign.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
         "note": "Research software, not a medical device.",
     }
 
@@ -79,10 +83,3 @@ def _matrix(transform: Rigid) -> list[list[float]]:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _version() -> str:
-    try:
-        return version("crossalign")
-    except PackageNotFoundError:
-        return "not installed"

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 import jinja2
 
+import crossalign
 from crossalign.images import Image, LabelMap
 from crossalign.output import check_output, whole_file, write_bytes
 
@@ -79,7 +79,7 @@ class Page:
                 reasons=[clean(text) for text in self.reasons],
                 warnings=[clean(text) for text in self.warnings],
                 settings=[(clean(str(key)), clean(str(value))) for key, value in self.settings.items()],
-                crossalign_version=_crossalign_version(),
+                crossalign_version=crossalign.__version__,
                 date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
                 page=self.context,
                 viewer=self.viewer,
@@ -121,10 +121,3 @@ def _environment(clean: Callable[[str], str]) -> jinja2.Environment:
     )
     environment.filters["clean"] = clean
     return environment
-
-
-def _crossalign_version() -> str:
-    try:
-        return version("crossalign")
-    except PackageNotFoundError:
-        return "not installed"

@@ -32,7 +32,7 @@ class FuseRequest:
     emphasis: str | None = field(default=None, kw_only=True)
     """For networks: balanced (default) or detail."""
     register: bool = field(default=False, kw_only=True)
-    """Bring the PET to the MRI rigidly first."""
+    """Align the PET to the MRI rigidly first."""
     output_transform: Path | None = field(default=None, kw_only=True)
     """Transform to write (.tfm): MRI points to PET points (with --register)."""
     report: Path | None = field(default=None, kw_only=True)
@@ -82,7 +82,7 @@ class PrepareFusionRequest:
     size: int = field(default=128, kw_only=True)
     """Voxels on each side of the cube."""
     affine: bool = field(default=False, kw_only=True)
-    """Bring the MRI to the template affinely: its size becomes the template's."""
+    """Align the MRI to the template affinely: its size becomes the template's."""
 
     def __post_init__(self) -> None:
         check_bounds(self, {"size": (16, 1024)})

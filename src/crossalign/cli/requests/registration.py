@@ -69,7 +69,7 @@ class RegisterRequest:
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """Show what a registration network looked at: attention, points, and what each parameter rests on."""
+    """Show what a registration network attended to: attention, points, and what each parameter rests on."""
 
     fixed: Path
     """Fixed image (the MR): NIfTI, NRRD or MetaImage."""
@@ -108,7 +108,7 @@ class ExplainRequest:
 
 @dataclass(frozen=True)
 class ApplyRequest:
-    """Bring an image onto the other image's grid, or map points (CSV with columns x, y, z in LPS mm, and name)."""
+    """Resample an image onto the other image's grid, or map points (CSV with columns x, y, z in LPS mm, and name)."""
 
     transform: str
     """Transform file, fixed points to moving points; or 'identity': none, headers alone."""

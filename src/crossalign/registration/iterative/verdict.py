@@ -84,7 +84,7 @@ def rotated_orientations() -> Rigid:
 
 
 def _grey_levels(image: Image, foreground: Mask, spacing_mm: float, near_mm: Points) -> Image:
-    """Bring an image, or of a large one what lies near some points, to working voxels.
+    """Resample an image, or of a large one what lies near some points, to working voxels.
 
     They hold grey levels 0 to GREY_LEVELS - 1, and -1 in the background.
     """

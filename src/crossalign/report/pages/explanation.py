@@ -110,7 +110,7 @@ def _moving_names(explanation: Explanation) -> list[str]:
 
 
 def _viewer_data(explanation: Explanation, grid: Grid, moving: Sequence[str]) -> ViewerData:
-    """Bring the images onto the display grid, the moving one through each initial transform."""
+    """Resample the images onto the display grid, the moving one through each initial transform."""
     problem = explanation.problem
     scans = {"fixed": grey_bytes(grey_levels(problem.fixed, grid))}
     for stage, name in zip(explanation.stages, moving, strict=True):

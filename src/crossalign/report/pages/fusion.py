@@ -40,7 +40,7 @@ class FusionDisplay:
 
     @staticmethod
     def of(result: FusionResult) -> FusionDisplay:
-        """Bring a result onto the display grid (isotropic, axes along L, P and S)."""
+        """Resample a result onto the display grid (isotropic, axes along L, P and S)."""
         head = torch.stack(foreground_box_mm(result.a))
         grid = display_grid(result.a.grid, result.b.grid, head)
         images = {"mri": result.a, "pet": result.b, "fused": result.fused}
@@ -72,7 +72,8 @@ def write_fusion_report(
 ) -> None:
     """Write one self-contained HTML page about one fusion; it loads nothing and names no file.
 
-    `alignment` is how the PET was brought to the MRI, where it was. Raises OutputError; no partial file is left.
+    `alignment` is the registration of the PET to the MRI, where there was one. Raises OutputError; no partial file
+    is left.
     """
     write_page(path, lambda: fusion_page(result, alignment), overwrite)
 

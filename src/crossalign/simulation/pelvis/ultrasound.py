@@ -188,7 +188,7 @@ def scan_convert(
     scan: UltrasoundScan,
     settings: UltrasoundSettings,
 ) -> Tensor:
-    """Bring echoes (b, 1, phi, theta, r) to grid points (b, z, y, x, 3): images (b, 1, z, y, x) in [0, 1].
+    """Resample echoes (b, 1, phi, theta, r) at grid points (b, z, y, x, 3): images (b, 1, z, y, x) in [0, 1].
 
     Exactly 0 outside the sector and the imaged box, with an edge that fades inside them.
     """

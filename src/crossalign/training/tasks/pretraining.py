@@ -65,7 +65,7 @@ class ContrastiveNetwork(nn.Module):
         return self.fixed_extractor(fixed), self.moving_extractor(moving)
 
     def embed(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
-        """Bring features (b, n, c) to embeddings (b, n, w)."""
+        """Project features (b, n, c) to embeddings (b, n, w)."""
         return F.normalize(self.fixed_head(fixed), dim=-1), F.normalize(self.moving_head(moving), dim=-1)
 
 

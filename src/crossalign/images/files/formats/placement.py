@@ -162,7 +162,7 @@ EDGE_VOXEL = 1e-4  # rounding must not push a border voxel outside
 
 
 def straightened(values: NDArray[Any], placement: Placement, fill: float, nearest: bool = False) -> NDArray[Any]:
-    """Bring stored voxels (z, y, x) onto the placement's grid, trilinear or nearest; outside they are `fill`.
+    """Resample stored voxels (z, y, x) onto the placement's grid, trilinear or nearest; outside they are `fill`.
 
     A slice at a time, so that memory stays near that of the two volumes.
     """
