@@ -60,7 +60,8 @@ def explain(
     warning. Raises what `register` raises, and InputError for a point outside a crop or where no network has attention
     for it.
     """
-    result = register(problem.fixed, problem.moving, method, problem.initial, problem.fixed_mask)
+    given = problem.initial, problem.fixed_mask, problem.moving_mask, problem.prior
+    result = register(problem.fixed, problem.moving, method, *given)
     crops = stage_crops(problem, method, result)
     points = dict(points_mm or {})
     attending = [crop for crop in crops if shown_attention(crop.stage.network) is not None]

@@ -1,10 +1,40 @@
 """The rigid transform that fits matched points best: closed form, differentiable, safe where the matches are poor."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from crossalign.geometry.rigid import Rigid
 from crossalign.types import Points, Rotations
+
+
+@dataclass(frozen=True, eq=False)
+class MatchMoments:
+    """What the closed-form fit of weighted matches needs of them: their covariance (b, 3, 3), mm2, and both centres.
+
+    `covariance` is that of the points to reach with those to move, `from_center` and `to_center` (b, 3) are mm.
+    """
+
+    covariance: Tensor
+    from_center: Tensor
+    to_center: Tensor
+
+    @staticmethod
+    def of(from_mm: Points, to_mm: Points, weight: Tensor | None = None) -> MatchMoments:
+        """Compute them of points (b, n, 3) and weights (b, n), which are 0 or more and need not sum to 1."""
+        weight = torch.ones_like(from_mm[..., 0]) if weight is None else weight
+        weight = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-12))[..., None]
+        from_center, to_center = (weight * from_mm).sum(-2), (weight * to_mm).sum(-2)
+        covariance = (weight * (to_mm - to_center[..., None, :])).mT @ (from_mm - from_center[..., None, :])
+        return MatchMoments(covariance, from_center, to_center)
+
+    def fit(self, attraction_mm2: Tensor) -> Rigid:
+        """Return the best rigid motions (b), with a matrix (3, 3) or (b, 3, 3) added to the covariance."""
+        rotation = nearest_rotation(self.covariance + attraction_mm2)
+        return Rigid(rotation, self.to_center - (rotation @ self.from_center[..., None])[..., 0])
 
 
 def fit_rigid(from_mm: Points, to_mm: Points, weight: Tensor | None = None, prior_mm2: float = 1.0) -> Rigid:
@@ -14,12 +44,8 @@ def fit_rigid(from_mm: Points, to_mm: Points, weight: Tensor | None = None, prio
     `prior_mm2` times the identity is added to the covariance: matches that say nothing about an axis leave the rotation
     about it at zero, and the derivative stays finite there. 0 is the plain fit.
     """
-    weight = torch.ones_like(from_mm[..., 0]) if weight is None else weight
-    weight = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-12))[..., None]
-    from_center, to_center = (weight * from_mm).sum(-2), (weight * to_mm).sum(-2)
-    covariance = (weight * (to_mm - to_center[..., None, :])).mT @ (from_mm - from_center[..., None, :])
-    rotation = nearest_rotation(covariance + prior_mm2 * torch.eye(3).to(covariance))
-    return Rigid(rotation, to_center - (rotation @ from_center[..., None])[..., 0])
+    moments = MatchMoments.of(from_mm, to_mm, weight)
+    return moments.fit(prior_mm2 * torch.eye(3).to(moments.covariance))
 
 
 def nearest_rotation(matrix: Tensor) -> Rotations:

@@ -17,6 +17,7 @@ RUN_BOUNDS: Bounds = {
     "refinement_step": (0, 1),
     "refinement_step_z": (0, 1),
     "search_rotation_deg": (0, 90),
+    "match_variance_mm2": (0, 1e6),
 }
 
 
@@ -55,6 +56,10 @@ class RunSettings:
     search_rotation_deg: float = 20.0
     """Rotation about each axis between the points of the search grid, degrees; 0 searches shifts alone."""
 
+    match_variance_mm2: float = 0.0
+    """How far a rotation prior counts beside a network's matches: the variance of their weighted mean, mm2; 0 leaves
+    the prior out. For networks that match tokens."""
+
     orientation_correction: OrientationCorrection = 0
     """Rotation about the z axis that corrects wrong axes in both headers, degrees; `auto` takes the one at which the
     network predicts the smallest error."""
@@ -82,6 +87,8 @@ class RunSettings:
                 parts.append(f"after the first pass {steps}")
         if self.search:
             parts.append(f"search of {self.search_shift_mm:g} mm and {self.search_rotation_deg:g} degrees")
+        if self.match_variance_mm2 > 0:
+            parts.append(f"a rotation prior beside matches of {self.match_variance_mm2:g} mm2")
         if self.orientation_correction != 0:
             parts.append(f"orientation correction {self.orientation_correction}")
         return ", ".join(parts) or "each stage once"

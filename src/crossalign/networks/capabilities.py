@@ -1,4 +1,4 @@
-"""What some networks can do besides registering: predict their error, show their attention, match tokens."""
+"""What some networks can do besides registering: predict their error, show their fit and their attention."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.geometry import Grid
+from crossalign.geometry.fit import MatchMoments
 from crossalign.types import Distances, Parameters, Shape, Vector, Volume
 
 
@@ -18,6 +19,15 @@ class ExpectsError(Protocol):
 
     def forward_with_error(self, fixed: Volume, moving: Volume) -> tuple[Parameters, Distances]:
         """Return what `forward` returns, (b, 6), and the SRE (b,) in mm that the network expects of it."""
+        ...
+
+
+@runtime_checkable
+class ShowsFit(Protocol):
+    """A network whose correction is the closed-form fit of matches, which can be repeated with a prior on it."""
+
+    def forward_with_fit(self, fixed: Volume, moving: Volume) -> tuple[MatchMoments, Distances]:
+        """Return the moments of the matches, mm from the crops' centres, and the SRE (b,), mm, that it expects."""
         ...
 
 

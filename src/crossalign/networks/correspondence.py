@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossalign.geometry import Rigid
-from crossalign.geometry.fit import fit_rigid
+from crossalign.geometry.fit import MatchMoments, fit_rigid
 from crossalign.networks.capabilities import AttentionBlock, AttentionRow, TokenGrid
 from crossalign.networks.crop import crop_points
 from crossalign.networks.tokens import STRIDE, WIDTH, StructureHead, TokenNetwork
@@ -109,6 +109,11 @@ class CorrespondenceReg(TokenNetwork):
         """Return what `forward` returns, and the SRE (b,) in mm that the network expects of it."""
         found = self.match(fixed, moving)
         return found.motion.to_parameters(torch.zeros(3, device=fixed.device)), self.expected_sre_mm(found)
+
+    def forward_with_fit(self, fixed: Volume, moving: Volume) -> tuple[MatchMoments, Distances]:
+        """Return the moments of the matches, and what `forward_with_error` returns second."""
+        found = self.match(fixed, moving)
+        return MatchMoments.of(found.positions_mm, found.matches_mm, found.weight), self.expected_sre_mm(found)
 
     def expected_sre_mm(self, found: Matching) -> Distances:
         """Return the expected SRE (b,), mm; its training leaves the matches as they are."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid, quarter_turn
 from crossalign.models.arrangement import Answers, Stage, StageAnswers
-from crossalign.networks.capabilities import ExpectsError
+from crossalign.networks.capabilities import ExpectsError, ShowsFit
 from crossalign.registration.consensus import plain_average
 from crossalign.registration.frame import WorkingFrame
+from crossalign.registration.pose_prior import ExpectedRotation, expected_rotation
 from crossalign.registration.preprocessed_pair import PreprocessedPair
 from crossalign.registration.problem import Application, Problem
 from crossalign.types import Distances, Parameters, Points, Volume
@@ -34,6 +36,15 @@ class RegistrationContext:
     stages: tuple[Stage, ...]
     points_mm: Points
     orientation_deg: int = 0
+    match_variance_mm2: float = 0.0
+
+    @cached_property
+    def expected_rotation(self) -> ExpectedRotation | None:
+        """What the problem's prior says of the rotation, in the frame that crops are cut in; None where nothing."""
+        problem = self.problem
+        if problem.prior is None or self.match_variance_mm2 == 0:
+            return None
+        return expected_rotation(problem.prior, problem.moving.grid, problem.initial, self.rotation)
 
     @property
     def rotation(self) -> Tensor:
@@ -48,7 +59,7 @@ class RegistrationContext:
         expected: list[Distances] = []
         for first in range(0, len(initial), size):
             fixed, moving = self._crops(stage, initial[first : first + size], self.orientation_deg)
-            found, error_mm = _forward(stage, fixed, moving)
+            found, error_mm = self._forward(stage, fixed, moving, initial[first : first + size])
             parameters.append(found.double().cpu())
             if error_mm is not None:
                 expected.append(error_mm.double().cpu())
@@ -103,12 +114,26 @@ class RegistrationContext:
     def _stage(self, application: Application) -> Stage:
         return self.stages[application.stage_number - 1]
 
+    def _forward(
+        self, stage: Stage, fixed: Volume, moving: Volume, initial: Rigid
+    ) -> tuple[Parameters, Distances | None]:
+        network, expected = stage.network, self.expected_rotation
+        if expected is not None and isinstance(network, ShowsFit):
+            moments, error_mm = network.forward_with_fit(fixed, moving)
+            motion = moments.fit(self._attraction_mm2(expected, initial).to(moments.covariance))
+            return motion.to_parameters(torch.zeros(3, device=fixed.device)), error_mm
+        if isinstance(network, ExpectsError):
+            return network.forward_with_error(fixed, moving)
+        return network(fixed, moving), None
+
+    def _attraction_mm2(self, expected: ExpectedRotation, initial: Rigid) -> Tensor:
+        """Return what a prior adds to the matches' covariance, (b, 3, 3), along the crop's axes.
+
+        Each correction D follows one of b initial transforms: it is initial @ D that the prior is about.
+        """
+        correction = initial.rotation.mT @ (self.match_variance_mm2 * expected.attraction())
+        return self.rotation @ correction @ self.rotation.mT
+
     def _crops(self, stage: Stage, initial: Rigid, orientation_deg: int) -> tuple[Volume, Volume]:
         rotation = quarter_turn(orientation_deg // 90)
         return self.preprocessed.crops(stage.settings, self.problem.center_mm, initial, rotation)
-
-
-def _forward(stage: Stage, fixed: Volume, moving: Volume) -> tuple[Parameters, Distances | None]:
-    if isinstance(stage.network, ExpectsError):
-        return stage.network.forward_with_error(fixed, moving)
-    return stage.network(fixed, moving), None

@@ -102,7 +102,9 @@ class NetworkRegistration(Method):
         working, frame = along_fixed_axes(problem)
         stages = self.model.stages
         pair = PreprocessedPair(working, _device(stages[0].network))
-        return RegistrationContext(working, frame, pair, stages, _points_mm(working, stages[0]))
+        points_mm = _points_mm(working, stages[0])
+        variance_mm2 = self.model.run.match_variance_mm2
+        return RegistrationContext(working, frame, pair, stages, points_mm, match_variance_mm2=variance_mm2)
 
 
 def _titled(arrangement: Arrangement) -> Iterator[tuple[str, Arrangement]]:

@@ -11,6 +11,7 @@ import torch
 
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, foreground, marked_voxels
+from crossalign.registration.pose_prior import RotationPrior
 from crossalign.types import Mask, Points, Vector
 
 STRUCTURE_POINTS = 500
@@ -20,16 +21,19 @@ WHAT_TO_TRY = "look at the overlay, and try another initialisation (--initial) o
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Two scans, the transform to begin with, and (optionally) the structure that matters, on the fixed grid.
+    """Two scans, the transform to begin with, and (optionally) the structure that matters, on either scan's grid.
 
-    `initial` maps fixed points to moving points, as every answer does; mm, LPS. What follows from the scans is computed
-    once, when it is first asked for.
+    `initial` maps fixed points to moving points, as every answer does; mm, LPS. `prior` is what anatomy says of the
+    rotation; None where nothing is to be assumed. What follows from the scans is computed once, when it is first asked
+    for.
     """
 
     fixed: Image
     moving: Image
     initial: Rigid
     fixed_mask: LabelMap | None = None
+    moving_mask: LabelMap | None = None
+    prior: RotationPrior | None = None
 
     @cached_property
     def center_mm(self) -> Vector:
@@ -62,13 +66,14 @@ class Problem:
 
     def on_grids(self, fixed: Grid, moving: Grid, initial: Rigid) -> Problem:
         """Return the same scans in worlds with other coordinates; their foregrounds are not computed again."""
-        mask = self.fixed_mask
+        mask, moving_mask = self.fixed_mask, self.moving_mask
         other = replace(
             self,
             fixed=Image(self.fixed.voxels, fixed, self.fixed.name),
             moving=Image(self.moving.voxels, moving, self.moving.name),
             initial=initial,
             fixed_mask=None if mask is None else LabelMap(mask.labels, fixed, mask.name),
+            moving_mask=None if moving_mask is None else LabelMap(moving_mask.labels, moving, moving_mask.name),
         )
         known = {name: value for name, value in vars(self).items() if name.endswith("_foreground")}
         vars(other).update(known)  # where `cached_property` keeps its value

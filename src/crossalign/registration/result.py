@@ -13,6 +13,7 @@ from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap, one_structure
 from crossalign.images.masks import not_on_grid, resampling_advice
 from crossalign.registration.overlap import LOW_OVERLAP, Overlap
+from crossalign.registration.pose_prior import TRANSRECTAL, RotationPrior
 from crossalign.registration.problem import WHAT_TO_TRY, Expectation, Method, Problem, Step
 from crossalign.types import Parameters, Vector
 
@@ -75,18 +76,28 @@ class RegistrationResult:
         return float(self.correction().angle_deg())
 
 
-def register(
-    fixed: Image, moving: Image, method: Method, initial: Rigid, fixed_mask: LabelMap | None = None
+def register(  # noqa: PLR0913 (the pair, its structure on either side, and what is known beforehand)
+    fixed: Image,
+    moving: Image,
+    method: Method,
+    initial: Rigid,
+    fixed_mask: LabelMap | None = None,
+    moving_mask: LabelMap | None = None,
+    prior: RotationPrior | None = TRANSRECTAL,
 ) -> RegistrationResult:
     """Find where the points of the fixed image lie in the moving image.
 
     `initial` and the result map fixed points to moving points (LPS, mm). `fixed_mask` marks the structure that matters
-    (the prostate) on the fixed grid. Raises ImageError for a mask of another grid or an empty one, TransformError for
+    (the prostate) on the fixed grid, `moving_mask` the same structure on the moving grid: methods that can use it do.
+    `prior` is what is known of the rotation beforehand, which the networks and the method `surface` use where the
+    initial transform agrees with it; None where nothing is to be assumed, as for another organ or probe.
+    Raises ImageError for a mask of another grid or an empty one, TransformError for
     an `initial` that is not one finite transform, OverlapError where it brings nothing of the fixed structure into the
     moving image, and what the method raises.
     """
-    problem = Problem(fixed, moving, _checked(initial), fixed_mask)
+    problem = Problem(fixed, moving, _checked(initial), fixed_mask, moving_mask, prior)
     _check_mask(fixed, fixed_mask)
+    _check_mask(moving, moving_mask)
     overlap = Overlap.of(problem)
     warnings = _initial_warnings(overlap)
     began = time.perf_counter()
@@ -126,14 +137,14 @@ def _checked(transform: Rigid) -> Rigid:
     return transform
 
 
-def _check_mask(fixed: Image, fixed_mask: LabelMap | None) -> None:
-    if fixed_mask is None:
+def _check_mask(image: Image, mask: LabelMap | None) -> None:
+    if mask is None:
         return
-    if not fixed_mask.grid.agrees_with(fixed.grid):
-        raise ImageError(f"{not_on_grid(fixed_mask, fixed)}; {resampling_advice(fixed_mask, fixed)}")
-    if not bool((fixed_mask.labels != 0).any()):
-        raise ImageError(f"{fixed_mask.name}: the mask is empty: give one whose structure has values other than 0")
-    one_structure(fixed_mask, advice="choose it with crossalign.images.one_structure(mask, label)")
+    if not mask.grid.agrees_with(image.grid):
+        raise ImageError(f"{not_on_grid(mask, image)}; {resampling_advice(mask, image)}")
+    if not bool((mask.labels != 0).any()):
+        raise ImageError(f"{mask.name}: the mask is empty: give one whose structure has values other than 0")
+    one_structure(mask, advice="choose it with crossalign.images.one_structure(mask, label)")
 
 
 def _initial_warnings(overlap: Overlap) -> tuple[str, ...]:
