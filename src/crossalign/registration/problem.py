@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, foreground, marked_voxels
@@ -16,6 +18,7 @@ from crossalign.types import Mask, Points, Vector
 
 STRUCTURE_POINTS = 500
 BALL_DIAMETER = 8 / 3  # diameter of a ball over the mean distance of its points from the centre
+_IDENTITY = torch.eye(3, dtype=torch.float64)
 WHAT_TO_TRY = "look at the overlay, and try another initialisation (--initial) or another method (--method)"
 
 
@@ -24,8 +27,9 @@ class Problem:
     """Two scans, the transform to begin with, and (optionally) the structure that matters, on either scan's grid.
 
     `initial` maps fixed points to moving points, as every answer does; mm, LPS. `prior` is what anatomy says of the
-    rotation; None where nothing is to be assumed. What follows from the scans is computed once, when it is first asked
-    for.
+    rotation; None where nothing is to be assumed. `fixed_to_patient` (3, 3) rotates the fixed world's axes to the
+    patient's L, P and S; None where they are the same, that is, where the fixed header is believed. What follows from
+    the scans is computed once, when it is first asked for.
     """
 
     fixed: Image
@@ -34,11 +38,17 @@ class Problem:
     fixed_mask: LabelMap | None = None
     moving_mask: LabelMap | None = None
     prior: RotationPrior | None = None
+    fixed_to_patient: Float[Tensor, "3 3"] | None = None
 
     @cached_property
     def center_mm(self) -> Vector:
         """Centre of the fixed mask, or of the fixed grid without one, (3,), float64: the centre of rotations."""
         return self.fixed.grid.center_mm() if self.fixed_mask is None else self.fixed_mask.centroid_mm()
+
+    @property
+    def patient_rotation(self) -> Float[Tensor, "3 3"]:
+        """The rotation from the fixed world's axes to the patient's, float64: `fixed_to_patient`, or the identity."""
+        return _IDENTITY if self.fixed_to_patient is None else self.fixed_to_patient.double()
 
     @cached_property
     def fixed_foreground(self) -> Mask:
@@ -67,6 +77,7 @@ class Problem:
     def on_grids(self, fixed: Grid, moving: Grid, initial: Rigid) -> Problem:
         """Return the same scans in worlds with other coordinates; their foregrounds are not computed again."""
         mask, moving_mask = self.fixed_mask, self.moving_mask
+        turned = _axes(fixed) @ _axes(self.fixed.grid).mT
         other = replace(
             self,
             fixed=Image(self.fixed.voxels, fixed, self.fixed.name),
@@ -74,10 +85,15 @@ class Problem:
             initial=initial,
             fixed_mask=None if mask is None else LabelMap(mask.labels, fixed, mask.name),
             moving_mask=None if moving_mask is None else LabelMap(moving_mask.labels, moving, moving_mask.name),
+            fixed_to_patient=self.patient_rotation @ turned.mT,
         )
         known = {name: value for name, value in vars(self).items() if name.endswith("_foreground")}
         vars(other).update(known)  # where `cached_property` keeps its value
         return other
+
+
+def _axes(grid: Grid) -> Tensor:
+    return torch.tensor(grid.direction, dtype=torch.float64)
 
 
 def _every(count: int) -> torch.Tensor:
