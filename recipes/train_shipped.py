@@ -1,14 +1,13 @@
-"""How the shipped registration weights were trained: on simulated pairs, or on pairs synthesised from eight open ones.
+"""How the shipped registration networks were trained: on simulated pairs and on pairs synthesised from open ones.
 
     python recipes/train_shipped.py OPEN_MANIFEST -o FOLDER [--minutes 10] [--device auto] [--times 1] [--runs NAMES]
 
 OPEN_MANIFEST lists the eight MR-ultrasound pairs of learn2reg/tutorials2019 (`weakly/data`, Apache-2.0), all `train`;
 their headers are wrong by a quarter turn. Every step is resumable: call it again until it says that it is done. The
 pairs are made once and kept in FOLDER; then everything stays on the device. `--times 10` takes ten times the steps and
-simulated pairs, for a GPU. `--runs` names some of the runs: on two cores `--runs zero` and `--runs other` go side by
-side (OMP_NUM_THREADS=1 each), the others after them. On one CPU core `zero` took 7 minutes to simulate, 31 to train and
-2 for the expected error, `few` 5 in all, the two label runs 11; of these files `correspondence-image-3` is
-shipped; the other shipped ones are of earlier runs, as their cards say.
+simulated pairs, for a GPU. `--runs` names some of the runs: on two cores those that end in -a and in -b go side by side
+(OMP_NUM_THREADS=1 each). The files that it writes are the stages that recipes/models/*.json name;
+`python recipes/convert_stage_files.py recipes/models/correspondence-*.json -i FOLDER` makes the shipped files of them.
 """
 
 import argparse
@@ -19,26 +18,44 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from crossalign.cli.checks import pick_device
 from crossalign.data import load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
+from crossalign.models.extractors import PretrainedExtractors, load_extractors
 from crossalign.models.stage_settings import FixedInput
+from crossalign.simulation import SimulationSettings
+from crossalign.simulation.settings import UltrasoundSettings
 from crossalign.training import STRONG_AUGMENTATION, PairDataset, TrainingSettings
 from crossalign.training.dataset import joined, rotated
 from crossalign.training.engine import Plan, run_task
 from crossalign.training.pair_synthesis import PairSynthesis
 from crossalign.training.preparation import dataset_from_cases, dataset_from_simulation, preprocessed_grid
+from crossalign.training.pretraining_settings import PretrainingSettings
 from crossalign.training.schedule import cosine_rate
 from crossalign.training.settings import ErrorHeadSettings
 from crossalign.training.tasks.error_estimation import train_error_head
+from crossalign.training.tasks.pretraining import PretrainingTask, pretrained_network
 from crossalign.training.tasks.registration import RegistrationTask
 
 STAGE = StageSettings("correspondence")
 PAIRS, VAL_PAIRS = 2400, 48
+# The ultrasound's field of view lies anywhere about the prostate and is of any size, so that its ends tell nothing.
+FREE_VIEW = SimulationSettings(
+    ultrasound=UltrasoundSettings(
+        half_angle_deg=(36.0, 80.0),
+        box_width_mm=(76.0, 120.0),
+        box_depth_mm=(60.0, 100.0),
+        box_length_mm=(60.0, 110.0),
+        along_mm=(-16.0, 16.0),
+        side_mm=(-6.0, 6.0),
+    )
+)
 SEEDS = {"simulated": 40, "simulated-other": 60}  # of the training pairs; those to validate on have the next one
 SYNTHESISED, SYNTHESISED_PAIRS, QUARTERS = "synthesised", 400, 3  # 270 degrees about z correct the headers
+PRETRAINING_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -55,15 +72,17 @@ class Run:
     ema_decay: float
     seed: int
     val_every: int
-    file: str
 
 
-RUNS = (
-    Run("zero", "", "simulated", "image", 2000, 2000, 1e-3, 0.99, 0, 200, "correspondence-image-3"),
-    Run("other", "", "simulated-other", "image", 2000, 2000, 1e-3, 0.99, 60, 200, "other"),
-    Run("few", "zero", SYNTHESISED, "image", 160, 120, 5e-4, 0.97, 0, 40, "few-shot"),
-    Run("zero-label", "zero", "simulated", "label", 240, 240, 7e-4, 0.98, 0, 60, "zero-label"),
-    Run("few-label", "zero-label", SYNTHESISED, "label", 160, 160, 7e-4, 0.97, 0, 40, "few-label"),
+RUNS = tuple(
+    run
+    for letter, pairs, seed in (("a", "simulated", 0), ("b", "simulated-other", 60))
+    for run in (
+        Run(f"zero-{letter}", "", pairs, "image", 3000, 3000, 1e-3, 0.99, seed, 250),
+        Run(f"few-{letter}", f"zero-{letter}", SYNTHESISED, "image", 160, 120, 5e-4, 0.97, seed, 40),
+        Run(f"zero-label-{letter}", f"zero-{letter}", pairs, "label", 400, 400, 7e-4, 0.98, seed, 100),
+        Run(f"few-label-{letter}", f"zero-label-{letter}", SYNTHESISED, "label", 160, 160, 7e-4, 0.97, seed, 40),
+    )
 )
 
 
@@ -71,9 +90,9 @@ class StoppedTask(RegistrationTask):
     """A run whose schedule was made for more steps than it takes."""
 
     def __init__(
-        self, scheduled: int, train: PairDataset, val: PairDataset, settings: TrainingSettings, initial: Path | None
+        self, scheduled: int, train: PairDataset, val: PairDataset, settings: TrainingSettings, initial: nn.Module
     ) -> None:
-        super().__init__(train, val, settings, None if initial is None else load_stage(initial).network)
+        super().__init__(train, val, settings, initial)
         self._scheduled = scheduled
 
     def plan(self) -> Plan:
@@ -128,23 +147,39 @@ def _train(run: Run, given: argparse.Namespace, device: torch.device, minutes: f
         seed=run.seed,
         augmentation=STRONG_AUGMENTATION,
     )
-    initial = folder / run.initial / "best.safetensors" if run.initial else None
-    train, val = _dataset(run.pairs, given), _dataset(run.pairs, given, val=True)
-    task = StoppedTask(run.steps * times, train.to(device), val.to(device), settings, initial)
+    train, val = _dataset(run.pairs, given).to(device), _dataset(run.pairs, given, val=True).to(device)
+    if run.initial:
+        initial = load_stage(folder / run.initial / "best.safetensors").network
+    else:
+        weights = _pretrained(run, given, train, val)
+        settings = replace(settings, pretrained=weights.digest())
+        initial = pretrained_network(weights, settings.stage, run.seed)
+    task = StoppedTask(run.steps * times, train, val, settings, initial)
     result = run_task(task, folder / run.name, minutes)
-    print(f"{run.name}: {result.steps} steps, {result.seconds:.0f} s, SRE {result.measure:.2f} mm")
+    print(f"{run.name}: {result.steps} steps, {result.seconds:.0f} s, SRE {result.measure:.2f} mm", flush=True)
     return result.finished
+
+
+def _pretrained(run: Run, given: argparse.Namespace, train: PairDataset, val: PairDataset) -> PretrainedExtractors:
+    """Pre-train the extractors by contrast on the run's own pairs."""
+    steps = PRETRAINING_STEPS * given.times
+    settings = PretrainingSettings(
+        STAGE, steps, val_every=steps, seed=run.seed, augmentation=STRONG_AUGMENTATION, ema_decay=0.97
+    )
+    return load_extractors(
+        run_task(PretrainingTask(train, val, settings), given.output / f"{run.name}-pretraining").best
+    )
 
 
 def _finish(run: Run, given: argparse.Namespace, device: torch.device) -> None:
     """Train the error-estimation head, and write the file in half precision, as files are shipped."""
-    path = given.output / f"{run.file}.safetensors"
+    path = given.output / f"{run.name}.safetensors"
     if path.is_file():
         return
     stage = load_stage(given.output / run.name / "best.safetensors", device)
     dataset = _dataset(run.pairs, given)
     dataset = joined([_dataset("simulated", given), dataset]) if run.pairs == SYNTHESISED else dataset
-    train_error_head(stage, dataset.to(device), ErrorHeadSettings())
+    train_error_head(stage, dataset.to(device), ErrorHeadSettings(seed=run.seed), STRONG_AUGMENTATION)
     save_stage(Stage(stage.network.half(), stage.settings, stage.notes), path)
 
 
@@ -156,7 +191,7 @@ def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDa
             dataset = _synthesised(given.manifest, VAL_PAIRS if val else SYNTHESISED_PAIRS, 2 if val else 1)
         else:
             count = VAL_PAIRS if val else PAIRS * given.times
-            dataset = dataset_from_simulation(count, SEEDS[pairs] + int(val), STAGE)
+            dataset = dataset_from_simulation(count, SEEDS[pairs] + int(val), STAGE, settings=FREE_VIEW)
         dataset.save(path)
     return PairDataset.load(path)
 

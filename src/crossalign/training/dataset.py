@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -67,6 +68,16 @@ class PairDataset:
     def moving_at(self, index: Tensor, points_mm: PointGrid) -> Volume:
         """Sample the moving images at points (b, z, y, x, 3) of the moving space."""
         return self._at(self.moving, self.moving_origin_mm, self.moving_box_mm, index, points_mm)
+
+    @cached_property
+    def fixed_extent_mm(self) -> Tensor:
+        """Boxes (n, 2, 3), mm, outside of which the fixed images show nothing (are 0)."""
+        return _extent_mm(self.fixed, self.fixed_origin_mm, self.spacing_mm)
+
+    @cached_property
+    def moving_extent_mm(self) -> Tensor:
+        """The same boxes of the moving images."""
+        return _extent_mm(self.moving, self.moving_origin_mm, self.spacing_mm)
 
     def moving_mask_at(self, index: Tensor, points_mm: PointGrid) -> Volume:
         """Sample the moving images' masks likewise; -1 where a case has none."""
@@ -167,6 +178,23 @@ def _corners_mm(origin_mm: Tensor, volumes: Tensor, spacing_mm: Tensor) -> Tenso
     """Return the centres of the first and the last voxel of volumes (n, 1, z, y, x), (n, 2, 3)."""
     last = (torch.tensor(volumes.shape[:1:-1], device=origin_mm.device) - 1) * spacing_mm
     return torch.stack((origin_mm, origin_mm + last), 1)
+
+
+def _extent_mm(volumes: Tensor, origin_mm: Tensor, spacing_mm: Tensor) -> Tensor:
+    """Return the boxes (n, 2, 3), mm, of the voxels of volumes (n, 1, z, y, x) that are not 0, from edge to edge."""
+    ends = torch.stack([_shown_ends(volume[0] > 0) for volume in volumes]).to(origin_mm)
+    half = torch.tensor([-0.5, 0.5], device=origin_mm.device)[:, None]
+    return origin_mm[:, None] + (ends + half) * spacing_mm
+
+
+def _shown_ends(shown: Tensor) -> Tensor:
+    """Return the first and the last index (2, 3), ordered x, y, z, of what is marked in (z, y, x)."""
+    plane = shown.any(0)
+    ends = []
+    for along in (plane.any(0), plane.any(1), shown.flatten(1).any(1)):
+        index = along.nonzero()
+        ends.append(torch.cat((index[0], index[-1])) if len(index) else torch.tensor([0, -1], device=shown.device))
+    return torch.stack(ends, 1)
 
 
 def rotated(dataset: PairDataset, quarters: int) -> PairDataset:

@@ -15,6 +15,7 @@ from crossalign.training.settings import NO_AUGMENTATION, Augmentation
 from crossalign.types import Map, PointGrid, Points, Volume
 
 WARP_POINTS = 5  # of the smooth displacement, along each axis
+CUT_FRACTION = 0.5  # of the sides of a field of view
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,16 @@ def vary_intensity(volume: Volume, settings: Augmentation, generator: torch.Gene
     return torch.where(removed, torch.zeros_like(varied), varied.clamp(0, 1.5))
 
 
+def draw_field_of_view(extent_mm: Tensor, points_mm: PointGrid, cut_mm: float, generator: torch.Generator) -> Volume:
+    """Cut boxes (b, 2, 3), mm, on half of their sides by 0 to `cut_mm`; 1 at points (b, z, y, x, 3) inside, else 0."""
+    count, device = len(extent_mm), extent_mm.device
+    cut = torch.rand(count, 2, 3, generator=generator) * cut_mm
+    cut = (cut * (torch.rand(count, 2, 3, generator=generator) < CUT_FRACTION)).to(device)
+    low = (extent_mm[:, 0] + cut[:, 0])[:, None, None, None]
+    high = (extent_mm[:, 1] - cut[:, 1])[:, None, None, None]
+    return ((points_mm >= low) & (points_mm <= high)).all(dim=-1)[:, None].to(points_mm)
+
+
 def _boxes(volume: Volume, probability: float, generator: torch.Generator) -> Tensor:
     """Mark, in images drawn with a probability, a box of up to half the crop along each axis."""
     count = len(volume)
@@ -140,6 +151,11 @@ def draw_batch(  # noqa: PLR0913 (what is drawn, from what, and how far: none of
     fixed_mm, moving_mm = _crop_points(dataset, index, stage, warp, initial)
     fixed = dataset.fixed_at(index, fixed_mm, label=stage.fixed_input == "label")
     moving = dataset.moving_at(index, moving_mm)
+    if augmentation.cut_mm > 0:
+        moving = moving * draw_field_of_view(dataset.moving_extent_mm[index], moving_mm, augmentation.cut_mm, generator)
+        if stage.fixed_input == "image":
+            extent_mm = dataset.fixed_extent_mm[index]
+            fixed = fixed * draw_field_of_view(extent_mm, fixed_mm, augmentation.cut_mm, generator)
     if augmentation != NO_AUGMENTATION:
         if stage.fixed_input == "image":
             fixed = vary_intensity(fixed, augmentation, generator)

@@ -77,6 +77,9 @@ class Augmentation:
     """Largest standard deviation of each image's noise."""
     cutout: float = 0.15
     """Probability that a box of an image is set to 0."""
+    cut_mm: float = 20.0
+    """Most that is cut off a side of either image's field of view, mm: half of the sides lose 0 to so much. Without it
+    a network learns where one scanner's fields of view end."""
 
     def __post_init__(self) -> None:
         if not set(self.mirror) <= set("xyz"):
@@ -85,7 +88,7 @@ class Augmentation:
         check_bounds(self, {name: (0, most.get(name, math.inf)) for name in vars(self) if name != "mirror"})
 
 
-NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 # Where pairs are few or not quite those of later use: what most of the shipped weights were trained with.
 STRONG_AUGMENTATION = Augmentation(
     rotation_deg=12.0,

@@ -135,7 +135,10 @@ class RegistrationTask(TrainingTask):
     def renamed(self, saved: Mapping[str, object]) -> Mapping[str, object]:
         """Return settings that an earlier version saved, by today's names, with those that it did not know."""
         default = asdict(TrainingSettings())
-        return {name: default[name] for name in TrainingSettings.LATER} | renamed(TrainingSettings, saved)
+        found = {name: default[name] for name in TrainingSettings.LATER} | renamed(TrainingSettings, saved)
+        if isinstance(augmentation := found.get("augmentation"), dict):
+            augmentation.setdefault("cut_mm", 0.0)  # earlier versions cut nothing
+        return found
 
     def renamed_tensor(self, saved: str) -> str:
         """Return today's name of a weight that an earlier version saved under this name."""
