@@ -27,9 +27,9 @@ class Problem:
     """Two scans, the transform to begin with, and (optionally) the structure that matters, on either scan's grid.
 
     `initial` maps fixed points to moving points, as every answer does; mm, LPS. `prior` is what anatomy says of the
-    rotation; None where nothing is to be assumed. `fixed_to_patient` (3, 3) rotates the fixed world's axes to the
-    patient's L, P and S; None where they are the same, that is, where the fixed header is believed. What follows from
-    the scans is computed once, when it is first asked for.
+    rotation; None where nothing is to be assumed. `fixed_to_patient` (3, 3) rotates the fixed image's axes, each taken
+    for the one of L, P and S that it is nearest to (`frame.along_fixed_axes`), to the patient's; None where the fixed
+    header is believed. What follows from the scans is computed once, when it is first asked for.
     """
 
     fixed: Image
@@ -47,7 +47,7 @@ class Problem:
 
     @property
     def patient_rotation(self) -> Float[Tensor, "3 3"]:
-        """The rotation from the fixed world's axes to the patient's, float64: `fixed_to_patient`, or the identity."""
+        """The rotation from the fixed image's axes to the patient's, float64: `fixed_to_patient`, or the identity."""
         return _IDENTITY if self.fixed_to_patient is None else self.fixed_to_patient.double()
 
     @cached_property
@@ -77,7 +77,6 @@ class Problem:
     def on_grids(self, fixed: Grid, moving: Grid, initial: Rigid) -> Problem:
         """Return the same scans in worlds with other coordinates; their foregrounds are not computed again."""
         mask, moving_mask = self.fixed_mask, self.moving_mask
-        turned = _axes(fixed) @ _axes(self.fixed.grid).mT
         other = replace(
             self,
             fixed=Image(self.fixed.voxels, fixed, self.fixed.name),
@@ -85,15 +84,10 @@ class Problem:
             initial=initial,
             fixed_mask=None if mask is None else LabelMap(mask.labels, fixed, mask.name),
             moving_mask=None if moving_mask is None else LabelMap(moving_mask.labels, moving, moving_mask.name),
-            fixed_to_patient=self.patient_rotation @ turned.mT,
         )
         known = {name: value for name, value in vars(self).items() if name.endswith("_foreground")}
         vars(other).update(known)  # where `cached_property` keeps its value
         return other
-
-
-def _axes(grid: Grid) -> Tensor:
-    return torch.tensor(grid.direction, dtype=torch.float64)
 
 
 def _every(count: int) -> torch.Tensor:
