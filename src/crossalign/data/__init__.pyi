@@ -15,3 +15,5 @@ from .case import (
 from .manifest import Case as Case
 from .manifest import in_split as in_split
 from .manifest import read_manifest as read_manifest
+from .scan_pairs import ScanPair as ScanPair
+from .scan_pairs import read_scan_pairs as read_scan_pairs

@@ -34,17 +34,17 @@ class Columns:
 
     files: tuple[str, ...]
     optional_files: tuple[str, ...] = ()
-    default_split: str = ""  # where there is none, the column `split` is needed
+    default_split: str | None = ""  # where it is empty, the column `split` is needed; None: a split may be left open
 
     @property
     def needed(self) -> tuple[str, ...]:
         """Columns that a manifest must have."""
-        return ("case", *self.files) if self.default_split else ("case", "split", *self.files)
+        return ("case", "split", *self.files) if self.default_split == "" else ("case", *self.files)
 
     @property
     def optional(self) -> tuple[str, ...]:
         """Columns that it may have."""
-        split = ("split",) if self.default_split else ()
+        split = () if self.default_split == "" else ("split",)
         return (*split, "patient", *self.optional_files)
 
 
@@ -164,8 +164,8 @@ def _case(files: _Files, where: str, header: list[str], row: list[str], columns:
     for column in columns.needed:
         if not values[column]:
             raise ManifestError(f"{where}, column '{column}': is empty")
-    values["split"] = values.get("split") or columns.default_split
-    _check_words(where, values)
+    values["split"] = values.get("split") or columns.default_split or ""
+    _check_words(where, values, (*SPLITS, "") if columns.default_split is None else SPLITS)
     paths = {
         column: files.find(values[column], where, column) if values.get(column) else None
         for column in columns.files + columns.optional_files
@@ -174,8 +174,8 @@ def _case(files: _Files, where: str, header: list[str], row: list[str], columns:
     return {"name": values["case"], "patient": patient, "split": values["split"], **paths}
 
 
-def _check_words(where: str, values: Mapping[str, str]) -> None:
-    if values["split"] not in SPLITS:
+def _check_words(where: str, values: Mapping[str, str], splits: tuple[str, ...]) -> None:
+    if values["split"] not in splits:
         got = excerpt(values["split"])
         raise ManifestError(f"{where}, column 'split': got '{got}', expected one of {', '.join(SPLITS)}")
     for column in ("case", "patient"):

@@ -175,12 +175,16 @@ class RegistrationTask(TrainingTask):
         """Return the loss of a step."""
         s = self._settings
         generator = torch.Generator().manual_seed(step_seed(s.seed, step))
-        index = torch.tensor(pick_cases(len(self._train), s.batch, step, s.seed), device=self._device)
+        index = torch.tensor(self.pick(step), device=self._device)
         guided = s.loss == "guided" or (s.loss == "auto" and network_entry(s.stage.network).matches_tokens)
         batch = draw_batch(self._train, index, s.stage, s.initial_sre_mm, s.augmentation, generator, guided)
         if guided:
             return self._guided_loss(model, batch)
         return LOSS["sre" if s.loss == "auto" else s.loss](self._predict(model, batch), batch)
+
+    def pick(self, step: int) -> list[int]:
+        """Return the numbers of the training cases of a step."""
+        return pick_cases(len(self._train), self._settings.batch, step, self._settings.seed)
 
     def validate(self, model: nn.Module) -> float:
         """Return the mean SRE from the fixed initialisations, mm."""
