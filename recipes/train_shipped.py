@@ -41,7 +41,7 @@ from crossalign.training.tasks.pretraining import PretrainingTask, pretrained_ne
 from crossalign.training.tasks.registration import RegistrationTask
 
 STAGE = StageSettings("correspondence")
-PAIRS, VAL_PAIRS = 2400, 48
+PAIRS, VAL_PAIRS = {"simulated": 2400, "simulated-other": 1600}, 48  # 2,400 pairs take 10 GB
 # The ultrasound's field of view lies anywhere about the prostate and is of any size, so that its ends tell nothing.
 FREE_VIEW = SimulationSettings(
     ultrasound=UltrasoundSettings(
@@ -53,6 +53,13 @@ FREE_VIEW = SimulationSettings(
         side_mm=(-6.0, 6.0),
     )
 )
+# The second simulator also varies the brightness above and below the prostate, as real scans do in part.
+SIMULATORS = {
+    "simulated": FREE_VIEW,
+    "simulated-other": replace(
+        FREE_VIEW, ultrasound=replace(FREE_VIEW.ultrasound, brighter_near=(0.0, 1.8), darker_far=(0.0, 0.2))
+    ),
+}
 SEEDS = {"simulated": 40, "simulated-other": 60}  # of the training pairs; those to validate on have the next one
 SYNTHESISED, SYNTHESISED_PAIRS, QUARTERS = "synthesised", 400, 3  # 270 degrees about z correct the headers
 PRETRAINING_STEPS = 100
@@ -190,8 +197,8 @@ def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDa
         if pairs == SYNTHESISED:
             dataset = _synthesised(given.manifest, VAL_PAIRS if val else SYNTHESISED_PAIRS, 2 if val else 1)
         else:
-            count = VAL_PAIRS if val else PAIRS * given.times
-            dataset = dataset_from_simulation(count, SEEDS[pairs] + int(val), STAGE, settings=FREE_VIEW)
+            count = VAL_PAIRS if val else PAIRS[pairs] * given.times
+            dataset = dataset_from_simulation(count, SEEDS[pairs] + int(val), STAGE, settings=SIMULATORS[pairs])
         dataset.save(path)
     return PairDataset.load(path)
 
