@@ -85,9 +85,9 @@ RUNS = tuple(
     run
     for letter, pairs, seed in (("a", "simulated", 0), ("b", "simulated-other", 60))
     for run in (
-        Run(f"zero-{letter}", "", pairs, "image", 3000, 3000, 1e-3, 0.99, seed, 250),
+        Run(f"zero-{letter}", "", pairs, "image", 2000, 2000, 1e-3, 0.99, seed, 250),
         Run(f"few-{letter}", f"zero-{letter}", SYNTHESISED, "image", 160, 120, 5e-4, 0.97, seed, 40),
-        Run(f"zero-label-{letter}", f"zero-{letter}", pairs, "label", 400, 400, 7e-4, 0.98, seed, 100),
+        Run(f"zero-label-{letter}", f"zero-{letter}", pairs, "label", 300, 300, 7e-4, 0.98, seed, 100),
         Run(f"few-label-{letter}", f"zero-label-{letter}", SYNTHESISED, "label", 160, 160, 7e-4, 0.97, seed, 40),
     )
 )
