@@ -15,15 +15,14 @@ from tests.evaluation.toys import hand_evaluation, row
 from crossalign.errors import InputError
 from crossalign.evaluation import Evaluation, rows_csv, summarise, summary_csv, summary_markdown
 from crossalign.evaluation.calibration import (
-    ErrorEstimates,
     expected_mm,
     fit_calibration,
     judge_calibration,
-    read_error_estimates,
     reliability_table,
     report_lines,
     risk_coverage,
 )
+from crossalign.evaluation.error_estimates import ErrorEstimates, read_error_estimates
 from crossalign.evaluation.statistics import rank_correlation
 from crossalign.models import Calibration
 from crossalign.registration import Expectation

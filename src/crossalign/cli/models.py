@@ -9,7 +9,8 @@ from pathlib import Path
 from crossalign.cli.checks import Outcome, check_apart
 from crossalign.cli.requests.evaluation import CalibrateRequest, CombineRequest, ModelsRequest
 from crossalign.errors import InputError
-from crossalign.evaluation.calibration import fit_calibration, judge_calibration, read_error_estimates, report_lines
+from crossalign.evaluation.calibration import fit_calibration, judge_calibration, report_lines
+from crossalign.evaluation.error_estimates import read_error_estimates
 from crossalign.models import Ensemble, RunSettings, combine, load_model, save_model
 from crossalign.models.model import model_facts
 from crossalign.models.pretrained import shipped_file, shipped_names, shipped_path

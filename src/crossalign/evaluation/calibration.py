@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crossalign.cells import plain_cell
 from crossalign.errors import InputError
+from crossalign.evaluation.error_estimates import ErrorEstimates
+from crossalign.evaluation.evidence_fit import (
+    FOLDS,
+    SMALLEST_MM,
+    candidate_terms,
+    conformal_factor,
+    fitted_slopes,
+    folds_of,
+    term_columns,
+)
 from crossalign.evaluation.statistics import Values, rank_correlation
-from crossalign.input import excerpt, finite_number, read_table
 from crossalign.models import Calibration
 
-FEWEST_REGISTRATIONS = 10
-ERROR_COLUMNS = ("sre_mm", "dispersion_mm", "network_sre_mm")
-ADVISED_TABLE = "give the table that `crossalign evaluate -o` wrote"
-
-
-@dataclass(frozen=True, eq=False)
-class ErrorEstimates:
-    """True SRE and what a method expected of it, a value for each registration, mm; a column that is absent is None."""
-
-    sre_mm: Values
-    dispersion_mm: Values | None
-    network_mm: Values | None
-
-    def __post_init__(self) -> None:
-        if len(self.sre_mm) < FEWEST_REGISTRATIONS:
-            raise InputError(
-                f"a calibration needs {FEWEST_REGISTRATIONS} registrations or more, got {len(self.sre_mm)}"
-            )
-        if self.dispersion_mm is None and self.network_mm is None:
-            raise InputError(
-                "these registrations say nothing of their own error: run them from several initialisations, or with a "
-                "network that expects its own error"
-            )
+FEWEST_FOR_EVIDENCE = 40
 
 
 @dataclass(frozen=True)
@@ -67,54 +51,72 @@ class CalibrationReport:
     untrusted_sre_mm: float
 
 
-def read_error_estimates(path: str | os.PathLike[str], method: str | None = None) -> ErrorEstimates:
-    """Read the table of `crossalign evaluate`; rows that failed do not count. Raises InputError.
+def fit_calibration(
+    estimates: ErrorEstimates, threshold_mm: float | None = None, keep: float = 0.8, probability: float = 0.9
+) -> Calibration:
+    """Fit expected SRE = base + slopes of 0 or more times dispersion, the network's expectation, and evidence.
 
-    `method` chooses one where the table has several.
+    By least squares; where there are fewer than 40 registrations evidence is left out. `threshold_mm` None takes the
+    expected SRE under which the fraction `keep` of the registrations that should be trusted lies. With 40 or more it is
+    judged by what others expect: the fit is repeated without each fifth of the patients, and threshold and bound (for
+    `probability`) are those of what these fits expect of the patients that they did not see. Raises InputError.
     """
-    name = excerpt(Path(path).name)
-    records = _records(path, name)
-    names = sorted({record["method"] for _, record in records})
-    if method is None and len(names) > 1:
-        several = excerpt(", ".join(names), 200)
-        raise InputError(f"{name}: holds several methods, choose one with --method: {several}")
-    selected = [(number, record) for number, record in records if record["method"] == (method or names[0])]
-    if not selected:
-        known = excerpt(", ".join(names), 200)
-        raise InputError(f"{name}: no method is called '{excerpt(method)}': there are {known}")
-    sre, dispersion, network = (_column(selected, column, name) for column in ERROR_COLUMNS)
-    if sre is None:
-        raise InputError(f"{name}: the column sre_mm has empty cells: {ADVISED_TABLE}")
-    return ErrorEstimates(sre, dispersion, network)
-
-
-def fit_calibration(estimates: ErrorEstimates, threshold_mm: float | None = None, keep: float = 0.8) -> Calibration:
-    """Fit expected SRE = base + slope * dispersion + slope * network's expectation, by least squares, slopes >= 0.
-
-    `threshold_mm` None takes the expected SRE under which the fraction `keep` of these registrations lies. Raises
-    InputError.
-    """
-    from scipy.optimize import lsq_linear
-
     if not 0 < keep <= 1:
         raise InputError(f"the fraction to keep lies in (0, 1], got {keep}")
-    nothing = np.zeros_like(estimates.sre_mm)
-    known = (estimates.dispersion_mm, estimates.network_mm)
-    columns = np.stack([np.ones_like(nothing), *(nothing if c is None else c for c in known)], axis=1)
-    if not np.isfinite(columns).all() or not np.isfinite(estimates.sre_mm).all():
+    if not 0 < probability < 1:
+        raise InputError(f"the bound's probability lies between 0 and 1, got {probability}")
+    estimates.check_count()
+    draft = _fitted(estimates)
+    unseen = _expected_unseen(estimates)
+    ordinary = estimates.ordinary()
+    limit = float(np.quantile(unseen[ordinary], keep)) if threshold_mm is None else threshold_mm
+    trusted = unseen <= limit
+    factor = conformal_factor(estimates.sre_mm[trusted], unseen[trusted], probability)
+    bound = (None, None) if factor is None else (factor, probability)
+    return replace(draft, threshold_mm=limit, bound_factor=bound[0], bound_probability=bound[1])
+
+
+def _expected_unseen(estimates: ErrorEstimates) -> Values:
+    """Return what fits without a registration's patient expect of it, (n,), mm; of few registrations, one fit's."""
+    patients = estimates.patients or tuple(map(str, range(len(estimates.sre_mm))))
+    if len(patients) < FEWEST_FOR_EVIDENCE or len(set(patients)) < FOLDS:
+        return expected_mm(_fitted(estimates), estimates)
+    expected, folds = np.empty(len(patients)), folds_of(patients)
+    for fold in range(FOLDS):
+        left_out = folds == fold
+        expected[left_out] = expected_mm(_fitted(estimates.part(~left_out)), estimates.part(left_out))
+    return expected
+
+
+def _fitted(estimates: ErrorEstimates) -> Calibration:
+    """Fit base and slopes; the threshold is none yet."""
+    known = [estimates.dispersion_mm, estimates.network_mm]
+    columns = [np.zeros_like(estimates.sre_mm) if column is None else column for column in known]
+    terms = []
+    if len(estimates.sre_mm) >= FEWEST_FOR_EVIDENCE:
+        terms = candidate_terms(estimates.evidence, estimates.ordinary())
+    matrix = np.column_stack([*columns, *term_columns(terms, estimates.evidence)])
+    if not np.isfinite(matrix).all() or not np.isfinite(estimates.sre_mm).all():
         raise InputError("a calibration needs finite numbers: leave out the registrations without them")
-    fit = lsq_linear(columns, estimates.sre_mm, bounds=([-np.inf, 0, 0], np.inf), method="bvls")
-    base, dispersion, network = (float(value) for value in fit.x)
-    draft = Calibration(base, _flat(dispersion), _flat(network), 1.0)
-    limit = float(np.quantile(expected_mm(draft, estimates), keep)) if threshold_mm is None else threshold_mm
-    return Calibration(draft.base_mm, draft.per_dispersion, draft.per_network, limit)
+    base, *slopes = fitted_slopes(matrix, estimates.sre_mm, _weight(estimates), len(known)).tolist()
+    chosen = [replace(term, slope=slope) for term, slope in zip(terms, slopes[2:], strict=True)]
+    kept = tuple(term for term in chosen if term.slope * term.largest > SMALLEST_MM)
+    return Calibration(base, _flat(slopes[0]), _flat(slopes[1]), 1.0, kept)
+
+
+def _weight(estimates: ErrorEstimates) -> Values:
+    """Weigh all failures together as much as all registrations that should be trusted."""
+    ordinary = estimates.ordinary()
+    failures = int((~ordinary).sum())
+    return np.where(ordinary, 1.0, ordinary.sum() / failures if failures else 1.0)
 
 
 def expected_mm(calibration: Calibration, estimates: ErrorEstimates) -> Values:
     """Return the expected SRE of each registration, mm; raises InputError where a column that it needs is absent."""
     n = len(estimates.sre_mm)
     rows = zip(_listed(estimates.dispersion_mm, n), _listed(estimates.network_mm, n), strict=True)
-    values = [calibration.expected_sre_mm(dispersion, network) for dispersion, network in rows]
+    evidence = [estimates.evidence_of(index) for index in range(n)]
+    values = [calibration.expected_sre_mm(*row, known) for row, known in zip(rows, evidence, strict=True)]
     if None in values:
         raise InputError("this calibration needs a dispersion or a network's expectation that the table has not")
     return np.array(values, dtype=np.float64)
@@ -164,41 +166,6 @@ def report_lines(report: CalibrationReport, fractions: Sequence[float] = (0.25, 
     ]
     n = len(report.coverage)
     return lines + [f"  {part:4.0%}  {report.risk_mm[max(0, math.ceil(part * n) - 1)]:6.2f} mm" for part in fractions]
-
-
-def _records(path: str | os.PathLike[str], name: str) -> list[tuple[int, dict[str, str]]]:
-    """Read the registrations that did not fail, each with the number of its row (the header is row 1)."""
-    rows = [(number, row) for number, row in enumerate(read_table(path), start=1) if any(row)]
-    header = rows[0][1] if rows else []
-    if not {"method", *ERROR_COLUMNS} <= set(header) or len(rows) == 1:
-        raise InputError(f"{name}: no registrations in it: {ADVISED_TABLE}")
-    if len(set(header)) != len(header):
-        raise InputError(f"{name}, row 1: a column stands there twice: {ADVISED_TABLE}")
-    for number, row in rows:
-        if len(row) != len(header):
-            raise InputError(f"{name}, row {number}: {len(row)} values, expected {len(header)}: {ADVISED_TABLE}")
-    cells = ((number, dict(zip(header, map(plain_cell, row), strict=True))) for number, row in rows[1:])
-    found = [(number, record) for number, record in cells if not record.get("error")]
-    if not found:
-        raise InputError(f"{name}: no registrations in it: every one failed")
-    return found
-
-
-def _column(records: Sequence[tuple[int, dict[str, str]]], column: str, name: str) -> Values | None:
-    cells = [(number, record[column]) for number, record in records]
-    filled = [bool(cell) for _, cell in cells]
-    if not all(filled):
-        if any(filled):
-            raise InputError(f"{name}: the column {column} is filled in some rows and empty in others")
-        return None
-    return np.array([_number(f"{name}, row {number}, column '{column}'", cell) for number, cell in cells])
-
-
-def _number(where: str, cell: str) -> float:
-    value = finite_number(cell)
-    if value is None:
-        raise InputError(f"{where}: got '{excerpt(cell, 40)}', expected a finite number (mm)")
-    return value
 
 
 def _listed(values: Values | None, count: int) -> Sequence[float | None]:

@@ -6,10 +6,9 @@ Loaded on first use: the command line reads the settings' modules of this room w
 from .arrangement import Cascade as Cascade
 from .arrangement import Ensemble as Ensemble
 from .arrangement import Stage as Stage
+from .calibration import Calibration as Calibration
+from .calibration import EvidenceTerm as EvidenceTerm
 from .card import Card as Card
-from .model import (
-    Calibration as Calibration,
-)
 from .model import (
     Model as Model,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from crossalign.errors import InputError, WeightsError
 from crossalign.fields import settings_of
 from crossalign.input import excerpt
 from crossalign.models.arrangement import Arrangement, Cascade, Ensemble, Stage, arrangement_of
+from crossalign.models.calibration import Calibration
 from crossalign.models.card import Card
 from crossalign.models.earlier_files import current_tensor_name
 from crossalign.models.model_file import (
@@ -28,45 +28,12 @@ from crossalign.models.run_settings import RunSettings
 from crossalign.models.stage_settings import StageSettings
 from crossalign.networks.registry import build_network
 
-MOST_MM = 1e6  # of a calibration's numbers
 REGISTRATION = NetworkTask(
     "registration",
     StageSettings,
     lambda settings: build_network(settings.network, settings.crop_shape, settings.crop_spacing_mm),
     current_tensor_name,
 )
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The SRE to expect, mm: base_mm + per_dispersion * dispersion + per_network * the network's own expectation.
-
-    Neither slope is negative: more dispersion never means a smaller expected error. A result whose expected SRE is over
-    `threshold_mm` is not to be trusted. `crossalign calibrate` fits them on cases whose answer is known.
-    """
-
-    base_mm: float
-    per_dispersion: float
-    per_network: float
-    threshold_mm: float
-
-    def __post_init__(self) -> None:
-        if not all(math.isfinite(value) for value in vars(self).values()):
-            raise InputError(f"a calibration needs finite numbers, got {vars(self)}")
-        if min(self.per_dispersion, self.per_network) < 0 or self.threshold_mm <= 0:
-            raise InputError(f"a calibration's slopes must be 0 or more and its threshold over 0 mm, got {vars(self)}")
-        if max(abs(value) for value in vars(self).values()) > MOST_MM:
-            raise InputError(f"a calibration's numbers must be within {MOST_MM:g}, got {vars(self)}")
-
-    def expected_sre_mm(self, dispersion_mm: float | None, network_mm: float | None) -> float | None:
-        """Return the SRE to expect, mm, 0 or more; None where one of the values that it needs is missing."""
-        expected = self.base_mm
-        for slope, value in ((self.per_dispersion, dispersion_mm), (self.per_network, network_mm)):
-            if slope > 0:
-                if value is None:
-                    return None
-                expected += slope * value
-        return expected if math.isnan(expected) else max(0.0, expected)
 
 
 @dataclass(frozen=True, eq=False)

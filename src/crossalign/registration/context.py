@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -92,6 +92,15 @@ class RegistrationContext:
         frame = self.frame
         initial = frame.moving_to_frame @ application.initial @ frame.fixed_to_frame.inverse()
         return self._crops(self._stage(application), initial[None], application.orientation_deg)
+
+    def crops_at(self, stage: Stage, initial: Rigid) -> tuple[Volume, Volume]:
+        """Cut the crops (b, 1, z, y, x) that a stage is given at a batch of b transforms, on the networks' device."""
+        return self._crops(stage, initial, self.orientation_deg)
+
+    def mask_crop(self, stage: Stage) -> Volume:
+        """Cut the fixed mask (1, 1, z, y, x) as a stage's fixed crop shows it; there must be a mask."""
+        label = replace(stage, settings=replace(stage.settings, fixed_input="label"))
+        return self._crops(label, Rigid.identity()[None], self.orientation_deg)[0]
 
     def crop_grid(self, application: Application) -> Grid:
         """Return where the voxels of the fixed crop lie in the fixed image's space (LPS, mm).

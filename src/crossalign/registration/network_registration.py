@@ -16,17 +16,15 @@ from crossalign.models.run_settings import RunSettings
 from crossalign.networks.capabilities import ExpectsError
 from crossalign.networks.crop import crop_points
 from crossalign.registration.context import RegistrationContext
+from crossalign.registration.evidence import gather_evidence
 from crossalign.registration.frame import along_fixed_axes
+from crossalign.registration.network_verdict import network_expectation
 from crossalign.registration.preprocessed_pair import PreprocessedPair
-from crossalign.registration.problem import Expectation, Method, Problem, Solution, Step
+from crossalign.registration.problem import Method, Problem, Solution, Step
 from crossalign.registration.refinement import Refinement, refine
 from crossalign.registration.search import choose_orientation, search_initialisation
 from crossalign.types import Points
 
-TRY_NEXT = (
-    "begin closer (--initial), search for an initialisation (--search), check the headers (--orientation-correction), "
-    "or try --method mi"
-)
 CROP_POINTS = 6  # a side: where there is no mask, distances are measured over the crop
 
 
@@ -92,7 +90,8 @@ class NetworkRegistration(Method):
             current = last.steps[-1].fixed_to_moving
             steps += last.steps
             warnings += last.warnings
-        expectation, calibration_warnings = _expectation(last, self.model)
+        evidence = gather_evidence(context, parts[-1][1].stages(), current)
+        expectation, calibration_warnings = network_expectation(last, self.model.calibration, evidence)
         to_world = context.frame.to_world
         world = tuple(replace(step, fixed_to_moving=to_world(step.fixed_to_moving)) for step in steps)
         return Solution(world, (*warnings, *calibration_warnings), expectation)
@@ -113,22 +112,6 @@ def _titled(arrangement: Arrangement) -> Iterator[tuple[str, Arrangement]]:
     for number, part in enumerate(parts, start=1):
         single = part.stages() == (part,)
         yield (f"stage {number} ({part.title()})" if single or len(parts) > 1 else part.title()), part
-
-
-def _expectation(last: Refinement, model: Model) -> tuple[Expectation, tuple[str, ...]]:
-    """Calibrate what the last part knows of its error; also return what the user should be warned of."""
-    dispersion, network, calibration = last.dispersion_mm, last.network_sre_mm, model.calibration
-    if calibration is None:
-        return Expectation(network, None, dispersion, network), ()
-    expected = calibration.expected_sre_mm(dispersion, network)
-    if expected is None:
-        warning = "no expected SRE: the calibration of this model needs several initialisations (--initialisations 2)"
-        return Expectation(None, None, dispersion, network), (warning,)
-    expectation = Expectation(expected, expected <= calibration.threshold_mm, dispersion, network)
-    if expectation.trusted:
-        return expectation, ()
-    limit = f"over the limit of {calibration.threshold_mm:.1f} mm"
-    return expectation.untrusted(f"its expected SRE is {expected:.1f} mm, {limit}; {TRY_NEXT}"), ()
 
 
 def _points_mm(problem: Problem, stage: Stage) -> Points:

@@ -133,8 +133,9 @@ class Expectation:
     `dispersion_mm` is how far the answers from several initialisations lie from their mean over the structure's
     surface, `network_sre_mm` what the network itself expects. `expected_sre_mm` is the two calibrated (the network's
     own where there is no calibration), `trusted` whether it is within the calibration's threshold and nothing else
-    speaks against the result. `reasons` say why it is not to be trusted, each with what to try next. `evidence` is what
-    an iterative method judged itself by (registration.iterative.verdict).
+    speaks against the result. Of results that are trusted the fraction `bound_probability` has a true SRE under
+    `bound_mm`. `reasons` say why it is not to be trusted, each with what to try next. `evidence` is what a method
+    judged itself by (registration.evidence of networks, registration.iterative.verdict of the iterative methods).
     """
 
     expected_sre_mm: float | None = None
@@ -143,10 +144,16 @@ class Expectation:
     network_sre_mm: float | None = None
     reasons: tuple[str, ...] = ()
     evidence: Mapping[str, float] = field(default_factory=dict)
+    bound_mm: float | None = None
+    bound_probability: float | None = None
 
     def untrusted(self, *reasons: str) -> Expectation:
-        """Add reasons not to trust the answer."""
-        return replace(self, trusted=False, reasons=(*self.reasons, *reasons))
+        """Add reasons not to trust the answer; a bound holds for trusted ones only."""
+        return replace(self, trusted=False, reasons=(*self.reasons, *reasons), bound_mm=None, bound_probability=None)
+
+    def bounded(self, bound_mm: float | None, probability: float | None) -> Expectation:
+        """Say under which error the true one lies, with which probability."""
+        return replace(self, bound_mm=bound_mm, bound_probability=probability)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ import crossalign
 from crossalign.geometry import Rigid
 from crossalign.output import whole_file, write_text
 from crossalign.registration.initialisation import Initialisation
+from crossalign.registration.problem import Expectation
 from crossalign.registration.result import RegistrationResult
 
 RECORD_FORMAT = "crossalign registration 2"
@@ -57,6 +58,7 @@ def registration_record(
         ],
         "seconds": result.seconds,
         "expected_sre_mm": _finite(result.expected_sre_mm),
+        "bound": _bound(expectation),
         "trusted": result.trusted,
         "reasons": list(result.reasons),
         "evidence": {name: _finite(value) for name, value in evidence.items()},
@@ -79,6 +81,12 @@ def write_record(record: Mapping[str, Any], path: str | os.PathLike[str], overwr
 
 def _matrix(transform: Rigid) -> list[list[float]]:
     return transform.matrix().to("cpu", torch.float64).tolist()
+
+
+def _bound(expectation: Expectation) -> dict[str, float] | None:
+    """Return the SRE, mm, under which the true one lies, with its probability; None where there is none."""
+    bound, probability = _finite(expectation.bound_mm), expectation.bound_probability
+    return None if bound is None or probability is None else {"sre_mm": bound, "probability": probability}
 
 
 def _finite(value: float | None) -> float | None:
