@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crossalign.cli.main import COMMANDS, app, main
+from crossalign.cli.main import COMMANDS, GROUPS, app, command_app, main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
@@ -88,7 +88,8 @@ def commands() -> list[tuple[str, str, str]]:
         shell = [code.replace("\\\n", " ") for _, code in blocks(page, "sh")]
         for code in [*shell, *(" ".join(span.split()) for span in spans)]:
             for line in code.splitlines():
-                called = re.findall(r"(?:^|[\s/])crossalign ([a-z][a-z-]*)([^|;&#]*)", line)
+                groups = "|".join(GROUPS)  # whose commands are of two words
+                called = re.findall(rf"(?:^|[\s/])crossalign ((?:{groups}) [a-z-]+|[a-z][a-z-]*)([^|;&#]*)", line)
                 found += [(name_of(page), name, rest) for name, rest in called]
     return found
 
@@ -96,7 +97,8 @@ def commands() -> list[tuple[str, str, str]]:
 def options() -> dict[str, set[str]]:
     """List the options of each command."""
     return {
-        name: {word for one in app[name].assemble_argument_collection() for word in one.names} | {"--help", "--debug"}
+        name: {word for one in command_app(name).assemble_argument_collection() for word in one.names}
+        | {"--help", "--debug"}
         for name in COMMANDS
     }
 

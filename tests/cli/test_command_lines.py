@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossalign.cli.main import COMMANDS, EARLIER, app, main
+from crossalign.cli.main import COMMANDS, EARLIER, command_app, main
 from crossalign.models import Stage, StageSettings, save_stage
 from crossalign.networks import build_network
 
@@ -302,6 +302,8 @@ def test_an_earlier_spelling_names_the_one_of_today(odd: Path, capfd, monkeypatc
     monkeypatch.chdir(odd)
     assert "use --initialisations" in refused(shlex.split(f"{NETWORK} --starts 3"), odd, capfd)
     assert "use --stage.crop-shape" in refused(shlex.split(f"{TRAIN} --crop-shape 32,32,32"), odd, capfd)
-    known = {word for name in COMMANDS for one in app[name].assemble_argument_collection() for word in one.names}
+    known = {
+        word for name in COMMANDS for one in command_app(name).assemble_argument_collection() for word in one.names
+    }
     for earlier, text in EARLIER.items():
         assert set(re.findall(r"--[a-z][a-z-]*(?:\.[a-z-]+)*", text)) <= known, earlier

@@ -272,9 +272,9 @@ def test_parts_that_scale_may_make_a_rigid_whole(tmp_path: Path) -> None:
 
 FOREIGN = {
     "empty": (b"", "is empty"),
-    "bare matrix": (b"1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "bare matrix.*c3d_affine_tool"),
+    "bare matrix": (b"1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "bare matrix.*--from fsl"),
     "AFNI": (b"# 3dAllineate matrices\n1 0 0 0 0 1 0 0 0 0 1 0\n", "bare matrix"),
-    "FreeSurfer": (b"type      = 0\nnxforms   = 1\nmean      = 0 0 0\n", "FreeSurfer.*lta_convert"),
+    "FreeSurfer": (b"type      = 0\nnxforms   = 1\nmean      = 0 0 0\n", "FreeSurfer.*transform convert"),
     "elastix": (b'(Transform "EulerTransform")\n(NumberOfParameters 6)\n', "elastix.*ITKTransformOutputFileName"),
     "scene": (b'<MRML  version="Slicer4.4.0">', "XML.*tfm"),
     "JSON": (b'{"transform": [1, 0]}', "JSON.*read from"),

@@ -40,6 +40,13 @@ COMMANDS: Mapping[str, Command] = {
     "apply": Command(
         "registration:apply", "application:run_apply", "Resample an image onto the other image's grid, or map points."
     ),
+    "transform convert": Command(
+        "transforms:convert", "transforms:run_convert", "Write a linear transform in another program's format."
+    ),
+    "transform invert": Command("transforms:invert", "transforms:run_invert", "Write the inverse of a transform."),
+    "transform compose": Command(
+        "transforms:compose", "transforms:run_compose", "Write one transform that does what several do."
+    ),
     "demo": Command("registration:demo", "registration:run_demo", "Register a simulated pair, with a report."),
     "explain": Command(
         "registration:explain", "explanation:run_explain", "Show what a registration network attended to."
@@ -52,6 +59,7 @@ COMMANDS: Mapping[str, Command] = {
     "combine": Command("evaluation:combine", "models:run_combine", "Combine models or stage files into one model."),
     "simulate": Command("training:simulate", "simulation:run_simulate", "Write simulated pairs whose truth is known."),
     "train": Command("training:train", "training:run_train", "Train one stage of a network."),
+    "adapt": Command("training:adapt", "adaptation:run_adapt", "Adapt a model to the pairs of one's own site."),
     "pretrain": Command("training:pretrain", "pretraining:run_pretrain", "Pre-train extractors by contrast."),
     "train-error-head": Command(
         "training:train_error_head", "training:run_train_error_head", "Train a stage's error-estimation head anew."
@@ -65,6 +73,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "train-fusion": Command("fusion:train_fusion", "fusion.training:run_train_fusion", "Train a fusion network."),
 }
+GROUPS: Mapping[str, str] = {"transform": "Convert, invert and compose transform files."}  # commands of two words
 # What earlier versions called options. An option that now exists in a command is never looked up here.
 EARLIER = {
     "--starts": "--initialisations, or of evaluate --initial-sre-mm",
@@ -108,8 +117,20 @@ app = App(
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
 )
+for _name, _text in GROUPS.items():
+    app.command(App(name=_name, help=_text, help_format="plaintext", version_flags=()))
 for _name, _command in COMMANDS.items():
-    app.command(f"crossalign.cli.requests.{_command.takes}", name=_name, help=_command.text)
+    _group, _, _last = _name.rpartition(" ")
+    _of = app[_group] if _group else app
+    _of.command(f"crossalign.cli.requests.{_command.takes}", name=_last, help=_command.text)
+
+
+def command_app(name: str) -> App:
+    """Return what reads the command of a name of `COMMANDS`, which may be of two words."""
+    found = app
+    for word in name.split():
+        found = found[word]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,9 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    name = words[0] if words else ""
-    if not words or any(word in HELP for word in words):
-        app.help_print([name] if name in COMMANDS else [])  # as the app does, without parsing first
+    name = _command_name(words)
+    if not words or any(word in HELP for word in words) or (list(words) == [name] and name in GROUPS):
+        app.help_print(name.split() if name in (*COMMANDS, *GROUPS) else [])  # as the app does, without parsing first
         return 0
     if list(words) == [VERSION]:
         from crossalign import __version__
@@ -153,6 +174,13 @@ def _run(words: Sequence[str]) -> int:
     for warning in outcome.warnings:
         print_note("warning", warning)
     return int(outcome.status)
+
+
+def _command_name(words: Sequence[str]) -> str:
+    """Return the command that is called, of one word or of two; the group where its second word is missing or wrong."""
+    first = words[0] if words else ""
+    both = " ".join(words[:2])
+    return both if first in GROUPS and both in COMMANDS else first
 
 
 def _explained(error: Exception, debug: bool) -> tuple[str, int]:

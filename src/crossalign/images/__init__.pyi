@@ -29,6 +29,13 @@ from .files.images import (
 from .files.images import (
     write_label_map as write_label_map,
 )
+from .files.linear_transforms import LINEAR_FORMATS as LINEAR_FORMATS
+from .files.linear_transforms import Ends as Ends
+from .files.linear_transforms import LinearFormat as LinearFormat
+from .files.linear_transforms import read_linear as read_linear
+from .files.linear_transforms import recognised_format as recognised_format
+from .files.linear_transforms import stored_grid as stored_grid
+from .files.linear_transforms import write_linear as write_linear
 from .files.points import (
     PointsFile as PointsFile,
 )

@@ -41,19 +41,29 @@ def read_transform(path: str | os.PathLike[str]) -> Rigid:
     not a transform, is damaged, holds several, or scales, shears, mirrors or bends.
     """
     path = Path(path)
-    name = excerpt(path.name)
+    return compose_rigid(linear_parts(path, start_of(path)), excerpt(path.name))
+
+
+def start_of(path: Path) -> bytes:
+    """Read the first MiB of a regular file; raises TransformError."""
     check_regular_file(path, TransformError)
     try:
         with path.open("rb") as file:
-            start = file.read(START_BYTES)
+            return file.read(START_BYTES)
     except OSError as error:
-        raise TransformError(f"{name}: cannot be read: {error.strerror}") from error
-    return compose_rigid(_parts(path, name, start), name)
+        raise TransformError(f"{excerpt(path.name)}: cannot be read: {error.strerror}") from error
+
+
+def linear_parts(path: Path, start: bytes) -> list[Linear]:
+    """Read the linear transforms of a file of ITK or MINC, those applied last first; `start` is its beginning.
+
+    Raises TransformError, as `read_transform` does, but for what scales, shears or mirrors.
+    """
+    return _parts(path, excerpt(path.name), start)
 
 
 def _parts(path: Path, name: str, start: bytes) -> list[Linear]:
-    """Read the linear transforms of a file, those applied last first."""
-    text = _text(start)
+    text = text_of(start)
     if start.startswith(SIGNATURE):
         return [parse_hdf5_transform(read_bytes(path, LIMIT_BYTES, TransformError), name)]
     if is_matlab_transform(start):
@@ -69,7 +79,7 @@ def _parts(path: Path, name: str, start: bytes) -> list[Linear]:
     raise TransformError(f"{name}: {reason_not_read(start)}")
 
 
-def _text(start: bytes) -> str | None:
+def text_of(start: bytes) -> str | None:
     """Decode text, whose comments may be in any encoding; None where it is binary."""
     if b"\0" in start:
         return None

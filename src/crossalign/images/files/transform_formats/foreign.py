@@ -11,8 +11,8 @@ from crossalign.input import finite_number
 READ = "transforms are read from ITK's files (.tfm, .txt, .mat, .h5) and from linear ones of MINC (.xfm)"
 BARE = (
     "a bare matrix, which does not say in which frame and direction it maps (FSL's maps scaled voxels, others RAS or "
-    "LPS points): save it as an ITK file; for FSL 'c3d_affine_tool IN.mat -ref FIXED -src MOVING -fsl2ras "
-    "-oitk OUT.tfm' does so"
+    "LPS points): make an ITK file of it with 'crossalign transform convert IN OUT.tfm' and --from matrix-lps, "
+    "--from matrix-ras or --from fsl"
 )
 GZIP = b"\x1f\x8b"
 NIFTI_SIZES = (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # the first number of a header
@@ -56,7 +56,7 @@ _KINDS: tuple[_Kind, ...] = (
     (lambda start, _text: start.startswith(b"MATLAB 5"), f"a MATLAB file that is not ITK's: {READ}"),
     (
         _is_freesurfer,
-        "a transform of FreeSurfer: convert it with 'lta_convert --inlta IN.lta --outitk OUT.txt'",
+        "a transform of FreeSurfer: convert it with 'crossalign transform convert IN.lta OUT.tfm'",
     ),
     (
         lambda _start, text: re.match(r"(//[^\n]*\n\s*)*\(\w+ ", text) is not None,

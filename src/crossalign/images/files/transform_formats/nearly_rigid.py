@@ -1,4 +1,7 @@
-"""Linear transforms as rigid ones: matrices that were rounded are made orthonormal, others are refused."""
+"""Linear transforms as rigid ones: matrices that were rounded are made orthonormal, others are refused.
+
+Commands that only convert transforms keep the matrix as it is: `compose_linear`.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -13,6 +16,7 @@ from crossalign.images.files.transform_formats.itk import Linear, Matrix
 EXACT = 1e-12  # of a rotation that was computed in double precision
 SILENT = 1e-5  # of one in single precision, or printed with six digits
 LARGEST = 5e-3  # three digits after the point leave up to 2e-3; a real change of scale or a shear is larger
+LARGEST_CONDITION = 1e6  # of a matrix that is to be inverted
 REACH_MM = 100.0
 ADVICE = "save its rigid part alone"
 
@@ -41,6 +45,34 @@ def compose_rigid(parts: Sequence[Linear], name: str) -> Rigid:
             stacklevel=3,
         )
     return Rigid(torch.tensor(rotation, dtype=torch.float64), torch.tensor(matrix[:3, 3], dtype=torch.float64))
+
+
+def compose_linear(parts: Sequence[Linear], name: str) -> Matrix:
+    """Compose transforms to a matrix (4, 4), the last of which is applied first; scale, shear and mirroring are kept.
+
+    Raises TransformError where the whole is not finite or has no inverse.
+    """
+    matrix = np.eye(4)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in parts:
+            matrix = matrix @ _homogeneous(part)
+    return checked_linear(matrix, name)
+
+
+def checked_linear(matrix: Matrix, name: str) -> Matrix:
+    """Return a matrix (4, 4) that maps points; raises TransformError where it is not finite or has no inverse."""
+    if not np.isfinite(matrix).all():
+        raise TransformError(f"{name}: its numbers are too large for a transform in mm: save the transform again")
+    if float(np.abs(matrix[3] - (0.0, 0.0, 0.0, 1.0)).max()) > EXACT:
+        raise TransformError(f"{name}: the last row of the matrix is not 0 0 0 1: give a matrix that maps points")
+    if not float(np.linalg.cond(matrix[:3, :3])) < LARGEST_CONDITION:
+        raise TransformError(f"{name}: the matrix has no inverse (it flattens space): save the transform again")
+    return matrix
+
+
+def rigid_fault(matrix: Matrix) -> str:
+    """Say in which way a matrix (4, 4) is not rigid, as 'it scales its axes by ...'; an empty text where it is."""
+    return _fault(matrix[:3, :3])
 
 
 def _homogeneous(part: Linear) -> Matrix:
