@@ -6,30 +6,30 @@
 The table has a row for each registration: what is known of its error, what the method says of it, and every piece of
 evidence (docs/concepts/expected-error.md). Rows of the role `fit` are of data that weights may be trained on:
 simulated pairs and phantoms, the openly licensed pairs, the `train` split of the tumours. Rows of the role `judge` are
-of other data: the real pairs of `--mrus`, the `val` split of the tumours, heads, other phantoms. `--fit` fits the
-calibration of a model on the first, and writes it into its recipe (`recipes/models/NAME.json`).
+of other data: the real pairs of `--mrus`, the `val` split of the tumours, heads, other phantoms.
+
+    python -m studies.trust_sets --fit trust.csv --recipe recipes/models/correspondence-few-shot.json
+    python recipes/convert_stage_files.py recipes/models/correspondence-few-shot.json
+
+fit the calibration of a model on the rows `fit`, write it into its recipe, judge it on the rows `judge` (without
+registering again), and write the model file anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from scipy.stats import spearmanr
 from studies.trust_pairs import (
     ORDINARY,
     ORGAN,
     PHANTOM,
-    SETS,
     KnownCase,
     Trial,
     cases_of_manifest,
@@ -40,6 +40,7 @@ from studies.trust_pairs import (
     trials_of,
     trials_without_content,
 )
+from studies.trust_tables import FIT, JUDGE, calibration_lines, cell, figures, fitted, judged, read_tables, write_recipe
 
 from crossalign.errors import CrossalignError
 from crossalign.evaluation.error_estimates import EVIDENCE_PREFIX
@@ -48,8 +49,6 @@ from crossalign.models import load_model
 from crossalign.registration import NetworkRegistration, RegistrationResult, register
 from crossalign.registration.evidence import EVIDENCE
 
-FIT, JUDGE = "fit", "judge"
-WRONG_MM = 10.0
 SIMULATED = 24  # pelves, and phantoms a half of it
 EMPTY = 8  # cases whose ultrasound is noise, and one value
 COLUMNS = (
@@ -110,18 +109,14 @@ def register_trial(trial: Trial, methods: dict[int, NetworkRegistration]) -> dic
 def _said(result: RegistrationResult) -> dict[str, object]:
     expectation = result.expectation
     return {
-        "expected_sre_mm": _cell(expectation.expected_sre_mm),
-        "bound_mm": _cell(getattr(expectation, "bound_mm", None)),
+        "expected_sre_mm": cell(expectation.expected_sre_mm),
+        "bound_mm": cell(expectation.bound_mm),
         "trusted": "" if result.trusted is None else int(result.trusted),
         "reasons": " | ".join(result.reasons),
-        "dispersion_mm": _cell(expectation.dispersion_mm),
-        "network_sre_mm": _cell(expectation.network_sre_mm),
+        "dispersion_mm": cell(expectation.dispersion_mm),
+        "network_sre_mm": cell(expectation.network_sre_mm),
         **{f"{EVIDENCE_PREFIX}{name}": value for name, value in expectation.evidence.items()},
     }
-
-
-def _cell(value: float | None) -> object:
-    return "" if value is None or not math.isfinite(value) else value
 
 
 def write_table(given: argparse.Namespace) -> None:
@@ -148,44 +143,6 @@ def write_table(given: argparse.Namespace) -> None:
                 print(f"{number} of {len(made)}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
-def read_table(path: Path, role: str | None = None) -> list[dict[str, str]]:
-    """Read the rows of a table, of one role alone where it is named."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if role in (None, row["role"])]
-
-
-def figures(rows: Sequence[dict[str, str]]) -> Iterator[str]:
-    """Describe each set in a line of a Markdown table, then all of them, and what the expected error is worth."""
-    yield "| set | n | trusted | of the trusted over 10 mm | true, median mm | expected, median mm | within the bound |"
-    yield "|---|---|---|---|---|---|---|"
-    for group in (*SETS, "all"):
-        selected = [row for row in rows if group in (row["set"], "all")]
-        if selected:
-            yield _line(group, selected)
-    real = [row for row in rows if row["set"] in SETS[:3]]
-    for title, selected in (("ordinary, far and cut starts", real), ("every set", list(rows))):
-        expected, true = _numbers(selected, "expected_sre_mm"), _numbers(selected, "sre_mm")
-        both = ~np.isnan(expected) & ~np.isnan(true)
-        if both.sum() > 2:
-            rank = spearmanr(expected[both], true[both]).statistic
-            yield f"rank correlation of expected and true error, {title}: {rank:.2f} (n {both.sum()})"
-
-
-def _line(group: str, rows: Sequence[dict[str, str]]) -> str:
-    true, expected, bound = (_numbers(rows, name) for name in ("sre_mm", "expected_sre_mm", "bound_mm"))
-    trusted = np.array([row["trusted"] == "1" for row in rows])
-    wrong = int((true[trusted] > WRONG_MM).sum())
-    share = f"{wrong} of {trusted.sum()}" + (f" ({wrong / trusted.sum():.1%})" if trusted.any() else "")
-    within = trusted & ~np.isnan(bound)
-    covered = f"{(true <= bound)[within].mean():.0%} (n {within.sum()})" if within.any() else ""
-    medians = " | ".join("" if np.isnan(one).all() else f"{np.nanmedian(one):.1f}" for one in (true, expected))
-    return f"| {group} | {len(rows)} | {trusted.mean():.0%} | {share} | {medians} | {covered} |"
-
-
-def _numbers(rows: Sequence[dict[str, str]], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([float(row.get(name) or "nan") for row in rows], dtype=np.float64)
-
-
 def main() -> int:
     """Write a table, or read one; print its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -200,17 +157,31 @@ def main() -> int:
     parser.add_argument("--most", type=int, help="registrations, of all that there would be")
     parser.add_argument("--cases", type=int, help="of each split and kind; 2 for a quick test")
     parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--table", type=Path, help="a table that was written before")
+    parser.add_argument("--table", type=Path, nargs="+", help="tables that were written before")
+    parser.add_argument("--fit", type=Path, nargs="+", metavar="TABLE", help="tables to fit a calibration on")
+    parser.add_argument("--recipe", type=Path, help="of a model: the calibration is written into it")
     given = parser.parse_args()
-    if given.table is None:
+    tables = given.table or given.fit
+    if tables is None:
         if given.output is None:
-            parser.error("name the table to write (-o) or to read (--table)")
+            parser.error("name the table to write (-o) or tables to read (--table, --fit)")
         torch.set_num_threads(1)
         write_table(given)
-    table = given.table or given.output
+        tables = [given.output]
+    return _print(given, tables)
+
+
+def _print(given: argparse.Namespace, tables: Sequence[Path]) -> int:
+    rows = read_tables(tables)
+    if given.fit is not None:
+        calibration = fitted(rows)
+        print("\n".join(calibration_lines(calibration)))
+        if given.recipe is not None:
+            write_recipe(given.recipe, calibration)
+        rows = judged(rows, calibration)
     for role in (FIT, JUDGE):
-        if rows := read_table(table, role):
-            print("\n".join((f"\n{role}\n", *figures(rows))))
+        if selected := [row for row in rows if row["role"] == role]:
+            print("\n".join((f"\n{role}\n", *figures(selected))))
     return 0
 
 

@@ -201,7 +201,7 @@ def result_lines(result: RegistrationResult, initial: Initialisation, errors_mm:
         f"seconds  {result.seconds:.2f}" + (f" ({steps})" if len(result.steps) > 1 else ""),
     ]
     if result.expected_sre_mm is not None:
-        lines.append(f"expected SRE {result.expected_sre_mm:.1f} mm{bound_text(result)}{_trust(result)}")
+        lines.append(f"expected SRE {result.expected_sre_mm:.1f} mm{result.expectation.bound_text()}{_trust(result)}")
     if errors_mm:
         lines.append(f"SRE      {errors_mm[BEFORE]:.3f} mm before, {errors_mm[AFTER]:.3f} mm after")
     return lines
@@ -212,12 +212,6 @@ def result_warnings(result: RegistrationResult) -> tuple[str, ...]:
     reasons = result.reasons
     short = (f"{VERDICT} ({len(reasons)} reason{'s' if len(reasons) > 1 else ''} in the output)",) if reasons else ()
     return (*short, *result.warnings)
-
-
-def bound_text(result: RegistrationResult) -> str:
-    """Say under which SRE the true one lies, with its probability; empty without a bound."""
-    bound, probability = result.expectation.bound_mm, result.expectation.bound_probability
-    return "" if bound is None or probability is None else f", under {bound:.1f} mm with {probability:.0%}"
 
 
 def _trust(result: RegistrationResult) -> str:

@@ -14,7 +14,7 @@ from crossalign.registration.evidence import EVIDENCE
 
 BEYOND = (0.5, 0.9)  # quantiles of ordinary registrations at which a term begins: what ranks, and what is a failure
 LARGEST = 0.98  # quantile of all registrations, failures included, beyond which evidence says no more
-RIDGE = 0.02  # of each scaled slope, as a fraction of the registrations
+RIDGE = 0.04  # of each scaled slope, as a fraction of the registrations
 SMALLEST_MM = 0.02  # what a term must be able to add
 LARGEST_MM = 20.0  # errors beyond count as this: a failure is a failure
 FOLDS = 5
@@ -25,7 +25,7 @@ def candidate_terms(evidence: Mapping[str, Values], ordinary: npt.NDArray[np.boo
     terms = []
     for name, falls in EVIDENCE.items():
         values = evidence.get(name)
-        if values is None or not ordinary.any():
+        if values is None or np.isnan(values[ordinary]).all():
             continue
         signed = -values if falls else values
         largest = float(np.nanquantile(signed, LARGEST))

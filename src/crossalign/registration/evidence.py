@@ -16,7 +16,7 @@ from crossalign.networks.crop import crop_points
 from crossalign.networks.match_evidence import ShowsMatching, StructureCrops, matching_evidence
 from crossalign.registration.consensus import perturbed_initialisations
 from crossalign.registration.context import RegistrationContext
-from crossalign.registration.pose_prior import TRANSRECTAL, expected_rotation
+from crossalign.registration.pose_prior import FARTHEST_DEG, expected_rotation
 from crossalign.types import Volume
 
 # Each piece of evidence that a calibration may use; True where less of it is worse.
@@ -102,17 +102,25 @@ def crop_evidence(fixed: Volume, moving: Volume) -> dict[str, float]:
     }
 
 
-def _position(context: RegistrationContext, found: Rigid) -> Mapping[str, float]:
+def _position(context: RegistrationContext, found: Rigid) -> dict[str, float]:
     """Say where an answer lies: from the initial transform, from the prior, in the moving image."""
     problem, points = context.problem, context.points_mm.double()
     moved = problem.initial.inverse() @ found
-    prior = expected_rotation(problem.prior or TRANSRECTAL, problem.moving.grid, found, context.rotation)
     return {
+        **_angle(context, found),
         "start_mm": float(mean_displacement_mm(problem.initial, found, points)),
         "start_deg": float(moved.angle_deg()),
-        "prior_deg": 90.0 if prior is None else prior.deviation_deg(found),
         "outside": 1 - inside_fraction(found.apply(points), problem.moving.grid),
     }
+
+
+def _angle(context: RegistrationContext, found: Rigid) -> dict[str, float]:
+    """Say how far an answer's rotation is from the mean of the prior, degrees; nothing where nothing is assumed."""
+    problem = context.problem
+    if problem.prior is None:
+        return {}
+    prior = expected_rotation(problem.prior, problem.moving.grid, found, context.rotation)
+    return {"prior_deg": FARTHEST_DEG if prior is None else prior.deviation_deg(found)}
 
 
 def _structure(context: RegistrationContext, stage: Stage, motion: Rigid, seen: Volume) -> StructureCrops:

@@ -155,6 +155,12 @@ class Expectation:
         """Say under which error the true one lies, with which probability."""
         return replace(self, bound_mm=bound_mm, bound_probability=probability)
 
+    def bound_text(self) -> str:
+        """Say after the expected SRE under which error the true one lies, with its probability; empty without."""
+        if self.bound_mm is None or self.bound_probability is None:
+            return ""
+        return f", under {self.bound_mm:.1f} mm with {self.bound_probability:.0%}"
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:

@@ -106,6 +106,7 @@ def _context(report: ReportInput) -> dict[str, object]:
         "total": Motion.of(result.fixed_to_moving, center),
         "mean_displacement_mm": _mean_displacement_mm(result, points),
         "expected_sre_mm": result.expected_sre_mm,
+        "bound_text": result.expectation.bound_text(),
         "trusted": result.trusted,
         "matrix": result.fixed_to_moving.matrix().cpu().double().tolist(),
         "parameters": parameter_rows(result),
