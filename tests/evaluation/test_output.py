@@ -19,7 +19,7 @@ from crossalign.evaluation import (
 from crossalign.evaluation.plots import fraction_within
 
 NAMES = ["table.csv", "table.summary.csv", "table.summary.md", "table.summary.tex"]
-FIGURES = ["table.boxes.png", "table.boxes.svg", "table.failures.png", "table.failures.svg"]
+FIGURES = [f"table.{name}.{kind}" for name in ("boxes", "failures", "parts") for kind in ("png", "svg")]
 
 
 def test_tables_and_figures_are_written_side_by_side(tmp_path: Path) -> None:

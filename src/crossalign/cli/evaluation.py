@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from crossalign.cli.checks import Outcome, check_apart, pick_device, weight_files
 from crossalign.cli.console import Progress
@@ -22,9 +24,10 @@ from crossalign.evaluation import (
     write_evaluation,
 )
 from crossalign.evaluation.initialisations import check_distinct
+from crossalign.geometry import quarter_turn
 from crossalign.input import excerpt
 from crossalign.networks import count_parameters
-from crossalign.registration import NetworkRegistration
+from crossalign.registration import Method, NetworkRegistration
 from crossalign.registration.methods import named_method
 
 
@@ -47,7 +50,8 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
         def advance(_done: int, _total: int, row: Row) -> None:
             progress.advance(f"{row.case} {row.method} {row.before.sre_mm:.1f} -> {row.after.sre_mm:.1f} mm")
 
-        evaluation = evaluate(cases, methods, ranges, request.count, request.initialisation_seed, advance)
+        axes = _fixed_to_patient(request, methods.values())
+        evaluation = evaluate(cases, methods, ranges, request.count, request.initialisation_seed, advance, axes)
     counts = {
         name: count_parameters(m.model.stages[0].network)
         for name, m in methods.items()
@@ -79,6 +83,15 @@ def _inputs(manifest: Path, cases: tuple[Case, ...], names: Mapping[str, str]) -
     named = (p for c in cases for p in (c.fixed, c.moving, c.fixed_mask, c.reference, c.moving_mask, c.landmarks))
     weights = (path for name in names.values() for path in weight_files(name))
     return (manifest, *(path for path in named if path is not None), *weights)
+
+
+def _fixed_to_patient(request: EvaluateRequest, methods: Iterable[Method]) -> Tensor:
+    """Return the rotation (3, 3) that the errors of the centre need: as was said, or as all networks are told."""
+    if request.axes_correction is not None:
+        return quarter_turn(request.axes_correction // 90)
+    told = {m.run.orientation_correction for m in methods if isinstance(m, NetworkRegistration)}
+    known = [degrees for degrees in told if degrees != "auto"]
+    return quarter_turn(known[0] // 90 if len(told) == len(known) == 1 else 0)
 
 
 def _warnings(evaluation: Evaluation) -> tuple[str, ...]:

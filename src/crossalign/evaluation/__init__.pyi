@@ -27,6 +27,8 @@ from .calibration import (
 from .calibration import (
     read_error_estimates as read_error_estimates,
 )
+from .error_parts import ErrorParts as ErrorParts
+from .error_parts import error_parts as error_parts
 from .initialisations import (
     InitialisationRange as InitialisationRange,
 )
@@ -38,6 +40,7 @@ from .initialisations import (
 )
 from .plots import box_plots as box_plots
 from .plots import failure_curves as failure_curves
+from .plots import part_plots as part_plots
 from .plots import write_figure as write_figure
 from .protocol import (
     Evaluation as Evaluation,

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 from crossalign.cells import markdown_cell
+from crossalign.evaluation.error_parts import PATIENT_AXES
 from crossalign.evaluation.protocol import Evaluation
 from crossalign.evaluation.summary import NO_COUNTS, compare_with_best, plain_records, summarise
 
@@ -30,6 +31,10 @@ STAGE_SECONDS = re.compile("stage_[0-9]+_seconds_median")
 DETAIL_CAPTION = "Sizes, landmarks, overlap and failures."
 TRUST_CAPTION = "Expected error: means, rank correlation with the true SRE, trusted and other results."
 COMPARISON_CAPTION = "Each method against the best of its initialisation; p-values are Holm-corrected."
+PARTS_CAPTION = (
+    "Centre and rotation apart. Errors of the structure's centre along the patient's axes (mm) and of the rotation "
+    "(degrees): sizes, and signed means."
+)
 # The titles of the tables' columns, and what stands there (see `_texts`).
 DETAIL_COLUMNS = {
     "Method": "method",
@@ -45,6 +50,24 @@ DETAIL_COLUMNS = {
     "Under 5 mm": "fraction_under_5mm",
     "Seconds": "seconds",
 }
+PART_COLUMNS = {
+    "Method": "method",
+    "Initialisation": "initialisation",
+    "n": "n",
+    "Centre (mm)": "center_error_mm",
+    "Left-right": "center_error_left_abs_mm",
+    "Signed, to the left": "center_error_left_mm_mean",
+    "Anterior-posterior": "center_error_posterior_abs_mm",
+    "Signed, to posterior": "center_error_posterior_mm_mean",
+    "Superior-inferior": "center_error_superior_abs_mm",
+    "Signed, to superior": "center_error_superior_mm_mean",
+    "Angle (deg)": "angle_error_deg",
+}
+COMPARED_PARTS = (
+    "center_error_mm",
+    *(f"center_error_{axis}_abs_mm" for axis in PATIENT_AXES),
+    "angle_error_deg",
+)
 TRUST_COLUMNS = {
     "Method": "method",
     "Initialisation": "initialisation",
@@ -119,6 +142,8 @@ def paper_tables(evaluation: Evaluation, parameter_counts: Mapping[str, int] = N
     """
     records = plain_records(summarise(evaluation, parameter_counts))
     tables = [result_table(records), stage_table(records), _table(DETAIL_CAPTION, DETAIL_COLUMNS, records)]
+    if any(record["center_error_mm_mean"] is not None for record in records):
+        tables.insert(2, part_table(records))
     if expecting := [record for record in records if record["trust_trusted"] is not None]:
         tables.append(_table(TRUST_CAPTION, TRUST_COLUMNS, expecting))
     if comparisons := plain_records(compare_with_best(evaluation)):
@@ -128,15 +153,15 @@ def paper_tables(evaluation: Evaluation, parameter_counts: Mapping[str, int] = N
 
 def result_table(records: list[Record]) -> Table:
     """Lay out Table 1: the final SRE of each method, one group for each initialisation range."""
-    rows = []
-    for group in _groups(records):
-        initial = {
-            f"sre_mm_{part}": group[0][f"initial_sre_mm_{part}"] for part in ("mean", "sd", "median", "low", "high")
-        }
-        rows += [group[0] | initial | {"method": "no registration", "failed": None}, *group]
     columns = {"Method": "method", "Initialisation": "initialisation", "Result SRE (mm)": "sre_mm"}
     columns |= {"Median": "sre_mm_median", "95 % interval": "sre_mm_interval", "n": "n"}
-    return _grouped_table("Table 1. Result of each method, by initialisation.", columns, rows, ("sre_mm",))
+    caption = "Table 1. Result of each method, by initialisation."
+    return _grouped_table(caption, columns, _with_initial(records), ("sre_mm",))
+
+
+def part_table(records: list[Record]) -> Table:
+    """Lay out the errors of the centre, along the patient's axes, and of the rotation; the initial ones first."""
+    return _grouped_table(PARTS_CAPTION, PART_COLUMNS, _with_initial(records), COMPARED_PARTS)
 
 
 def stage_table(records: list[Record]) -> Table:
@@ -173,6 +198,16 @@ def _grouped_table(caption: str, columns: Mapping[str, str], records: list[Recor
             best = {name for name in best if _has_result(record) and record[f"{name}_mean"] is not None}
             rows.append(tuple(Cell(texts[name], name in best) for name in columns.values()))
     return Table(caption, tuple(columns), tuple(rows), tuple(rules[1:]))
+
+
+def _with_initial(records: list[Record]) -> list[Record]:
+    """Put ahead of each initialisation range a row of its initial errors."""
+    found: list[Record] = []
+    for group in _groups(records):
+        first = group[0]
+        initial = {name: first[f"initial_{name}"] for name in first if f"initial_{name}" in first}
+        found += [first | initial | {"method": "no registration", "failed": None}, *group]
+    return found
 
 
 def _groups(records: list[Record]) -> list[list[Record]]:

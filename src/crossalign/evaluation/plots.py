@@ -1,13 +1,15 @@
-"""Pictures of an evaluation: box plots of the errors, and failure curves."""
+"""Pictures of an evaluation: box plots of the errors, whole and in parts, and failure curves."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossalign.evaluation.protocol import Evaluation
+from crossalign.evaluation.error_parts import PATIENT_AXES
+from crossalign.evaluation.protocol import Evaluation, Scores
 from crossalign.output import whole_file
 
 if TYPE_CHECKING:
@@ -55,6 +57,36 @@ def failure_curves(evaluation: Evaluation) -> Figure:
     return figure
 
 
+def part_plots(evaluation: Evaluation) -> Figure:
+    """Draw the errors of the centre along the patient's axes, with their signs, and of the rotation.
+
+    A row of panels for each initialisation range, and in each panel a box for the initial errors and for every method,
+    as in `box_plots`. Errors that were not measured leave their box empty.
+    """
+    from matplotlib.figure import Figure
+
+    ranges, columns = evaluation.initialisations, _part_columns()
+    width = 1.2 + 0.5 * (len(evaluation.methods) + 1)
+    figure = Figure(figsize=(width * len(columns), 3.4 * len(ranges)), layout="constrained")
+    panels = figure.subplots(len(ranges), len(columns), sharey="col", squeeze=False)
+    for line, initialisation in zip(panels, ranges, strict=True):
+        for panel, (title, column) in zip(line, columns.items(), strict=True):
+            samples = _samples(evaluation, initialisation, lambda scores, name=column: scores.part_columns()[name])
+            known = [[value for value in values if not np.isnan(value)] for values in samples.values()]
+            panel.boxplot(known, tick_labels=list(samples), showmeans=True, flierprops={"markersize": 3})
+            panel.tick_params(axis="x", rotation=30)
+            panel.axhline(0, color="black", linewidth=0.5)
+            panel.set_title(title, fontsize="medium")
+            panel.grid(axis="y", alpha=0.3)
+        line[0].set_ylabel(f"from {initialisation} mm")
+    return figure
+
+
+def _part_columns() -> dict[str, str]:
+    centers = {f"centre to {axis} (mm)": f"center_error_{axis}_mm" for axis in PATIENT_AXES}
+    return centers | {"rotation (deg)": "angle_error_deg"}
+
+
 def fraction_within(errors_mm: list[float]) -> tuple[list[float], list[float]]:
     """Return the steps of the fraction of errors at or below x: x from 0 to past the figure's edge, y from 0 to 1."""
     ordered = sorted(errors_mm)
@@ -87,9 +119,15 @@ def _panels(evaluation: Evaluation, width: float) -> tuple[Figure, list[Axes]]:
     return figure, list(panels[0])
 
 
-def _samples(evaluation: Evaluation, initialisation: str) -> dict[str, list[float]]:
+def _sre_mm(scores: Scores) -> float:
+    return scores.sre_mm
+
+
+def _samples(
+    evaluation: Evaluation, initialisation: str, measure: Callable[[Scores], float] = _sre_mm
+) -> dict[str, list[float]]:
     rows = [row for row in evaluation.rows if row.initialisation == initialisation]
-    samples = {INITIAL: [row.before.sre_mm for row in rows if row.method == evaluation.methods[0]]}
+    samples = {INITIAL: [measure(row.before) for row in rows if row.method == evaluation.methods[0]]}
     for method in evaluation.methods:
-        samples[method] = [row.after.sre_mm for row in rows if row.method == method]
+        samples[method] = [measure(row.after) for row in rows if row.method == method]
     return samples

@@ -10,13 +10,13 @@ from pathlib import Path
 from crossalign.cells import csv_text, markdown_cell
 from crossalign.errors import OutputError
 from crossalign.evaluation.paper_tables import paper_tables
-from crossalign.evaluation.plots import box_plots, draw_figure, failure_curves
+from crossalign.evaluation.plots import box_plots, draw_figure, failure_curves, part_plots
 from crossalign.evaluation.protocol import Evaluation
 from crossalign.evaluation.summary import NO_COUNTS, plain_records, summarise
 from crossalign.output import check_output, whole_files, write_text
 
 SUMMARY_SUFFIXES = (".summary.csv", ".summary.md", ".summary.tex")
-FIGURE_SUFFIXES = (".boxes.png", ".boxes.svg", ".failures.png", ".failures.svg")
+FIGURE_SUFFIXES = (".boxes.png", ".boxes.svg", ".failures.png", ".failures.svg", ".parts.png", ".parts.svg")
 
 
 def rows_csv(evaluation: Evaluation) -> str:
@@ -25,8 +25,10 @@ def rows_csv(evaluation: Evaluation) -> str:
     A failed registration repeats the errors of its initial transform and says why in `error`. Steps of a method are
     numbered from 1; `steps` names them, `reasons` and `warnings` are joined by a vertical bar. `expected_sre_mm`,
     `trusted` (1 or 0), `dispersion_mm` and `network_sre_mm` are what the method says of its own error; `crossalign
-    calibrate` reads them. The columns `residual_...` are the motion about the structure's centroid that the result is
-    still off by (see `Scores`).
+    calibrate` reads them. `center_error_left_mm`, `..._posterior_mm` and `..._superior_mm` are how far too far to the
+    patient's left, posterior and superior the structure's centre is taken, `center_error_mm` is their length, and
+    `angle_error_deg` the angle of the rotation that is left; `initial_...` those of the initial transform. The columns
+    `residual_...` are the same motion as six parameters along the axes of the fixed image's world (see `Scores`).
     """
     records = evaluation.records()
     return csv_text([list(records[0]), *([_cell(value) for value in record.values()] for record in records)])
@@ -72,6 +74,7 @@ def _notes(evaluation: Evaluation) -> str:
         f"seed {evaluation.seed}.\n"
         "Mean ± sd over registrations (case x initialisation); 95 % intervals of means by bootstrap over patients.\n"
         "A failed registration counts with the errors of its initial transform.\n"
+        f"Axes of the centre's errors: {evaluation.axes}.\n"
         "Tests pair registrations; Holm's family is the whole table. Those of one patient are not independent:\n"
         "read p beside the interval of the difference, which is by patient."
     )
@@ -123,7 +126,7 @@ def write_evaluation(
         summary_markdown(evaluation, parameter_counts),
         summary_latex(evaluation, parameter_counts),
     )
-    drawn = (box_plots(evaluation), failure_curves(evaluation)) if figures else ()
+    drawn = (box_plots(evaluation), failure_curves(evaluation), part_plots(evaluation)) if figures else ()
     with whole_files(paths, overwrite) as partials:
         for partial, text in zip(partials, texts, strict=False):
             write_text(text, partial)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from crossalign.evaluation.error_parts import PATIENT_AXES
 from crossalign.evaluation.protocol import Evaluation
 from crossalign.evaluation.statistics import MeanSd, bootstrap_interval, holm, paired_p_values, rank_correlation
 
@@ -32,7 +33,9 @@ def summarise(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO_C
     Every figure counts each registration (case x initialisation) once, as the papers do. A failed registration counts
     with the errors of its initial transform and is left out of the seconds; one that stopped before a stage stands
     there where it ended. `..._mean`, `_sd`, `_median`, `_low` and `_high` (see `MeanSd`) are of the initial and the
-    final SRE, TRE and Dice, of the SRE after each stage, and of the seconds. `trust_...` is what the method's expected
+    final SRE, TRE and Dice, of the SRE after each stage, of the seconds, and of the parts of the initial and the final
+    error: the centre's distance and the angle of the rotation; along each of the patient's axes the centre's error with
+    its sign (the mean is the bias) and, as `..._abs_mm`, without. `trust_...` is what the method's expected
     SRE is worth, over the registrations that have one: Spearman's correlation with the true SRE, and the count and mean
     true SRE of those that it trusts and does not. `best` and `against_best_...` are of `compare_with_best`.
     `parameter_counts` says how many trainable parameters one stage of a method has.
@@ -98,6 +101,8 @@ def _summary(rows: DataFrame, stages: int, seed: int) -> dict[str, object]:
         **{f"stage_{k}_sre_mm": _after_stage(rows, k) for k in range(1, stages + 1)},
         **{name: rows[name] for name in ("initial_tre_mm", "tre_mm", "initial_dice", "dice")},
         "seconds": rows.seconds.mask(failed),
+        **_parts(rows, "initial_"),
+        **_parts(rows, ""),
     }
     patients = rows.patient.tolist()
     return {
@@ -114,6 +119,14 @@ def _summary(rows: DataFrame, stages: int, seed: int) -> dict[str, object]:
         "fraction_under_5mm": float((rows.sre_mm < UNDER_MM).mean()),
         **{f"trust_{name}": value for name, value in _trust(rows[rows.expected_sre_mm.notna()]).items()},
     }
+
+
+def _parts(rows: DataFrame, prefix: str) -> dict[str, Any]:
+    along = [f"{prefix}center_error_{axis}" for axis in PATIENT_AXES]
+    signed = {f"{name}_mm": rows[f"{name}_mm"] for name in along}
+    sizes = {f"{name}_abs_mm": rows[f"{name}_mm"].abs() for name in along}
+    whole = {name: rows[name] for name in (f"{prefix}center_error_mm", f"{prefix}angle_error_deg")}
+    return whole | signed | sizes
 
 
 def _after_stage(rows: DataFrame, stage: int) -> DataFrame:

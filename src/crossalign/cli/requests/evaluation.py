@@ -31,8 +31,11 @@ class EvaluateRequest:
     """Initialisations for each case and range."""
     initialisation_seed: Annotated[int, Parameter(allow_leading_hyphen=True)] = field(default=0, kw_only=True)
     """Seed of the initialisations."""
+    axes_correction: Literal[0, 90, 180, 270] | None = field(default=None, kw_only=True)
+    """Rotation about z from the fixed images' axes to the patient's, degrees, for the errors of the centre; by default
+    the networks' orientation correction."""
     figures: bool = field(default=False, kw_only=True)
-    """Also draw box plots and failure curves."""
+    """Also draw box plots, failure curves, and the errors of centre and rotation."""
     device: Device = field(default="auto", kw_only=True)
     """Where networks run."""
     overwrite: bool = field(default=False, kw_only=True)
