@@ -43,7 +43,7 @@ class LoadedCase:
 def load_case(case: Case) -> LoadedCase:
     """Read a case's files; raises ImageError, TransformError or ManifestError."""
     fixed, moving = read_image(case.fixed), read_image(case.moving)
-    mask = _mask(case.name, case.fixed_mask, fixed)
+    mask = load_mask(case.name, case.fixed_mask, fixed)
     return LoadedCase(
         name=case.name,
         patient=case.patient,
@@ -53,12 +53,13 @@ def load_case(case: Case) -> LoadedCase:
         fixed_mask=mask,
         fixed_to_moving=read_transform(case.reference),
         surface_mm=surface_points(mask),
-        moving_mask=_mask(case.name, case.moving_mask, moving) if case.moving_mask else None,
+        moving_mask=load_mask(case.name, case.moving_mask, moving) if case.moving_mask else None,
         landmarks=read_landmarks(case.landmarks) if case.landmarks else None,
     )
 
 
-def _mask(case: str, path: Path, image: Image) -> LabelMap:
+def load_mask(case: str, path: Path, image: Image) -> LabelMap:
+    """Read the mask of a case's image; raises ImageError that names the case, also where it is on another grid."""
     try:
         mask = read_mask(path, advice="write a mask that holds the structure alone")
     except ImageError as error:

@@ -27,7 +27,6 @@ PAIR_COLUMNS = Columns(("fixed", "moving", "fixed_mask"), ("moving_mask", "refer
 NAMES = {"fixed": "mr", "moving": "us", "fixed_mask": "mr_gland", "moving_mask": "us_gland"}
 OTHER_FILES = {"reference": "reference.tfm", "landmarks": "landmarks.csv"}
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-OPTIONAL = ("moving_mask", *OTHER_FILES)
 LAYOUT = "a folder for each patient (or examination) with mr.nii.gz, us.nii.gz and mr_gland.nii.gz"
 MOST_FOLDERS = 100_000
 
@@ -93,7 +92,7 @@ def _of_patient(patient: Path) -> list[ScanPair]:
 
 
 def _pair(folder: Path, patient: str, name: str) -> ScanPair | None:
-    """Read the pair of a folder; None where it holds none of the scans. Raises ManifestError where a part is missing."""
+    """Read the pair of a folder; None where it holds no scan. Raises ManifestError where a part is missing."""
     files = {column: _image(folder, stem) for column, stem in NAMES.items()}
     files |= {column: _existing(folder / file) for column, file in OTHER_FILES.items()}
     if files["fixed"] is None and files["moving"] is None:
@@ -104,7 +103,8 @@ def _pair(folder: Path, patient: str, name: str) -> ScanPair | None:
         if path is None:
             raise ManifestError(f"{excerpt(folder, 200)}: holds no {NAMES[column]}.nii.gz: expected {LAYOUT}")
         needed[column] = path
-    return ScanPair(name, patient, "", **needed, **{column: files[column] for column in OPTIONAL})
+    scans = (needed["fixed"], needed["moving"], needed["fixed_mask"])
+    return ScanPair(name, patient, "", *scans, files["moving_mask"], files["reference"], files["landmarks"])
 
 
 def _image(folder: Path, stem: str) -> Path | None:

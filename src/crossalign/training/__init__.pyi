@@ -3,6 +3,9 @@
 Loaded on first use: the command line reads the settings' modules of this room without waiting for torch.
 """
 
+from .adaptation.adapt import adapt as adapt
+from .adaptation.result import AdaptationResult as AdaptationResult
+from .adaptation.settings import AdaptationSettings as AdaptationSettings
 from .dataset import PairDataset as PairDataset
 from .engine import RunResult as RunResult
 from .engine import run_task as run_task

@@ -1,4 +1,4 @@
-"""What `simulate`, `train`, `pretrain` and `train-error-head` take."""
+"""What `simulate`, `train`, `adapt`, `pretrain` and `train-error-head` take."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from crossalign.cli.options import Given, command
 from crossalign.cli.requests.registration import Device
 from crossalign.fields import check_bounds
 from crossalign.simulation.settings import ShapeSettings, SimulationSettings
+from crossalign.training.adaptation.settings import AdaptationSettings
 from crossalign.training.pretraining_settings import PretrainingSettings
 from crossalign.training.settings import ErrorHeadSettings, TrainingSettings
 
@@ -74,6 +75,31 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
+class AdaptRequest:
+    """Adapt a model to the pairs of one site; it never ends worse than it began."""
+
+    source: Path
+    """Folder with a folder for each patient (mr, us, mr_gland; us_gland and reference.tfm where there are some), or a
+    manifest."""
+    output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
+    """Folder of the adaptation; one that was cut off goes on."""
+    initial: Annotated[str, Parameter(name="--from")] = field(default="correspondence-few-shot", kw_only=True)
+    """Model to adapt: a shipped one, or a file."""
+    name: str = field(default="adapted", kw_only=True)
+    """Name of the adapted model and its file."""
+    minutes: float = field(default=0.0, kw_only=True)
+    """Stop training in this call after so long; 0 is never."""
+    device: Device = field(default="auto", kw_only=True)
+    """Where to train."""
+    settings: Annotated[Given[AdaptationSettings], Parameter(name="*", group="Settings")] = field(
+        default_factory=Given, kw_only=True
+    )
+
+    def __post_init__(self) -> None:
+        check_bounds(self, {"minutes": MINUTES})
+
+
+@dataclass(frozen=True)
 class PretrainRequest:
     """Pre-train the two extractors of a network by contrast; `train --pretrained` starts from them."""
 
@@ -125,5 +151,6 @@ class TrainErrorHeadRequest:
 
 simulate = command(SimulateRequest)
 train = command(TrainRequest)
+adapt = command(AdaptRequest)
 pretrain = command(PretrainRequest)
 train_error_head = command(TrainErrorHeadRequest)
