@@ -316,7 +316,7 @@ def test_learns_across_modalities(model: str, most: float, tmp_path: Path) -> No
         ema_decay=0.95,
         initial_sre_mm=(0.0, 12.0),
         precision="float32",
-        augmentation=Augmentation(10.0, 0.05, 2.0, "", 0.0, 0.0, 0.2, 0.1, 0.02, 0.0),
+        augmentation=Augmentation(10.0, 0.05, 2.0, "", 0.0, 0.0, 0.2, 0.1, 0.02, 0.0, 0.0),
     )
     datasets = make_dataset(64, 1, inverted=True), make_dataset(24, 2, inverted=True)
     result = run_task(RegistrationTask(*datasets, settings), tmp_path)

@@ -13,7 +13,14 @@ from crossalign.geometry import Rigid, mean_displacement_mm, sample
 from crossalign.models import StageSettings
 from crossalign.networks import crop_points
 from crossalign.training import NO_AUGMENTATION, Augmentation, PairDataset
-from crossalign.training.sampling import Batch, draw_batch, draw_warp, validation_batches, vary_intensity
+from crossalign.training.sampling import (
+    Batch,
+    draw_batch,
+    draw_field_of_view,
+    draw_warp,
+    validation_batches,
+    vary_intensity,
+)
 
 DATASET = make_dataset(5)
 FINE = StageSettings("attention-reg", (20, 20, 20), 1.8, 3.0)
@@ -205,3 +212,64 @@ def test_moving_a_dataset_and_taking_of_it() -> None:
     assert len(some) == 2
     assert torch.equal(some.center_mm, DATASET.center_mm[[4, 0]])
     assert torch.equal(some.spacing_mm, DATASET.spacing_mm)
+
+
+def boxed_dataset() -> PairDataset:
+    """Moving images that show something in a box alone: voxels 3 to 15 along x, 4 to 16 along y, 5 to 17 along z."""
+    moving = torch.zeros_like(DATASET.moving)
+    moving[:, :, 5:18, 4:17, 3:16] = 0.5
+    return replace(DATASET, moving=moving)
+
+
+def test_the_extent_of_an_image_is_the_box_that_shows_something() -> None:
+    dataset = boxed_dataset()
+    step, origin = float(dataset.spacing_mm), dataset.moving_origin_mm
+    first, last = (torch.tensor(ends) * step for ends in ((2.5, 3.5, 4.5), (15.5, 16.5, 17.5)))
+    torch.testing.assert_close(dataset.moving_extent_mm, torch.stack((origin + first, origin + last), 1))
+    nothing = replace(dataset, moving=torch.zeros_like(dataset.moving)).moving_extent_mm
+    assert bool((nothing[:, 1] <= nothing[:, 0]).all())
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), cut_mm=st.floats(0.5, 30))
+def test_a_cut_field_of_view_is_a_box_inside_the_image(seed: int, cut_mm: float) -> None:
+    extent = torch.tensor([[[-30.0, -40.0, -50.0], [30.0, 40.0, 50.0]]]).repeat(6, 1, 1)
+    axis = torch.linspace(-60, 60, 31)
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")[::-1], -1).expand(6, -1, -1, -1, -1)
+    view = draw_field_of_view(extent, points, cut_mm, generator(seed))
+    inside = ((points >= extent[0, 0]) & (points <= extent[0, 1])).all(-1)[:, None]
+    deep = ((points >= extent[0, 0] + cut_mm) & (points <= extent[0, 1] - cut_mm)).all(-1)[:, None]
+    assert set(view.unique().tolist()) <= {0.0, 1.0}
+    assert bool((view[~inside] == 0).all())
+    assert bool((view[deep] == 1).all())
+    along = [view.amax(dim=axes) for axes in ((1, 3, 4), (1, 2, 4), (1, 2, 3))]
+    product = along[0][:, None, :, None, None] * along[1][:, None, None, :, None] * along[2][:, None, None, None, :]
+    assert torch.equal(view, product)
+
+
+def test_about_half_of_the_sides_are_cut_and_by_every_amount() -> None:
+    extent = torch.tensor([[[-30.0, -30.0, -30.0], [30.0, 30.0, 30.0]]]).repeat(400, 1, 1)
+    axis = torch.linspace(-30, 30, 61)
+    line = torch.stack((axis, torch.zeros(61), torch.zeros(61)), -1)[None, None, None].expand(400, -1, -1, -1, -1)
+    view = draw_field_of_view(extent, line, 20.0, generator(4))[:, 0, 0, 0]
+    from_low = view.argmax(1).float()
+    uncut = from_low == 0
+    assert 0.42 < float(uncut.float().mean()) < 0.6
+    assert float(from_low.max()) > 18
+    assert float(from_low[~uncut].mean()) == pytest.approx(10, abs=1.5)
+
+
+def test_cut_images_keep_their_answer_and_their_masks() -> None:
+    """Only what is shown changes: the correction, the surface and the masks are those of the whole images."""
+    index = torch.arange(len(DATASET))
+    plain = draw_batch(DATASET, index, FINE, (6.0, 6.0), NO_AUGMENTATION, generator(2), masks=True)
+    cut = draw_batch(DATASET, index, FINE, (6.0, 6.0), replace(NO_AUGMENTATION, cut_mm=20.0), generator(2), masks=True)
+    assert torch.equal(plain.correction.matrix(), cut.correction.matrix())
+    assert torch.equal(plain.surface_mm, cut.surface_mm)
+    assert plain.moving_mask is not None
+    assert cut.moving_mask is not None
+    assert torch.equal(plain.moving_mask, cut.moving_mask)
+    for shown, whole in ((cut.moving, plain.moving), (cut.fixed, plain.fixed)):
+        same = (shown - whole).abs() < 2e-4  # but for the rounding of a gamma of 1
+        assert int((~same).sum()) > 0
+        assert bool((same | (shown == 0)).all())
