@@ -173,7 +173,7 @@ def main() -> int:
 
 def _print(given: argparse.Namespace, tables: Sequence[Path]) -> int:
     rows = read_tables(tables)
-    if given.fit is not None:
+    if given.fit is not None or given.recipe is not None:
         calibration = fitted(rows)
         print("\n".join(calibration_lines(calibration)))
         if given.recipe is not None:

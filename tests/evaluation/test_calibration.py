@@ -23,6 +23,7 @@ from crossalign.evaluation.calibration import (
     risk_coverage,
 )
 from crossalign.evaluation.error_estimates import ErrorEstimates, read_error_estimates
+from crossalign.evaluation.evidence_fit import conformal_factor, folds_of
 from crossalign.evaluation.statistics import rank_correlation
 from crossalign.models import Calibration
 from crossalign.registration import Expectation
@@ -209,3 +210,74 @@ def test_rows_hold_what_was_expected() -> None:
     assert (cells["dispersion_mm"], cells["network_sre_mm"]) == ("0.0000", "0.0000")
     last = dict(zip(header.split(","), rows_csv(evaluation()).splitlines()[-1].split(","), strict=True))
     assert last["trusted"] == "0"
+
+
+def evidenced(count: int, seed: int) -> ErrorEstimates:
+    """Registrations whose error grows with one piece of evidence; a third are failures, which another one shows."""
+    drawn = np.random.default_rng(seed)
+    failure = drawn.random(count) < 1 / 3
+    back, network = drawn.uniform(0, 6, count), drawn.uniform(3, 6, count)
+    dice = np.where(failure, drawn.uniform(0.3, 0.75, count), drawn.uniform(0.85, 0.95, count))
+    typical = 2 + 0.9 * np.maximum(back - 2, 0)
+    error = np.where(failure, drawn.uniform(11, 30, count), typical * drawn.lognormal(0.0, 0.25, count))
+    patients = tuple(f"p{number % 40}" for number in range(count))
+    evidence = {"return_mm": back, "moving_dice": dice, "unknown": drawn.random(count)}
+    return ErrorEstimates(error, None, network, evidence, patients, failure)
+
+
+def test_failures_are_not_trusted_and_the_bound_covers_what_it_says_on_others() -> None:
+    calibration = fit_calibration(evidenced(400, 0), keep=0.95)
+    assert {term.name for term in calibration.terms} == {"return_mm", "moving_dice"}
+    others = evidenced(3000, 1)
+    expected = expected_mm(calibration, others)
+    trusted = expected <= calibration.threshold_mm
+    assert others.failure is not None
+    assert not trusted[others.failure].any()
+    assert trusted[~others.failure].mean() == pytest.approx(0.95, abs=0.03)
+    assert calibration.bound_factor is not None
+    within = others.sre_mm <= calibration.bound_factor * expected
+    assert within[trusted].mean() == pytest.approx(0.9, abs=0.03)
+    assert rank_correlation(expected[trusted], others.sre_mm[trusted]) > 0.6
+
+
+def test_the_bound_is_that_of_the_probability_that_was_asked_for() -> None:
+    factors = [fit_calibration(evidenced(400, 0), probability=p).bound_factor for p in (0.6, 0.8, 0.95)]
+    assert factors == sorted(factors)  # type: ignore[type-var]
+    with pytest.raises(InputError, match="between 0 and 1"):
+        fit_calibration(evidenced(400, 0), probability=1.0)
+
+
+def test_few_registrations_are_fitted_without_evidence() -> None:
+    few = evidenced(400, 0).part(np.arange(400) < 30)
+    assert fit_calibration(few).terms == ()
+
+
+@settings(max_examples=20)
+@given(ratios=st.lists(st.floats(0.1, 5), min_size=1, max_size=60), probability=st.floats(0.05, 0.95))
+def test_the_conformal_factor_is_an_order_statistic(ratios: list[float], probability: float) -> None:
+    factor = conformal_factor(np.array(ratios), np.ones(len(ratios)), probability)
+    if factor is None:
+        assert math.ceil((len(ratios) + 1) * probability) > len(ratios)
+    else:
+        assert factor in ratios
+        assert sum(ratio <= factor for ratio in ratios) >= (len(ratios) + 1) * probability - 1e-9
+
+
+def test_registrations_of_one_patient_are_in_one_fold() -> None:
+    patients = [f"p{number % 7}" for number in range(50)]
+    folds = folds_of(patients)
+    assert len({(name, fold) for name, fold in zip(patients, folds, strict=True)}) == 7
+    assert set(folds) <= set(range(5))
+
+
+def test_evidence_goes_through_the_table(tmp_path: Path) -> None:
+    rows = [
+        replace(one, expectation=replace(one.expectation, evidence={"return_mm": 0.25 * i} if i else {}))
+        for i, one in enumerate(evaluation().rows)
+    ]
+    (tmp_path / "t.csv").write_text(rows_csv(replace(evaluation(), rows=tuple(rows))))
+    estimates = read_error_estimates(tmp_path / "t.csv")
+    assert estimates.evidence["return_mm"][1:].tolist() == pytest.approx([0.25 * i for i in range(1, 12)])
+    assert estimates.evidence_of(0) == {}
+    assert set(estimates.patients) == {row.patient for row in rows}
+    assert estimates.failure is None

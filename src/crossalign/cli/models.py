@@ -69,7 +69,7 @@ def run_calibrate(request: CalibrateRequest) -> Outcome:
         read = (request.table, *([request.judge] if request.judge else []), *_files(sources))
         check_apart((request.output,), read)
     calibration = fit_calibration(
-        read_error_estimates(request.table, request.method), request.threshold_mm, request.keep
+        read_error_estimates(request.table, request.method), request.threshold_mm, request.keep, request.probability
     )
     judged = request.judge or request.table
     lines = report_lines(judge_calibration(calibration, read_error_estimates(judged, request.method)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from crossalign.errors import InputError
 from crossalign.evaluation.error_estimates import ErrorEstimates
@@ -20,7 +21,7 @@ from crossalign.evaluation.evidence_fit import (
     term_columns,
 )
 from crossalign.evaluation.statistics import Values, rank_correlation
-from crossalign.models import Calibration
+from crossalign.models import Calibration, EvidenceTerm
 
 FEWEST_FOR_EVIDENCE = 40
 
@@ -39,7 +40,8 @@ class CalibrationReport:
     """A calibration and what it is worth on the registrations that it is judged by.
 
     `coverage` and `risk_mm` are the curve of the mean true SRE of the registrations retained, those with the lowest
-    expected SRE first.
+    expected SRE first. `within_bound` is the fraction of the `trusted_count` trusted ones whose true SRE lies under the
+    bound, NaN without.
     """
 
     calibration: Calibration
@@ -49,6 +51,8 @@ class CalibrationReport:
     risk_mm: Values
     trusted_sre_mm: float
     untrusted_sre_mm: float
+    trusted_count: int
+    within_bound: float
 
 
 def fit_calibration(
@@ -67,7 +71,7 @@ def fit_calibration(
         raise InputError(f"the bound's probability lies between 0 and 1, got {probability}")
     estimates.check_count()
     draft = _fitted(estimates)
-    unseen = _expected_unseen(estimates)
+    unseen = expected_unseen_mm(estimates)
     ordinary = estimates.ordinary()
     limit = float(np.quantile(unseen[ordinary], keep)) if threshold_mm is None else threshold_mm
     trusted = unseen <= limit
@@ -76,7 +80,7 @@ def fit_calibration(
     return replace(draft, threshold_mm=limit, bound_factor=bound[0], bound_probability=bound[1])
 
 
-def _expected_unseen(estimates: ErrorEstimates) -> Values:
+def expected_unseen_mm(estimates: ErrorEstimates) -> Values:
     """Return what fits without a registration's patient expect of it, (n,), mm; of few registrations, one fit's."""
     patients = estimates.patients or tuple(map(str, range(len(estimates.sre_mm))))
     if len(patients) < FEWEST_FOR_EVIDENCE or len(set(patients)) < FOLDS:
@@ -127,6 +131,7 @@ def judge_calibration(calibration: Calibration, estimates: ErrorEstimates, bins:
     expected = expected_mm(calibration, estimates)
     trusted = expected <= calibration.threshold_mm
     coverage, risk = risk_coverage(expected, estimates.sre_mm)
+    within = estimates.sre_mm <= (calibration.bound_factor or 0.0) * expected
     return CalibrationReport(
         calibration=calibration,
         rank_correlation=rank_correlation(expected, estimates.sre_mm),
@@ -135,6 +140,8 @@ def judge_calibration(calibration: Calibration, estimates: ErrorEstimates, bins:
         risk_mm=risk,
         trusted_sre_mm=_mean(estimates.sre_mm[trusted]),
         untrusted_sre_mm=_mean(estimates.sre_mm[~trusted]),
+        trusted_count=int(trusted.sum()),
+        within_bound=math.nan if calibration.bound_factor is None else _mean(within[trusted]),
     )
 
 
@@ -157,7 +164,9 @@ def report_lines(report: CalibrationReport, fractions: Sequence[float] = (0.25, 
     c = report.calibration
     lines = [
         f"expected SRE = {c.base_mm:.3f} mm + {c.per_dispersion:.3f} x dispersion + {c.per_network:.3f} x network",
+        *(_term(term) for term in c.terms),
         f"trusted up to {c.threshold_mm:.2f} mm",
+        *_bound_lines(report),
         f"mean true SRE: trusted {_mm(report.trusted_sre_mm)}, untrusted {_mm(report.untrusted_sre_mm)}",
         f"rank correlation with the true SRE: {report.rank_correlation:.3f}",
         "reliability (n, expected, true):",
@@ -168,6 +177,21 @@ def report_lines(report: CalibrationReport, fractions: Sequence[float] = (0.25, 
     return lines + [f"  {part:4.0%}  {report.risk_mm[max(0, math.ceil(part * n) - 1)]:6.2f} mm" for part in fractions]
 
 
+def _term(term: EvidenceTerm) -> str:
+    side, most_mm = "below" if term.falls else "above", term.slope * term.largest
+    return f"  + {term.slope:.3g} x {term.name} {side} {term.beyond:.3g}, up to {most_mm:.2f} mm"
+
+
+def _bound_lines(report: CalibrationReport) -> list[str]:
+    c = report.calibration
+    if c.bound_factor is None or c.bound_probability is None:
+        return []
+    within = "" if math.isnan(report.within_bound) else f": so were {report.within_bound:.0%} of {report.trusted_count}"
+    return [
+        f"true SRE of trusted ones under {c.bound_factor:.2f} x the expected with {c.bound_probability:.0%}{within}"
+    ]
+
+
 def _listed(values: Values | None, count: int) -> Sequence[float | None]:
     return [None] * count if values is None else values.tolist()
 
@@ -176,7 +200,7 @@ def _flat(slope: float) -> float:
     return slope if slope > 1e-9 else 0.0
 
 
-def _mean(values: Values) -> float:
+def _mean(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 

@@ -59,7 +59,9 @@ class CalibrateRequest:
     threshold_mm: float | None = field(default=None, kw_only=True)
     """Expected SRE up to which to trust, mm."""
     keep: float = field(default=0.8, kw_only=True)
-    """Or: the fraction of these registrations to trust."""
+    """Or: the fraction of these registrations to trust; of those that should be, where the table says which."""
+    probability: float = field(default=0.9, kw_only=True)
+    """Fraction of the trusted results whose true SRE lies under the bound."""
     judge: Path | None = field(default=None, kw_only=True)
     """Table of other cases to judge the fit by."""
     model: str | None = field(default=None, kw_only=True)
