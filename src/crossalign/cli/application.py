@@ -27,6 +27,7 @@ from crossalign.images import (
     write_label_map,
     write_points,
 )
+from crossalign.images.files.stored import public_name
 from crossalign.input import excerpt, finite_number
 from crossalign.output import check_output
 
@@ -115,14 +116,19 @@ def _resample(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome:
     assert request.reference is not None
     direction = request.direction or MOVING_TO_FIXED
     target_to_source = fixed_to_moving if direction == MOVING_TO_FIXED else fixed_to_moving.inverse()
-    target = _Target(read_grid(request.reference), target_to_source, direction, _has_transform(request))
+    target = _Target(
+        read_grid(request.reference, series=request.reference_series),
+        target_to_source,
+        direction,
+        _has_transform(request),
+    )
     warnings, how = (_write_labels if request.label else _write_scan)(request, target)
     return Outcome((f"wrote    {request.output} ({_moved_text(request, target)}, {how})",), warnings)
 
 
 def _moved_text(request: ApplyRequest, target: _Target) -> str:
     way = f"resampled {target.direction} " if target.named else ""
-    return f"{request.source.name} {way}on the grid of {_name(request)}"
+    return f"{public_name(request.source)} {way}on the grid of {_name(request)}"
 
 
 def _write_labels(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...], str]:
@@ -139,16 +145,16 @@ def _write_labels(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ..
 
 def _label_warnings(request: ApplyRequest, target: _Target, labels: LabelMap, sampled: LabelMap) -> tuple[str, ...]:
     if not bool((labels.labels != 0).any()):
-        return (f"{request.source.name} holds no label: the result holds none",)
+        return (f"{public_name(request.source)} holds no label: the result holds none",)
     if bool((sampled.labels != 0).any()):
         return _overlap_warnings(request, target, labels.grid)
     other = inside_fraction(target.to_source.apply(labels.points_mm()), target.grid)
     grid = f"the grid of {_name(request)}"
-    return (f"no labelled voxel of {request.source.name} falls on {grid}: {_advice(target, other)}",)
+    return (f"no labelled voxel of {public_name(request.source)} falls on {grid}: {_advice(target, other)}",)
 
 
 def _write_scan(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...], str]:
-    scan = read_volume(request.source)
+    scan = read_volume(request.source, series=request.series)
     fill = empty_value(scan.voxels) if request.fill is None else _number(request.fill)
     moved = scan.resampled(target.grid, target.to_source, fill)
     warnings = (*_overlap_warnings(request, target, scan.grid), *_scan_warnings(scan))
@@ -180,9 +186,9 @@ def _overlap_warnings(request: ApplyRequest, target: _Target, source: Grid) -> t
         return ()
     grid = f"the grid of {_name(request)}"
     if fraction == 0:
-        text = f"nothing of {request.source.name} lands on {grid}"
+        text = f"nothing of {public_name(request.source)} lands on {grid}"
     else:
-        text = f"{request.source.name} and {grid} overlap in only {fraction:.0%} of the smaller one"
+        text = f"{public_name(request.source)} and {grid} overlap in only {fraction:.0%} of the smaller one"
     return (f"{text}: {_advice(target, other if better else 0.0)}",)
 
 
@@ -202,7 +208,7 @@ def _advice(target: _Target, other: float) -> str:
 
 
 def _name(request: ApplyRequest) -> str:
-    return "the reference" if request.reference is None else request.reference.name
+    return "the reference" if request.reference is None else public_name(request.reference)
 
 
 def _number(text: str) -> float:

@@ -111,7 +111,8 @@ def _cascade(request: ExplainRequest) -> NetworkRegistration:
 
 
 def _problem(request: ExplainRequest) -> tuple[Problem, Initialisation]:
-    fixed, moving = read_image(request.fixed), read_image(request.moving)
+    fixed = read_image(request.fixed, series=request.fixed_series)
+    moving = read_image(request.moving, series=request.moving_series)
     mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
     initial = read_initialisation(request.initial, fixed, moving, mask)
     return Problem(fixed, moving, initial.fixed_to_moving, mask), initial

@@ -72,21 +72,29 @@ def warn_of_namesake(word: str, words: Sequence[str]) -> None:
         warnings.warn(text, InputWarning, stacklevel=2)
 
 
-def parse_labels(text: str | None) -> tuple[int, ...]:
-    """Read `--mask-label`: a whole number, or several with commas between them; () for None. Raises InputError."""
+def parse_labels(text: str | None) -> tuple[int, ...] | str | None:
+    """Read `--mask-label`: whole numbers with commas between them, else the name as it stands. Raises InputError."""
     if text is None:
-        return ()
+        return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(LABELS.fullmatch(part) for part in parts):
-        raise InputError(f"--mask-label {excerpt(text)}: expected a label such as 1, or several such as 1,2")
-    return tuple(int(part) for part in parts)
+    if not any(parts) or any(part.startswith("-") and not LABELS.fullmatch(part) for part in parts):
+        raise InputError(f"--mask-label {excerpt(text)}: expected a label such as 1, several such as 1,2, or a name")
+    return tuple(int(part) for part in parts) if all(LABELS.fullmatch(part) for part in parts) else text
 
 
 def read_fixed_mask(path: Path | None, label: str | None, fixed: Image) -> LabelMap | None:
     """Read the structure that matters, on the fixed grid; None without a file. Raises InputError and ImageError."""
     labels = parse_labels(label)
     if path is None:
-        if labels:
+        if labels is not None:
             raise InputError("--mask-label needs --fixed-mask: name the file that holds the label")
         return None
-    return on_grid_of(read_mask(path, labels or None), fixed)
+    return on_grid_of(read_mask(path, labels, image=fixed.grid), fixed)
+
+
+def read_moving_mask(path: Path | None, moving: Image) -> LabelMap | None:
+    """Read the same structure of the moving image, on its grid; None without a file. Raises ImageError."""
+    if path is None:
+        return None
+    advice = "write a mask that holds the structure alone"
+    return on_grid_of(read_mask(path, advice=advice, image=moving.grid), moving)

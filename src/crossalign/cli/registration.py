@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
-from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, transform_file
+from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, read_moving_mask, transform_file
 from crossalign.cli.methods import configured
 from crossalign.cli.requests.registration import DemoRequest, Device, RegisterRequest
 from crossalign.cli.simulation import write_simulated_pair
@@ -23,12 +23,12 @@ from crossalign.images import (
     empty_value,
     looks_like_labels,
     read_image,
-    read_mask,
     read_transform,
     surface_points,
     write_image,
     write_transform,
 )
+from crossalign.images.files.stored import public_name
 from crossalign.output import check_output, reason, whole_files, whole_folder
 from crossalign.registration import Initialisation, RegistrationResult, register
 from crossalign.registration.methods import default_method_name, named_method
@@ -60,7 +60,7 @@ def file_names(request: RegisterRequest) -> dict[str, str | None]:
     """Name the inputs by their part, without folders; the label of the mask with it."""
     initial = transform_file(request.initial)
     named = {"fixed": request.fixed, "moving": request.moving, "fixed_mask": request.fixed_mask, "initial": initial}
-    names = {part: None if path is None else path.name for part, path in named.items()}
+    names = {part: None if path is None else public_name(path) for part, path in named.items()}
     return names | {"mask_label": request.mask_label}
 
 
@@ -119,14 +119,15 @@ def check_outputs(request: RegisterRequest) -> None:
 
 def read_pair(request: RegisterRequest) -> Pair:
     """Read every input; raises ImageError or TransformError."""
-    fixed, moving = read_image(request.fixed), read_image(request.moving)
+    fixed = read_image(request.fixed, series=request.fixed_series)
+    moving = read_image(request.moving, series=request.moving_series)
     mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
     return Pair(
         fixed=fixed,
         moving=moving,
         initial=read_initialisation(request.initial, fixed, moving, mask),
         fixed_mask=mask,
-        moving_mask=None if request.moving_mask is None else read_mask(request.moving_mask),
+        moving_mask=read_moving_mask(request.moving_mask, moving),
         reference=None if request.reference is None else read_transform(request.reference),
     )
 

@@ -8,8 +8,7 @@ import torch
 from crossalign.data.manifest import Case, read_rows
 from crossalign.errors import ImageError, ManifestError
 from crossalign.geometry import Rigid
-from crossalign.images import Image, LabelMap, read_image, read_mask, read_transform
-from crossalign.images.masks import not_on_grid, resampling_advice
+from crossalign.images import Image, LabelMap, on_grid_of, read_image, read_mask, read_transform
 from crossalign.images.surface import surface_points
 from crossalign.input import excerpt, finite_number
 from crossalign.types import Points
@@ -59,14 +58,12 @@ def load_case(case: Case) -> LoadedCase:
 
 
 def load_mask(case: str, path: Path, image: Image) -> LabelMap:
-    """Read the mask of a case's image; raises ImageError that names the case, also where it is on another grid."""
+    """Read the mask of a case's image; resampled onto the image's grid; raises ImageError that names the case."""
     try:
-        mask = read_mask(path, advice="write a mask that holds the structure alone")
+        mask = read_mask(path, advice="write a mask that holds the structure alone", image=image.grid)
+        return on_grid_of(mask, image)
     except ImageError as error:
         raise ImageError(f"case {case}: {error}") from error
-    if not mask.grid.agrees_with(image.grid):
-        raise ImageError(f"case {case}: {not_on_grid(mask, image)}: {resampling_advice(mask, image)}")
-    return mask
 
 
 def read_landmarks(path: Path) -> Landmarks | None:

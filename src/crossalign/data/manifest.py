@@ -4,8 +4,8 @@
 |---|---|---|
 | case | yes | name of the pair, unique |
 | split | yes | `train`, `val` or `test` |
-| fixed, moving | yes | image files (MR and ultrasound, say) |
-| fixed_mask | yes | the structure in the fixed image, a label map on the fixed grid |
+| fixed, moving | yes | image files (MR and ultrasound, say), or folders of DICOM series |
+| fixed_mask | yes | the structure in the fixed image's space, a label map or a DICOM file of one structure |
 | reference | yes | ITK transform file, fixed points to moving points: the truth |
 | patient | no | who it is; the case's own name where it is absent. A patient may be in one split only |
 | moving_mask | no | the structure in the moving image |
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from crossalign.errors import ManifestError
+from crossalign.images.files.dicom.series import holds_dicom
 from crossalign.input import check_regular_file, excerpt, read_table
 
 SPLITS = ("train", "val", "test")
@@ -48,6 +49,7 @@ class Columns:
         return (*split, "patient", *self.optional_files)
 
 
+SCANS = ("fixed", "moving", "fixed_mask", "moving_mask", "mri", "pet")
 COLUMNS = Columns(("fixed", "moving", "fixed_mask", "reference"), ("moving_mask", "landmarks"))
 
 
@@ -134,15 +136,17 @@ class _Files:
         self._known: dict[str, Path] = {}
 
     def find(self, value: str, where: str, column: str) -> Path:
-        """Return the path of a regular file; raises ManifestError, whose message begins with `where`."""
+        """Return the path of a regular file, or of a DICOM folder; raises ManifestError that begins with `where`."""
         if value not in self._known:
-            self._known[value] = self._check(value, f"{where}, column '{column}'")
+            self._known[value] = self._check(value, f"{where}, column '{column}'", column in SCANS)
         return self._known[value]
 
-    def _check(self, value: str, where: str) -> Path:
+    def _check(self, value: str, where: str, may_be_folder: bool) -> Path:
         path = self._folder / value
         try:
             if path.is_file() and os.access(path, os.R_OK):  # quicker than the check below, which words an error
+                return path
+            if may_be_folder and path.is_dir() and holds_dicom(path):
                 return path
         except OSError:  # a name that is too long
             pass

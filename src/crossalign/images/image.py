@@ -53,11 +53,12 @@ UNKNOWN_FRACTION = 1e-3  # of an interpolated value: less comes of rounding, whe
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A scan (z, y, x), float32, on its grid. `name` says the scan in messages."""
+    """A scan (z, y, x), float32, on its grid. `name` says the scan in messages, `unit` what its values are, as SUV."""
 
     voxels: Scan
     grid: Grid
     name: str = "image"
+    unit: str = ""
 
     def __post_init__(self) -> None:
         _check_shape(self.voxels.shape, self.grid, self.name)
@@ -77,7 +78,7 @@ class Image:
         if unknown is not None:
             fraction = resample(unknown[None, None].to(voxels), self.grid, grid, grid_to_image)
             moved = moved.masked_fill(fraction > UNKNOWN_FRACTION, torch.nan)
-        return Image(moved[0, 0], grid, self.name)
+        return Image(moved[0, 0], grid, self.name, self.unit)
 
     def _unknown(self) -> Mask | None:
         """Mark the voxels that are NaN or infinite; None where none is."""

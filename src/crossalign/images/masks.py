@@ -11,9 +11,12 @@ import torch
 from crossalign.errors import ImageError, InputWarning
 from crossalign.geometry import Grid, inside_fraction
 from crossalign.images.files.images import read_label_map
+from crossalign.images.files.stored import opened_structures
+from crossalign.images.files.structures import Label, structure_mask
 from crossalign.images.image import Image, LabelMap, count_where
+from crossalign.input import excerpt
 
-CHOOSE = "choose the structure with --mask-label N (label=N in Python)"
+CHOOSE = "choose the structure with --mask-label NAME|N (label= in Python)"
 LISTED_LABELS = 12
 SAME_MM = 1e-2  # as Grid.agrees_with
 SAME_VOXEL = 0.25  # headers of one lattice that differ by less are two roundings of one header
@@ -21,12 +24,29 @@ LEAST_INSIDE, WHOLE_INSIDE = 0.5, 0.99
 SAMPLED_POINTS = 100_000
 
 
-def read_mask(path: str | os.PathLike[str], label: int | Sequence[int] | None = None, advice: str = CHOOSE) -> LabelMap:
+def read_mask(
+    path: str | os.PathLike[str],
+    label: Label | None = None,
+    advice: str = CHOOSE,
+    image: Grid | None = None,
+    memory_limit_bytes: int | None = None,
+) -> LabelMap:
     """Read the mask of one structure: every voxel that is not 0, or those of `label` (several are taken together).
 
-    Raises ImageError as `read_label_map` and `one_structure` do.
+    A label is a number; in files whose structures have names (DICOM segmentation, RT structure set, 3D Slicer's) a
+    name or a number. Contours are drawn on the grid `image`, where they lie on its slices. Raises ImageError as
+    `read_label_map` and `one_structure` do.
     """
-    return one_structure(read_label_map(path), label, advice)
+    structures = opened_structures(path, memory_limit_bytes)
+    if structures is not None:
+        return structure_mask(structures, label, image, advice)
+    label_map = read_label_map(path, memory_limit_bytes)
+    if isinstance(label, str):
+        raise ImageError(
+            f"{label_map.name}: its labels have no names, got '{excerpt(label, 40)}', expected a number: "
+            f"{_listed(label_map)}"
+        )
+    return one_structure(label_map, label, advice)
 
 
 def one_structure(label_map: LabelMap, label: int | Sequence[int] | None = None, advice: str = CHOOSE) -> LabelMap:

@@ -9,6 +9,7 @@ from typing import get_type_hints
 
 from torch import Tensor
 
+from crossalign.images.files.dicom.series import dicom_files
 from crossalign.input import check_regular_file, excerpt
 from crossalign.models.tensor_files import digest_of
 from crossalign.simulation.settings import SimulationSettings
@@ -48,9 +49,12 @@ def tensors_record(**datasets: Mapping[str, Tensor]) -> dict[str, object]:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 (hexadecimal) of a file's content, with that of a file of voxels that it names."""
+    """Return the SHA-256 (hexadecimal) of a file's content, with that of a file of voxels that it names.
+
+    Of a folder it is that of its DICOM files.
+    """
     digests = []
-    for part in (path, *detached_files(path)):
+    for part in dicom_files(path, path.name) if path.is_dir() else (path, *detached_files(path)):
         check_regular_file(part)
         with part.open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())

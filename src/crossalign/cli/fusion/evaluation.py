@@ -56,15 +56,15 @@ def _method(name: str, request: EvaluateFusionRequest) -> FusionMethod:
 def _pairs(request: EvaluateFusionRequest) -> tuple[Mapping[str, LoadPair], tuple[Path, ...]]:
     """Return what loads each pair, and every file that a pair consists of."""
     if request.pet is not None:
-        return {"pair": partial(_load, request.first, request.pet)}, (request.pet,)
+        return {"pair": partial(_load, request.first, request.pet, request)}, (request.pet,)
     if request.first.suffix != ".csv":
         raise InputError(f"{request.first.name}: give a manifest (.csv), or an MRI and then a PET")
     pairs = read_fusion_manifest(request.first)
-    selected = {p.name: partial(_load, p.mri, p.pet) for p in pairs if request.split in ("all", p.split)}
+    selected = {p.name: partial(_load, p.mri, p.pet, request) for p in pairs if request.split in ("all", p.split)}
     if not selected:
         raise InputError(f"the manifest has no pair with split '{request.split}': name another, or 'all'")
     return selected, tuple(path for pair in pairs for path in (pair.mri, pair.pet))
 
 
-def _load(mri: Path, pet: Path) -> tuple[Image, Image]:
-    return read_image(mri), read_image(pet)
+def _load(mri: Path, pet: Path, request: EvaluateFusionRequest) -> tuple[Image, Image]:
+    return read_image(mri, series=request.mri_series), read_image(pet, series=request.pet_series)

@@ -20,12 +20,15 @@ def run_prepare_fusion(request: PrepareFusionRequest) -> Outcome:
     check_new_folder(request.output)
     pairs = _pairs(request)
     for pair in pairs:
-        read_grid(pair.mri), read_grid(pair.pet)  # a bad file is an error before the minutes of work
+        read_grid(pair.mri, series=request.mri_series)
+        read_grid(pair.pet, series=request.pet_series)  # a bad file is an error before the minutes of work
     lines: list[str] = []
     warnings: list[str] = []
     with whole_folder(request.output) as folder, Progress(len(pairs), "pair") as progress:
         for pair in pairs:
-            prepared = prepare_pair(read_image(pair.mri), read_image(pair.pet), request.size, request.affine)
+            mri = read_image(pair.mri, series=request.mri_series)
+            pet = read_image(pair.pet, series=request.pet_series)
+            prepared = prepare_pair(mri, pet, request.size, request.affine)
             write_prepared_pair(prepared, folder / pair.name)
             lines.append(_line(pair.name, prepared))
             warnings += [f"{pair.name}: {text}" for text in prepared.warnings]

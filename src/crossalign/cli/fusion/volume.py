@@ -29,13 +29,14 @@ def run_fuse(request: FuseRequest) -> Outcome:
     name = default_fusion_method_name() if request.method is None else request.method
     method = named_fusion_method(name, request.emphasis, pick_device(request.device))
     with collected() as input_warnings:
-        mri, pet = read_image(request.mri), read_image(request.pet)
+        mri = read_image(request.mri, series=request.mri_series)
+        pet = read_image(request.pet, series=request.pet_series)
     moved = None
     if request.register:
         from crossalign.fusion.alignment import align
 
         moved = align(mri, pet)
-    result = fuse(mri, pet, method, None if moved is None else moved.fixed_to_moving, request.unit)
+    result = fuse(mri, pet, method, None if moved is None else moved.fixed_to_moving, request.unit or pet.unit)
     del mri, pet  # a fifth of the memory, while the result is written
     result = _with_verdict(result, input_warnings, moved)
     _write(request, result, moved)

@@ -22,7 +22,7 @@ class FuseRequest:
     """Fuse an MRI and a PET into one volume on the MRI's grid, in [0, 1]."""
 
     mri: Path
-    """Structural image: NIfTI, NRRD or MetaImage."""
+    """Structural image: NIfTI, NRRD, MetaImage, or a DICOM folder or file."""
     pet: Path
     """Functional image, registered to the MRI."""
     output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
@@ -40,7 +40,11 @@ class FuseRequest:
     colour: Path | None = field(default=None, kw_only=True)
     """Picture of the planes to write (.png)."""
     unit: str = field(default="", kw_only=True)
-    """Unit of the PET's values, such as SUV: kept in the results."""
+    """Unit of the PET's values, such as SUV: kept in the results. PET from DICOM is in SUV where its header allows."""
+    mri_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of MRI, where it holds several: number, UID, or part of its description."""
+    pet_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of PET."""
     device: Device = field(default="auto", kw_only=True)
     """Where networks run."""
     overwrite: bool = field(default=False, kw_only=True)
@@ -61,6 +65,10 @@ class EvaluateFusionRequest:
     """Table to write (.csv); a .md goes beside it."""
     split: Literal["train", "val", "test", "all"] = field(default="all", kw_only=True)
     """Pairs of the manifest to use."""
+    mri_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of each MRI, where it holds several: number, UID, or part of its description."""
+    pet_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of each PET."""
     limit: bool = field(default=False, kw_only=True)
     """Also optimise the voxels themselves for SSIM."""
     device: Device = field(default="auto", kw_only=True)
@@ -81,6 +89,10 @@ class PrepareFusionRequest:
     """Folder to make, with a manifest of the results."""
     size: int = field(default=128, kw_only=True)
     """Voxels on each side of the cube."""
+    mri_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of each MRI, where it holds several: number, UID, or part of its description."""
+    pet_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of each PET."""
     affine: bool = field(default=False, kw_only=True)
     """Align the MRI to the template affinely: its size becomes the template's."""
 

@@ -32,7 +32,7 @@ class RegisterRequest:
     """Find where the points of the FIXED image lie in the MOVING image."""
 
     fixed: Path
-    """Fixed image (the MR): NIfTI, NRRD or MetaImage."""
+    """Fixed image (the MR): NIfTI, NRRD, MetaImage, or a DICOM folder or file."""
     moving: Path
     """Moving image (the ultrasound)."""
     output_transform: Path = field(kw_only=True)
@@ -43,7 +43,7 @@ class RegisterRequest:
     fixed_mask: Path | None = field(default=None, kw_only=True)
     """Structure that matters (the prostate), in the fixed image's space."""
     mask_label: str | None = field(default=None, kw_only=True)
-    """The label of --fixed-mask that marks it, where it holds several."""
+    """The label of --fixed-mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
     moving_mask: Path | None = field(default=None, kw_only=True)
     """The same structure in the moving image: its outline is drawn in the report."""
     method: str | None = field(default=None, kw_only=True)
@@ -56,6 +56,10 @@ class RegisterRequest:
     """JSON file to write: the result, and whether to trust it."""
     reference: Path | None = field(default=None, kw_only=True)
     """True transform: prints the SRE before and after (needs --fixed-mask)."""
+    fixed_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of FIXED, where it holds several: number, UID, or part of its description."""
+    moving_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of MOVING."""
     device: Device = field(default="auto", kw_only=True)
     """Where networks run."""
     strict: bool = field(default=False, kw_only=True)
@@ -72,7 +76,7 @@ class ExplainRequest:
     """Show what a registration network attended to: attention, points, and what each parameter rests on."""
 
     fixed: Path
-    """Fixed image (the MR): NIfTI, NRRD or MetaImage."""
+    """Fixed image (the MR): NIfTI, NRRD, MetaImage, or a DICOM folder or file."""
     moving: Path
     """Moving image (the ultrasound)."""
     output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
@@ -85,13 +89,17 @@ class ExplainRequest:
     fixed_mask: Path | None = field(default=None, kw_only=True)
     """Structure that matters (the prostate), in the fixed image's space."""
     mask_label: str | None = field(default=None, kw_only=True)
-    """The label of --fixed-mask that marks it, where it holds several."""
+    """The label of --fixed-mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
     point: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = field(default=(), kw_only=True)
     """X,Y,Z of a point of the fixed image, LPS mm; may be given again."""
     point_name: tuple[str, ...] = field(default=(), kw_only=True)
     """Name of a point in the landmark file; may be given again."""
     landmarks: Path | None = field(default=None, kw_only=True)
     """CSV with a name and x, y, z in the fixed image, LPS mm."""
+    fixed_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of FIXED, where it holds several: number, UID, or part of its description."""
+    moving_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of MOVING."""
     steps: int = field(default=32, kw_only=True)
     """Steps of the integrated gradients."""
     figure: bool = field(default=False, kw_only=True)
@@ -118,6 +126,10 @@ class ApplyRequest:
     """File to write."""
     reference: Path | None = field(default=None, kw_only=True)
     """Image whose grid the output gets: the fixed one; see --direction. For images."""
+    series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of INPUT, where it holds several: number, UID, or part of its description."""
+    reference_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of --reference."""
     label: bool = field(default=False, kw_only=True)
     """INPUT is a label map: take the nearest voxel."""
     direction: Literal["fixed-to-moving", "moving-to-fixed"] | None = field(default=None, kw_only=True)

@@ -1,7 +1,6 @@
-"""Image files: NIfTI, NRRD and MetaImage are read by `images.files.formats` and written through SimpleITK."""
+"""Image files: read by `images.files.formats` and `images.files.dicom`, written through SimpleITK."""
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +9,35 @@ import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
-from crossalign.errors import ImageError, InputWarning, OutputError
+from crossalign.errors import ImageError, OutputError
 from crossalign.geometry import Grid
-from crossalign.images.files.formats.header import Header
-from crossalign.images.files.formats.placement import Placement, placed, straightened
-from crossalign.images.files.formats.recognition import read_header
-from crossalign.images.files.formats.voxels import read_float32, read_labels
+from crossalign.images.files.stored import opened, opened_structures
+from crossalign.images.files.structures import structure_labels
 from crossalign.images.files.writing import write_sitk
 from crossalign.images.image import Image, LabelMap, count_where
-from crossalign.images.intensity import empty_value
-from crossalign.images.memory import check_memory
 from crossalign.output import check_output, whole_file
 
 WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
-def read_volume(path: str | os.PathLike[str], memory_limit_bytes: int | None = None) -> Image:
+def read_volume(
+    path: str | os.PathLike[str], memory_limit_bytes: int | None = None, series: str | int | None = None
+) -> Image:
     """Read a scalar 3-D image as it is: constant, empty, one slice, with NaN or infinite voxels; raises ImageError.
 
-    A sheared volume (a tilted gantry) is resampled onto a straight grid. By default the memory limit is what the
-    machine has free.
+    The path is that of a file, or of a folder of DICOM files; where that holds several series, `series` chooses one by
+    its number, SeriesInstanceUID or a part of its description. A sheared volume (a tilted gantry) is resampled onto a
+    straight grid. By default the memory limit is what the machine has free.
     """
-    header, placement = _opened(path, memory_limit_bytes)
-    values = read_float32(header)
-    if placement.grid_to_stored is not None:
-        values = straightened(values, placement, _nothing(torch.from_numpy(values)))
-    return Image(torch.from_numpy(values), placement.grid, header.name)
+    stored = opened(path, memory_limit_bytes, series)
+    return Image(torch.from_numpy(stored.float32()), stored.grid, stored.name, stored.unit)
 
 
-def read_image(path: str | os.PathLike[str], memory_limit_bytes: int | None = None) -> Image:
-    """Read a scan; raises ImageError where it is not a finite, varying, scalar 3-D image within the memory limit."""
-    image = read_volume(path, memory_limit_bytes)
+def read_image(
+    path: str | os.PathLike[str], memory_limit_bytes: int | None = None, series: str | int | None = None
+) -> Image:
+    """Read a scan, as `read_volume` does; raises ImageError where it is not finite, varying and two voxels thick."""
+    image = read_volume(path, memory_limit_bytes, series)
     _check_thickness(image.grid, image.name)
     unusable = count_where(image.voxels, lambda part: ~part.isfinite())
     if unusable:
@@ -56,20 +53,26 @@ def read_label_map(
 ) -> LabelMap:
     """Read a segmentation; raises ImageError where it is not 3-D or holds values that are not integers.
 
-    Also where it is empty or of one slice, unless `allow_empty`, which is for labels that are only moved.
+    Also where it is empty or of one slice, unless `allow_empty`, which is for labels that are only moved. Structures
+    that have names (DICOM segmentation, RT structure set, 3D Slicer's) get their numbers as labels.
     """
-    header, placement = _opened(path, memory_limit_bytes)
-    values = straightened(read_labels(header), placement, 0.0, nearest=True)
+    structures = opened_structures(path, memory_limit_bytes)
+    if structures is not None:
+        return structure_labels(structures)
+    stored = opened(path, memory_limit_bytes)
+    values = stored.whole()
     if not allow_empty:
-        _check_thickness(placement.grid, header.name)
+        _check_thickness(stored.grid, stored.name)
         if not values.any():
-            raise ImageError(f"{header.name}: the mask is empty: give one whose structure has values other than 0")
-    return LabelMap(torch.from_numpy(values), placement.grid, header.name)
+            raise ImageError(f"{stored.name}: the mask is empty: give one whose structure has values other than 0")
+    return LabelMap(torch.from_numpy(values), stored.grid, stored.name)
 
 
-def read_grid(path: str | os.PathLike[str], memory_limit_bytes: int | None = None) -> Grid:
+def read_grid(
+    path: str | os.PathLike[str], memory_limit_bytes: int | None = None, series: str | int | None = None
+) -> Grid:
     """Read where an image's voxels lie, and none of the voxels; raises ImageError as `read_volume` does."""
-    return _opened(path, memory_limit_bytes)[1].grid
+    return opened(path, memory_limit_bytes, series).grid
 
 
 def write_image(image: Image, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -101,32 +104,9 @@ def to_sitk(array: NDArray[Any], grid: Grid) -> sitk.Image:
     return image
 
 
-def _opened(path: str | os.PathLike[str], memory_limit_bytes: int | None) -> tuple[Header, Placement]:
-    """Read and check a header, and warn of what is odd about it."""
-    with np.errstate(all="ignore"):  # what a damaged header makes infinite or NaN is refused by name
-        header = read_header(Path(path))
-        check_memory(header.size, header.name, memory_limit_bytes)
-        placement = placed(header)
-    check_memory(placement.grid.shape[::-1], header.name, memory_limit_bytes)
-    for note in (*header.notes, *placement.notes):
-        warnings.warn(f"{header.name}: {note}", InputWarning, stacklevel=3)
-    return header, placement
-
-
 def _check_thickness(grid: Grid, name: str) -> None:
     if min(grid.shape) < 2:
         raise ImageError(f"{name}: the size is {grid.shape[::-1]} voxels, expected 2 or more on each axis")
-
-
-def _nothing(voxels: torch.Tensor) -> float:
-    """Return what a scan holds where it shows nothing, which may be NaN."""
-    finite = torch.isfinite(voxels)
-    if bool(finite.all()):
-        return empty_value(voxels)
-    corners = voxels[:: max(1, len(voxels) - 1), :: max(1, voxels.shape[1] - 1), :: max(1, voxels.shape[2] - 1)]
-    if not bool(torch.isfinite(corners).any()) or not bool(finite.any()):
-        return float("nan")
-    return empty_value(torch.where(finite, voxels, voxels[finite].min()))
 
 
 def _written_suffix(path: Path) -> str:

@@ -74,6 +74,29 @@ def read_nrrd_header(path: Path, name: str) -> Header:
     lines = header_lines(path, name)
     next(lines)
     fields, place = _fields(lines, name)
+    return _header(fields, path, place, lines)
+
+
+def read_layered_nrrd_header(path: Path, name: str) -> tuple[Header, int]:
+    """Parse the header of an image that may hold several layers, and return their number too; raises ImageError.
+
+    The layers are the fastest axis: the header's size along x counts the voxels of all of them.
+    """
+    lines = header_lines(path, name)
+    next(lines)
+    fields, place = _fields(lines, name)
+    sizes = whole_numbers(_required(fields, "sizes", name), name, "sizes")
+    directions = fields.get("space directions", "").split(maxsplit=1)
+    if len(sizes) != 4 or directions[:1] != ["none"]:
+        return _header(fields, path, place, lines), 1
+    fields["dimension"], fields["space directions"] = "3", directions[-1]
+    fields["sizes"] = " ".join(str(size) for size in (sizes[0] * sizes[1], *sizes[2:]))
+    fields["kinds"] = " ".join(fields.get("kinds", "").split()[1:])
+    return _header(fields, path, place, lines), sizes[0]
+
+
+def _header(fields: dict[str, str], path: Path, place: int, lines: Iterator[tuple[str, int]]) -> Header:
+    name = excerpt(path.name, 255)
     rank = whole_numbers(_required(fields, "dimension", name), name, "dimension", 1)[0]
     sizes = whole_numbers(_required(fields, "sizes", name), name, "sizes")
     if rank != len(sizes):

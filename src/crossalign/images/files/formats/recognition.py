@@ -16,7 +16,6 @@ from crossalign.input import excerpt
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 HEAD_BYTES = 1024
 NIFTI_MAGIC = (b"n+1", b"n+2", b"ni1", b"ni2")
-CONVERT_SERIES = "convert the series to NIfTI, for example with dcm2niix"
 CONVERT = "convert it to NIfTI, NRRD or MetaImage"
 OTHERS = (
     (b"\x89HDF", 0, "HDF5 (MINC)", CONVERT),
@@ -30,7 +29,7 @@ OTHERS = (
     (b"\xfd7zXZ", 0, "packed with xz", "unpack it first"),
     (b"BZh", 0, "packed with bzip2", "unpack it first"),
     (b"# vtk", 0, "VTK", CONVERT),
-    (b"DICM", 128, "a DICOM file", CONVERT_SERIES),
+    (b"DICM", 128, "a packed DICOM file", "unpack it first"),
 )
 
 
