@@ -11,6 +11,7 @@ from crossalign.cli.console import Progress, print_note
 from crossalign.cli.requests.training import AdaptRequest
 from crossalign.cli.training_run import RunBar
 from crossalign.evaluation import Row
+from crossalign.report.pages.adaptation import write_adaptation_report
 from crossalign.training import AdaptationResult, AdaptationSettings, adapt
 from crossalign.training.adaptation.adapt import Watching
 from crossalign.training.adaptation.folder import CURVE, FIGURE, MANIFEST, REPORT, VAL_TABLE
@@ -29,6 +30,8 @@ def run_adapt(request: AdaptRequest) -> Outcome:
         result = adapt(
             request.source, request.initial, request.output, settings, request.name, minutes, device, watching
         )
+    if result.curves:
+        write_adaptation_report(result, request.output / FIGURE, request.output / REPORT)
     return Outcome(tuple(_lines(request.output, result)), tuple(_warnings(result)))
 
 

@@ -72,7 +72,7 @@ class Page:
         style = read_part("page.css")
         script = '"use strict";\n' + "\n".join(read_part(name) for name in (*SCRIPTS, f"{self.name}.js"))
         return (
-            _environment(clean)
+            environment(clean)
             .get_template(f"{self.name}.html.j2")
             .render(
                 method=clean(self.method),
@@ -110,7 +110,7 @@ def content_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _environment(clean: Callable[[str], str]) -> jinja2.Environment:
+def environment(clean: Callable[[str], str]) -> jinja2.Environment:
     """Make templates that escape what they are given, refuse what they are not, and can clean a text."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(read_part),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crossalign.errors import InputError
-from crossalign.evaluation import ErrorEstimates, Row, fit_calibration
-from crossalign.models import Calibration, Card, Model
+from crossalign.evaluation import Row
+from crossalign.evaluation.evidence_fit import conformal_factor
+from crossalign.models import Card, Model
 from crossalign.models.card import Measurements
 from crossalign.training.adaptation.comparison import AFTER, Comparison
 from crossalign.training.adaptation.references import KINDS, References
@@ -30,46 +30,41 @@ class Origin:
 
 
 def calibrated(model: Model, rows: Sequence[Row], uncertain: bool) -> tuple[Model, str]:
-    """Fit the calibration anew on val registrations of the adapted model; also say what was done.
+    """Set the calibration right on the adapted model's val registrations; also say in words what was done.
 
-    The starting model's is kept where the rows are too few, or where the references are `uncertain`: the model's own
-    answers, beside which its errors look too small.
+    The starting model's is moved by a constant, so that it is right on average, and its bound is found anew. What it
+    makes of failures, which val registrations are not, and its threshold stay. It is kept as it was where the rows are
+    too few, or where the references are `uncertain`: the model's own answers, beside which its errors look too small.
     """
-    after = [row for row in rows if row.method == AFTER and not row.error]
-    patients = len({row.patient for row in after})
-    old = model.calibration
+    old, kept = model.calibration, "The calibration is the starting model's"
+    known = [
+        (row.patient, row.after.sre_mm, row.expectation.expected_sre_mm)
+        for row in rows
+        if row.method == AFTER and not row.error and row.expectation.expected_sre_mm is not None
+    ]
+    patients = len({patient for patient, _, _ in known})
     if old is None:
         return model, "The starting model has no calibration, and the adapted one neither."
     if uncertain:
-        return model, "The calibration is the starting model's: the val references are answers of that model itself."
-    if patients < FEWEST_PATIENTS or len(after) < FEWEST_REGISTRATIONS:
-        kept = f"The calibration is the starting model's: {patients} val patients with {len(after)} registrations are"
-        return model, f"{kept} too few to fit it anew ({FEWEST_PATIENTS} and {FEWEST_REGISTRATIONS} would do)."
-    try:
-        fitted = fit_calibration(_estimates(old, after))
-    except InputError as error:
-        return model, f"The calibration is the starting model's: it cannot be fitted anew ({error})."
-    fitted = replace(old, **{name: getattr(fitted, name) for name in ("base_mm", "per_dispersion", "per_network")})
-    fitted = replace(fitted, threshold_mm=min(old.threshold_mm, _kept_quantile(fitted, after)))
-    text = f"The calibration was fitted on the {len(after)} val registrations of {patients} patients"
-    return replace(model, calibration=fitted), f"{text}; its threshold is not above the starting model's."
-
-
-def _estimates(old: Calibration, rows: Sequence[Row]) -> ErrorEstimates:
-    """Return true SRE and what the starting model's calibration makes use of."""
-    sre = np.array([row.after.sre_mm for row in rows])
-    dispersion = [row.expectation.dispersion_mm for row in rows]
-    network = [row.expectation.network_sre_mm for row in rows]
-
-    def column(values: Sequence[float | None], used: bool) -> np.ndarray | None:
-        return np.array(values, dtype=np.float64) if used and None not in values else None
-
-    return ErrorEstimates(sre, column(dispersion, old.per_dispersion > 0), column(network, old.per_network > 0))
-
-
-def _kept_quantile(calibration: Calibration, rows: Sequence[Row]) -> float:
-    known = [calibration.expected_sre_mm(row.expectation.dispersion_mm, row.expectation.network_sre_mm) for row in rows]
-    return float(np.quantile([value for value in known if value is not None], 0.8))
+        return model, f"{kept}: the val references are answers of that model itself."
+    if patients < FEWEST_PATIENTS or len(known) < FEWEST_REGISTRATIONS:
+        needed = f"{FEWEST_REGISTRATIONS} registrations of {FEWEST_PATIENTS}"
+        return model, f"{kept}: {len(known)} registrations of {patients} val patients are too few, {needed} would do."
+    true = np.array([sre for _, sre, _ in known])
+    before = np.array([expected for _, _, expected in known], dtype=np.float64)
+    shift = float((true - before).mean())
+    calibration = replace(old, base_mm=old.base_mm + shift)
+    if old.bound_probability is not None:
+        expected = np.maximum(before + shift, 0)
+        trusted = expected <= old.threshold_mm
+        factor = conformal_factor(true[trusted], expected[trusted], old.bound_probability)
+        bound = (None, None) if factor is None else (factor, old.bound_probability)
+        calibration = replace(calibration, bound_factor=bound[0], bound_probability=bound[1])
+    text = (
+        f"{kept}, moved by {shift:+.2f} mm: so it is right on average on {len(known)} val registrations of {patients} "
+        "patients. What it makes of failures, and its threshold, are as they were."
+    )
+    return replace(model, calibration=calibration), text
 
 
 def adapted_card(card: Card, origin: Origin, references: References, comparison: Comparison, calibration: str) -> Card:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,4 +56,6 @@ class AdaptationResult:
         if (one := self.comparison) is not None:
             facts |= {"initial": one.initial.text(), "before": one.before.text(), "after": one.after.text()}
             facts["gain"] = one.text()
+            if not math.isnan(one.before_tre_mm):
+                facts["TRE"] = f"{one.before_tre_mm:.2f} mm before, {one.after_tre_mm:.2f} mm after"
         return facts
