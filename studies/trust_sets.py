@@ -49,7 +49,8 @@ from crossalign.models import load_model
 from crossalign.registration import NetworkRegistration, RegistrationResult, register
 from crossalign.registration.evidence import EVIDENCE
 
-SIMULATED = 24  # pelves, and phantoms a half of it
+SIMULATED = 16  # pelves, and phantoms a half of it
+REAL_STARTS = 4  # ordinary ones of a real case that is fitted on: there are few
 EMPTY = 8  # cases whose ultrasound is noise, and one value
 COLUMNS = (
     "role", "set", "source", "case", "patient", "method", "initial_sre_mm", "sre_mm", "should_be_trusted",
@@ -62,8 +63,8 @@ def trials(given: argparse.Namespace, role: str) -> Iterator[Trial]:
     generator = torch.Generator().manual_seed(1 if role == FIT else 2)
     count = given.cases or SIMULATED
     prostates = _prostates(given, role, count)
-    starts = given.starts if role == JUDGE else 2
     for group in prostates:
+        starts = REAL_STARTS if role == FIT and group[0].source.startswith("open") else given.starts
         for index, case in enumerate(group):
             yield from trials_of(case, _another_patient(group, index), starts, generator)
     if prostates:
@@ -153,7 +154,7 @@ def main() -> int:
     parser.add_argument("--orientation-correction", type=int, default=270, help="of the headers of both manifests")
     parser.add_argument("--model", default="correspondence-few-shot", help="name or file of a model")
     parser.add_argument("--roles", default=f"{FIT},{JUDGE}")
-    parser.add_argument("--starts", type=int, default=2, help="ordinary initial transforms of a case that is judged")
+    parser.add_argument("--starts", type=int, default=2, help="ordinary initial transforms of a case")
     parser.add_argument("--most", type=int, help="registrations, of all that there would be")
     parser.add_argument("--cases", type=int, help="of each split and kind; 2 for a quick test")
     parser.add_argument("-o", "--output", type=Path)

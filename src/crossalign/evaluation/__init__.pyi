@@ -16,15 +16,15 @@ from .calibration import (
     CalibrationReport as CalibrationReport,
 )
 from .calibration import (
-    ErrorEstimates as ErrorEstimates,
-)
-from .calibration import (
     fit_calibration as fit_calibration,
 )
 from .calibration import (
     judge_calibration as judge_calibration,
 )
-from .calibration import (
+from .error_estimates import (
+    ErrorEstimates as ErrorEstimates,
+)
+from .error_estimates import (
     read_error_estimates as read_error_estimates,
 )
 from .error_parts import ErrorParts as ErrorParts

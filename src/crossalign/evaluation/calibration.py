@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossalign.errors import InputError
-from crossalign.evaluation.error_estimates import ErrorEstimates
+from crossalign.evaluation.error_estimates import ErrorEstimates, check_count
 from crossalign.evaluation.evidence_fit import (
     FOLDS,
     SMALLEST_MM,
@@ -69,7 +69,7 @@ def fit_calibration(
         raise InputError(f"the fraction to keep lies in (0, 1], got {keep}")
     if not 0 < probability < 1:
         raise InputError(f"the bound's probability lies between 0 and 1, got {probability}")
-    estimates.check_count()
+    check_count(estimates.sre_mm)
     draft = _fitted(estimates)
     unseen = expected_unseen_mm(estimates)
     ordinary = estimates.ordinary()

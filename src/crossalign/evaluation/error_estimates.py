@@ -42,13 +42,6 @@ class ErrorEstimates:
         """Return which registrations (n,) are no failures that were made."""
         return np.ones(len(self.sre_mm), dtype=np.bool_) if self.failure is None else ~self.failure
 
-    def check_count(self) -> None:
-        """Raise InputError where these are too few to fit to."""
-        if len(self.sre_mm) < FEWEST_REGISTRATIONS:
-            raise InputError(
-                f"a calibration needs {FEWEST_REGISTRATIONS} registrations or more, got {len(self.sre_mm)}"
-            )
-
     def evidence_of(self, index: int) -> dict[str, float]:
         """Return the evidence of one registration, as far as there is any."""
         values = {name: float(column[index]) for name, column in self.evidence.items()}
@@ -94,9 +87,14 @@ def read_error_estimates(path: str | os.PathLike[str], method: str | None = None
         raise InputError(f"{name}: the column sre_mm has empty cells: {ADVISED_TABLE}")
     patients = tuple(record.get("patient", "") for _, record in selected)
     whose = patients if all(patients) else ()
-    estimates = ErrorEstimates(sre, dispersion, network, _evidence(selected, name), whose, _failure(selected))
-    estimates.check_count()
-    return estimates
+    check_count(sre)
+    return ErrorEstimates(sre, dispersion, network, _evidence(selected, name), whose, _failure(selected))
+
+
+def check_count(errors_mm: Values) -> None:
+    """Raise InputError where these are too few to fit to."""
+    if len(errors_mm) < FEWEST_REGISTRATIONS:
+        raise InputError(f"a calibration needs {FEWEST_REGISTRATIONS} registrations or more, got {len(errors_mm)}")
 
 
 def _records(path: str | os.PathLike[str], name: str) -> list[tuple[int, dict[str, str]]]:
