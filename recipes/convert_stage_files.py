@@ -18,8 +18,9 @@ from typing import Any
 from crossalign.errors import CrossalignError
 from crossalign.fields import settings_of
 from crossalign.fusion.networks.model_files import FUSION
+from crossalign.models.calibration import Calibration
 from crossalign.models.card import Card
-from crossalign.models.model import REGISTRATION, Calibration
+from crossalign.models.model import REGISTRATION
 from crossalign.models.model_file import ModelContents, NetworkTask, StageContents, read_model_file, save_model_file
 from crossalign.models.pretrained import WEIGHTS_FOLDER
 from crossalign.models.run_settings import RunSettings
