@@ -13,9 +13,15 @@ from .geometry import Grid as Grid
 from .geometry import Rigid as Rigid
 from .images import Image as Image
 from .images import LabelMap as LabelMap
+from .images import Voxels as Voxels
+from .images import as_image as as_image
+from .images import as_mask as as_mask
 from .images import read_image as read_image
 from .images import read_label_map as read_label_map
 from .images import read_transform as read_transform
+from .images import to_metatensor as to_metatensor
+from .images import to_nibabel as to_nibabel
+from .images import to_simpleitk as to_simpleitk
 from .images import write_image as write_image
 from .images import write_label_map as write_label_map
 from .images import write_transform as write_transform
@@ -25,5 +31,7 @@ from .registration import Method as Method
 from .registration import RegistrationResult as RegistrationResult
 from .registration import named_method as named_method
 from .registration import register as register
+from .report.notebook import Shown as Shown
+from .report.notebook import show as show
 
 __version__: str

@@ -22,6 +22,7 @@ from crossalign.fusion.checks import (
 from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
+from crossalign.images.conversion import ImageLike, as_image
 from crossalign.images.image import slabs
 from crossalign.images.memory import check_bytes
 from crossalign.types import Scan, Shape
@@ -90,14 +91,20 @@ def needed_bytes(a: Grid, b: Grid, method_bytes: int) -> int:
     return max(scaling, resampling, 2 * of_a + method_bytes)
 
 
-def fuse(a: Image, b: Image, method: FusionMethod, a_to_b: Rigid | None = None, b_unit: str = "") -> FusionResult:
+def fuse(
+    a: ImageLike, b: ImageLike, method: FusionMethod, a_to_b: Rigid | None = None, b_unit: str = ""
+) -> FusionResult:
     """Fuse a structural scan a (MRI) and a functional one b (PET) into one volume in [0, 1] on a's grid.
 
+    Both are crossalign's images, paths, arrays with their geometry (`Voxels`), or images of SimpleITK, nibabel, MONAI
+    or TorchIO (see `as_image`).
     b is resampled onto a's grid (trilinear) through `a_to_b`, which maps points of a to points of b; without it the two
     headers must agree. No uptake is 0 in b's field of view and beyond it, and so is padding of either. `b_unit` is
-    stored with the scaling. Raises ImageError where one of them is constant or not finite, where less than a quarter of
-    either lies in the other, where what they show does not overlap, and where there is too little memory.
+    stored with the scaling. Raises TypeError for what is no image, ImageError where one of them is constant or not
+    finite, where less than a quarter of either lies in the other, where what they show does not overlap, and where
+    there is too little memory.
     """
+    a, b = as_image(a, "MRI"), as_image(b, "PET")
     check_usable(a, b)
     covered = check_overlap(a, b, a_to_b)
     _check_memory(a.grid, b.grid, method)

@@ -1,5 +1,14 @@
 """Images and label maps in physical space, their files, intensities, masks and surfaces."""
 
+from .conversion import ImageLike as ImageLike
+from .conversion import MaskLike as MaskLike
+from .conversion import Voxels as Voxels
+from .conversion import affine_ras as affine_ras
+from .conversion import as_image as as_image
+from .conversion import as_mask as as_mask
+from .conversion import to_metatensor as to_metatensor
+from .conversion import to_nibabel as to_nibabel
+from .conversion import to_simpleitk as to_simpleitk
 from .files.formats.header import Header as Header
 from .files.formats.placement import Placement as Placement
 from .files.formats.placement import placed as placed

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
 from crossalign.errors import ImageError, OverlapError, TransformError
-from crossalign.geometry import Rigid
-from crossalign.images import Image, LabelMap, one_structure
-from crossalign.images.masks import not_on_grid, resampling_advice
+from crossalign.geometry import Grid, Rigid
+from crossalign.images import Image, LabelMap, on_grid_of, one_structure
+from crossalign.images.conversion import ImageLike, MaskLike, as_image, as_mask
 from crossalign.registration.overlap import LOW_OVERLAP, Overlap
 from crossalign.registration.pose_prior import TRANSRECTAL, RotationPrior
 from crossalign.registration.problem import WHAT_TO_TRY, Expectation, Method, Problem, Step
@@ -59,6 +61,30 @@ class RegistrationResult:
         expected = "" if self.expected_sre_mm is None else f" of {self.expected_sre_mm:.1f} mm"
         return (f"its expected SRE{expected} is over the limit that came with the weights: {WHAT_TO_TRY}",)
 
+    def moved(self, moving: ImageLike, fixed: ImageLike | Grid) -> Image:
+        """Return the moving image on the fixed image's grid, or on another one in its space. Raises as `as_image`."""
+        grid = fixed if isinstance(fixed, Grid) else as_image(fixed, "fixed").grid
+        return as_image(moving, "moving").resampled(grid, self.fixed_to_moving)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain values, as `register --json` writes it; see registration.record."""
+        from crossalign.registration.initialisation import Initialisation
+        from crossalign.registration.record import registration_record
+
+        return registration_record(self, Initialisation(self.initial, "given", ""))
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the transform (.tfm, .txt, .h5, .mat: of ITK) or the record (.json). Raises OutputError."""
+        from crossalign.registration.saving import save_result
+
+        save_result(self, path, overwrite)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows; `crossalign.show` shows the images too."""
+        from crossalign.registration.saving import result_html
+
+        return result_html(self)
+
     def correction(self) -> Rigid:
         """Motion of the fixed points that the registration added ahead: result = initial @ correction."""
         return self.initial.inverse() @ self.fixed_to_moving
@@ -77,27 +103,30 @@ class RegistrationResult:
 
 
 def register(  # noqa: PLR0913 (the pair, its structure on either side, and what is known beforehand)
-    fixed: Image,
-    moving: Image,
+    fixed: ImageLike,
+    moving: ImageLike,
     method: Method,
     initial: Rigid,
-    fixed_mask: LabelMap | None = None,
-    moving_mask: LabelMap | None = None,
+    fixed_mask: MaskLike | None = None,
+    moving_mask: MaskLike | None = None,
     prior: RotationPrior | None = TRANSRECTAL,
 ) -> RegistrationResult:
     """Find where the points of the fixed image lie in the moving image.
 
+    Images and masks are crossalign's, paths, arrays with their geometry (`Voxels`), or images of SimpleITK, nibabel,
+    MONAI or TorchIO (see `as_image`).
     `initial` and the result map fixed points to moving points (LPS, mm). `fixed_mask` marks the structure that matters
     (the prostate) on the fixed grid, `moving_mask` the same structure on the moving grid: methods that can use it do.
     `prior` is what is known of the rotation beforehand, which the networks and the method `surface` use where the
     initial transform agrees with it; None where nothing is to be assumed, as for another organ or probe.
-    Raises ImageError for a mask of another grid or an empty one, TransformError for
-    an `initial` that is not one finite transform, OverlapError where it brings nothing of the fixed structure into the
-    moving image, and what the method raises.
+    A mask on another grid of its image's space is resampled onto the image's, with an InputWarning.
+    Raises TypeError for what is no image, ImageError for an empty mask and one that cannot be brought to the image,
+    TransformError for an `initial` that is not one finite transform, OverlapError where it brings nothing of the fixed
+    structure into the moving image, and what the method raises.
     """
-    problem = Problem(fixed, moving, _checked(initial), fixed_mask, moving_mask, prior)
-    _check_mask(fixed, fixed_mask)
-    _check_mask(moving, moving_mask)
+    fixed, moving = as_image(fixed, "fixed"), as_image(moving, "moving")
+    masks = _fitted_mask(fixed, fixed_mask, "fixed mask"), _fitted_mask(moving, moving_mask, "moving mask")
+    problem = Problem(fixed, moving, _checked(initial), *masks, prior)
     overlap = Overlap.of(problem)
     warnings = _initial_warnings(overlap)
     began = time.perf_counter()
@@ -137,14 +166,15 @@ def _checked(transform: Rigid) -> Rigid:
     return transform
 
 
-def _check_mask(image: Image, mask: LabelMap | None) -> None:
-    if mask is None:
-        return
-    if not mask.grid.agrees_with(image.grid):
-        raise ImageError(f"{not_on_grid(mask, image)}; {resampling_advice(mask, image)}")
+def _fitted_mask(image: Image, given: MaskLike | None, name: str) -> LabelMap | None:
+    """Check a mask, and bring it to its image's grid where it is on another one of the same space."""
+    if given is None:
+        return None
+    mask = as_mask(given, name)
     if not bool((mask.labels != 0).any()):
         raise ImageError(f"{mask.name}: the mask is empty: give one whose structure has values other than 0")
     one_structure(mask, advice="choose it with crossalign.images.one_structure(mask, label)")
+    return on_grid_of(mask, image)
 
 
 def _initial_warnings(overlap: Overlap) -> tuple[str, ...]:
