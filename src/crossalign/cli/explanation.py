@@ -12,6 +12,7 @@ import torch
 
 from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
 from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, transform_file
+from crossalign.cli.orientation import PRIORS, Scans, found_orientation
 from crossalign.cli.requests.registration import ExplainRequest
 from crossalign.data.case import read_landmarks
 from crossalign.errors import InputError, OutputError
@@ -40,9 +41,9 @@ def run_explain(request: ExplainRequest) -> Outcome:
         points = _points(request)
         _check_folder(request)
         cascade = _cascade(request)
-        problem, initial = _problem(request)
+        problem, initial, doubts = _problem(request, cascade)
         explanation = explain(problem, cascade, points, request.steps)
-    reasons = tuple(f"{VERDICT}: {reason}" for reason in explanation.result.reasons)
+    reasons = tuple(f"{VERDICT}: {reason}" for reason in (*doubts, *explanation.result.reasons))
     explanation = replace(explanation, warnings=(*input_warnings, *explanation.warnings))
     with _made(request.output):
         names = _write(request, explanation)
@@ -110,12 +111,16 @@ def _cascade(request: ExplainRequest) -> NetworkRegistration:
     return method.with_run(request.run.over(method.run))
 
 
-def _problem(request: ExplainRequest) -> tuple[Problem, Initialisation]:
+def _problem(request: ExplainRequest, method: NetworkRegistration) -> tuple[Problem, Initialisation, tuple[str, ...]]:
     fixed = read_image(request.fixed, series=request.fixed_series)
     moving = read_image(request.moving, series=request.moving_series)
     mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
     initial = read_initialisation(request.initial, fixed, moving, mask)
-    return Problem(fixed, moving, initial.fixed_to_moving, mask), initial
+    orientation, initial = found_orientation(request, method, Scans(fixed, moving, mask), initial)
+    axes = None if orientation is None else orientation.fixed_to_patient
+    prior = PRIORS[request.rotation_prior]
+    problem = Problem(fixed, moving, initial.fixed_to_moving, mask, prior=prior, fixed_to_patient=axes)
+    return problem, initial, () if orientation is None else orientation.reasons
 
 
 @contextmanager

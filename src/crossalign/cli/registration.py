@@ -11,6 +11,7 @@ import torch
 from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
 from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, read_moving_mask, transform_file
 from crossalign.cli.methods import configured
+from crossalign.cli.orientation import PRIORS, Scans, found_orientation
 from crossalign.cli.requests.registration import DemoRequest, Device, RegisterRequest
 from crossalign.cli.simulation import write_simulated_pair
 from crossalign.errors import InputError, OutputError
@@ -92,7 +93,18 @@ def run_register(request: RegisterRequest) -> Outcome:
     (method,) = configured([method], request.run, request.mi, request.mind)
     with collected() as input_warnings:
         pair = read_pair(request)
-        result = register(pair.fixed, pair.moving, method, pair.initial.fixed_to_moving, pair.fixed_mask)
+        scans = Scans(pair.fixed, pair.moving, pair.fixed_mask, pair.moving_mask)
+        orientation, initial = found_orientation(request, method, scans, pair.initial)
+        pair = replace(pair, initial=initial)
+        result = register(
+            pair.fixed,
+            pair.moving,
+            method,
+            pair.initial.fixed_to_moving,
+            pair.fixed_mask,
+            prior=PRIORS[request.rotation_prior],
+            orientation=orientation,
+        )
     result = replace(result, warnings=(*input_warnings, *_moved_warnings(request, pair), *result.warnings))
     registered = Registered(pair, result, _errors_mm(pair, result))
     _write(request, registered)
@@ -198,6 +210,8 @@ def result_lines(result: RegistrationResult, initial: Initialisation, errors_mm:
     lines = [
         f"method   {result.method}",
         f"initial  {initial.name}" + (f" ({initial.reason})" if initial.reason else ""),
+        *([] if result.orientation is None else [f"axes     {result.orientation.text()}"]),
+        *(f"assumed  {note}" for note in result.notes),
         f"motion   {shift} and {result.angle_deg():.2f} degrees",
         f"seconds  {result.seconds:.2f}" + (f" ({steps})" if len(result.steps) > 1 else ""),
     ]

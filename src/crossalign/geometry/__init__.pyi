@@ -1,6 +1,18 @@
 """Where things are in the patient: grids, rigid transforms, closed-form fits, resampling. LPS, mm."""
 
 from .grid import Grid as Grid
+from .orientation import (
+    codes_like as codes_like,
+)
+from .orientation import (
+    orientation_code as orientation_code,
+)
+from .orientation import (
+    orientation_rotations as orientation_rotations,
+)
+from .orientation import (
+    rotation_of_code as rotation_of_code,
+)
 from .resampling import (
     grid_overlap as grid_overlap,
 )

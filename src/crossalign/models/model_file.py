@@ -41,6 +41,7 @@ TASKS = {
     "registration": "a registration network: for `register --method` and `train --from`",
     "fusion": "a fusion network: for `fuse --method`",
     "extractors": "pre-trained extractors: for `train --pretrained`",
+    "recognition": "a network that recognises orientations: `register --moving-orientation auto` uses it",
 }
 
 

@@ -26,8 +26,8 @@ CROP_BATCH_VOXELS = 2**20  # of one crop each: 32 of 32^3 voxels; attention on l
 class RegistrationContext:
     """One problem in the frame that crops are cut in, and the points (n, 3) over which distances are measured.
 
-    Crops lie about the problem's centre. `orientation_deg` is the rotation about z that brings the headers' axes to the
-    patient's.
+    Crops lie about the problem's centre, along the patient's axes as the problem knows them; `orientation_deg` is a
+    further rotation about z, an orientation correction.
     """
 
     problem: Problem
@@ -48,8 +48,11 @@ class RegistrationContext:
 
     @property
     def rotation(self) -> Tensor:
-        """The rotation (3, 3) from the headers' axes to those of the crops."""
-        return quarter_turn(self.orientation_deg // 90)
+        """The rotation (3, 3) from the fixed image's axes to those of the crops."""
+        return self._rotation(self.orientation_deg)
+
+    def _rotation(self, orientation_deg: int) -> Tensor:
+        return quarter_turn(orientation_deg // 90) @ self.problem.patient_rotation
 
     def apply(self, stage: Stage, initial: Rigid) -> Answers:
         """Run a stage once from each of a batch of initial transforms; raises no error for what the network answers."""
@@ -109,7 +112,7 @@ class RegistrationContext:
         """
         settings = self._stage(application).settings
         back = self.frame.fixed_to_frame.inverse()
-        a, b, c = (back.rotation @ quarter_turn(application.orientation_deg // 90).mT).tolist()
+        a, b, c = (back.rotation @ self._rotation(application.orientation_deg).mT).tolist()
         spacing = (settings.crop_spacing_mm,) * 3
         direction = ((a[0], a[1], a[2]), (b[0], b[1], b[2]), (c[0], c[1], c[2]))
         at_origin = Grid(settings.crop_shape, spacing, (0.0, 0.0, 0.0), direction)
@@ -144,5 +147,5 @@ class RegistrationContext:
         return self.rotation @ correction @ self.rotation.mT
 
     def _crops(self, stage: Stage, initial: Rigid, orientation_deg: int) -> tuple[Volume, Volume]:
-        rotation = quarter_turn(orientation_deg // 90)
+        rotation = self._rotation(orientation_deg)
         return self.preprocessed.crops(stage.settings, self.problem.center_mm, initial, rotation)

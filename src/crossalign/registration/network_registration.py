@@ -94,7 +94,7 @@ class NetworkRegistration(Method):
         expectation, calibration_warnings = network_expectation(last, self.model.calibration, evidence)
         to_world = context.frame.to_world
         world = tuple(replace(step, fixed_to_moving=to_world(step.fixed_to_moving)) for step in steps)
-        return Solution(world, (*warnings, *calibration_warnings), expectation)
+        return Solution(world, (*warnings, *calibration_warnings), expectation, _notes(context))
 
     def context(self, problem: Problem) -> RegistrationContext:
         """Prepare a problem for the networks, or for cutting again the crops of a result's `applications`."""
@@ -104,6 +104,18 @@ class NetworkRegistration(Method):
         points_mm = _points_mm(working, stages[0])
         variance_mm2 = self.model.run.match_variance_mm2
         return RegistrationContext(working, frame, pair, stages, points_mm, match_variance_mm2=variance_mm2)
+
+
+def _notes(context: RegistrationContext) -> tuple[str, ...]:
+    """Say whether a rotation prior was used, where the networks are run with one."""
+    prior = context.problem.prior
+    if context.match_variance_mm2 == 0:
+        return ()
+    if prior is None:
+        return ("no rotation prior, as was asked for",)
+    if context.expected_rotation is None:
+        return (f"the initial transform turns too far from the rotation prior to use it ({prior.text()})",)
+    return (f"rotation prior used: {prior.text()}",)
 
 
 def _titled(arrangement: Arrangement) -> Iterator[tuple[str, Arrangement]]:

@@ -136,6 +136,8 @@ class Expectation:
     speaks against the result. Of results that are trusted the fraction `bound_probability` has a true SRE under
     `bound_mm`. `reasons` say why it is not to be trusted, each with what to try next. `evidence` is what a method
     judged itself by (registration.evidence of networks, registration.iterative.verdict of the iterative methods).
+    `covariance` (6, 6), where a method has one, is that of the motion D with truth = answer @ D about the structure's
+    centre: translation (mm), then rotation (degrees), along the fixed world's axes.
     """
 
     expected_sre_mm: float | None = None
@@ -146,6 +148,7 @@ class Expectation:
     evidence: Mapping[str, float] = field(default_factory=dict)
     bound_mm: float | None = None
     bound_probability: float | None = None
+    covariance: tuple[tuple[float, ...], ...] = ()
 
     def untrusted(self, *reasons: str) -> Expectation:
         """Add reasons not to trust the answer; a bound holds for trusted ones only."""
@@ -166,12 +169,14 @@ class Expectation:
 class Solution:
     """The steps of a method, in order (none: the initial transform is the answer), and what the user should know.
 
-    `warnings` are about the inputs and the run; reasons not to trust the answer belong to its `expectation`.
+    `warnings` are about the inputs and the run; reasons not to trust the answer belong to its `expectation`. `notes`
+    say in words what was assumed beforehand and used, such as a rotation prior.
     """
 
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
     expectation: Expectation = field(default_factory=Expectation)
+    notes: tuple[str, ...] = ()
 
 
 class Method(ABC):
@@ -181,6 +186,11 @@ class Method(ABC):
     @abstractmethod
     def name(self) -> str:
         """Short name, as the command line spells it."""
+
+    @property
+    def uses_moving_mask(self) -> bool:
+        """Whether the problem's moving mask decides the outcome: an evaluation gives it to such methods alone."""
+        return False
 
     @abstractmethod
     def settings(self) -> dict[str, str]:

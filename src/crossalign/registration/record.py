@@ -15,6 +15,7 @@ import crossalign
 from crossalign.geometry import Rigid
 from crossalign.output import whole_file, write_text
 from crossalign.registration.initialisation import Initialisation
+from crossalign.registration.orientation import Orientation
 from crossalign.registration.problem import Expectation
 from crossalign.registration.result import RegistrationResult
 
@@ -43,6 +44,8 @@ def registration_record(
             "reason": initialisation.reason,
             "fixed_to_moving": _matrix(result.initial),
         },
+        "orientation": _orientation(result.orientation),
+        "assumed": list(result.notes),
         "fixed_to_moving": _matrix(result.fixed_to_moving),
         "matrices": MATRICES,
         "motion": {
@@ -81,6 +84,14 @@ def write_record(record: Mapping[str, Any], path: str | os.PathLike[str], overwr
 
 def _matrix(transform: Rigid) -> list[list[float]]:
     return transform.matrix().to("cpu", torch.float64).tolist()
+
+
+def _orientation(found: Orientation | None) -> dict[str, Any] | None:
+    """Return where the axes of the scans were taken to point, and how sure that is; None where nothing was asked."""
+    if found is None:
+        return None
+    names = ("fixed_code", "moving_code", "chosen", "probability", "runner_up", "runner_up_probability")
+    return {name: getattr(found, name) for name in (*names, "none_probability")}
 
 
 def _bound(expectation: Expectation) -> dict[str, float] | None:

@@ -14,6 +14,7 @@ from crossalign.errors import ImageError, OverlapError, TransformError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, on_grid_of, one_structure
 from crossalign.images.conversion import ImageLike, MaskLike, as_image, as_mask
+from crossalign.registration.orientation import Orientation
 from crossalign.registration.overlap import LOW_OVERLAP, Overlap
 from crossalign.registration.pose_prior import TRANSRECTAL, RotationPrior
 from crossalign.registration.problem import WHAT_TO_TRY, Expectation, Method, Problem, Step
@@ -30,7 +31,8 @@ class RegistrationResult:
     the fixed mask, or of the fixed grid where there was none: `motion` is about it. `settings` names everything that
     decided the outcome; `seconds` is the method's time, without reading files. `expectation` says how far off the
     method expects the transform to be, where it can tell; `warnings` are about the inputs and the run. What is stored
-    or read off is an attribute, what is computed is a method.
+    or read off is an attribute, what is computed is a method. `orientation` says where the axes of the scans were taken
+    to point; `notes` say what was assumed beforehand and used.
     """
 
     fixed_to_moving: Rigid
@@ -42,6 +44,8 @@ class RegistrationResult:
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     expectation: Expectation = field(default_factory=Expectation)
+    orientation: Orientation | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def expected_sre_mm(self) -> float | None:
@@ -110,6 +114,7 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
     fixed_mask: MaskLike | None = None,
     moving_mask: MaskLike | None = None,
     prior: RotationPrior | None = TRANSRECTAL,
+    orientation: Orientation | None = None,
 ) -> RegistrationResult:
     """Find where the points of the fixed image lie in the moving image.
 
@@ -119,6 +124,8 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
     (the prostate) on the fixed grid, `moving_mask` the same structure on the moving grid: methods that can use it do.
     `prior` is what is known of the rotation beforehand, which the networks and the method `surface` use where the
     initial transform agrees with it; None where nothing is to be assumed, as for another organ or probe.
+    `orientation` says where the axes of the scans point (`find_orientation`), and its reasons become the result's;
+    `initial` holds the moving image's already (`Orientation.rotated`).
     A mask on another grid of its image's space is resampled onto the image's, with an InputWarning.
     Raises TypeError for what is no image, ImageError for an empty mask and one that cannot be brought to the image,
     TransformError for an `initial` that is not one finite transform, OverlapError where it brings nothing of the fixed
@@ -126,7 +133,8 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
     """
     fixed, moving = as_image(fixed, "fixed"), as_image(moving, "moving")
     masks = _fitted_mask(fixed, fixed_mask, "fixed mask"), _fitted_mask(moving, moving_mask, "moving mask")
-    problem = Problem(fixed, moving, _checked(initial), *masks, prior)
+    axes = None if orientation is None else orientation.fixed_to_patient
+    problem = Problem(fixed, moving, _checked(initial), *masks, prior, axes)
     overlap = Overlap.of(problem)
     warnings = _initial_warnings(overlap)
     began = time.perf_counter()
@@ -134,6 +142,8 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
     seconds = time.perf_counter() - began
     found = _checked(solution.steps[-1].fixed_to_moving) if solution.steps else problem.initial
     expectation = solution.expectation
+    if orientation is not None and orientation.reasons:
+        expectation = expectation.untrusted(*orientation.reasons)
     if (fraction := overlap.fraction(found)) < LOW_OVERLAP:
         expectation = expectation.untrusted(
             f"it brings only {fraction:.0%} of the fixed structure into the moving image; begin closer (--initial), or "
@@ -147,9 +157,17 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
         steps=tuple(replace(step, fixed_to_moving=_on_cpu(step.fixed_to_moving)) for step in solution.steps),
         seconds=seconds,
         warnings=tuple(dict.fromkeys((*warnings, *solution.warnings))),
-        settings=method.settings(),
+        settings=dict(method.settings()) | _assumed(orientation, solution.notes),
         expectation=expectation,
+        orientation=orientation,
+        notes=solution.notes,
     )
+
+
+def _assumed(orientation: Orientation | None, notes: tuple[str, ...]) -> dict[str, str]:
+    """Name beside a method's settings what else decided the outcome."""
+    found = {} if orientation is None else {"orientation": orientation.text()}
+    return found | ({"assumed": "; ".join(notes)} if notes else {})
 
 
 def _on_cpu(transform: Rigid) -> Rigid:

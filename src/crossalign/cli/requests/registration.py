@@ -14,6 +14,8 @@ from crossalign.models.run_settings import RunSettings
 from crossalign.registration.iterative.method_settings import MindSettings, MutualInformationSettings
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Recognition: TypeAlias = Literal["auto", "on", "off"]
+RotationPriorName: TypeAlias = Literal["transrectal", "none"]
 Run: TypeAlias = Annotated[
     Given[RunSettings],
     Parameter(name="*", group="How networks are run (left out: as the model says)", show_default=False),
@@ -46,6 +48,16 @@ class RegisterRequest:
     """The label of --fixed-mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
     moving_mask: Path | None = field(default=None, kw_only=True)
     """The same structure in the moving image: its outline is drawn in the report."""
+    fixed_orientation: str = field(default="header", kw_only=True)
+    """Where the fixed image's voxel axes point: header (as it says), auto (recognised), or a code such as LPS."""
+    moving_orientation: str | None = field(default=None, kw_only=True)
+    """The same of the moving image, where no transform file says how it lies. By default auto with the prostate's
+    methods that come in the package, header with others and with --initial header."""
+    recognition: Recognition = field(default="auto", kw_only=True)
+    """Whether a network checks that the scans are MR and transrectal ultrasound of a prostate, upright: auto does with
+    the prostate's methods that come in the package."""
+    rotation_prior: RotationPriorName = field(default="transrectal", kw_only=True)
+    """What is assumed of the rotation between the scans beforehand: transrectal (the probe's usual tilt) or none."""
     method: str | None = field(default=None, kw_only=True)
     """A name that `crossalign models` lists, or model files joined with +."""
     moved: Path | None = field(default=None, kw_only=True)
@@ -84,6 +96,16 @@ class ExplainRequest:
     initial: str | None = field(default=None, kw_only=True)
     """Initialisation, fixed to moving: a transform file, 'header', 'center' (of both grids) or 'mask-center'; chosen by
     the headers where it is left out."""
+    fixed_orientation: str = field(default="header", kw_only=True)
+    """Where the fixed image's voxel axes point: header (as it says), auto (recognised), or a code such as LPS."""
+    moving_orientation: str | None = field(default=None, kw_only=True)
+    """The same of the moving image, where no transform file says how it lies. By default auto with the prostate's
+    methods that come in the package, header with others and with --initial header."""
+    recognition: Recognition = field(default="auto", kw_only=True)
+    """Whether a network checks that the scans are MR and transrectal ultrasound of a prostate, upright: auto does with
+    the prostate's methods that come in the package."""
+    rotation_prior: RotationPriorName = field(default="transrectal", kw_only=True)
+    """What is assumed of the rotation between the scans beforehand: transrectal (the probe's usual tilt) or none."""
     method: str | None = field(default=None, kw_only=True)
     """Shipped model by name, or model files joined with +."""
     fixed_mask: Path | None = field(default=None, kw_only=True)

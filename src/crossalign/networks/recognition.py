@@ -1,0 +1,62 @@
+"""Recognition: whether two crops show a prostate in MR and in transrectal ultrasound, both in the patient's axes."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from crossalign.networks.crop import Features
+from crossalign.types import Rotations, Volume
+
+CHANNELS = 2  # of either crop: the image, and the structure's mask (0 throughout where none is known)
+AXES = (-1, -2, -3)  # of a tensor (z, y, x), by those of points (x, y, z)
+
+
+def rotated_crop(crop: Volume, rotation: Rotations) -> Volume:
+    """Rotate cubes (b, c, s, s, s) by one rotation (3, 3) that brings axes to axes: out(R p) = in(p), exactly."""
+    sources = rotation.abs().argmax(-1).tolist()
+    signs = rotation.sum(-1).tolist()
+    last = crop.dim() - 1
+    order = list(range(crop.dim()))
+    for axis, source in enumerate(sources):
+        order[last - axis] = last - source
+    return crop.permute(order).flip([AXES[axis] for axis, sign in enumerate(signs) if sign < 0])
+
+
+class RecognitionNet(nn.Module):
+    """Scores pairs of crops; the score is the log-odds against a pair that does not look like that.
+
+    Either crop is a cube of 24 voxels on a side with two channels. An encoder of its own takes each to 6 x 6 x 6
+    positions, and layers that they share compare them. `width` scales all layers.
+    """
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        stem, features, joint, last = 2 * width, 4 * width, 6 * width, 8 * width
+        self.fixed_encoder = _encoder(stem, features)
+        self.moving_encoder = _encoder(stem, features)
+        self.comparison = nn.Sequential(
+            *_layer(2 * features, joint, 3, 1),
+            *_layer(joint, joint, 3, 1),
+            *_layer(joint, last, 3, 2),
+            *_layer(last, last, 3, 1),
+        )
+        self.head = nn.Sequential(
+            nn.AvgPool3d(2, 1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(8 * last, 64), nn.ReLU(), nn.Linear(64, 1)
+        )
+
+    def forward(self, fixed: Volume, moving: Volume) -> Float[Tensor, " b"]:
+        """Return the scores (b,) of crops (b, 2, 24, 24, 24)."""
+        return self.compare(self.fixed_encoder(fixed), self.moving_encoder(moving))
+
+    def compare(self, fixed: Features, moving: Features) -> Float[Tensor, " b"]:
+        """Return the scores (b,) of encoded crops."""
+        return self.head(self.comparison(torch.cat((fixed, moving), 1)))[:, 0]
+
+
+def _encoder(stem: int, features: int) -> nn.Sequential:
+    return nn.Sequential(*_layer(CHANNELS, stem, 5, 2), *_layer(stem, features, 3, 2))
+
+
+def _layer(channels: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv3d(channels, out, kernel, stride, kernel // 2, bias=False)
+    return [convolution, nn.GroupNorm(2, out), nn.ReLU()]

@@ -1,0 +1,127 @@
+"""The recognition network on two scans: how likely each orientation of their axes is, and that they are others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crossalign.errors import WeightsError
+from crossalign.geometry import sample
+from crossalign.images import Image, LabelMap
+from crossalign.images.preprocessing import preprocess, preprocess_mask
+from crossalign.models.pretrained import shipped_path
+from crossalign.models.recognition import load_recognition
+from crossalign.models.recognition_settings import RecognitionSettings
+from crossalign.networks.crop import crop_points
+from crossalign.networks.recognition import RecognitionNet, rotated_crop
+from crossalign.types import Points, Rotations, Triple, Vector, Volume
+
+SHIPPED = "orientation"
+# The moving crop is cut about the middle of the field of view and about points beside it, mm, and the scores averaged.
+SHIFTS_MM: tuple[Triple, ...] = (
+    (0.0, 0.0, 0.0),
+    *((side, 0.0, 0.0) for side in (-6.0, 6.0)),
+    *((0.0, side, 0.0) for side in (-6.0, 6.0)),
+    *((0.0, 0.0, side) for side in (-6.0, 6.0)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Recognition:
+    """How likely each pair of rotations is: `probability` (f, m), of f of the fixed and m of the moving image.
+
+    A rotation (3, 3) brings the axes that a crop was cut along to the patient's.
+    `none_probability` is that of scans which are no prostate's MR and transrectal ultrasound in any of these.
+    """
+
+    fixed_rotations: Rotations
+    moving_rotations: Rotations
+    probability: Float[Tensor, "f m"]
+    none_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class ScanView:
+    """A scan, its structure's mask or None, the axes to cut its crop along, and the rotations (n, 3, 3) to score.
+
+    `axes` (3, 3) rotates the scan's world to the axes of the crop.
+    """
+
+    image: Image
+    mask: LabelMap | None
+    axes: Tensor
+    rotations: Rotations
+
+
+@dataclass(frozen=True, eq=False)
+class Recognizer:
+    """The network, the settings of its crops, and the temperature by which its scores are divided."""
+
+    network: RecognitionNet
+    settings: RecognitionSettings
+    temperature: float = 1.0
+
+    @torch.no_grad()
+    def recognize(self, fixed: ScanView, moving: ScanView) -> Recognition:
+        """Score the rotations of two scans. Raises ImageError for a scan that cannot be preprocessed."""
+        crop = self.crop(fixed.image, fixed.mask, fixed.axes)
+        encoded = self.network.fixed_encoder(torch.cat([rotated_crop(crop, one) for one in fixed.rotations]))
+        scores = torch.zeros(len(fixed.rotations), len(moving.rotations), dtype=torch.float64)
+        for shift_mm in SHIFTS_MM:
+            crop = self.crop(moving.image, moving.mask, moving.axes, torch.tensor(shift_mm, dtype=torch.float64))
+            turned = self.network.moving_encoder(torch.cat([rotated_crop(crop, one) for one in moving.rotations]))
+            for row, one in enumerate(encoded):
+                scores[row] += self.network.compare(one.expand_as(turned), turned).double() / len(SHIFTS_MM)
+        every = torch.cat((scores.flatten() / self.temperature, torch.zeros(1, dtype=torch.float64))).softmax(0)
+        return Recognition(fixed.rotations, moving.rotations, every[:-1].reshape(scores.shape), float(every[-1]))
+
+    def crop(self, scan: Image, mask: LabelMap | None, axes: Tensor, shift_mm: Vector | None = None) -> Volume:
+        """Cut the crop (1, 2, s, s, s) about the structure, or about the middle of what the scan shows.
+
+        `axes` (3, 3) is the rotation from the scan's world to the axes that the crop has.
+        """
+        settings, step = self.settings, self.settings.working_spacing_mm
+        near = scan.grid.corners_mm()
+        image = preprocess(scan, step, near)
+        middle = _middle_mm(image) if mask is None else mask.centroid_mm()
+        offsets = crop_points((settings.crop_size,) * 3, settings.crop_spacing_mm)
+        points = (offsets if shift_mm is None else offsets + shift_mm) @ axes + middle
+        shown = _sampled(image, points)
+        marked = torch.zeros_like(shown) if mask is None else _sampled(preprocess_mask(mask, step, near), points)
+        return torch.cat((shown, marked), 1).to(next(self.network.parameters()))
+
+
+@lru_cache
+def shipped_recognizer() -> Recognizer | None:
+    """Load the recognition network that comes in the package; None where it was installed without models."""
+    path = shipped_path(SHIPPED)
+    return None if path is None else recognizer_of(path)
+
+
+def recognizer_of(path: Path) -> Recognizer:
+    """Load a recognition network. Raises WeightsError."""
+    network, settings = load_recognition(path)
+    if not isinstance(network, RecognitionNet):
+        raise WeightsError(f"{path.name}: holds no recognition network")
+    return Recognizer(network, settings)
+
+
+def _middle_mm(image: Image) -> Vector:
+    """Return the middle (3,) of the box that holds what an image shows; of the image where it shows nothing."""
+    shown = image.voxels > 0
+    if not bool(shown.any()):
+        return image.grid.center_mm()
+    ends: list[Tensor] = []
+    for others in ((0, 1), (0, 2), (1, 2)):
+        along = shown.any(others[1]).any(others[0]).nonzero()[:, 0]
+        ends.append((along[0] + along[-1]) / 2)
+    return image.grid.to_physical(torch.stack(ends).double()[None])[0]
+
+
+def _sampled(image: Image, points_mm: Points) -> Volume:
+    return sample(image.voxels[None, None], image.grid.to_voxel(points_mm.flatten(0, 2)).reshape(1, *points_mm.shape))
