@@ -38,6 +38,10 @@ class WorkingFrame:
         unscaled = Rigid(found.rotation, found.translation_mm / self.scale)
         return self.moving_to_frame.inverse() @ unscaled @ self.fixed_to_frame
 
+    def vectors_to_world(self) -> Tensor:
+        """Return the matrix (3, 3) that converts vectors of the fixed image's frame to vectors of its world, mm."""
+        return self.fixed_to_frame.rotation.mT / self.scale
+
 
 def along_fixed_axes(problem: Problem) -> tuple[Problem, WorkingFrame]:
     """Turn both worlds alike so that the fixed grid's axes run along L, P and S, each along the one it is nearest to.

@@ -12,6 +12,7 @@ from crossalign.models.pretrained import shipped_names, shipped_path
 from crossalign.registration.iterative.method_settings import MI_BEST, MIND_BEST
 from crossalign.registration.iterative.mind import MindSSD
 from crossalign.registration.iterative.mutual_information import MutualInformation
+from crossalign.registration.iterative.surface import SurfaceRegistration
 from crossalign.registration.network_registration import NetworkRegistration
 from crossalign.registration.problem import Identity, Method
 
@@ -24,6 +25,7 @@ PLAIN_METHODS: Mapping[str, Callable[[], Method]] = {
     "mi-best": lambda: MutualInformation(MI_BEST, "mi-best"),
     "mind": MindSSD,
     "mind-best": lambda: MindSSD(MIND_BEST, "mind-best"),
+    "surface": SurfaceRegistration,
 }
 
 

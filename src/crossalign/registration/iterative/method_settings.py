@@ -137,3 +137,33 @@ class MindSettings:
 
 # The coarse level alone did best on the real pairs (docs/concepts/iterative-methods.md).
 MIND_BEST = MindSettings(spacing_mm=(4.0,))
+
+
+@dataclass(frozen=True)
+class SurfaceSettings:
+    """How the surfaces of both structures are fitted, beside what is known of the rotation beforehand."""
+
+    points: int = 1000
+    """Points on either surface."""
+
+    noise_mm: tuple[float, float, float] = (0.95, 0.65, 0.45)
+    """What the mean distance of two surfaces that are rightly registered is uncertain by, mm, where it tells of a
+    rotation about the patient's left, posterior and superior axis: the more, the more the prior counts."""
+
+    outline_shift_mm: tuple[float, float, float] = (0.0, 0.8, 0.3)
+    """How far the fixed outline's structure lies from the moving outline's when the surfaces fit, along the patient's
+    axes, mm. Used with the rotation prior alone, as it was measured with it."""
+
+    robust_mm: float = 3.0
+    """Distances beyond this count in proportion to it, not to their square (Huber)."""
+
+    iterations: int = 30
+    """Gauss-Newton iterations, at most."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, {"points": (100, 100_000), "iterations": (1, MOST_COUNT)})
+        check_over_zero(self, "robust_mm")
+        if not all(0 < value < math.inf for value in self.noise_mm):
+            raise SettingError("noise_mm", f"needs three lengths over 0, got {self.noise_mm}")
+        if not all(math.isfinite(value) for value in self.outline_shift_mm):
+            raise SettingError("outline_shift_mm", f"needs three finite lengths, got {self.outline_shift_mm}")
