@@ -62,6 +62,10 @@ def test_errors_are_paired() -> None:
     assert re.search(r'SRE</th><td class="number">10.00 mm</td><td class="number">0.25 mm</td>.*better">−9.75 mm', html)  # noqa: RUF001
     assert re.search(r'TRE</th><td class="number"></td><td class="number">3.50 mm</td>', html)
     assert "Errors against" not in page(errors_mm=None)
+    parts = {"Centre before": 8.0, "Centre after": 3.0, "Angle_deg before": 14.0, "Angle_deg after": 15.5}
+    shown = text_of(page(errors_mm=parts))
+    assert "Centre8.00 mm3.00 mm" in shown
+    assert "Angle14.00°15.50°+1.50°" in shown
     worse = page(errors_mm={"sre_before": 1.0, "sre_after": 2.0, "TRE before": float("nan"), "TRE after": 1.0})
     assert 'worse">+1.00 mm' in worse
     assert "not defined" in worse

@@ -28,6 +28,7 @@ TURN_WORDS = (
 )
 SMALLEST = 0.05  # with one decimal a smaller value would read 0.0
 BEFORE_OR_AFTER = re.compile(r"^(?P<name>.+?)[ _-]+(?P<when>before|after)(?:[ _]*(?:\(mm\)|mm))?$", re.IGNORECASE)
+DEGREES = " deg"
 PARAMETERS = (
     ("tx", " mm", "towards the left"),
     ("ty", " mm", "towards the back"),
@@ -108,7 +109,7 @@ def content_motion(before: Rigid, after: Rigid) -> Rigid:
 
 @dataclass(frozen=True)
 class ErrorRow:
-    """One error in mm, before and after; `better` is None where one of them is missing or undefined."""
+    """One error, before and after, with its unit; `better` is None where one of them is missing or undefined."""
 
     name: str
     before: str
@@ -118,7 +119,10 @@ class ErrorRow:
 
 
 def error_rows(errors_mm: Mapping[str, float]) -> list[ErrorRow]:
-    """Pair 'SRE before' with 'SRE after'; any other name stands alone, as a value after."""
+    """Pair 'SRE before' with 'SRE after'; any other name stands alone, as a value after.
+
+    Values are in mm, those of a name that says `deg` ('angle_deg before') in degrees.
+    """
     pairs: dict[str, dict[str, float]] = {}
     for key, value in errors_mm.items():
         match = BEFORE_OR_AFTER.match(key)
@@ -128,18 +132,19 @@ def error_rows(errors_mm: Mapping[str, float]) -> list[ErrorRow]:
 
 
 def _error_row(name: str, before: float | None, after: float | None) -> ErrorRow:
-    label = name.upper() if name.lower() in ("sre", "tre") else name
-    cells = label, _millimetres(before), _millimetres(after)
+    label, unit = (name.removesuffix(DEGREES), "°") if name.endswith(DEGREES) else (name, " mm")
+    label = label.upper() if label.lower() in ("sre", "tre") else label
+    cells = label, _with_unit(before, unit), _with_unit(after, unit)
     if before is None or after is None or not (math.isfinite(before) and math.isfinite(after)):
         return ErrorRow(*cells, "", None)
     better = after < before if abs(after - before) >= 0.005 else None
-    return ErrorRow(*cells, signed(after - before, 2, " mm"), better)
+    return ErrorRow(*cells, signed(after - before, 2, unit), better)
 
 
-def _millimetres(value: float | None) -> str:
+def _with_unit(value: float | None, unit: str) -> str:
     if value is None:
         return ""
-    return f"{value:.2f} mm" if math.isfinite(value) else "not defined"
+    return f"{value:.2f}{unit}" if math.isfinite(value) else "not defined"
 
 
 def step_rows(result: RegistrationResult, structure_mm: Points | None) -> Rows:

@@ -24,8 +24,8 @@ DISPLACEMENT_POINTS = 200_000  # at most, of the structure, for its mean displac
 class ReportInput:
     """What a report is about.
 
-    `fixed_mask` and `moving_mask` mark the structure, each on its own image. `errors_mm` maps names to millimetres; the
-    two names 'SRE before' and 'SRE after' become one row of a table.
+    `fixed_mask` and `moving_mask` mark the structure, each on its own image. `errors_mm` maps names to millimetres (a
+    name that says deg, as 'angle deg after', to degrees); 'SRE before' and 'SRE after' become one row of a table.
     """
 
     fixed: Image
