@@ -20,7 +20,8 @@ from crossalign.output import check_output, whole_file
 from crossalign.types import Matrix4
 
 BARE = "a bare matrix, which does not say what it maps: name it with --from matrix-lps, --from matrix-ras or --from fsl"
-FORMAT_OF = {".tfm": "itk", ".txt": "itk", ".h5": "itk", ".lta": "lta"}
+DICOM = "dicom"
+FORMAT_OF = {".tfm": "itk", ".txt": "itk", ".h5": "itk", ".lta": "lta", ".dcm": DICOM}
 OTHER_WAY = {FIXED_TO_MOVING: MOVING_TO_FIXED, MOVING_TO_FIXED: FIXED_TO_MOVING}
 GRID_FORMATS = ("fsl", "lta")
 
@@ -55,8 +56,11 @@ def run_convert(request: ConvertRequest) -> Outcome:
     target = _output_format(request.output, request.output_format)
     _check(request.output, request.overwrite, (request.source, request.fixed, request.moving))
     _check_needs(request, target)
+    _check_series(request, target)
     pair = _Pair.of(request.fixed, request.moving)
     read = _read(request.source, request.source_format, request.direction, pair)
+    if target == DICOM:
+        return _written_as_dicom(request, read)
     direction = request.output_direction or LINEAR_FORMATS[target].direction or FIXED_TO_MOVING
     matrix = read.matrix if direction == read.direction else torch.linalg.inv(read.matrix)
     return _written(request, read, matrix, target, direction, pair)
@@ -125,24 +129,56 @@ def _written(
         write_linear(matrix, partial, target, pair.ends(direction), direction)
     return Outcome(
         (
-            f"read     {request.source} ({read.format}, maps {_words(read.direction)}; {_shape(read.matrix)})",
+            _read_line(request, read),
             f"wrote    {request.output} ({target}, maps {_words(direction)})",
         )
     )
+
+
+def _written_as_dicom(request: ConvertRequest, read: _Read) -> Outcome:
+    from crossalign.images.files.dicom.series import image_series
+    from crossalign.images.files.dicom.spatial_registration import write_spatial_registration
+
+    assert request.fixed_series is not None
+    assert request.moving_series is not None
+    fixed, moving = image_series(request.fixed_series), image_series(request.moving_series)
+    matrix = read.matrix if read.direction == FIXED_TO_MOVING else torch.linalg.inv(read.matrix)
+    with whole_file(request.output, request.overwrite) as partial:
+        notes = write_spatial_registration(matrix.numpy(), partial, fixed, moving)
+    what = f"dicom, maps {_words(MOVING_TO_FIXED)}; filed under the fixed series' patient and study"
+    return Outcome((_read_line(request, read), f"wrote    {request.output} ({what})"), notes)
+
+
+def _check_series(request: ConvertRequest, target: str) -> None:
+    """Raise InputError where a DICOM object is asked for and a series is missing, or the other way round."""
+    given = {side: getattr(request, f"{side}_series") for side in ("fixed", "moving")}
+    missing = [f"--{side}-series" for side, path in given.items() if path is None]
+    if target == DICOM and missing:
+        raise InputError(
+            f"a DICOM object refers to both images' series: name their folders with {' and '.join(missing)}"
+        )
+    if target == DICOM and request.output_direction is not None:
+        raise InputError("--output-direction: a DICOM object always maps moving points to fixed points: leave it out")
+    if target != DICOM and len(missing) < 2:
+        raise InputError("--fixed-series and --moving-series are for DICOM objects (.dcm): leave them out")
+
+
+def _read_line(request: ConvertRequest | InvertRequest, read: _Read) -> str:
+    return f"read     {request.source} ({read.format}, maps {_words(read.direction)}; {_shape(read.matrix)})"
 
 
 def _output_format(path: Path, named: str | None) -> str:
     """Return the format to write; raises OutputError where neither the name nor --to says it."""
     name = named or FORMAT_OF.get(path.suffix)
     if name is None:
-        choices = "--to itk or --to fsl" if path.suffix == ".mat" else "--to, or end it in .tfm, .h5 or .lta"
+        choices = "--to itk or --to fsl" if path.suffix == ".mat" else "--to, or end it in .tfm, .h5, .lta or .dcm"
         raise OutputError(f"{path.name}: the name does not say which format to write: pass {choices}")
     _check_suffix(path, name)
     return name
 
 
 def _check_suffix(path: Path, name: str) -> None:
-    suffixes = LINEAR_FORMATS[name].suffixes
+    suffixes = (".dcm",) if name == DICOM else LINEAR_FORMATS[name].suffixes
     if path.suffix not in suffixes:
         raise OutputError(f"{path.name}: a transform of the format {name} ends in {' or '.join(suffixes)}")
 

@@ -16,21 +16,24 @@ Read: TypeAlias = Annotated[
     Literal["itk", "minc", "lta", "fsl", "matrix-lps", "matrix-ras"] | None, Parameter(name="--from")
 ]
 Written: TypeAlias = Annotated[Literal["itk", "lta", "fsl", "matrix-lps", "matrix-ras"] | None, Parameter(name="--to")]
+WrittenOrDicom: TypeAlias = Annotated[
+    Literal["itk", "lta", "fsl", "matrix-lps", "matrix-ras", "dicom"] | None, Parameter(name="--to")
+]
 Source: TypeAlias = Annotated[Path, Parameter(name="INPUT")]
 Output: TypeAlias = Annotated[Path, Parameter(name="OUTPUT")]
 
 
 @dataclass(frozen=True)
 class ConvertRequest:
-    """Write a linear transform in another format: of ITK, FreeSurfer or FSL, or a 4 x 4 matrix."""
+    """Write a linear transform in another format: of ITK, FreeSurfer, FSL or DICOM, or a 4 x 4 matrix."""
 
     source: Source
     """Transform file: of ITK, MINC or FreeSurfer, a 4 x 4 matrix, or FSL's."""
     output: Output
-    """File to write: .tfm, .txt, .h5 (ITK), .lta (FreeSurfer), .mat (see --to)."""
+    """File to write: .tfm, .txt, .h5 (ITK), .lta (FreeSurfer), .dcm (DICOM), .mat (see --to)."""
     source_format: Read = field(default=None, kw_only=True)
     """What a bare matrix is: matrix-lps or matrix-ras (points), or fsl (flirt's). Other files say it themselves."""
-    output_format: Written = field(default=None, kw_only=True)
+    output_format: WrittenOrDicom = field(default=None, kw_only=True)
     """Format to write, where the ending of OUTPUT does not say: itk or fsl for .mat, matrix-lps or matrix-ras."""
     direction: Direction | None = field(default=None, kw_only=True)
     """Which points INPUT maps to which. Left out: as the format's programs do, which is moving-to-fixed for fsl and
@@ -41,6 +44,10 @@ class ConvertRequest:
     """Fixed image, whose grid fsl and lta refer to."""
     moving: Path | None = field(default=None, kw_only=True)
     """Moving image, the same."""
+    fixed_series: Path | None = field(default=None, kw_only=True)
+    """For dicom: folder of the fixed image's DICOM series, under whose patient the object is filed."""
+    moving_series: Path | None = field(default=None, kw_only=True)
+    """For dicom: folder of the moving image's DICOM series."""
     overwrite: bool = field(default=False, kw_only=True)
     """Replace an output that exists."""
 
