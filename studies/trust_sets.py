@@ -40,7 +40,18 @@ from studies.trust_pairs import (
     trials_of,
     trials_without_content,
 )
-from studies.trust_tables import FIT, JUDGE, calibration_lines, cell, figures, fitted, judged, read_tables, write_recipe
+from studies.trust_tables import (
+    FIT,
+    JUDGE,
+    calibration_lines,
+    cell,
+    evidence_figures,
+    figures,
+    fitted,
+    judged,
+    read_tables,
+    write_recipe,
+)
 
 from crossalign.errors import CrossalignError
 from crossalign.evaluation.error_estimates import EVIDENCE_PREFIX
@@ -160,6 +171,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--table", type=Path, nargs="+", help="tables that were written before")
     parser.add_argument("--fit", type=Path, nargs="+", metavar="TABLE", help="tables to fit a calibration on")
+    parser.add_argument("--evidence", action="store_true", help="print what each piece of evidence is worth, too")
     parser.add_argument("--recipe", type=Path, help="of a model: the calibration is written into it")
     given = parser.parse_args()
     tables = given.table or given.fit
@@ -183,6 +195,8 @@ def _print(given: argparse.Namespace, tables: Sequence[Path]) -> int:
     for role in (FIT, JUDGE):
         if selected := [row for row in rows if row["role"] == role]:
             print("\n".join((f"\n{role}\n", *figures(selected))))
+            if given.evidence:
+                print("\n".join(("", *evidence_figures(selected))))
     return 0
 
 

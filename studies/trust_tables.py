@@ -131,6 +131,25 @@ def figures(rows: Sequence[dict[str, str]]) -> Iterator[str]:
             yield f"rank correlation of expected and true error, {title}: {rank:.2f} (n {both.sum()})"
 
 
+def evidence_figures(rows: Sequence[dict[str, str]]) -> Iterator[str]:
+    """Describe each piece of evidence: its rank correlation with the true error, and its median in each set."""
+    groups = [group for group in SETS if any(row["set"] == group for row in rows)]
+    starts = [row for row in rows if row["set"] in SETS[:3]]
+    yield f"| evidence | rank correlation, {', '.join(SETS[:3])} | {' | '.join(f'median, {one}' for one in groups)} |"
+    yield f"|---|---|{'---|' * len(groups)}"
+    for name in ("network_sre_mm", "dispersion_mm", *(f"{EVIDENCE_PREFIX}{one}" for one in EVIDENCE)):
+        values, true = _numbers(starts, name), _numbers(starts, "sre_mm")
+        known = ~np.isnan(values) & ~np.isnan(true)
+        if known.sum() > 2:
+            rank = spearmanr(values[known], true[known]).statistic if np.ptp(values[known]) > 0 else math.nan
+            medians = [_median(_numbers([row for row in rows if row["set"] == one], name)) for one in groups]
+            yield f"| {name.removeprefix(EVIDENCE_PREFIX)} | {rank:.2f} | {' | '.join(medians)} |"
+
+
+def _median(values: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+    return "" if np.isnan(values).all() else f"{np.nanmedian(values):.2f}"
+
+
 def _line(group: str, rows: Sequence[dict[str, str]]) -> str:
     true, expected, bound = (_numbers(rows, name) for name in ("sre_mm", "expected_sre_mm", "bound_mm"))
     trusted = np.array([row["trusted"] == "1" for row in rows])

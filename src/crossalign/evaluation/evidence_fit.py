@@ -51,7 +51,7 @@ def fitted_slopes(columns: Values, errors_mm: Values, weight: Values, plain: int
     matrix = np.vstack([np.column_stack([np.ones(count), columns / scale]) * root[:, None], ridge])
     target = np.concatenate([np.minimum(errors_mm, LARGEST_MM) * root, np.zeros(len(ridge))])
     fit = lsq_linear(matrix, target, bounds=(np.r_[-np.inf, np.zeros(width)], np.inf), method="bvls")
-    return np.r_[fit.x[0], fit.x[1:] / scale]
+    return np.r_[fit.x[0], np.maximum(fit.x[1:], 0.0) / scale]  # the solver may end a rounding below its bound
 
 
 def term_columns(terms: Sequence[EvidenceTerm], evidence: Mapping[str, Values]) -> list[Values]:
