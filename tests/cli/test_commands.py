@@ -64,6 +64,10 @@ def test_register_writes_what_it_prints(pair: Path, tmp_path: Path, capfd) -> No
     assert sre_with_itk(pair / "start.tfm", pair / "reference.tfm", points) == pytest.approx(before, abs=0.01)
     assert sre_with_itk(tmp_path / "out.tfm", pair / "reference.tfm", points) == pytest.approx(after, abs=0.01)
     assert after < 1 < before
+    for name, unit in (("centre", "mm"), ("angle", "degrees")):
+        words = next(line for line in out.splitlines() if line.startswith(name)).split()
+        assert words[2] == words[5] == unit
+        assert float(words[4]) < float(words[1])
     assert "<html" in (tmp_path / "r.html").read_text()
     moving, frame = sitk.ReadImage(str(pair / "us.nii.gz")), sitk.ReadImage(str(pair / "mr.nii.gz"))
     transform = sitk.ReadTransform(str(tmp_path / "out.tfm"))

@@ -12,7 +12,7 @@ from crossalign.data import LoadedCase
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid
 from crossalign.registration.frame import rotation_to_axes
-from crossalign.types import Triple
+from crossalign.types import Triple, Vector
 
 PATIENT_AXES = ("left", "posterior", "superior")
 LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
@@ -44,10 +44,17 @@ def error_parts(
     The patient's axes are the fixed image's own, each taken for the one of L, P and S that it is nearest to, and turned
     by `fixed_to_patient` where the header is wrong (see `registration.Problem`); None believes it.
     """
-    center = case.fixed_mask.centroid_mm()[None]
-    left_over = case.fixed_to_moving.inverse().to("cpu", torch.float64) @ fixed_to_moving.to("cpu", torch.float64)
-    shift = patient_axes(case, fixed_to_patient) @ (left_over.apply(center) - center)[0]
-    left, posterior, superior = shift.tolist()
+    axes = patient_axes(case, fixed_to_patient)
+    return parts_between(fixed_to_moving, case.fixed_to_moving, case.fixed_mask.centroid_mm(), axes)
+
+
+def parts_between(
+    fixed_to_moving: Rigid, reference: Rigid, center_mm: Vector, axes: Float[Tensor, "3 3"]
+) -> ErrorParts:
+    """Measure a transform against a reference, at a centre; `axes` rotates the fixed world's axes to the patient's."""
+    center = center_mm.double()[None]
+    left_over = reference.inverse().to("cpu", torch.float64) @ fixed_to_moving.to("cpu", torch.float64)
+    left, posterior, superior = (axes @ (left_over.apply(center) - center)[0]).tolist()
     return ErrorParts((left, posterior, superior), float(left_over.angle_deg()))
 
 

@@ -67,7 +67,7 @@ class RegisterRequest:
     record: Annotated[Path | None, Parameter(name="--json")] = field(default=None, kw_only=True)
     """JSON file to write: the result, and whether to trust it."""
     reference: Path | None = field(default=None, kw_only=True)
-    """True transform: prints the SRE before and after (needs --fixed-mask)."""
+    """True transform: prints the SRE, and the errors of centre and rotation, before and after (needs --fixed-mask)."""
     fixed_series: str | None = field(default=None, kw_only=True)
     """Which DICOM series of FIXED, where it holds several: number, UID, or part of its description."""
     moving_series: str | None = field(default=None, kw_only=True)
