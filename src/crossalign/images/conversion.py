@@ -19,7 +19,8 @@ from crossalign.geometry import Grid
 from crossalign.geometry.grid import LPS_AXES, Direction
 from crossalign.images.files.formats.header import Header
 from crossalign.images.files.formats.placement import placed
-from crossalign.images.image import Image, LabelMap, count_where
+from crossalign.images.image import Image, LabelMap
+from crossalign.images.intensity import check_scan
 from crossalign.types import Triple
 
 RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -82,7 +83,9 @@ def as_image(source: ImageLike, name: str = "image") -> Image:
         return read_image(source)
     values, grid = _on_grid(source, name)
     voxels = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    return _usable(Image(voxels, grid, name))
+    image = Image(voxels, grid, name)
+    check_scan(image)
+    return image
 
 
 def as_mask(source: MaskLike, name: str = "mask") -> LabelMap:
@@ -215,19 +218,6 @@ def _affine(spacing: Any, origin: Any, direction: Any) -> NDArray[np.float64]:
     matrix[:3, :3] = np.asarray(direction, np.float64) * np.asarray(spacing, np.float64)
     matrix[:3, 3] = origin
     return matrix
-
-
-def _usable(image: Image) -> Image:
-    name = image.name
-    if min(image.grid.shape) < 2:
-        raise ImageError(f"{name}: the size is {image.grid.shape[::-1]} voxels, expected 2 or more on each axis")
-    unusable = count_where(image.voxels, lambda part: ~part.isfinite())
-    if unusable:
-        raise ImageError(f"{name}: {unusable} voxels are NaN or infinite: replace them before registration")
-    low, high = (float(value) for value in image.voxels.aminmax())
-    if low == high:
-        raise ImageError(f"{name}: every voxel is {low:g}: a constant image cannot be registered")
-    return image
 
 
 def _kind(source: object) -> str:

@@ -9,6 +9,8 @@ because it is the minimum and fills more than 1 % of the image. Percentiles and 
 import torch
 from torch import Tensor
 
+from crossalign.errors import ImageError
+from crossalign.geometry import Grid
 from crossalign.images.image import Image, count_where, slabs
 from crossalign.types import Mask, Scan
 
@@ -23,6 +25,23 @@ OTHER_BORDER_FRACTION = 0.75
 AIR_RANGE = 0.02  # a signed scan whose lowest 2 % of the range hold many voxels shows air there, as a CT does
 AIR_FRACTION = 0.05
 AIR_HU = (-1100.0, -900.0)  # a scan whose minimum lies here is taken for a CT in Hounsfield units
+
+
+def check_scan(image: Image) -> None:
+    """Raise ImageError where a scan cannot be registered: one slice, NaN or infinite values, or a single value."""
+    check_thickness(image.grid, image.name)
+    unusable = count_where(image.voxels, lambda part: ~part.isfinite())
+    if unusable:
+        raise ImageError(f"{image.name}: {unusable} voxels are NaN or infinite: replace them before registration")
+    low, high = (float(value) for value in image.voxels.aminmax())
+    if low == high:
+        raise ImageError(f"{image.name}: every voxel is {low:g}: a constant image cannot be registered")
+
+
+def check_thickness(grid: Grid, name: str) -> None:
+    """Raise ImageError where a grid is one voxel thick along an axis."""
+    if min(grid.shape) < 2:
+        raise ImageError(f"{name}: the size is {grid.shape[::-1]} voxels, expected 2 or more on each axis")
 
 
 def padding_value(voxels: Scan) -> float | None:

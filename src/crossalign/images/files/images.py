@@ -14,7 +14,8 @@ from crossalign.geometry import Grid
 from crossalign.images.files.stored import opened, opened_structures
 from crossalign.images.files.structures import structure_labels
 from crossalign.images.files.writing import write_sitk
-from crossalign.images.image import Image, LabelMap, count_where
+from crossalign.images.image import Image, LabelMap
+from crossalign.images.intensity import check_scan, check_thickness
 from crossalign.output import check_output, whole_file
 
 WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -38,13 +39,7 @@ def read_image(
 ) -> Image:
     """Read a scan, as `read_volume` does; raises ImageError where it is not finite, varying and two voxels thick."""
     image = read_volume(path, memory_limit_bytes, series)
-    _check_thickness(image.grid, image.name)
-    unusable = count_where(image.voxels, lambda part: ~part.isfinite())
-    if unusable:
-        raise ImageError(f"{image.name}: {unusable} voxels are NaN or infinite: replace them before registration")
-    if float(image.voxels.min()) == float(image.voxels.max()):
-        value = float(image.voxels.min())
-        raise ImageError(f"{image.name}: every voxel is {value:g}: a constant image cannot be registered")
+    check_scan(image)
     return image
 
 
@@ -62,7 +57,7 @@ def read_label_map(
     stored = opened(path, memory_limit_bytes)
     values = stored.whole()
     if not allow_empty:
-        _check_thickness(stored.grid, stored.name)
+        check_thickness(stored.grid, stored.name)
         if not values.any():
             raise ImageError(f"{stored.name}: the mask is empty: give one whose structure has values other than 0")
     return LabelMap(torch.from_numpy(values), stored.grid, stored.name)
@@ -102,11 +97,6 @@ def to_sitk(array: NDArray[Any], grid: Grid) -> sitk.Image:
     image.SetOrigin(grid.origin_mm)
     image.SetDirection([value for row in grid.direction for value in row])
     return image
-
-
-def _check_thickness(grid: Grid, name: str) -> None:
-    if min(grid.shape) < 2:
-        raise ImageError(f"{name}: the size is {grid.shape[::-1]} voxels, expected 2 or more on each axis")
 
 
 def _written_suffix(path: Path) -> str:

@@ -64,10 +64,10 @@ def write_spatial_registration(fixed_to_moving: Matrix, path: Path, fixed: Serie
     of reference.
     """
     parts = _Part.of(fixed), _Part.of(moving)
-    matrices = np.eye(4), np.linalg.inv(fixed_to_moving)
+    moving_to_fixed: Matrix = np.linalg.inv(fixed_to_moving)
     with quiet_library():
         dataset = _filed(parts[0])
-        dataset.RegistrationSequence = [_item(*both) for both in zip(parts, matrices, strict=True)]
+        dataset.RegistrationSequence = [_item(parts[0], np.eye(4)), _item(parts[1], moving_to_fixed)]
         _refer(dataset, parts)
         dataset.save_as(path, enforce_file_format=True)
     notes = [ONE_FRAME] if parts[0].frame_uid == parts[1].frame_uid else []
