@@ -386,7 +386,7 @@ def test_axes_in_one_plane_are_refused(tmp_path: Path) -> None:
     ("first", "message"),
     [
         (b"\x89HDF\r\n", "HDF5"),
-        (bytes(128) + b"DICM", "dcm2niix"),
+        (bytes(128) + b"DICM", "hold no image"),
         (b"PK\x03\x04", "unpack it first"),
         (b"\x89PNG", "PNG"),
     ],

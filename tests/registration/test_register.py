@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from crossalign.errors import ImageError, InputError, OverlapError, TransformError
+from crossalign.errors import ImageError, InputError, InputWarning, OverlapError, TransformError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap
 from crossalign.registration import (
@@ -84,6 +84,14 @@ def test_a_mask_of_another_grid_is_refused_and_both_grids_are_named() -> None:
     mask = gland(Grid((20, 20, 20), (1.0, 1.0, 1.1), (5.0, 6.0, 7.0)))
     with pytest.raises(ImageError, match=r"gland.*not lie on the grid of mr.*1 x 1 x 1\.1 mm.*1 x 1 x 1 mm"):
         register(FIXED, MOVING, Identity(), START, mask)
+
+
+def test_a_mask_on_another_grid_of_the_same_space_is_resampled_with_a_note() -> None:
+    whole = gland()
+    part = LabelMap(whole.labels[1:, :, :-1], FIXED.grid.part((1, 0, 0), (19, 20, 19)), "part")
+    with pytest.warns(InputWarning, match=r"part: the mask was stored on another grid .* that of mr \(exact"):
+        result = register(FIXED, MOVING, Identity(), START, part)
+    assert torch.allclose(result.center_mm, gland().centroid_mm())
 
 
 def test_an_empty_mask_is_refused() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from crossalign.cli.console import input_warnings
 from crossalign.errors import InputError, InputWarning, OutputError
+from crossalign.images.files.dicom.series import dicom_files
 from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_path
 from crossalign.training.data_record import detached_files
@@ -64,8 +65,10 @@ def weight_files(spelled: str | None) -> tuple[Path, ...]:
 
 
 def _behind(path: Path) -> tuple[Path, ...]:
-    """Return the files of voxels behind an image's header; none where it cannot be read, which its reader tells."""
+    """Return the files of voxels behind a header or in a folder; none where they cannot be read, as a reader tells."""
     try:
+        if path.is_dir():
+            return tuple(dicom_files(path, path.name))
         return tuple(detached_files(path)) if path.is_file() else ()
     except OSError:
         return ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 POINT_LIMIT = 20_000_000
 ON_SLICE = 0.1  # of the distance between slices
 FLAT_MM = 0.1
+PARALLEL = 1 - 1e-6  # cosine
 DEFAULT_SPACING_MM = 1.0
 MARGIN = 2  # voxels around the contours, where no image gives a grid
 
@@ -71,23 +71,37 @@ class StructureSet:
             raise ImageError(
                 f"{self.name}: its contours lie on slices that are not evenly spaced: give a mask that is an image"
             )
-        pixel = DEFAULT_SPACING_MM if image is None else min(image.spacing_mm)
-        along = np.eye(3)[int(np.abs(normal).argmin())]
-        first = along - normal * (along @ normal)
-        first /= np.linalg.norm(first)
-        axes = np.stack((first, np.cross(normal, first), normal), axis=1)
+        axes, pixels, phase = _in_plane(normal, image)
         points = np.concatenate(contours) @ axes
-        low, high = points.min(0), points.max(0)
-        low[:2] -= MARGIN * pixel
-        counts = [math.ceil((high[axis] - low[axis]) / pixel) + 1 + MARGIN for axis in (0, 1)]
+        low = phase + (np.floor((points[:, :2].min(0) - phase) / pixels) - MARGIN) * pixels
+        width, height = (np.ceil((points[:, :2].max(0) - low) / pixels) + 1 + MARGIN).astype(int).tolist()
         slices = round(float(places[-1])) + 1
-        low[2] = planes[0]
         if slices == 1:  # a structure on one slice is as thick as the slice, which no header tells
             step = DEFAULT_SPACING_MM if image is None else max(image.spacing_mm)
-        check_memory((counts[0], counts[1], slices), self.name, self.memory_limit_bytes)
-        a, b, c = (axes @ low).tolist()
-        (d, e, f), (g, h, i), (j, k, m) = axes.tolist()
-        return Grid((slices, counts[1], counts[0]), (pixel, pixel, step), (a, b, c), ((d, e, f), (g, h, i), (j, k, m)))
+        check_memory((width, height, slices), self.name, self.memory_limit_bytes)
+        x, y, z = (axes @ np.array([*low, planes[0]])).tolist()
+        (a, b, c), (d, e, f), (g, h, i) = axes.tolist()
+        first, second = pixels.tolist()
+        return Grid((slices, height, width), (first, second, step), (x, y, z), ((a, b, c), (d, e, f), (g, h, i)))
+
+
+def _in_plane(
+    normal: NDArray[np.float64], image: Grid | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return axes (columns, the normal last), the size of pixels, and where one of them lies along the first two axes.
+
+    They are the image's where its slices are parallel to the contours, so that nothing is resampled within them.
+    """
+    if image is not None:
+        direction = np.array(image.direction)
+        if abs(float(direction[:, 2] @ normal)) > PARALLEL:
+            axes = np.column_stack((direction[:, 0], direction[:, 1], normal))
+            return axes, np.array(image.spacing_mm[:2]), np.array(image.origin_mm) @ axes[:, :2]
+    along = np.eye(3)[int(np.abs(normal).argmin())]
+    first = along - normal * (along @ normal)
+    first /= np.linalg.norm(first)
+    pixel = DEFAULT_SPACING_MM if image is None else min(image.spacing_mm)
+    return np.stack((first, np.cross(normal, first), normal), axis=1), np.full(2, pixel), np.zeros(2)
 
 
 def read_structure_set(path: Path, name: str, memory_limit_bytes: int | None = None) -> StructureSet:

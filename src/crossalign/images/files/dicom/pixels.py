@@ -83,10 +83,11 @@ def _check_readable(header: DicomHeader, name: str) -> None:
 
 
 def _syntax_name(uid: str) -> str:
-    import pydicom
+    from pydicom.uid import UID
 
-    known = pydicom.uid.UID(uid)
-    return str(known.name)[:60] if known.is_transfer_syntax else "an unknown transfer syntax"
+    with quiet_library():
+        known = UID(uid)
+        return str(known.name)[:60] if known.is_valid and known.is_transfer_syntax else "an unknown transfer syntax"
 
 
 def _plain(header: DicomHeader, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
