@@ -92,7 +92,7 @@ def adapt(  # noqa: PLR0913 (what is adapted, to what, where, how, how long, and
         references = find_references(pairs, method, path, watching.pair)
         split = split_pairs(references, settings.val_fraction, settings.seed)
         write_manifest(split, path / MANIFEST)
-        origin = Origin(name, str(initial), split.train_patients(), len(split.train), settings.seed)
+        origin = Origin(name, Path(initial).name, split.train_patients(), len(split.train), settings.seed)
         adaptation = _Adaptation(path, model, settings, references, split, origin, torch.device(device), watching)
         return adaptation.run(began, minutes)
 

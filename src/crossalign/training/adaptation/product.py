@@ -49,7 +49,10 @@ def calibrated(model: Model, rows: Sequence[Row], uncertain: bool) -> tuple[Mode
         return model, f"{kept}: the val references are answers of that model itself."
     if patients < FEWEST_PATIENTS or len(known) < FEWEST_REGISTRATIONS:
         needed = f"{FEWEST_REGISTRATIONS} registrations of {FEWEST_PATIENTS}"
-        return model, f"{kept}: {len(known)} registrations of {patients} val patients are too few, {needed} would do."
+        text = (
+            f"{kept}: {len(known)} registrations of {patients} val patients are too few to mend it, {needed} would do."
+        )
+        return model, text
     true = np.array([sre for _, sre, _ in known])
     before = np.array([expected for _, _, expected in known], dtype=np.float64)
     shift = float((true - before).mean())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
+from torch import Tensor
 
 from crossalign.data import Case, ScanPair
 from crossalign.data.case import load_mask
@@ -17,8 +18,9 @@ from crossalign.geometry import Rigid, quarter_turn
 from crossalign.images import Image, LabelMap, read_image, write_transform
 from crossalign.input import read_json
 from crossalign.output import whole_file, write_text
-from crossalign.registration import NetworkRegistration, choose_initialisation, register
-from crossalign.registration.pose_prior import TRANSRECTAL, expected_rotation
+from crossalign.registration import NetworkRegistration, Problem, choose_initialisation, register
+from crossalign.registration.iterative.surface import SurfaceRegistration
+from crossalign.registration.pose_prior import TRANSRECTAL
 
 ReferenceKind: TypeAlias = Literal["given", "structures", "model"]
 # From the most to the least certain, and what each is called.
@@ -118,8 +120,10 @@ def _reference(pair: ScanPair, method: NetworkRegistration, path: Path) -> Refer
     mask = load_mask(pair.name, pair.fixed_mask, fixed)
     if pair.moving_mask is not None:
         structure = load_mask(pair.name, pair.moving_mask, moving)
-        transform = fit_structures(moving, mask, structure, _quarters(method))
-        write_transform(transform, path, overwrite=True)
+        fitted = _fit_structures(fixed, moving, mask, structure, _patient_rotation(method))
+        if isinstance(fitted, str):
+            return LeftOut(pair.name, f"the fit of both structures is not trusted: {fitted}")
+        write_transform(fitted, path, overwrite=True)
         return ReferencedPair(pair, "structures", path)
     try:
         answer = register(fixed, moving, method, choose_initialisation(fixed, moving, mask).fixed_to_moving, mask)
@@ -132,21 +136,22 @@ def _reference(pair: ScanPair, method: NetworkRegistration, path: Path) -> Refer
     return ReferencedPair(pair, "model", path)
 
 
-def _quarters(method: NetworkRegistration) -> int:
+def _patient_rotation(method: NetworkRegistration) -> Tensor:
+    """Return the rotation (3, 3) from the headers' axes to the patient's that a method is run with."""
     correction = method.run.orientation_correction
-    return 0 if correction == "auto" else correction // 90
+    return quarter_turn(0 if correction == "auto" else correction // 90).double()
 
 
-def fit_structures(moving: Image, fixed_mask: LabelMap, moving_mask: LabelMap, quarters: int) -> Rigid:
-    """Return the shift from structure's centre to structure's centre (mm, LPS), turned as anatomy has it on average.
-
-    `quarters` turns about z bring the headers' axes to the patient's.
-    """
-    center, target = fixed_mask.centroid_mm(), moving_mask.centroid_mm()
-    initial = Rigid.from_translation(target - center)
-    expected = expected_rotation(TRANSRECTAL, moving.grid, initial, quarter_turn(quarters).double())
-    rotation = torch.eye(3, dtype=torch.float64) if expected is None else expected.rotation
-    return Rigid(rotation, target - rotation @ center)
+def _fit_structures(
+    fixed: Image, moving: Image, fixed_mask: LabelMap, moving_mask: LabelMap, fixed_to_patient: Tensor
+) -> Rigid | str:
+    """Fit two surfaces beside the rotation prior (method `surface`), or say why the answer is not to be trusted."""
+    shift = Rigid.from_translation(moving_mask.centroid_mm() - fixed_mask.centroid_mm())
+    problem = Problem(fixed, moving, shift, fixed_mask, moving_mask, TRANSRECTAL, fixed_to_patient)
+    solution = SurfaceRegistration().solve(problem)
+    if solution.expectation.trusted is False:
+        return "; ".join(solution.expectation.reasons)
+    return solution.steps[-1].fixed_to_moving.to("cpu", torch.float64)
 
 
 def answering(method: NetworkRegistration, initialisations: int) -> NetworkRegistration:

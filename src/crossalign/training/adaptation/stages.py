@@ -129,7 +129,8 @@ def train_stage(
     result = run_task(task, folder, minutes, lambda row: watch(number, row))
     rows = read_history(folder / HISTORY)
     points = [(int(row["step"]), row[MEASURE]) for row in rows]
-    start = task.validate(task.fresh_model().eval())
+    with torch.no_grad():
+        start = task.validate(task.fresh_model().eval())
     return result, StageCurve(number, ((0, start), *points), result.best_step, result.finished)
 
 
