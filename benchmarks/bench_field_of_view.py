@@ -34,6 +34,7 @@ from crossalign.cells import csv_text
 from crossalign.data import LoadedCase, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.evaluation import InitialisationRange, draw_initialisations, surface_registration_error_mm
+from crossalign.evaluation.error_parts import patient_axes
 from crossalign.geometry import Grid, Rigid, axis_orientations, inside_fraction, quarter_turn
 from crossalign.images import Image, LabelMap, foreground, surface_points
 from crossalign.output import whole_file, write_text
@@ -88,11 +89,14 @@ class Cut:
     away: Tensor
 
 
-def cuts_of(case: LoadedCase, fixed_to_patient: Tensor, mm: float) -> Iterator[Cut]:
-    """Cut each side of a case's moving image in turn; raises InputError where nothing would be left."""
+def cuts_of(case: LoadedCase, to_patient: Tensor, mm: float) -> Iterator[Cut]:
+    """Cut each side of a case's moving image in turn; raises InputError where nothing would be left.
+
+    `to_patient` (3, 3) rotates the axes of the fixed image's world to the patient's.
+    """
     grid = case.moving.grid
     axes = torch.tensor(grid.direction, dtype=torch.float64)
-    patient_to_grid = axes.mT @ case.fixed_to_moving.rotation.double() @ fixed_to_patient.mT
+    patient_to_grid = axes.mT @ case.fixed_to_moving.rotation.double() @ to_patient.mT
     ways = axis_orientations().double()
     nearest = ways[int((ways * patient_to_grid).sum((-1, -2)).argmax())]
     for side, (axis, end) in SIDES.items():
@@ -128,14 +132,15 @@ def measure(
     case: LoadedCase, methods: Sequence[Method], initials: Sequence[Rigid], fixed_to_patient: Tensor, mm: float
 ) -> Iterator[Row]:
     """Register the whole and the cut images from the same initial transforms."""
-    cuts = [(cut, structure_cut(case, cut.image.grid)) for cut in cuts_of(case, fixed_to_patient, mm)]
+    to_patient = patient_axes(case, fixed_to_patient)
+    cuts = [(cut, structure_cut(case, cut.image.grid)) for cut in cuts_of(case, to_patient, mm)]
     for method in methods:
         for repeat, initial in enumerate(initials):
-            whole = register(case.fixed, case.moving, method, initial, case.fixed_mask).fixed_to_moving
+            whole = answer_of(case, case.moving, method, initial)
             for cut, fraction in cuts:
-                answer = register(case.fixed, cut.image, method, initial, case.fixed_mask).fixed_to_moving
+                answer = answer_of(case, cut.image, method, initial)
                 moved = movement(case, whole, answer)
-                in_patient = fixed_to_patient @ case.fixed_to_moving.rotation.double().mT @ moved
+                in_patient = to_patient @ case.fixed_to_moving.rotation.double().mT @ moved
                 errors = [
                     surface_registration_error_mm(one, case.fixed_to_moving, case.surface_mm)
                     for one in (initial, whole, answer)
@@ -145,6 +150,13 @@ def measure(
                     *(errors[0], errors[1], errors[2], float(moved @ cut.away), float(moved.norm())),
                     *in_patient.tolist(),
                 )
+
+
+def answer_of(case: LoadedCase, moving: Image, method: Method, initial: Rigid) -> Rigid:
+    """Register a moving image, with as much of its mask as lies in it where the method uses one."""
+    used = case.moving_mask if method.uses_moving_mask else None
+    mask = None if used is None else used.resampled(moving.grid)
+    return register(case.fixed, moving, method, initial, case.fixed_mask, mask).fixed_to_moving
 
 
 def movement(case: LoadedCase, before: Rigid, after: Rigid) -> Tensor:
