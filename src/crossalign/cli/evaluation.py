@@ -23,7 +23,8 @@ from crossalign.evaluation import (
     summary_markdown,
     write_evaluation,
 )
-from crossalign.evaluation.initialisations import check_distinct
+from crossalign.evaluation.conditions import registration_count
+from crossalign.evaluation.initialisations import NamedInitialisation, Start, check_distinct
 from crossalign.geometry import quarter_turn
 from crossalign.input import excerpt
 from crossalign.networks import count_parameters
@@ -34,8 +35,7 @@ from crossalign.registration.methods import named_method
 def run_evaluate(request: EvaluateRequest) -> Outcome:
     """Evaluate the methods and write the tables. Raises CrossalignError, before any registration where it can."""
     check_evaluation_output(request.output, request.overwrite, request.figures)
-    ranges = tuple(InitialisationRange.parse(text) for text in request.initial_sre_mm)
-    check_distinct(ranges)
+    ranges = _starts(request)
     cases = read_manifest(request.manifest)
     names = _names(request.method)
     check_apart(evaluation_paths(request.output, request.figures), _inputs(request.manifest, cases, names))
@@ -44,7 +44,7 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
     device = pick_device(request.device)
     made = [named_method(name, device) for name in names.values()]
     methods = dict(zip(names, configured(made, request.run, request.mi, request.mind), strict=True))
-    total = len(cases) * len(methods) * len(ranges) * request.count
+    total = registration_count(len(cases), ranges, request.count, len(methods))
     with Progress(total, "registration") as progress:
 
         def advance(_done: int, _total: int, row: Row) -> None:
@@ -60,6 +60,18 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
     written = write_evaluation(evaluation, request.output, request.overwrite, counts, request.figures)
     lines = (summary_markdown(evaluation, counts), "", *(f"wrote    {path}" for path in written))
     return Outcome(lines, _warnings(evaluation))
+
+
+def _starts(request: EvaluateRequest) -> tuple[Start, ...]:
+    """Read from where is registered; raises InputError where nothing was said, or something twice."""
+    starts: tuple[Start, ...] = (
+        *(InitialisationRange.parse(text) for text in request.initial_sre_mm),
+        *(NamedInitialisation(name) for name in request.initial),
+    )
+    if not starts:
+        raise InputError("say from where to register: --initial-sre-mm 0-20, or --initial masks where none is tracked")
+    check_distinct(starts)
+    return starts
 
 
 def _names(spelled: Sequence[str]) -> dict[str, str]:

@@ -6,15 +6,26 @@ import hashlib
 import math
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeAlias
 
 import torch
+from torch import Tensor
 
 from crossalign.data import LoadedCase
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, draw_perturbation
 from crossalign.input import excerpt, finite_number
+from crossalign.registration.initialisation import (
+    CENTER,
+    MASK_CENTER,
+    MASKS,
+    center_initialisation,
+    mask_center_initialisation,
+    masks_initialisation,
+)
 
 FARTHEST_MM = 1e4
+UNTRACKED = (MASKS, MASK_CENTER, CENTER)
 
 
 @dataclass(frozen=True)
@@ -50,19 +61,56 @@ class InitialisationRange:
         return f"{_shortest(self.low_mm)}-{_shortest(self.high_mm)}"
 
 
-def parse_initialisations(text: str) -> tuple[InitialisationRange, ...]:
-    """Read a list such as `8,16,0-20`; raises InputError for an empty list and for a range given twice."""
+@dataclass(frozen=True)
+class NamedInitialisation:
+    """The one initialisation of a case that needs no tracker: `masks`, `mask-center` or `center`."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in UNTRACKED:
+            raise InputError(f"'{excerpt(self.name)}' is no initialisation: expected one of {', '.join(UNTRACKED)}")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Start: TypeAlias = InitialisationRange | NamedInitialisation
+
+
+def untracked_initialisation(case: LoadedCase, name: str, fixed_to_patient: Tensor | None = None) -> Rigid:
+    """Make a case's initial transform without a tracker, fixed to moving: `masks`, `mask-center` or `center`.
+
+    `masks` turns by the mean of the rotation prior; `fixed_to_patient` (3, 3) is as for `evaluate`. Raises InputError
+    for `masks` where the case has no moving mask.
+    """
+    if name == CENTER:
+        return center_initialisation(case.fixed, case.moving)
+    if name == MASK_CENTER:
+        return mask_center_initialisation(case.fixed_mask, case.moving)
+    if case.moving_mask is None:
+        raise InputError(
+            f"case {case.name} has no moving mask, which the initialisation '{MASKS}' needs: name it in the manifest's "
+            f"column moving_mask, or begin at {MASK_CENTER}"
+        )
+    return masks_initialisation(case.fixed_mask, case.moving_mask, fixed_to_patient=fixed_to_patient)
+
+
+def parse_initialisations(text: str) -> tuple[Start, ...]:
+    """Read a list such as `8,16,0-20` or `masks`; raises InputError for an empty list and for one given twice."""
     parts = text.split(",")
     if not all(part.strip() for part in parts):
         raise InputError(
             f"there is no initialisation between two commas of '{excerpt(text)}': expected mm as 8,16,0-20"
         )
-    ranges = tuple(InitialisationRange.parse(part) for part in parts)
+    ranges: tuple[Start, ...] = tuple(
+        NamedInitialisation(part) if part in UNTRACKED else InitialisationRange.parse(part) for part in parts
+    )
     check_distinct(ranges)
     return ranges
 
 
-def check_distinct(ranges: tuple[InitialisationRange, ...]) -> None:
+def check_distinct(ranges: tuple[Start, ...]) -> None:
     """Raise InputError where a range is given twice: its rows could not be told apart."""
     for index, one in enumerate(ranges):
         if one in ranges[:index]:

@@ -14,11 +14,11 @@ from torch import Tensor
 from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import CrossalignError, InputError
 from crossalign.evaluation.accuracy import dice_score, surface_registration_error_mm, target_registration_error_mm
+from crossalign.evaluation.conditions import given_besides, initial_transforms, registration_count
 from crossalign.evaluation.error_parts import PATIENT_AXES, ErrorParts, axes_text, check_rotation, error_parts
 from crossalign.evaluation.initialisations import (
-    InitialisationRange,
+    Start,
     check_distinct,
-    draw_initialisations,
     parse_initialisations,
 )
 from crossalign.geometry import Rigid
@@ -167,7 +167,7 @@ ProgressCallback = Callable[[int, int, Row], None]
 def evaluate(  # noqa: PLR0913 (what is evaluated, from where, and how its errors are told apart)
     cases: Sequence[Case | LoadedCase],
     methods: Mapping[str, Method] | Sequence[Method],
-    initialisations: Sequence[InitialisationRange] | str = "0-20",
+    initialisations: Sequence[Start] | str = "0-20",
     count: int = 40,
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -176,16 +176,19 @@ def evaluate(  # noqa: PLR0913 (what is evaluated, from where, and how its error
     """Register every case from `count` initialisations of every range with every method, and measure.
 
     Methods go by the names of the mapping, or by their own, and are given the structure in the fixed image, as the
-    papers' are. Ranges of the initial SRE may be given as text, such as "8,16,0-20" (mm). One case is in memory at a
-    time. `progress(done, total, row)` is called after each registration. An error in a registration becomes a row; one
-    in a case's files is raised, as are InputErrors about the request itself. `fixed_to_patient` (3, 3) rotates the axes
-    of the fixed images to the patient's, along which errors of the centre are given, where their headers are wrong.
+    papers' are. Ranges of the initial SRE may be given as text, such as "8,16,0-20" (mm), and the initialisations
+    without a tracker by name: masks, mask-center and center, each once for a case. One case is in memory at a time.
+    `progress(done, total, row)` is called after each registration. An error in a registration becomes a row; one in a
+    case's files is raised, as are InputErrors about the request itself. `fixed_to_patient` (3, 3) rotates the axes of
+    the fixed images to the patient's, along which errors of the centre are given, where their headers are wrong.
+    Methods that use the moving mask (`Method.uses_moving_mask`) are given it and these axes; networks are not, and
+    take the axes from how they are run.
     """
     ranges = parse_initialisations(initialisations) if isinstance(initialisations, str) else tuple(initialisations)
     named = _named(methods)
     _check_request(cases, named, ranges, count)
     check_rotation(fixed_to_patient)
-    total = len(cases) * len(ranges) * count * len(named)
+    total = registration_count(len(cases), ranges, count, len(named))
     rows: list[Row] = []
     for case in cases:
         loaded = load_case(case) if isinstance(case, Case) else case
@@ -201,14 +204,14 @@ def evaluate(  # noqa: PLR0913 (what is evaluated, from where, and how its error
 def evaluate_case(
     case: LoadedCase,
     methods: Mapping[str, Method],
-    ranges: Sequence[InitialisationRange],
+    ranges: Sequence[Start],
     count: int,
     seed: int,
     fixed_to_patient: Float[Tensor, "3 3"] | None = None,
 ) -> Iterator[Row]:
     """Yield the rows of one case: for each initialisation, one for each method, so that all meet the same load."""
     for initial_range in ranges:
-        for repeat, initial in enumerate(draw_initialisations(case, initial_range, count, seed)):
+        for repeat, initial in enumerate(initial_transforms(case, initial_range, count, seed, fixed_to_patient)):
             before = scores_of(case, initial, fixed_to_patient)
             for name, method in methods.items():
                 yield _row(case, (str(initial_range), repeat, name), method, (initial, before), fixed_to_patient)
@@ -241,7 +244,8 @@ def _row(
     identity = (case.name, case.patient, case.split, *key)
     began = time.perf_counter()
     try:
-        result = register(case.fixed, case.moving, method, initial, case.fixed_mask)
+        mask, axes = given_besides(case, method, initial, fixed_to_patient)
+        result = register(case.fixed, case.moving, method, initial, case.fixed_mask, mask, orientation=axes)
     except Exception as error:  # noqa: BLE001 - a night's table must outlive any fault of one method on one pair
         seconds = time.perf_counter() - began
         return Row(*identity, before, before, (), seconds, error=_message(error))
@@ -274,7 +278,7 @@ def _named(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Met
 def _check_request(
     cases: Sequence[Case | LoadedCase],
     methods: Mapping[str, Method],
-    ranges: tuple[InitialisationRange, ...],
+    ranges: tuple[Start, ...],
     count: int,
 ) -> None:
     for what, given in (("case", cases), ("method", methods), ("initialisation", ranges)):

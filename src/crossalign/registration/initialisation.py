@@ -6,12 +6,17 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction
 from crossalign.images import Image, LabelMap
+from crossalign.registration.frame import rotation_to_axes
+from crossalign.registration.pose_prior import TRANSRECTAL, RotationPrior, expected_rotation
 
 HEADER, IDENTITY, CENTER, MASK_CENTER = "header", "identity", "center", "mask-center"
-INITIAL_WORDS = (HEADER, IDENTITY, CENTER, MASK_CENTER)
+MASKS, LANDMARKS = "masks", "landmarks"
+INITIAL_WORDS = (HEADER, IDENTITY, CENTER, MASK_CENTER, MASKS, LANDMARKS)
+STRUCTURES_APART_MM = 30.0  # headers that put the two outlines of one structure farther apart are not believed
 LEAST_OVERLAP, SAME_VIEW = 0.25, 0.9
 NEAR_ZERO_VOXELS = 2.0
 MASK_POINTS = 100_000
@@ -39,23 +44,69 @@ def mask_center_initialisation(fixed_mask: LabelMap, moving: Image) -> Rigid:
     return Rigid.from_translation(moving.grid.center_mm() - fixed_mask.centroid_mm())
 
 
-def choose_initialisation(fixed: Image, moving: Image, fixed_mask: LabelMap | None = None) -> Initialisation:
-    """Choose the headers where they put the scans into one world, otherwise the mask's or the grid's centre.
+def masks_initialisation(
+    fixed_mask: LabelMap,
+    moving_mask: LabelMap,
+    prior: RotationPrior | None = TRANSRECTAL,
+    fixed_to_patient: Tensor | None = None,
+) -> Rigid:
+    """Return the transform from the fixed mask's centroid to the moving mask's, fixed to moving.
+
+    Its rotation is the prior's mean, the scans' axes taken for the patient's; none without a prior. `fixed_to_patient`
+    (3, 3) is that of a `Problem`.
+    """
+    shift = Rigid.from_translation(moving_mask.centroid_mm() - fixed_mask.centroid_mm())
+    return expected_turn(shift, prior, fixed_mask, moving_mask.grid, fixed_to_patient)
+
+
+def expected_turn(
+    initial: Rigid,
+    prior: RotationPrior | None,
+    fixed_mask: LabelMap,
+    moving: Grid,
+    fixed_to_patient: Tensor | None = None,
+) -> Rigid:
+    """Return an initial transform with the mean rotation of a prior in place of its own, about the mask's centroid.
+
+    Where the transform turns too far from the prior, and without one, it stays as it is.
+    """
+    if prior is None:
+        return initial
+    axes = rotation_to_axes(fixed_mask.grid)
+    to_patient = axes if fixed_to_patient is None else fixed_to_patient.double() @ axes
+    expected = expected_rotation(prior, moving, initial, to_patient)
+    if expected is None:
+        return initial
+    center = fixed_mask.centroid_mm()
+    target = initial.apply(center[None])[0]
+    return Rigid(expected.rotation, target - expected.rotation @ center)
+
+
+def choose_initialisation(
+    fixed: Image, moving: Image, fixed_mask: LabelMap | None = None, moving_mask: LabelMap | None = None
+) -> Initialisation:
+    """Choose the headers where they put the scans into one world, otherwise the masks' or the grids' centres.
 
     They do where a quarter of the smaller field of view lies in the other one, and a quarter of the structure, where it
     is marked, in the moving image. A header whose origin is its own corner was given no place in a world: where one
     scan has such a header nine tenths of the smaller field of view must lie in the other, and where both have, the two
-    must be one field of view.
+    must be one field of view. Where both masks are given their centroids must lie within 30 mm of each other.
     """
     against = _against_headers(fixed.grid, moving.grid)
     if against is None and fixed_mask is not None:
         inside = inside_fraction(fixed_mask.points_mm(), moving.grid)
         if inside < LEAST_OVERLAP:
             against = f"the headers put only {inside:.0%} of the structure into the moving image"
+    if against is None and fixed_mask is not None and moving_mask is not None:
+        apart = float((moving_mask.centroid_mm() - fixed_mask.centroid_mm()).norm())
+        if apart > STRUCTURES_APART_MM:
+            against = f"the headers put the two masks' structures {apart:.0f} mm apart"
     if against is None:
         overlap = grid_overlap(fixed.grid, moving.grid)
         reason = f"by the headers {overlap:.0%} of the smaller field of view lies in the other"
         return Initialisation(Rigid.identity(), HEADER, reason)
+    if fixed_mask is not None and moving_mask is not None:
+        return Initialisation(masks_initialisation(fixed_mask, moving_mask), MASKS, against)
     if fixed_mask is not None:
         return Initialisation(mask_center_initialisation(fixed_mask, moving), MASK_CENTER, against)
     return Initialisation(center_initialisation(fixed, moving), CENTER, against)

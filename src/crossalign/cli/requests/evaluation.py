@@ -21,8 +21,12 @@ class EvaluateRequest:
     """CSV file of the cases."""
     method: tuple[str, ...] = field(kw_only=True)
     """A method; may be given again. NAME=METHOD names its row."""
-    initial_sre_mm: tuple[str, ...] = field(kw_only=True)
+    initial_sre_mm: tuple[str, ...] = field(default=(), kw_only=True)
     """SRE of the initialisations, mm: 8, or 0-20 (uniform); may be given again."""
+    initial: tuple[Literal["masks", "mask-center", "center"], ...] = field(default=(), kw_only=True)
+    """An initialisation without a tracker, once for each case: from one structure's centre to the other's (masks), from
+    the fixed one's to the middle of the moving image (mask-center), or from middle to middle (center); may be given
+    again."""
     output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
     """Table to write (.csv); summaries go beside it."""
     split: Literal["train", "val", "test", "all"] = field(default="test", kw_only=True)
