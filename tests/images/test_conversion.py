@@ -94,7 +94,8 @@ def test_libraries_put_voxels_where_the_grid_does(grid: Grid) -> None:
 
 
 def test_a_torchio_image_is_taken(tmp_path: Path) -> None:
-    torchio = pytest.importorskip("torchio", reason="TorchIO is not installed: pip install torchio")
+    import torchio
+
     image = torchio.ScalarImage(tensor=SCAN.voxels.permute(2, 1, 0)[None], affine=affine_ras(OBLIQUE))
     found = as_image(image)
     assert torch.equal(found.voxels, SCAN.voxels)

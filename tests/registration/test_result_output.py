@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.registration.toys import TRUTH, blob_problem
 
 import crossalign as ca
 from crossalign.errors import OutputError
-from crossalign.images import to_metatensor, to_nibabel, to_simpleitk
+from crossalign.images import affine_ras, to_metatensor, to_nibabel, to_simpleitk
 from crossalign.registration import Expectation, Identity, RegistrationResult
 
 PROBLEM = blob_problem(TRUTH)
@@ -61,7 +62,14 @@ def test_the_moved_image_is_simpleitks(result: RegistrationResult) -> None:
     assert torch.equal(moved.voxels, result.moved(PROBLEM.moving, PROBLEM.fixed.grid).voxels)
 
 
-@pytest.mark.parametrize("hold", [to_simpleitk, to_nibabel, to_metatensor])
+def to_torchio(image: ca.Image | ca.LabelMap) -> Any:
+    import torchio
+
+    kind = torchio.ScalarImage if isinstance(image, ca.Image) else torchio.LabelMap
+    return kind(tensor=to_metatensor(image).as_tensor(), affine=affine_ras(image.grid))
+
+
+@pytest.mark.parametrize("hold", [to_simpleitk, to_nibabel, to_metatensor, to_torchio])
 def test_one_transform_from_images_of_every_library(hold, result: RegistrationResult) -> None:
     held = ca.register(hold(PROBLEM.fixed), hold(PROBLEM.moving), Identity(), TRUTH, hold(PROBLEM.fixed_mask))
     assert torch.allclose(held.fixed_to_moving.matrix(), result.fixed_to_moving.matrix())

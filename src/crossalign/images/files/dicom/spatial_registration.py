@@ -64,7 +64,7 @@ def write_spatial_registration(fixed_to_moving: Matrix, path: Path, fixed: Serie
     of reference.
     """
     parts = _Part.of(fixed), _Part.of(moving)
-    moving_to_fixed: Matrix = np.linalg.inv(fixed_to_moving)
+    moving_to_fixed: Matrix = np.linalg.inv(fixed_to_moving).astype(np.float64)
     with quiet_library():
         dataset = _filed(parts[0])
         dataset.RegistrationSequence = [_item(parts[0], np.eye(4)), _item(parts[1], moving_to_fixed)]
