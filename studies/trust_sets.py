@@ -22,7 +22,6 @@ import csv
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -55,17 +54,21 @@ from studies.trust_tables import (
 
 from crossalign.errors import CrossalignError
 from crossalign.evaluation.error_estimates import EVIDENCE_PREFIX
-from crossalign.geometry import mean_displacement_mm
+from crossalign.geometry import codes_like, mean_displacement_mm, orientation_rotations, quarter_turn
 from crossalign.models import load_model
+from crossalign.models.pretrained import shipped_path
 from crossalign.registration import NetworkRegistration, RegistrationResult, register
 from crossalign.registration.evidence import EVIDENCE
+from crossalign.registration.orientation import HEADER, Orientation, OrientationRequest, find_orientation
+from crossalign.registration.recognition import SHIPPED, Recognizer, recognizer_of
 
 SIMULATED = 16  # pelves, and phantoms a half of it
 REAL_STARTS = 4  # ordinary ones of a real case that is fitted on: there are few
 EMPTY = 8  # cases whose ultrasound is noise, and one value
 COLUMNS = (
     "role", "set", "source", "case", "patient", "method", "initial_sre_mm", "sre_mm", "should_be_trusted",
-    "expected_sre_mm", "bound_mm", "trusted", "reasons", "error", "seconds", "dispersion_mm", "network_sre_mm",
+    "expected_sre_mm", "bound_mm", "trusted", "recognition", "reasons", "error", "seconds",
+    "dispersion_mm", "network_sre_mm",
 )  # fmt: skip
 
 
@@ -99,23 +102,34 @@ def _another_patient(group: Sequence[KnownCase], index: int) -> KnownCase:
     return others[0] if others else group[index]
 
 
-def register_trial(trial: Trial, methods: dict[int, NetworkRegistration]) -> dict[str, object]:
-    """Register one trial and return its row."""
+def register_trial(trial: Trial, method: NetworkRegistration, recognizer: Recognizer | None) -> dict[str, object]:
+    """Register one trial and return its row. What the recognition network has against it is in `recognition`."""
     case = trial.case
     points = case.points_mm().double()
     before = float(mean_displacement_mm(trial.initial, case.truth, points))
     row: dict[str, object] = dict.fromkeys(COLUMNS, "")
     row |= {"set": trial.group, "source": case.source, "case": case.name, "patient": case.patient}
     row |= {"initial_sre_mm": before, "should_be_trusted": int(trial.group == ORDINARY)}
-    method = methods[case.orientation_deg]
     began = time.process_time()
     try:
-        result = register(case.fixed, case.moving, method, trial.initial, case.mask)
+        orientation = _orientation(trial, recognizer)
+        result = register(case.fixed, case.moving, method, trial.initial, case.mask, orientation=orientation)
     except CrossalignError as error:  # refused, and so not trusted
         return row | {"sre_mm": before, "trusted": 0, "error": str(error)}
     seconds = time.process_time() - began
     error_mm = float(mean_displacement_mm(result.fixed_to_moving, case.truth, points))
-    return row | {"sre_mm": error_mm, "seconds": seconds, **_said(result)}
+    recognition = " | ".join(orientation.reasons)
+    return row | {"sre_mm": error_mm, "seconds": seconds, "recognition": recognition, **_said(result)}
+
+
+def _orientation(trial: Trial, recognizer: Recognizer | None) -> Orientation:
+    """Take the fixed axes for what they are, and the moving ones for what the initial transform says."""
+    case = trial.case
+    away = orientation_rotations() - quarter_turn(case.orientation_deg // 90)
+    code = codes_like(case.fixed.grid)[int(away.abs().sum((-1, -2)).argmin())]
+    masks = (case.mask, None)
+    request = OrientationRequest(case.fixed, case.moving, *masks, code, HEADER, trial.initial)
+    return find_orientation(request, recognizer)
 
 
 def _said(result: RegistrationResult) -> dict[str, object]:
@@ -133,13 +147,8 @@ def _said(result: RegistrationResult) -> dict[str, object]:
 
 def write_table(given: argparse.Namespace) -> None:
     """Register every trial and write the table, row by row, in an order in which every part is like the whole."""
-    model = load_model(given.model)
-    methods = {
-        degrees: NetworkRegistration(
-            replace(model, run=replace(model.run, orientation_correction=degrees)), given.model
-        )
-        for degrees in {0, given.orientation_correction}
-    }
+    method = NetworkRegistration(load_model(given.model), given.model)
+    recognizer = None if given.recognition is None else recognizer_of(given.recognition)
     made = [(role, trial) for role in given.roles.split(",") for trial in trials(given, role)]
     order = torch.randperm(len(made), generator=torch.Generator().manual_seed(0))[: given.most].tolist()
     began, names = time.monotonic(), [*COLUMNS, *(f"{EVIDENCE_PREFIX}{name}" for name in EVIDENCE)]
@@ -148,7 +157,7 @@ def write_table(given: argparse.Namespace) -> None:
         writer.writeheader()
         for number, index in enumerate(order, start=1):
             role, trial = made[index]
-            row = register_trial(trial, methods) | {"role": role, "method": given.model}
+            row = register_trial(trial, method, recognizer) | {"role": role, "method": given.model}
             writer.writerow(row)
             file.flush()
             if number % 25 == 0:
@@ -164,6 +173,9 @@ def main() -> int:
     parser.add_argument("--brain", type=Path, help="folder of the heads")
     parser.add_argument("--orientation-correction", type=int, default=270, help="of the headers of both manifests")
     parser.add_argument("--model", default="correspondence-few-shot", help="name or file of a model")
+    parser.add_argument(
+        "--recognition", type=Path, default=shipped_path(SHIPPED), help="file of the recognition network, to ask it too"
+    )
     parser.add_argument("--roles", default=f"{FIT},{JUDGE}")
     parser.add_argument("--starts", type=int, default=2, help="ordinary initial transforms of a case")
     parser.add_argument("--most", type=int, help="registrations, of all that there would be")

@@ -76,7 +76,7 @@ def judged(rows: Sequence[dict[str, str]], calibration: Calibration) -> list[dic
     for row in rows:
         value = expected.get(id(row), math.nan)
         bound = calibration.bound_mm(value)
-        trusted = value <= calibration.threshold_mm
+        trusted = value <= calibration.threshold_mm and not row.get("recognition")
         said.append(
             row
             | {

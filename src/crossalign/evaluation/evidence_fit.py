@@ -14,9 +14,9 @@ from crossalign.registration.evidence import EVIDENCE
 
 BEYOND = (0.5, 0.9)  # quantiles of ordinary registrations at which a term begins: what ranks, and what is a failure
 LARGEST = 0.98  # quantile of all registrations, failures included, beyond which evidence says no more
-RIDGE = 0.04  # of each scaled slope, as a fraction of the registrations
+RIDGE = 0.5  # of each scaled slope, as a fraction of the registrations (chosen on patients left out of the fit)
 SMALLEST_MM = 0.02  # what a term must be able to add
-LARGEST_MM = 20.0  # errors beyond count as this: a failure is a failure
+LARGEST_MM = 15.0  # errors beyond count as this: a failure is a failure
 FOLDS = 5
 
 
