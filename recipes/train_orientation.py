@@ -38,9 +38,9 @@ from crossalign.training.preparation import dataset_from_cases
 from crossalign.training.tasks.recognition import RecognitionTask, RecognitionTrainingSettings
 
 STAGE = StageSettings("correspondence", (24, 24, 24), 3.6, 3.0)  # scans are read about 138 mm wide
-SIMULATED = {"simulated": 400, "simulated-other": 300}  # the first pairs of these datasets, of 1.5 mm
+SIMULATED = {"simulated": 900, "simulated-other": 600}  # the first pairs of these datasets, of 1.5 mm
 SIZE = 40  # voxels of all of them on a side, of 3 mm
-SYNTHESISED, QUARTERS = 400, 3  # 270 degrees about z correct the open headers
+SYNTHESISED, QUARTERS = 600, 3  # 270 degrees about z correct the open headers
 SHAPES, STS_CUBES, NOISES, CUBE = 40, 2, 20, 44  # volumes of other things, and their size in voxels
 VAL_PART = 20  # one of so many is kept to validate on
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from crossalign.models.recognition import load_recognition
 from crossalign.models.recognition_settings import RecognitionSettings
 from crossalign.networks.crop import crop_points
 from crossalign.networks.recognition import RecognitionNet, rotated_crop
-from crossalign.types import Points, Rotations, Triple, Vector, Volume
+from crossalign.types import PointGrid, Rotations, Triple, Vector, Volume
 
 SHIPPED = "orientation"
 # The moving crop is cut about the middle of the field of view and about points beside it, mm, and the scores averaged.
@@ -69,31 +70,33 @@ class Recognizer:
     @torch.no_grad()
     def recognize(self, fixed: ScanView, moving: ScanView) -> Recognition:
         """Score the rotations of two scans. Raises ImageError for a scan that cannot be preprocessed."""
-        crop = self.crop(fixed.image, fixed.mask, fixed.axes)
-        encoded = self.network.fixed_encoder(torch.cat([rotated_crop(crop, one) for one in fixed.rotations]))
+        encoded, _ = self.network.fixed_encoder(_every_way(self.crops(fixed, SHIFTS_MM[:1]), fixed.rotations))
         scores = torch.zeros(len(fixed.rotations), len(moving.rotations), dtype=torch.float64)
-        for shift_mm in SHIFTS_MM:
-            crop = self.crop(moving.image, moving.mask, moving.axes, torch.tensor(shift_mm, dtype=torch.float64))
-            turned = self.network.moving_encoder(torch.cat([rotated_crop(crop, one) for one in moving.rotations]))
+        for crop in self.crops(moving, SHIFTS_MM):
+            turned, _ = self.network.moving_encoder(_every_way(crop[None], moving.rotations))
             for row, one in enumerate(encoded):
                 scores[row] += self.network.compare(one.expand_as(turned), turned).double() / len(SHIFTS_MM)
         every = torch.cat((scores.flatten() / self.temperature, torch.zeros(1, dtype=torch.float64))).softmax(0)
         return Recognition(fixed.rotations, moving.rotations, every[:-1].reshape(scores.shape), float(every[-1]))
 
-    def crop(self, scan: Image, mask: LabelMap | None, axes: Tensor, shift_mm: Vector | None = None) -> Volume:
-        """Cut the crop (1, 2, s, s, s) about the structure, or about the middle of what the scan shows.
-
-        `axes` (3, 3) is the rotation from the scan's world to the axes that the crop has.
-        """
+    def crops(self, view: ScanView, shifts_mm: Sequence[Triple]) -> Volume:
+        """Cut crops (n, 2, s, s, s) about points beside the structure, or beside the middle of what the scan shows."""
         settings, step = self.settings, self.settings.working_spacing_mm
-        near = scan.grid.corners_mm()
-        image = preprocess(scan, step, near)
-        middle = _middle_mm(image) if mask is None else mask.centroid_mm()
+        near = view.image.grid.corners_mm()
+        image = preprocess(view.image, step, near)
+        middle = _middle_mm(image) if view.mask is None else view.mask.centroid_mm()
         offsets = crop_points((settings.crop_size,) * 3, settings.crop_spacing_mm)
-        points = (offsets if shift_mm is None else offsets + shift_mm) @ axes + middle
+        shifts = torch.tensor(shifts_mm, dtype=torch.float64)[:, None, None, None]
+        points = (offsets + shifts) @ view.axes + middle
         shown = _sampled(image, points)
-        marked = torch.zeros_like(shown) if mask is None else _sampled(preprocess_mask(mask, step, near), points)
+        marked = torch.zeros_like(shown)
+        if view.mask is not None:
+            marked = _sampled(preprocess_mask(view.mask, step, near), points)
         return torch.cat((shown, marked), 1).to(next(self.network.parameters()))
+
+
+def _every_way(crop: Volume, rotations: Rotations) -> Volume:
+    return torch.cat([rotated_crop(crop, one) for one in rotations])
 
 
 @lru_cache
@@ -123,5 +126,7 @@ def _middle_mm(image: Image) -> Vector:
     return image.grid.to_physical(torch.stack(ends).double()[None])[0]
 
 
-def _sampled(image: Image, points_mm: Points) -> Volume:
-    return sample(image.voxels[None, None], image.grid.to_voxel(points_mm.flatten(0, 2)).reshape(1, *points_mm.shape))
+def _sampled(image: Image, points_mm: PointGrid) -> Volume:
+    """Sample an image at points (b, z, y, x, 3); the batch is laid along z, so that the image is not copied."""
+    voxels = image.grid.to_voxel(points_mm.flatten(0, 3)).reshape(points_mm.flatten(0, 1).shape)
+    return sample(image.voxels[None, None], voxels[None]).reshape(-1, 1, *points_mm.shape[1:4])

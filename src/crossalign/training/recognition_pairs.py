@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from crossalign.networks.recognition import rotated_crop
 from crossalign.training.dataset import PairDataset
 from crossalign.training.sampling import draw_warp, vary_intensity
 from crossalign.training.settings import Augmentation
-from crossalign.types import PointGrid, Volume
+from crossalign.types import Map, PointGrid, Volume
 
 HALF_TURNS = 3  # first among the wrong candidates
 OTHERS = 1  # drawn among the 20 quarter and third turns
@@ -33,6 +34,7 @@ MISLED = 1  # pairs whose fixed crop is rotated wrongly, for each
 class RecognitionBatch:
     """Candidates of b pairs: fixed crops (b, 2, s, s, s), and k moving crops of each, (b * k, 2, s, s, s).
 
+    `structures` are the structures (b, 1, s/2, s/2, s/2), 0 to 1, in the fixed and in the first moving crops.
     `weight_log` is the logarithm of how many orientations a candidate stands for.
     `known` (b,) says of which pairs the first candidate is right; of the others none is. `misled` are crops of pairs
     whose fixed crop is rotated wrongly, of which none is right either.
@@ -40,6 +42,7 @@ class RecognitionBatch:
 
     fixed: Volume
     moving: Volume
+    structures: tuple[Map, Map]
     weight_log: Float[Tensor, "b k"]
     known: Tensor
     misled: tuple[Volume, Volume]
@@ -56,7 +59,7 @@ class RecognitionPairs:
 
     def draw(self, index: Tensor, generator: torch.Generator, none_fraction: float) -> RecognitionBatch:
         """Cut the crops of the cases `index` (b,); about `none_fraction` of them are replaced by something else."""
-        fixed, moving = self._cut(index, generator)
+        fixed, moving, structures = self._cut(index, generator)
         fixed, moving, known = self._replaced(fixed, moving, none_fraction, generator)
         wrong = orientation_rotations()
         candidates, misled_fixed, misled_moving = [], [], []
@@ -76,17 +79,18 @@ class RecognitionPairs:
         return RecognitionBatch(
             fixed,
             torch.cat(candidates),
+            structures,
             weight,
             known,
             (torch.cat(misled_fixed), torch.cat(misled_moving)),
         )
 
-    def _cut(self, index: Tensor, generator: torch.Generator) -> tuple[Volume, Volume]:
-        """Cut both crops (b, 2, s, s, s) of cases, of cut fields of view; the moving one is rotated at random."""
+    def _cut(self, index: Tensor, generator: torch.Generator) -> tuple[Volume, Volume, tuple[Map, Map]]:
+        """Cut both crops (b, 2, s, s, s) of cases, and their structures; the moving one is rotated at random."""
         settings, count = self.settings, len(index)
         warp = draw_warp(count, settings.extent_mm(), self.augmentation, generator, index.device)
         offsets = crop_points((settings.crop_size,) * 3, settings.crop_spacing_mm).float().flatten(0, 2)
-        sides = []
+        sides, structures = [], []
         for moving in (False, True):
             box = self._box(index, moving, generator)
             has_mask = torch.rand(count, generator=generator) < MASKED_FRACTION[moving]
@@ -99,8 +103,9 @@ class RecognitionPairs:
             points = offsets @ linear.mT + middle[:, None]
             image, mask = self._sampled(index, points.reshape(count, *(settings.crop_size,) * 3, 3), box, moving)
             image = vary_intensity(image, self.augmentation, generator)
+            structures.append(F.avg_pool3d(mask, 2))
             sides.append(torch.cat((image, mask * has_mask[:, None, None, None, None]), 1))
-        return sides[0], sides[1]
+        return sides[0], sides[1], (structures[0], structures[1])
 
     def _box(self, index: Tensor, moving: bool, generator: torch.Generator) -> Tensor:
         """Cut half of the sides of the field of view (b, 2, 3), mm, by 0 to `cut_mm`."""

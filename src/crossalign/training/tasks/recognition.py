@@ -22,6 +22,7 @@ from crossalign.training.settings import STRONG_AUGMENTATION, Augmentation
 
 NONE_FRACTION = 0.2
 MISLED_WEIGHT = 0.5
+STRUCTURE_WEIGHT = 1.0
 VAL_BATCHES = 4
 
 
@@ -30,12 +31,12 @@ class RecognitionTrainingSettings:
     """How the recognition network is trained."""
 
     network: RecognitionSettings = field(default_factory=RecognitionSettings)
-    steps: int = 500
+    steps: int = 900
     batch: int = 16
     rate: float = 2e-3
     weight_decay: float = 1e-2
-    val_every: int = 50
-    ema_decay: float = 0.98
+    val_every: int = 100
+    ema_decay: float = 0.99
     seed: int = 0
     augmentation: Augmentation = STRONG_AUGMENTATION
 
@@ -105,12 +106,20 @@ class RecognitionTask(TrainingTask):
             raise TypeError(f"expected a recognition network, got {type(model).__name__}")
         fixed, moving = torch.cat((batch.fixed, batch.misled[0])), torch.cat((batch.moving, batch.misled[1]))
         pairs, count = len(batch.fixed), batch.weight_log.numel()
+        each = batch.weight_log.shape[1]
         with autocast(self._device, self._precision):
-            encoded = model.fixed_encoder(channels_last(fixed))
-            each = encoded[:pairs].repeat_interleave(batch.weight_log.shape[1], 0)
-            moving_encoded = model.moving_encoder(channels_last(moving))
-            scores = model.compare(torch.cat((each, encoded[pairs:])), moving_encoded).float()
+            encoded, fixed_seen = model.fixed_encoder(channels_last(fixed))
+            repeated = encoded[:pairs].repeat_interleave(each, 0)
+            moving_encoded, moving_seen = model.moving_encoder(channels_last(moving))
+            scores = model.compare(torch.cat((repeated, encoded[pairs:])), moving_encoded).float()
         logits = scores[:count].reshape(batch.weight_log.shape) + batch.weight_log.to(scores)
         logits = torch.cat((logits, torch.zeros_like(logits[:, :1])), 1)
         target = torch.where(batch.known.to(logits.device), 0, logits.shape[1] - 1)
-        return F.cross_entropy(logits, target) + MISLED_WEIGHT * F.softplus(scores[count:]).mean()
+        seen = fixed_seen[:pairs].float(), moving_seen[:count:each].float()
+        known = batch.known.to(logits.device)
+        structure = sum(
+            F.binary_cross_entropy_with_logits(one[known], mask[known])
+            for one, mask in zip(seen, batch.structures, strict=True)
+        )
+        mistaken = F.softplus(scores[count:]).mean()
+        return F.cross_entropy(logits, target) + MISLED_WEIGHT * mistaken + STRUCTURE_WEIGHT * structure
