@@ -9,13 +9,14 @@ from crossalign.cli.requests.registration import ExplainRequest, RegisterRequest
 from crossalign.images import Image, LabelMap
 from crossalign.models.pretrained import shipped_path
 from crossalign.registration import Initialisation, Method
-from crossalign.registration.initialisation import HEADER, INITIAL_WORDS
+from crossalign.registration.initialisation import CENTER, HEADER, IDENTITY, MASK_CENTER, MASKS, expected_turn
 from crossalign.registration.methods import default_method_name
 from crossalign.registration.orientation import AUTO, Orientation, OrientationRequest, find_orientation
 from crossalign.registration.orientation import HEADER as AS_HEADER
 from crossalign.registration.pose_prior import TRANSRECTAL, RotationPrior
 from crossalign.registration.recognition import Recognizer, shipped_recognizer
 
+UNTRACKED = (HEADER, IDENTITY, CENTER, MASK_CENTER, MASKS)  # initialisations that leave the rotation open
 PRIORS: Mapping[str, RotationPrior | None] = {"transrectal": TRANSRECTAL, "none": None}
 
 
@@ -37,11 +38,11 @@ def found_orientation(
     None where nothing was asked for and nothing is recognised: the headers are believed. Raises InputError for an
     orientation that cannot be.
     """
-    is_tracked = request.initial is not None and request.initial not in INITIAL_WORDS
+    is_tracked = request.initial is not None and request.initial not in UNTRACKED
     recognizer = _recognizer(request, method)
     spelled = request.moving_orientation
     if spelled is None:
-        believed = is_tracked or request.initial == HEADER or recognizer is None
+        believed = is_tracked or request.initial in (HEADER, IDENTITY) or recognizer is None
         spelled = AS_HEADER if believed else AUTO
     asked = OrientationRequest(
         scans.fixed,
@@ -60,6 +61,9 @@ def found_orientation(
     mask, fixed = scans.fixed_mask, scans.fixed.grid
     center = fixed.center_mm() if mask is None else mask.centroid_mm()
     turned = found.rotated(initial.fixed_to_moving, fixed, scans.moving.grid, center)
+    if initial.name == MASKS and mask is not None:
+        prior = PRIORS[request.rotation_prior]
+        turned = expected_turn(turned, prior, mask, scans.moving.grid, found.fixed_to_patient)
     return found, replace(initial, fixed_to_moving=turned)
 
 
