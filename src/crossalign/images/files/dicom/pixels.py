@@ -171,8 +171,8 @@ def _by_library(header: DicomHeader, index: int, name: str) -> NDArray[Any]:
 
     if not get_decoder(UID(header.syntax)).is_available:
         raise ImageError(
-            f"{name}: is compressed as {_syntax_name(header.syntax)}, and no decoder of it could read it here: install "
-            f"{DECODERS[header.syntax]}, or unpack it first, for example with gdcmconv --raw"
+            f"{name}: is compressed as {_syntax_name(header.syntax)}, and no decoder here could read it: where it is "
+            f"not damaged install {DECODERS[header.syntax]}, or unpack it first, for example with gdcmconv --raw"
         )
     return pixel_array(header.path, index=index, raw=True)
 
