@@ -30,7 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from the package."""
     pages = {"reference/command-line.md": command_line_page(), "reference/python/crossalign.md": python_page("")}
     pages |= {f"reference/python/{room}.md": python_page(room) for room in ROOMS}
-    shipped = (*shipped_names("registration"), *shipped_names("fusion"))
+    shipped = [name for task in ("registration", "fusion", "recognition") for name in shipped_names(task)]
     pages |= {f"models/{name}.md": shipped_file(name).card.markdown() for name in shipped}
     pages["concepts/glossary.md"] = glossary_page()
     for path, text in pages.items():

@@ -23,9 +23,10 @@ from crossalign.models.card import Card
 from crossalign.models.model import REGISTRATION
 from crossalign.models.model_file import ModelContents, NetworkTask, StageContents, read_model_file, save_model_file
 from crossalign.models.pretrained import WEIGHTS_FOLDER
+from crossalign.models.recognition import RECOGNITION
 from crossalign.models.run_settings import RunSettings
 
-TASKS: dict[str, NetworkTask[Any]] = {"registration": REGISTRATION, "fusion": FUSION}
+TASKS: dict[str, NetworkTask[Any]] = {"registration": REGISTRATION, "fusion": FUSION, "recognition": RECOGNITION}
 
 
 def main() -> int:

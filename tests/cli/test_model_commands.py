@@ -33,7 +33,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: object) -> str:
     return err
 
 
-SHIPPED = [*shipped_names(), *shipped_names("fusion")]
+SHIPPED = [*shipped_names(), *shipped_names("fusion"), *shipped_names("recognition")]
 
 
 def test_models_lists_methods_and_models_of_both_kinds(capfd) -> None:

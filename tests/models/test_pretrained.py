@@ -13,7 +13,7 @@ from crossalign.models.model_file import read_model_file
 from crossalign.models.pretrained import WEIGHTS_FOLDER, shipped_file, shipped_names, shipped_path
 from crossalign.registration.methods import DEFAULT_MODEL, named_method
 
-NAMES = (*shipped_names(), *shipped_names("fusion"))
+NAMES = (*shipped_names(), *shipped_names("fusion"), *shipped_names("recognition"))
 LARGEST_BYTES = 20_000_000
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def test_a_single_bit_of_damage_is_found(place: int, tmp_path: Path, monkeypatch
         named_method("correspondence-few-shot", CPU)
 
 
-@pytest.mark.parametrize("name", shipped_names())
+@pytest.mark.parametrize("name", [*shipped_names(), *shipped_names("recognition")])
 def test_every_model_has_a_card_that_says_what_a_card_must(name: str) -> None:
     card = shipped_file(name).card
     assert card.name == name

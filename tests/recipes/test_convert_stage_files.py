@@ -30,7 +30,7 @@ def test_stage_files_become_models_that_share_a_stage(tmp_path: Path) -> None:
 
 
 def test_the_recipes_are_those_of_the_shipped_models() -> None:
-    names = (*shipped_names(), *shipped_names("fusion"))
+    names = (*shipped_names(), *shipped_names("fusion"), *shipped_names("recognition"))
     assert sorted(path.stem for path in (RECIPES / "models").iterdir()) == sorted(names)
     for name in names:
         recipe, file = json.loads((RECIPES / "models" / f"{name}.json").read_text()), shipped_file(name)

@@ -28,7 +28,8 @@ def run_models(request: ModelsRequest) -> Outcome:
 def _table_lines() -> tuple[str, ...]:
     rows: list[tuple[str, ...]] = [HEADER]
     rows += [(name, "registration", "none", "", "", "needs no weights") for name in PLAIN_METHODS]
-    for task, default in (("registration", default_method_name()), ("fusion", shipped_names("fusion")[0])):
+    defaults = {"registration": default_method_name(), "fusion": shipped_names("fusion")[0], "recognition": ""}
+    for task, default in defaults.items():
         rows += [_row(name, task, name == default) for name in shipped_names(task)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
