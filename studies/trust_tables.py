@@ -126,7 +126,7 @@ def figures(rows: Sequence[dict[str, str]]) -> Iterator[str]:
     for title, selected in (("ordinary, far and cut starts", real), ("every set", list(rows))):
         expected, true = _numbers(selected, "expected_sre_mm"), _numbers(selected, "sre_mm")
         both = ~np.isnan(expected) & ~np.isnan(true)
-        if both.sum() > 2:
+        if both.sum() > 2 and np.ptp(expected[both]) > 0 and np.ptp(true[both]) > 0:
             rank = spearmanr(expected[both], true[both]).statistic
             yield f"rank correlation of expected and true error, {title}: {rank:.2f} (n {both.sum()})"
 
