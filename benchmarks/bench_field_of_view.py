@@ -10,7 +10,7 @@ from the initial transforms of the whole image. Printed for each side, as mean a
   middle of the picture moves by half of the cut: an answer that follows the picture moves so.
 - moved: the length of the whole movement of the centre, mm.
 - SRE of the answer on the whole and on the cut image, and their difference, mm.
-- touched: the cases in which some of the structure itself is cut away.
+- touched: the cases in which some of the structure itself is cut away; a row without these follows.
 
 Sides are named by the patient's axes: those of the fixed image, after the orientation correction, brought to the moving
 image by the reference. The cut is a whole number of voxels. Without a manifest a few simulated pairs are used,
@@ -203,6 +203,8 @@ def table(rows: Sequence[Row]) -> list[str]:
     lines = [f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER)]
     lines += [_line(side, [row for row in rows if row.side == side]) for side in SIDES]
     lines.append(_line("**all sides**", rows))
+    if whole := [row for row in rows if row.structure_cut == 0]:
+        lines.append(_line("where none of the structure is cut away", whole))
     along = f"{statistics.fmean(row.cut_mm / 2 for row in rows):.2f}"
     return [*lines, f"| *the picture's middle* | {len(rows)} | | | {along} | {along} | | | |"]
 

@@ -132,6 +132,7 @@ def test_the_command_prints_a_table_and_writes_every_registration(
     assert main(["--method", "identity", "--mm", "8", "-o", str(path)]) == 0
     printed = capsys.readouterr().out
     assert "| **all sides** | 24 | 4 |" in printed
+    assert "| where none of the structure is cut away | " in printed
     assert "| 0.00 ± 0.00 | 0.00 ± 0.00 |" in printed
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
