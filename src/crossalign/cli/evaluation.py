@@ -25,11 +25,14 @@ from crossalign.evaluation import (
 )
 from crossalign.evaluation.conditions import registration_count
 from crossalign.evaluation.initialisations import NamedInitialisation, Start, check_distinct
-from crossalign.geometry import quarter_turn
+from crossalign.geometry import quarter_turn, rotation_of_code
+from crossalign.images import read_image
 from crossalign.input import excerpt
 from crossalign.networks import count_parameters
 from crossalign.registration import Method, NetworkRegistration
 from crossalign.registration.methods import named_method
+from crossalign.registration.orientation import HEADER
+from crossalign.registration.oriented import Oriented
 
 
 def run_evaluate(request: EvaluateRequest) -> Outcome:
@@ -50,8 +53,9 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
         def advance(_done: int, _total: int, row: Row) -> None:
             progress.advance(f"{row.case} {row.method} {row.before.sre_mm:.1f} -> {row.after.sre_mm:.1f} mm")
 
-        axes = _fixed_to_patient(request, methods.values())
-        evaluation = evaluate(cases, methods, ranges, request.count, request.initialisation_seed, advance, axes)
+        axes = _fixed_to_patient(request, cases, methods.values())
+        told = _oriented(request, methods)
+        evaluation = evaluate(cases, told, ranges, request.count, request.initialisation_seed, advance, axes)
     counts = {
         name: count_parameters(m.model.stages[0].network)
         for name, m in methods.items()
@@ -97,10 +101,21 @@ def _inputs(manifest: Path, cases: tuple[Case, ...], names: Mapping[str, str]) -
     return (manifest, *(path for path in named if path is not None), *weights)
 
 
-def _fixed_to_patient(request: EvaluateRequest, methods: Iterable[Method]) -> Tensor:
-    """Return the rotation (3, 3) that the errors of the centre need: as was said, or as all networks are told."""
+def _oriented(request: EvaluateRequest, methods: Mapping[str, Method]) -> Mapping[str, Method]:
+    """Return the methods, told where the axes of the fixed images point."""
+    code = request.fixed_orientation
+    return methods if code == HEADER else {name: Oriented(method, code) for name, method in methods.items()}
+
+
+def _fixed_to_patient(request: EvaluateRequest, cases: Sequence[Case], methods: Iterable[Method]) -> Tensor:
+    """Return the rotation (3, 3) that the errors of the centre need: as was said, or as all networks are told.
+
+    Of an orientation code it is that of the first case.
+    """
     if request.axes_correction is not None:
         return quarter_turn(request.axes_correction // 90)
+    if request.fixed_orientation != HEADER:
+        return rotation_of_code(request.fixed_orientation, read_image(cases[0].fixed).grid)
     told = {m.run.orientation_correction for m in methods if isinstance(m, NetworkRegistration)}
     known = [degrees for degrees in told if degrees != "auto"]
     return quarter_turn(known[0] // 90 if len(told) == len(known) == 1 else 0)
