@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def export(tmp_path: Path) -> Path:
     folder = tmp_path / "MUSTERMANN_ERIKA_19570412"
     write_series(folder / "1", SCAN, series=3, SeriesDescription="T1 Mustermann")
     write_series(folder / "2", SCAN[::-1].copy(), series=4, SeriesDescription="T2 PID4711")
-    values = {"Units": "BQML", "DecayCorrection": "ADMIN", "RescaleSlope": 10, "RescaleIntercept": 0}
+    values: dict[str, Any] = {"Units": "BQML", "DecayCorrection": "ADMIN", "RescaleSlope": 10, "RescaleIntercept": 0}
     write_series(folder / "3", SCAN, series=5, sop_class=PT, modality="PT", **values)
     corners = np.array([(5.0, 6.0), (15.0, 6.0), (15.0, 14.0), (5.0, 14.0)])
     grid = read_grid(folder / "1")

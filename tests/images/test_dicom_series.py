@@ -188,10 +188,13 @@ def test_slices_of_rounded_positions_are_even(tmp_path: Path) -> None:
     assert read_grid(tmp_path).spacing_mm == pytest.approx((SPACING[1], SPACING[0], 2.5))
 
 
-def one(sop_class: str, modality: str, voxels: NDArray[Any], path: Path, **changes: Any) -> None:
+def one(sop_class: str, modality: str, voxels: NDArray[Any] | None, path: Path, **changes: Any) -> Path:
+    """Write the only file of a folder."""
     dataset = base(sop_class, modality)
-    set_pixels(dataset, voxels)
-    save(dataset, path, **changes)
+    if voxels is not None:
+        set_pixels(dataset, voxels)
+    path.parent.mkdir()
+    return save(dataset, path, **changes)
 
 
 def two_echoes(folder: Path) -> None:
@@ -255,14 +258,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "not perpendicular unit vectors",
     ),
     "an ultrasound clip": (
-        lambda folder: (
-            folder.mkdir(),
-            one(ULTRASOUND, "US", VOXELS.view(np.uint16), folder / "clip", NumberOfFrames=4),
-        ),
+        lambda folder: one(ULTRASOUND, "US", VOXELS.view(np.uint16), folder / "clip", NumberOfFrames=4),
         "US series 1: is ultrasound without the standard geometry.*export the volume as Enhanced US Volume",
     ),
     "a radiograph": (
-        lambda folder: (folder.mkdir(), one("1.2.840.10008.5.1.4.1.1.1", "CR", VOXELS[0], folder / "x")),
+        lambda folder: one("1.2.840.10008.5.1.4.1.1.1", "CR", VOXELS[0], folder / "x"),
         "is a CR picture, expected the slices of a 3-D scan",
     ),
     "colours": (
@@ -276,7 +276,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no pixels": (lambda folder: write_series(folder, VOXELS, PixelData=None), "damaged or cut off"),
     "impossible bits": (lambda folder: write_series(folder, VOXELS, BitsStored=40), "40 of 16 bits in a pixel"),
     "a report": (
-        lambda folder: (folder.mkdir(), save(base("1.2.840.10008.5.1.4.1.1.88.11", "SR"), folder / "report")),
+        lambda folder: one("1.2.840.10008.5.1.4.1.1.88.11", "SR", None, folder / "report"),
         "the DICOM files here hold no image",
     ),
     "far too large": (

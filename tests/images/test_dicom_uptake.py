@@ -21,12 +21,12 @@ HALF = 70_000 / 185e6  # a half-life later
 
 
 def write_pet(folder: Path, *, dose: dict[str, Any] | None = None, **changes: Any) -> Path:
-    given = {
+    given: dict[str, Any] = {
         "RadionuclideTotalDose": 370e6,
         "RadionuclideHalfLife": HALF_LIFE,
         "RadiopharmaceuticalStartTime": "090000",
     } | (dose or {})
-    values = {
+    values: dict[str, Any] = {
         "Units": "BQML",
         "CorrectedImage": ["DECY", "ATTN"],
         "DecayCorrection": "START",
