@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
-from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, transform_file
+from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, read_moving_mask, transform_file
 from crossalign.cli.orientation import PRIORS, Scans, found_orientation
 from crossalign.cli.requests.registration import ExplainRequest
 from crossalign.data.case import read_landmarks
@@ -31,7 +31,8 @@ REPORT, FIGURE = "report.html", "figure.png"
 
 def input_files(request: ExplainRequest) -> tuple[Path, ...]:
     """Every file that is read."""
-    paths = (request.fixed, request.moving, request.fixed_mask, request.landmarks, transform_file(request.initial))
+    masks = request.fixed_mask, request.moving_mask
+    paths = (request.fixed, request.moving, *masks, request.landmarks, transform_file(request.initial))
     return (*(path for path in paths if path is not None), *weight_files(request.method))
 
 
@@ -104,10 +105,13 @@ def _check_folder(request: ExplainRequest) -> None:
 
 
 def _cascade(request: ExplainRequest) -> NetworkRegistration:
-    name = request.method or default_method_name()
+    name = request.method or default_method_name()  # surface has no networks: two masks do not choose it here
     method = named_method(name, pick_device(request.device))
     if not isinstance(method, NetworkRegistration):
-        raise InputError(f"'{name}' has no network to explain: give trained weights (crossalign models lists them)")
+        raise InputError(
+            f"'{name}' has no network whose attention could be explained: give trained weights (crossalign models "
+            "lists them); what else it is judged by is in the report of crossalign register"
+        )
     return method.with_run(request.run.over(method.run))
 
 
@@ -115,11 +119,12 @@ def _problem(request: ExplainRequest, method: NetworkRegistration) -> tuple[Prob
     fixed = read_image(request.fixed, series=request.fixed_series)
     moving = read_image(request.moving, series=request.moving_series)
     mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
-    initial = read_initialisation(request.initial, fixed, moving, mask)
-    orientation, initial = found_orientation(request, method, Scans(fixed, moving, mask), initial)
+    moving_mask = read_moving_mask(request.moving_mask, request.moving_mask_label, moving)
+    initial = read_initialisation(request.initial, (fixed, moving), mask, moving_mask)
+    orientation, initial = found_orientation(request, method, Scans(fixed, moving, mask, moving_mask), initial)
     axes = None if orientation is None else orientation.fixed_to_patient
     prior = PRIORS[request.rotation_prior]
-    problem = Problem(fixed, moving, initial.fixed_to_moving, mask, prior=prior, fixed_to_patient=axes)
+    problem = Problem(fixed, moving, initial.fixed_to_moving, mask, moving_mask, prior=prior, fixed_to_patient=axes)
     return problem, initial, () if orientation is None else orientation.reasons
 
 

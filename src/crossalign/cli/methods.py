@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from crossalign.cli.options import Given
+from crossalign.cli.requests.registration import RegisterRequest
 from crossalign.errors import InputError
 from crossalign.models.run_settings import RunSettings
 from crossalign.registration import Method
 from crossalign.registration.iterative.method_settings import MindSettings, MutualInformationSettings
+from crossalign.registration.methods import default_method_name, default_reason
 
 
 @runtime_checkable
@@ -20,6 +22,12 @@ class Configurable(Protocol):
     def run(self) -> Any: ...  # noqa: D102
 
     def with_run(self, run: Any) -> Method: ...  # noqa: D102
+
+
+def chosen_method(request: RegisterRequest) -> tuple[str, str]:
+    """Return the method's name and why it was chosen, "" where it was asked for."""
+    masks = request.fixed_mask is not None, request.moving_mask is not None
+    return (request.method, "") if request.method else (default_method_name(*masks), default_reason(*masks))
 
 
 def configured(

@@ -9,7 +9,15 @@ from crossalign.cli.requests.registration import ExplainRequest, RegisterRequest
 from crossalign.images import Image, LabelMap
 from crossalign.models.pretrained import shipped_path
 from crossalign.registration import Initialisation, Method
-from crossalign.registration.initialisation import CENTER, HEADER, IDENTITY, MASK_CENTER, MASKS, expected_turn
+from crossalign.registration.initialisation import (
+    CENTER,
+    HEADER,
+    IDENTITY,
+    LANDMARKS,
+    MASK_CENTER,
+    MASKS,
+    expected_turn,
+)
 from crossalign.registration.methods import default_method_name
 from crossalign.registration.orientation import AUTO, Orientation, OrientationRequest, find_orientation
 from crossalign.registration.orientation import HEADER as AS_HEADER
@@ -38,7 +46,7 @@ def found_orientation(
     None where nothing was asked for and nothing is recognised: the headers are believed. Raises InputError for an
     orientation that cannot be.
     """
-    is_tracked = request.initial is not None and request.initial not in UNTRACKED
+    is_tracked = initial.name == LANDMARKS or (request.initial is not None and request.initial not in UNTRACKED)
     recognizer = _recognizer(request, method)
     spelled = request.moving_orientation
     if spelled is None:
@@ -54,17 +62,26 @@ def found_orientation(
         initial.fixed_to_moving if is_tracked else None,
     )
     if recognizer is None and {request.fixed_orientation, spelled} == {AS_HEADER}:
-        return None, initial
+        return None, _expected(request, scans, initial, None)
     found = find_orientation(asked, recognizer)
     if is_tracked or {request.fixed_orientation, spelled} == {AS_HEADER}:
-        return found, initial
+        return found, _expected(request, scans, initial, found)
     mask, fixed = scans.fixed_mask, scans.fixed.grid
     center = fixed.center_mm() if mask is None else mask.centroid_mm()
     turned = found.rotated(initial.fixed_to_moving, fixed, scans.moving.grid, center)
-    if initial.name == MASKS and mask is not None:
-        prior = PRIORS[request.rotation_prior]
-        turned = expected_turn(turned, prior, mask, scans.moving.grid, found.fixed_to_patient)
-    return found, replace(initial, fixed_to_moving=turned)
+    return found, _expected(request, scans, replace(initial, fixed_to_moving=turned), found)
+
+
+def _expected(
+    request: RegisterRequest | ExplainRequest, scans: Scans, initial: Initialisation, orientation: Orientation | None
+) -> Initialisation:
+    """Turn an initialisation from both masks by the mean of the rotation prior; leave others as they are."""
+    if initial.name != MASKS or scans.fixed_mask is None:
+        return initial
+    axes = None if orientation is None else orientation.fixed_to_patient
+    prior = PRIORS[request.rotation_prior]
+    turned = expected_turn(initial.fixed_to_moving, prior, scans.fixed_mask, scans.moving.grid, axes)
+    return replace(initial, fixed_to_moving=turned)
 
 
 def _recognizer(request: RegisterRequest | ExplainRequest, method: Method) -> Recognizer | None:
@@ -72,6 +89,6 @@ def _recognizer(request: RegisterRequest | ExplainRequest, method: Method) -> Re
     if request.recognition == "off":
         return None
     asked = request.recognition == "on" or AUTO in (request.fixed_orientation, request.moving_orientation)
-    name = request.method or default_method_name()
+    name = request.method or default_method_name()  # where both masks choose surface, the method says so itself
     is_prostate = method.uses_moving_mask or shipped_path(name) is not None
     return shipped_recognizer() if asked or is_prostate else None

@@ -9,8 +9,14 @@ from pathlib import Path
 import torch
 
 from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
-from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, read_moving_mask, transform_file
-from crossalign.cli.methods import configured
+from crossalign.cli.initialisation import (
+    LandmarkFiles,
+    read_fixed_mask,
+    read_initialisation,
+    read_moving_mask,
+    transform_file,
+)
+from crossalign.cli.methods import chosen_method, configured
 from crossalign.cli.orientation import PRIORS, Scans, found_orientation
 from crossalign.cli.requests.registration import DemoRequest, Device, RegisterRequest
 from crossalign.cli.simulation import write_simulated_pair
@@ -47,8 +53,9 @@ DEMO_SRE_MM = 12.0
 
 def input_files(request: RegisterRequest) -> tuple[Path, ...]:
     """Every file that is read."""
-    transform = transform_file(request.initial)
-    paths = (request.fixed, request.moving, request.fixed_mask, request.moving_mask, request.reference, transform)
+    transform, landmarks = transform_file(request.initial), landmark_files(request).paths()
+    masks = request.fixed_mask, request.moving_mask
+    paths = (request.fixed, request.moving, *masks, request.reference, transform, *landmarks)
     return (*(path for path in paths if path is not None), *weight_files(request.method))
 
 
@@ -62,8 +69,15 @@ def file_names(request: RegisterRequest) -> dict[str, str | None]:
     """Name the inputs by their part, without folders; the label of the mask with it."""
     initial = transform_file(request.initial)
     named = {"fixed": request.fixed, "moving": request.moving, "fixed_mask": request.fixed_mask, "initial": initial}
+    named |= {"moving_mask": request.moving_mask}
+    named |= {"fixed_landmarks": request.fixed_landmarks, "moving_landmarks": request.moving_landmarks}
     names = {part: None if path is None else public_name(path) for part, path in named.items()}
-    return names | {"mask_label": request.mask_label}
+    return names | {"mask_label": request.mask_label, "moving_mask_label": request.moving_mask_label}
+
+
+def landmark_files(request: RegisterRequest) -> LandmarkFiles:
+    """Return the files of landmarks."""
+    return LandmarkFiles(request.fixed_landmarks, request.moving_landmarks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +104,7 @@ class Registered:
 def run_register(request: RegisterRequest) -> Outcome:
     """Register one pair of files and write what was asked for: all of it, or nothing. Raises CrossalignError."""
     check_outputs(request)
-    method = named_method(request.method or default_method_name(), pick_device(request.device))
+    method = named_method(chosen_method(request)[0], pick_device(request.device))
     (method,) = configured([method], request.run, request.mi, request.mind)
     with collected() as input_warnings:
         pair = read_pair(request)
@@ -103,6 +117,7 @@ def run_register(request: RegisterRequest) -> Outcome:
             method,
             pair.initial.fixed_to_moving,
             pair.fixed_mask,
+            pair.moving_mask,
             prior=PRIORS[request.rotation_prior],
             orientation=orientation,
         )
@@ -135,12 +150,13 @@ def read_pair(request: RegisterRequest) -> Pair:
     fixed = read_image(request.fixed, series=request.fixed_series)
     moving = read_image(request.moving, series=request.moving_series)
     mask = read_fixed_mask(request.fixed_mask, request.mask_label, fixed)
+    moving_mask = read_moving_mask(request.moving_mask, request.moving_mask_label, moving)
     return Pair(
         fixed=fixed,
         moving=moving,
-        initial=read_initialisation(request.initial, fixed, moving, mask),
+        initial=read_initialisation(request.initial, (fixed, moving), mask, moving_mask, landmark_files(request)),
         fixed_mask=mask,
-        moving_mask=read_moving_mask(request.moving_mask, moving),
+        moving_mask=moving_mask,
         reference=None if request.reference is None else read_transform(request.reference),
     )
 
@@ -193,7 +209,10 @@ def _write(request: RegisterRequest, registered: Registered) -> None:
 
 def _lines(request: RegisterRequest, registered: Registered) -> list[str]:
     result, pair = registered.result, registered.pair
-    lines = [*verdict_lines(result), *result_lines(result, pair.initial, registered.errors_mm)]
+    found = result_lines(result, pair.initial, registered.errors_mm)
+    reason = chosen_method(request)[1]
+    found[0] += f" ({reason})" if reason else ""
+    lines = [*verdict_lines(result), *found]
     lines.append(f"wrote    {request.output_transform} (fixed points to moving points, LPS mm)")
     if request.moved is not None:
         fill = empty_value(pair.moving.voxels)
@@ -215,6 +234,7 @@ def result_lines(result: RegistrationResult, initial: Initialisation, errors_mm:
     lines = [
         f"method   {result.method}",
         f"initial  {initial.name}" + (f" ({initial.reason})" if initial.reason else ""),
+        *(f"         {name} {residual:.2f} mm" for name, residual in _landmark_rows(initial)),
         *([] if result.orientation is None else [f"axes     {result.orientation.text()}"]),
         *(f"assumed  {note}" for note in result.notes),
         f"motion   {shift} and {result.angle_deg():.2f} degrees",
@@ -227,6 +247,10 @@ def result_lines(result: RegistrationResult, initial: Initialisation, errors_mm:
             before, after = (errors_mm[f"{key} {when}"] for when in (BEFORE, AFTER))
             lines.append(f"{name:<8} {before:.3f} {unit} before, {after:.3f} {unit} after")
     return lines
+
+
+def _landmark_rows(initial: Initialisation) -> tuple[tuple[str, float], ...]:
+    return () if initial.landmarks is None else initial.landmarks.rows()
 
 
 def result_warnings(result: RegistrationResult) -> tuple[str, ...]:
@@ -286,5 +310,6 @@ def _demo_request(folder: Path, device: Device) -> RegisterRequest:
         moved=folder / "us_moved.nii.gz",
         report=folder / "report.html",
         reference=folder / "reference.tfm",
+        method=default_method_name(),
         device=device,
     )

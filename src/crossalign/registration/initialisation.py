@@ -11,6 +11,7 @@ from torch import Tensor
 from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction
 from crossalign.images import Image, LabelMap
 from crossalign.registration.frame import rotation_to_axes
+from crossalign.registration.landmarks import LandmarkFit
 from crossalign.registration.pose_prior import TRANSRECTAL, RotationPrior, expected_rotation
 
 HEADER, IDENTITY, CENTER, MASK_CENTER = "header", "identity", "center", "mask-center"
@@ -26,12 +27,13 @@ MASK_POINTS = 100_000
 class Initialisation:
     """An initial transform, fixed to moving (mm, LPS), its name (or its file's), and why it was chosen.
 
-    `reason` is empty where it was asked for.
+    `reason` is empty where it was asked for. `landmarks` is the fit that it is from, where it is from one.
     """
 
     fixed_to_moving: Rigid
     name: str
     reason: str
+    landmarks: LandmarkFit | None = None
 
 
 def center_initialisation(fixed: Image, moving: Image) -> Rigid:
@@ -83,7 +85,11 @@ def expected_turn(
 
 
 def choose_initialisation(
-    fixed: Image, moving: Image, fixed_mask: LabelMap | None = None, moving_mask: LabelMap | None = None
+    fixed: Image,
+    moving: Image,
+    fixed_mask: LabelMap | None = None,
+    moving_mask: LabelMap | None = None,
+    prior: RotationPrior | None = TRANSRECTAL,
 ) -> Initialisation:
     """Choose the headers where they put the scans into one world, otherwise the masks' or the grids' centres.
 
@@ -106,7 +112,7 @@ def choose_initialisation(
         reason = f"by the headers {overlap:.0%} of the smaller field of view lies in the other"
         return Initialisation(Rigid.identity(), HEADER, reason)
     if fixed_mask is not None and moving_mask is not None:
-        return Initialisation(masks_initialisation(fixed_mask, moving_mask), MASKS, against)
+        return Initialisation(masks_initialisation(fixed_mask, moving_mask, prior), MASKS, against)
     if fixed_mask is not None:
         return Initialisation(mask_center_initialisation(fixed_mask, moving), MASK_CENTER, against)
     return Initialisation(center_initialisation(fixed, moving), CENTER, against)

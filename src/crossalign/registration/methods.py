@@ -34,9 +34,22 @@ def method_names() -> tuple[str, ...]:
     return (*PLAIN_METHODS, *shipped_names())
 
 
-def default_method_name() -> str:
-    """Name the method that is used where none is asked for: MI where the package was installed without models."""
+def default_method_name(fixed_mask: bool = False, moving_mask: bool = False) -> str:
+    """Name the method that is used where none is asked for, by the masks that there are.
+
+    `surface` fits two masks; otherwise the shipped network is used, and MI where the package was installed without
+    models.
+    """
+    if fixed_mask and moving_mask:
+        return "surface"
     return DEFAULT_MODEL if shipped_path(DEFAULT_MODEL) else "mi"
+
+
+def default_reason(fixed_mask: bool, moving_mask: bool) -> str:
+    """Say why `default_method_name` names the method that it does."""
+    if fixed_mask and moving_mask:
+        return "chosen since both masks were given"
+    return "the default with the fixed mask" if fixed_mask else "the default, without a mask of the structure"
 
 
 def named_method(name: str, device: torch.device | str = "cpu") -> Method:

@@ -43,6 +43,7 @@ def registration_record(
             "name": initialisation.name,
             "reason": initialisation.reason,
             "fixed_to_moving": _matrix(result.initial),
+            "landmarks": _landmarks(initialisation),
         },
         "orientation": _orientation(result.orientation),
         "assumed": list(result.notes),
@@ -64,6 +65,7 @@ def registration_record(
         "bound": _bound(expectation),
         "trusted": result.trusted,
         "reasons": list(result.reasons),
+        "covariance": [list(row) for row in expectation.covariance] or None,
         "evidence": {name: _finite(value) for name, value in evidence.items()},
         "warnings": list(result.warnings),
         "versions": {
@@ -73,6 +75,13 @@ def registration_record(
         },
         "note": "Research software, not a medical device.",
     }
+
+
+def _landmarks(initialisation: Initialisation) -> dict[str, Any] | None:
+    fit = initialisation.landmarks
+    if fit is None:
+        return None
+    return {"matched_by": fit.matched_by, "rms_mm": fit.rms_mm, "residual_mm": dict(fit.rows())}
 
 
 def write_record(record: Mapping[str, Any], path: str | os.PathLike[str], overwrite: bool = False) -> None:

@@ -133,6 +133,7 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
     """
     fixed, moving = as_image(fixed, "fixed"), as_image(moving, "moving")
     masks = _fitted_mask(fixed, fixed_mask, "fixed mask"), _fitted_mask(moving, moving_mask, "moving mask")
+    masks_used = _masks_used(method, *masks)
     axes = None if orientation is None else orientation.fixed_to_patient
     problem = Problem(fixed, moving, _checked(initial), *masks, prior, axes)
     overlap = Overlap.of(problem)
@@ -157,11 +158,20 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
         steps=tuple(replace(step, fixed_to_moving=_on_cpu(step.fixed_to_moving)) for step in solution.steps),
         seconds=seconds,
         warnings=tuple(dict.fromkeys((*warnings, *solution.warnings))),
-        settings=dict(method.settings()) | _assumed(orientation, solution.notes),
+        settings=dict(method.settings()) | masks_used | _assumed(orientation, solution.notes),
         expectation=expectation,
         orientation=orientation,
         notes=solution.notes,
     )
+
+
+def _masks_used(method: Method, fixed_mask: LabelMap | None, moving_mask: LabelMap | None) -> dict[str, str]:
+    """Say which masks decided the outcome, where there was a moving one."""
+    if moving_mask is None:
+        return {}
+    if method.uses_moving_mask and fixed_mask is not None:
+        return {"masks used": "fixed and moving"}
+    return {"masks used": "none" if fixed_mask is None else "fixed; this method does not use the moving mask"}
 
 
 def _assumed(orientation: Orientation | None, notes: tuple[str, ...]) -> dict[str, str]:

@@ -40,14 +40,21 @@ class RegisterRequest:
     output_transform: Path = field(kw_only=True)
     """Transform to write (.tfm): fixed points to moving points, LPS mm."""
     initial: str | None = field(default=None, kw_only=True)
-    """Initialisation, fixed to moving: a transform file, 'header' (both headers are believed), 'center' (of both grids)
-    or 'mask-center'. Left out: header where the scans overlap by it, otherwise a centre."""
+    """Initialisation, fixed to moving: a transform file, 'header' (both headers are believed), 'center' (of both
+    grids), 'mask-center', 'masks' (from one structure's centre to the other's) or 'landmarks'. Left out: landmarks
+    where their files are given, header where the scans overlap by it, otherwise centres."""
+    fixed_landmarks: Path | None = field(default=None, kw_only=True)
+    """Landmarks in the fixed image, for --initial landmarks: CSV (name, x, y, z, weight) or Slicer's points."""
+    moving_landmarks: Path | None = field(default=None, kw_only=True)
+    """The corresponding landmarks in the moving image, of the same names, or as many in the same order."""
     fixed_mask: Path | None = field(default=None, kw_only=True)
     """Structure that matters (the prostate), in the fixed image's space."""
     mask_label: str | None = field(default=None, kw_only=True)
     """The label of --fixed-mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
     moving_mask: Path | None = field(default=None, kw_only=True)
-    """The same structure in the moving image: its outline is drawn in the report."""
+    """The same structure in the moving image: method surface fits both, and the report draws its outline."""
+    moving_mask_label: str | None = field(default=None, kw_only=True)
+    """The label of --moving-mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
     fixed_orientation: str = field(default="header", kw_only=True)
     """Where the fixed image's voxel axes point: header (as it says), auto (recognised), or a code such as LPS."""
     moving_orientation: str | None = field(default=None, kw_only=True)
@@ -59,7 +66,8 @@ class RegisterRequest:
     rotation_prior: RotationPriorName = field(default="transrectal", kw_only=True)
     """What is assumed of the rotation between the scans beforehand: transrectal (the probe's usual tilt) or none."""
     method: str | None = field(default=None, kw_only=True)
-    """A name that `crossalign models` lists, or model files joined with +."""
+    """A name that `crossalign models` lists, or model files joined with +. Left out: surface where both masks are
+    given, otherwise the default network."""
     moved: Path | None = field(default=None, kw_only=True)
     """Image to write: the moving image on the fixed grid."""
     report: Path | None = field(default=None, kw_only=True)
@@ -94,8 +102,8 @@ class ExplainRequest:
     output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
     """Folder for the maps, tables and report."""
     initial: str | None = field(default=None, kw_only=True)
-    """Initialisation, fixed to moving: a transform file, 'header', 'center' (of both grids) or 'mask-center'; chosen by
-    the headers where it is left out."""
+    """Initialisation, fixed to moving: a transform file, 'header', 'center' (of both grids), 'mask-center' or 'masks';
+    chosen by the headers where it is left out."""
     fixed_orientation: str = field(default="header", kw_only=True)
     """Where the fixed image's voxel axes point: header (as it says), auto (recognised), or a code such as LPS."""
     moving_orientation: str | None = field(default=None, kw_only=True)
@@ -112,6 +120,10 @@ class ExplainRequest:
     """Structure that matters (the prostate), in the fixed image's space."""
     mask_label: str | None = field(default=None, kw_only=True)
     """The label of --fixed-mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
+    moving_mask: Path | None = field(default=None, kw_only=True)
+    """The same structure in the moving image, for --initial masks; the networks are not given it."""
+    moving_mask_label: str | None = field(default=None, kw_only=True)
+    """The label of --moving-mask that marks it, where it holds several."""
     point: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = field(default=(), kw_only=True)
     """X,Y,Z of a point of the fixed image, LPS mm; may be given again."""
     point_name: tuple[str, ...] = field(default=(), kw_only=True)

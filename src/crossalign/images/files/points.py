@@ -1,15 +1,15 @@
 """Points files, recognised by their content: CSV, and the `.fcsv` and `.mrk.json` files of 3D Slicer.
 
-CSV has a header and the columns x, y, z (LPS, mm), and optionally `name` and `frame`. `frame` says whose points they
-are, `fixed` or `moving`; mapping turns one into the other and refuses the wrong one. Those of 3D Slicer (`.fcsv`,
-`.mrk.json`) are read by the frame, RAS or LPS, that they state. Written is CSV.
+CSV has a header and the columns x, y, z (LPS, mm), and optionally `name`, `frame` and `weight` (of landmarks in a fit).
+`frame` says whose points they are, `fixed` or `moving`; mapping turns one into the other and refuses the wrong one.
+Those of 3D Slicer (`.fcsv`, `.mrk.json`) are read by the frame, RAS or LPS, that they state. Written is CSV.
 """
 
 import csv
 import io
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,6 +166,7 @@ def _warn_left_out(where: str, count: int) -> None:
 
 AXES = ("x", "y", "z")
 COLUMNS = ("name", *AXES, "frame")
+WEIGHT = "weight"
 FRAMES = ("fixed", "moving")
 SUFFIXES = (".csv", ".fcsv", ".json")
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -176,11 +177,15 @@ READ = "points are read from .csv (columns x, y, z: LPS, mm) and from .fcsv and 
 
 @dataclass(frozen=True, eq=False)
 class PointsFile:
-    """Named points (n, 3), float64, LPS mm, and the image whose space they lie in: fixed, moving, or unsaid ("")."""
+    """Named points (n, 3), float64, LPS mm, and the image whose space they lie in: fixed, moving, or unsaid ("").
+
+    `weight` has a number for each point, or none where the file has no weights.
+    """
 
     names: tuple[str, ...]
     points_mm: Points
     frame: str = ""
+    weight: tuple[float, ...] = ()
 
 
 def is_points_file(path: str | os.PathLike[str]) -> bool:
@@ -246,7 +251,9 @@ def _parse_csv(text: str, name: str) -> PointsFile:
         NamedPoint(plain_cell(record.get("name", "")), tuple(_number(name, row, axis, record[axis]) for axis in AXES))
         for row, record in enumerate(records, start=2)
     ]
-    return _points_file(name, points, _frame(name, records))
+    weighted = [(row, one[WEIGHT]) for row, one in enumerate(records, start=2) if WEIGHT in one]
+    weight = tuple(_number(name, row, WEIGHT, text) for row, text in weighted)
+    return replace(_points_file(name, points, _frame(name, records)), weight=weight)
 
 
 def _header(row: list[str]) -> list[str]:
@@ -254,7 +261,7 @@ def _header(row: list[str]) -> list[str]:
 
 
 def _check_header(name: str, header: list[str]) -> None:
-    unknown = [column for column in header if column not in COLUMNS]
+    unknown = [column for column in header if column not in (*COLUMNS, WEIGHT)]
     if not unknown and len(set(header)) == len(header) and set(AXES) <= set(header):
         return
     got = excerpt(", ".join(header)) or "nothing"
@@ -262,7 +269,8 @@ def _check_header(name: str, header: list[str]) -> None:
     if len(header) == 1 and {"x", "y", "z"} <= set(_header(header[0].replace("\t", ";").split(";"))):
         advice = "save it with commas between the columns and points in the numbers"
     raise InputError(
-        f"{name}, row 1: expected the columns x, y, z (LPS mm) and optionally name and frame, got {got}: {advice}"
+        f"{name}, row 1: expected the columns x, y, z (LPS mm), and optionally name, frame and weight, got {got}: "
+        f"{advice}"
     )
 
 
@@ -279,7 +287,7 @@ def _number(name: str, number: int, column: str, text: str) -> float:
     value = finite_number(text)
     if value is None:
         raise InputError(
-            f"{name}, row {number}, column '{column}': got '{excerpt(text, 40)}', expected a finite number (mm)"
+            f"{name}, row {number}, column '{column}': got '{excerpt(text, 40)}', expected a finite number"
         )
     return value
 
