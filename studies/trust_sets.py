@@ -201,9 +201,9 @@ def _print(given: argparse.Namespace, tables: Sequence[Path]) -> int:
     if given.fit is not None or given.recipe is not None:
         calibration = fitted(rows)
         print("\n".join(calibration_lines(calibration)))
-        if given.recipe is not None:
-            write_recipe(given.recipe, calibration)
         rows = judged(rows, calibration)
+        if given.recipe is not None:
+            write_recipe(given.recipe, calibration, rows)
     for role in (FIT, JUDGE):
         if selected := [row for row in rows if row["role"] == role]:
             print("\n".join((f"\n{role}\n", *figures(selected))))

@@ -88,11 +88,27 @@ def judged(rows: Sequence[dict[str, str]], calibration: Calibration) -> list[dic
     return said
 
 
-def write_recipe(path: Path, calibration: Calibration) -> None:
-    """Put a calibration into a model's recipe, its numbers rounded to four digits."""
+def write_recipe(path: Path, calibration: Calibration, rows: Sequence[dict[str, str]]) -> None:
+    """Put a calibration into a model's recipe, rounded to four digits, and what it is worth into its card."""
     recipe = json.loads(path.read_text(encoding="utf-8"))
     recipe["calibration"] = _rounded(asdict(calibration))
+    recipe["card"]["expected_error"] = card_text(calibration, rows)
     path.write_text(json.dumps(recipe, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def card_text(calibration: Calibration, rows: Sequence[dict[str, str]]) -> str:
+    """Say for a model's card what the calibration was fitted on and what it is worth on the rows `judge`."""
+    fitted_on = sum(row["role"] == FIT and not row["error"] for row in rows)
+    text = (
+        "The error-estimation heads were trained last and alone. The expected SRE is a sum of what they say and of "
+        f"other evidence, fitted by `studies/trust_sets.py` on {fitted_on} registrations: simulated pairs, openly "
+        "licensed ones, and failures (docs/concepts/expected-error.md). Not to be trusted over "
+        f"{calibration.threshold_mm:.1f} mm."
+    )
+    judged_by = [row for row in rows if row["role"] == JUDGE]
+    if not judged_by:
+        return text
+    return f"{text} On other patients and other failures, by the same command:\n\n" + "\n".join(figures(judged_by))
 
 
 def _rounded(value: Any) -> Any:

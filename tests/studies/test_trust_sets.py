@@ -112,9 +112,11 @@ def test_a_calibration_of_a_table_trusts_no_noise_though_its_error_is_small(tmp_
     assert "| noise | 40 | 0% | 0 of 0 |" in text
     path = tmp_path / "recipe.json"
     path.write_text('{"card": {"name": "x"}, "calibration": null}')
-    write_recipe(path, calibration)
+    write_recipe(path, calibration, [*table[1::2], *said])
     recipe = json.loads(path.read_text())
-    assert recipe["card"] == {"name": "x"}
+    assert recipe["card"]["name"] == "x"
+    assert "on 120 registrations" in recipe["card"]["expected_error"]
+    assert "| noise | 40 | 0% | 0 of 0 |" in recipe["card"]["expected_error"]
     read = settings_of(Calibration, recipe["calibration"])
     assert read.threshold_mm == pytest.approx(calibration.threshold_mm, rel=1e-3)
     assert [term.name for term in read.terms] == [term.name for term in calibration.terms]
