@@ -102,7 +102,7 @@ def card_text(calibration: Calibration, rows: Sequence[dict[str, str]]) -> str:
     text = (
         "The error-estimation heads were trained last and alone. The expected SRE is a sum of what they say and of "
         f"other evidence, fitted by `studies/trust_sets.py` on {fitted_on} registrations: simulated pairs, openly "
-        "licensed ones, and failures (docs/concepts/expected-error.md). Not to be trusted over "
+        "licensed ones, and failures ([how](../concepts/expected-error.md)). Not to be trusted over "
         f"{calibration.threshold_mm:.1f} mm."
     )
     judged_by = [row for row in rows if row["role"] == JUDGE]
@@ -138,13 +138,14 @@ def figures(rows: Sequence[dict[str, str]]) -> Iterator[str]:
         selected = [row for row in rows if group in (row["set"], "all")]
         if selected:
             yield _line(group, selected)
+    yield ""
     real = [row for row in rows if row["set"] in SETS[:3]]
     for title, selected in (("ordinary, far and cut starts", real), ("every set", list(rows))):
         expected, true = _numbers(selected, "expected_sre_mm"), _numbers(selected, "sre_mm")
         both = ~np.isnan(expected) & ~np.isnan(true)
         if both.sum() > 2 and np.ptp(expected[both]) > 0 and np.ptp(true[both]) > 0:
             rank = spearmanr(expected[both], true[both]).statistic
-            yield f"rank correlation of expected and true error, {title}: {rank:.2f} (n {both.sum()})"
+            yield f"- rank correlation of expected and true error, {title}: {rank:.2f} (n {both.sum()})"
 
 
 def evidence_figures(rows: Sequence[dict[str, str]]) -> Iterator[str]:
