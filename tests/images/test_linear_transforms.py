@@ -221,3 +221,31 @@ def test_without_nitransforms_the_extra_is_named(tmp_path: Path, monkeypatch: py
     with pytest.raises(TransformError, match=r"pip install 'crossalign\[transforms\]'"):
         write(affine(), tmp_path / "t.lta", "lta", Ends(*GRIDS))
     assert not (tmp_path / "t.lta").exists()
+
+
+REAL_HEADERS = {  # degrees off the axes, handedness (FSL's "neurological" is right-handed), spacing
+    "hitachi/anatomical/001_ground_truth": "39, left, 2.34 x 2.34 x 4",
+    "failing/sliceincrement/002_ground_truth": "16, left, 0.51 x 0.51 x 0.78",
+    "generic/anatomical/002_non_isotropic_ground_truth": "2, right, 6.4 x 4 x 0.5",
+    "philips_enhanced/anatomical/001_ground_truth": "0, right, 1 x 1 x 1.2",
+}
+
+
+@pytest.mark.parametrize("moving", REAL_HEADERS)
+@pytest.mark.parametrize("fixed", REAL_HEADERS)
+def test_real_headers_give_what_nitransforms_makes_of_them(
+    shared_data: Path, tmp_path: Path, fixed: str, moving: str
+) -> None:
+    """FSL's matrices and both geometries of FreeSurfer's files, from headers as converters of real scans wrote them."""
+    files = {"fixed": fixed, "moving": moving}
+    paths = {part: shared_data / "dicom" / "series" / f"{name}.nii.gz" for part, name in files.items()}
+    images = {part: nib.load(path) for part, path in paths.items()}
+    ends = Ends(stored_grid(paths["moving"]), stored_grid(paths["fixed"]))
+    write(affine(), tmp_path / "t.mat", "fsl", ends)
+    ras = np.linalg.inv(FLIP @ affine().numpy() @ FLIP)  # fixed to moving
+    theirs = FSLLinearTransform.from_ras(ras, moving=images["moving"], reference=images["fixed"])
+    assert np.allclose(np.loadtxt(tmp_path / "t.mat"), theirs.structarr["parameters"], atol=1e-3)
+    write(affine(), tmp_path / "t.lta", "lta", ends)
+    (lta,) = FSLinearTransformArray.from_string((tmp_path / "t.lta").read_text()).xforms
+    for end, part in (("src", "moving"), ("dst", "fixed")):
+        assert np.allclose(lta[end].as_affine(), images[part].affine, atol=1e-3), part
