@@ -91,7 +91,9 @@ def test_apply_takes_a_file_of_a_series_and_contours(
     assert status == 0, err
     assert nobody_is_named(out + err)
     assert np.allclose(read_image(tmp_path / "moved.mha").voxels, SCAN[::-1], atol=1e-2)
-    save(structure_set({"gland": [np.array([[0, 0, 5.0], [8, 0, 5], [8, 20, 5], [0, 20, 5]])]}), tmp_path / "rs")
+    save(
+        structure_set({"gland": [np.array([[-18, 12, 5.0], [-8, 12, 5], [-8, 30, 5], [-18, 30, 5]])]}), tmp_path / "rs"
+    )
     words = ("--reference", export / "1", "--label", "-o", tmp_path / "gland.nii.gz")
     status, _, err = run(capfd, "apply", "identity", tmp_path / "rs", *words)
     assert status == 0, err
