@@ -71,3 +71,11 @@ def test_what_is_undefined_is_null_and_the_file_is_whole_or_absent(tmp_path: Pat
     with pytest.raises(ValueError, match="JSON"):
         write_record({"x": float("nan")}, tmp_path / "s.json")
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_the_record_holds_the_bound_of_a_trusted_result_and_its_evidence() -> None:
+    trusted = Expectation(4.0, True, evidence={"return_mm": 3.0}).bounded(7.2, 0.9)
+    record = registration_record(result(expectation=trusted), START)
+    assert record["bound"] == {"sre_mm": 7.2, "probability": 0.9}
+    assert record["evidence"]["return_mm"] == 3.0
+    assert registration_record(result(expectation=trusted.untrusted("far off; begin closer")), START)["bound"] is None

@@ -102,6 +102,11 @@ def test_other_results_have_no_such_box(expectation: Expectation, words: str) ->
     assert f"{words}; look at the pictures all the same" in text_of(html)
 
 
+def test_the_bound_stands_beside_the_expected_error() -> None:
+    html = page(result=pair.result(expectation=Expectation(2.0, True).bounded(3.7, 0.9)))
+    assert "2.0 mm, under 3.7 mm with 90%" in text_of(html)
+
+
 def test_text_cannot_become_markup() -> None:
     attack = "<script>document.title='owned'</script>\"'&"
     html = page(
