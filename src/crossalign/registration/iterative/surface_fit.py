@@ -17,7 +17,7 @@ from crossalign.types import Distances, Vector
 
 CONVERGED_MM, CONVERGED_RAD = 1e-2, 3e-4
 DAMPING = 1e-6  # of the normal equations' mean: a sphere says nothing of the rotation
-RIM_MM = 3.0  # over which points near the border of the other scan lose their weight
+BEYOND_MM = 5.0  # past the border of the other scan, over which points lose their weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def fit_surfaces(
     """Fit by Gauss-Newton, from centre on centre with a rotation (3, 3), fixed to moving.
 
     Minimised is the mean over both surfaces of the Huber loss of the distance to the other one, and the prior's
-    term. Points that fall near or beyond the border of the other scan do not count.
+    term. Points that fall beyond the border of the other scan count less, and not at all from 5 mm on.
     """
     center, position, converged = fixed.center_mm, moving.center_mm.clone(), False
     normal = torch.eye(6, dtype=torch.float64)
@@ -135,11 +135,11 @@ def _distances(fixed: Side, moving: Side, fixed_to_moving: Rigid) -> _Distances:
 
 
 def _seen(grid: Grid, points_mm: Tensor) -> Tensor:
-    """Return 1 for points (n, 3) well inside a grid, 0 at its outermost voxels' centres and beyond, (n,)."""
+    """Return 1 for points (n, 3) inside a grid, less beyond its outermost voxels' centres, 0 from 5 mm on, (n,)."""
     index = grid.to_voxel(points_mm)
     last = torch.tensor(grid.shape[::-1], dtype=torch.float64) - 1
     depth = torch.minimum(index, last - index) * torch.tensor(grid.spacing_mm, dtype=torch.float64)
-    return (depth.amin(-1) / RIM_MM).clamp(0, 1)
+    return (1 + depth.amin(-1) / BEYOND_MM).clamp(0, 1)
 
 
 def _transform(rotation: Tensor, center: Vector, position: Vector) -> Rigid:
