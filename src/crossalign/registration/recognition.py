@@ -23,6 +23,7 @@ from crossalign.networks.recognition import RecognitionNet, rotated_crop
 from crossalign.types import PointGrid, Rotations, Triple, Vector, Volume
 
 SHIPPED = "orientation"
+TEMPERATURE = 0.5  # chosen with the thresholds of `registration.orientation`
 # The moving crop is cut about the middle of the field of view and about points beside it, mm, and the scores averaged.
 SHIFTS_MM: tuple[Triple, ...] = (
     (0.0, 0.0, 0.0),
@@ -65,7 +66,7 @@ class Recognizer:
 
     network: RecognitionNet
     settings: RecognitionSettings
-    temperature: float = 1.0
+    temperature: float = TEMPERATURE
 
     @torch.no_grad()
     def recognize(self, fixed: ScanView, moving: ScanView) -> Recognition:
