@@ -37,8 +37,8 @@ def test_a_site_s_pairs_become_a_model_a_page_and_a_curve(site: Path, start: Pat
     register = ["register", str(case / "mr.nii.gz"), str(case / "us.nii.gz"), "--initial", str(case / "reference.tfm")]
     register += ["--fixed-mask", str(case / "mr_gland.nii.gz"), "--output-transform", str(tmp_path / "out.tfm")]
     assert main([*register, "--method", str(folder / "mine.safetensors")]) == 0
-    assert main(["evaluate", str(folder / "manifest.csv"), "--split", "val", "--method", "identity", "--count", "1",
-                 "-o", str(tmp_path / "table.csv")]) == 0  # fmt: skip
+    evaluate = ["evaluate", str(folder / "manifest.csv"), "--split", "val", "--method", "identity", "--count", "1"]
+    assert main([*evaluate, "--initial-sre-mm", "5", "-o", str(tmp_path / "table.csv")]) == 0
 
 
 @pytest.mark.parametrize(

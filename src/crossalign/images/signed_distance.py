@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -11,8 +12,9 @@ from torch import Tensor
 from crossalign.geometry import Grid
 from crossalign.images.image import LabelMap
 from crossalign.images.surface import surface_points
-from crossalign.types import Distances, Points, Triple, Vectors
+from crossalign.types import Triple, Vectors
 
+PointDistances: TypeAlias = Float[Tensor, "n"]
 MARGIN_MM = 20.0
 SMOOTHING_MM = 0.7  # takes the steps between voxels off the surface
 LONGEST_AXIS = 160  # voxels; a finer mask is thinned out
@@ -54,7 +56,7 @@ class SignedDistance:
         smooth = ndimage.gaussian_filter(signed, [SMOOTHING_MM / length for length in sampling])
         return SignedDistance(torch.from_numpy(smooth), _grid(mask.grid, low, shape, step))
 
-    def at(self, points_mm: Points) -> tuple[Distances, Vectors]:
+    def at(self, points_mm: Float[Tensor, "n 3"]) -> tuple[PointDistances, Float[Tensor, "n 3"]]:
         """Return the distance (n,), mm, at points (n, 3), and its gradient (n, 3) along the world's axes.
 
         Linear between voxels; beyond the grid the way to it is added.
