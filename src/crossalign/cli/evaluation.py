@@ -46,7 +46,7 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
         cases = in_split(cases, request.split)
     device = pick_device(request.device)
     made = [named_method(name, device) for name in names.values()]
-    methods = dict(zip(names, configured(made, request.run, request.mi, request.mind), strict=True))
+    methods = dict(zip(names, configured(made, request.run, request.mi, request.mind, request.surface), strict=True))
     total = registration_count(len(cases), ranges, request.count, len(methods))
     with Progress(total, "registration") as progress:
 

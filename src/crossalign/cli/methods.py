@@ -10,7 +10,11 @@ from crossalign.cli.requests.registration import RegisterRequest
 from crossalign.errors import InputError
 from crossalign.models.run_settings import RunSettings
 from crossalign.registration import Method
-from crossalign.registration.iterative.method_settings import MindSettings, MutualInformationSettings
+from crossalign.registration.iterative.method_settings import (
+    MindSettings,
+    MutualInformationSettings,
+    SurfaceSettings,
+)
 from crossalign.registration.methods import default_method_name, default_reason
 
 
@@ -35,6 +39,7 @@ def configured(
     run: Given[RunSettings],
     mutual_information: Given[MutualInformationSettings] | None = None,
     mind: Given[MindSettings] | None = None,
+    surface: Given[SurfaceSettings] | None = None,
 ) -> list[Method]:
     """Return the methods with the settings that were given; raises InputError where one is for none of the methods."""
     found = list(methods)
@@ -42,6 +47,7 @@ def configured(
         (RunSettings, run, "networks"),
         (MutualInformationSettings, mutual_information, "mi and mi-best"),
         (MindSettings, mind, "mind and mind-best"),
+        (SurfaceSettings, surface, "surface"),
     ):
         if given is None or not given.values:
             continue

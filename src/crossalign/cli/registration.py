@@ -105,7 +105,7 @@ def run_register(request: RegisterRequest) -> Outcome:
     """Register one pair of files and write what was asked for: all of it, or nothing. Raises CrossalignError."""
     check_outputs(request)
     method = named_method(chosen_method(request)[0], pick_device(request.device))
-    (method,) = configured([method], request.run, request.mi, request.mind)
+    (method,) = configured([method], request.run, request.mi, request.mind, request.surface)
     with collected() as input_warnings:
         pair = read_pair(request)
         scans = Scans(pair.fixed, pair.moving, pair.fixed_mask, pair.moving_mask)

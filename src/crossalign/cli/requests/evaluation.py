@@ -9,7 +9,13 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from crossalign.cli.options import Given, command
-from crossalign.cli.requests.registration import Device, MindOptions, MutualInformationOptions, Run
+from crossalign.cli.requests.registration import (
+    Device,
+    MindOptions,
+    MutualInformationOptions,
+    Run,
+    SurfaceOptions,
+)
 from crossalign.fields import check_bounds
 
 
@@ -50,6 +56,7 @@ class EvaluateRequest:
     run: Run = field(default_factory=Given, kw_only=True)
     mi: MutualInformationOptions = field(default_factory=Given, kw_only=True)
     mind: MindOptions = field(default_factory=Given, kw_only=True)
+    surface: SurfaceOptions = field(default_factory=Given, kw_only=True)
 
     def __post_init__(self) -> None:
         check_bounds(self, {"count": (1, 100_000)})

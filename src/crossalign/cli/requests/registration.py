@@ -11,7 +11,11 @@ from cyclopts import Parameter
 from crossalign.cli.options import Given, command
 from crossalign.fields import check_bounds
 from crossalign.models.run_settings import RunSettings
-from crossalign.registration.iterative.method_settings import MindSettings, MutualInformationSettings
+from crossalign.registration.iterative.method_settings import (
+    MindSettings,
+    MutualInformationSettings,
+    SurfaceSettings,
+)
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 Recognition: TypeAlias = Literal["auto", "on", "off"]
@@ -26,6 +30,9 @@ MutualInformationOptions: TypeAlias = Annotated[
 ]
 MindOptions: TypeAlias = Annotated[
     Given[MindSettings], Parameter(name="--mind", group="MIND (--method mind or mind-best)", show_default=False)
+]
+SurfaceOptions: TypeAlias = Annotated[
+    Given[SurfaceSettings], Parameter(name="--surface", group="Surfaces (--method surface)", show_default=False)
 ]
 
 
@@ -89,6 +96,7 @@ class RegisterRequest:
     run: Run = field(default_factory=Given, kw_only=True)
     mi: MutualInformationOptions = field(default_factory=Given, kw_only=True)
     mind: MindOptions = field(default_factory=Given, kw_only=True)
+    surface: SurfaceOptions = field(default_factory=Given, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -151,8 +151,8 @@ class SurfaceSettings:
     rotation about the patient's left, posterior and superior axis: the more, the more the prior counts."""
 
     outline_shift_mm: tuple[float, float, float] = (0.0, 0.8, 0.3)
-    """How far the fixed outline's structure lies from the moving outline's when the surfaces fit, along the patient's
-    axes, mm. Used with the rotation prior alone, as it was measured with it."""
+    """Shift of the fixed structure, along the patient's axes, mm, that is added to the fit: two outlines of one
+    prostate differ by it on average. Not added where the rotation prior is not used, with which it was measured."""
 
     robust_mm: float = 3.0
     """Distances beyond this count in proportion to it, not to their square (Huber)."""
