@@ -33,6 +33,9 @@ from .initialisations import (
     InitialisationRange as InitialisationRange,
 )
 from .initialisations import (
+    NamedInitialisation as NamedInitialisation,
+)
+from .initialisations import (
     draw_initialisations as draw_initialisations,
 )
 from .initialisations import (

@@ -14,7 +14,13 @@ from .initialisation import (
 from .initialisation import (
     mask_center_initialisation as mask_center_initialisation,
 )
+from .initialisation import (
+    masks_initialisation as masks_initialisation,
+)
 from .iterative.mutual_information import MutualInformation as MutualInformation
+from .iterative.surface import SurfaceRegistration as SurfaceRegistration
+from .landmarks import LandmarkFit as LandmarkFit
+from .landmarks import fit_landmarks as fit_landmarks
 from .methods import (
     default_method_name as default_method_name,
 )
