@@ -115,7 +115,7 @@ def find_orientation(request: OrientationRequest, recognizer: Recognizer | None)
     return _orientation(request, fixed[0], _given(request, fixed[0]))
 
 
-def _candidates(request: OrientationRequest) -> tuple[Rotations, Rotations]:
+def _candidates(request: OrientationRequest) -> tuple[Tensor, Tensor]:
     """Return the rotations (n, 3, 3) of either image that what was said leaves to choose from."""
     every = orientation_rotations()
     spelled = (request.fixed_orientation, request.fixed.grid), (request.moving_orientation, request.moving.grid)

@@ -20,7 +20,7 @@ from crossalign.models.recognition import load_recognition
 from crossalign.models.recognition_settings import RecognitionSettings
 from crossalign.networks.crop import crop_points
 from crossalign.networks.recognition import RecognitionNet, rotated_crop
-from crossalign.types import PointGrid, Rotations, Triple, Vector, Volume
+from crossalign.types import Map, PointGrid, Rotations, Triple, Vector, Volume
 
 SHIPPED = "orientation"
 TEMPERATURE = 0.5  # chosen with the thresholds of `registration.orientation`
@@ -41,8 +41,8 @@ class Recognition:
     `none_probability` is that of scans which are no prostate's MR and transrectal ultrasound in any of these.
     """
 
-    fixed_rotations: Rotations
-    moving_rotations: Rotations
+    fixed_rotations: Float[Tensor, "f 3 3"]
+    moving_rotations: Float[Tensor, "m 3 3"]
     probability: Float[Tensor, "f m"]
     none_probability: float
 
@@ -96,7 +96,8 @@ class Recognizer:
         return torch.cat((shown, marked), 1).to(next(self.network.parameters()))
 
 
-def _every_way(crop: Volume, rotations: Rotations) -> Volume:
+def _every_way(crop: Volume, rotations: Rotations) -> Map:
+    """Rotate one crop (1, 2, s, s, s) by n rotations, (n, 2, s, s, s)."""
     return torch.cat([rotated_crop(crop, one) for one in rotations])
 
 

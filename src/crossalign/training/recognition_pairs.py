@@ -41,11 +41,11 @@ class RecognitionBatch:
     """
 
     fixed: Volume
-    moving: Volume
+    moving: Map
     structures: tuple[Map, Map]
     weight_log: Float[Tensor, "b k"]
     known: Tensor
-    misled: tuple[Volume, Volume]
+    misled: tuple[Map, Map]
 
 
 @dataclass(frozen=True, eq=False)
