@@ -16,9 +16,9 @@ from crossalign.registration.problem import Expectation, Problem
 
 MEAN_OF_LENGTH = 0.92  # the mean length of a Gaussian vector over its root mean square length, in three dimensions
 POSITION_NOISE_MM = 0.9  # what the mean distance of two surfaces is uncertain by where it tells of the position
-# Fitted to the 56 pairs of the train split of the public MR-ultrasound pairs, judged on the 18 of its val split
-# (docs/how-to/two-glands.md): the expected SRE is that of the posterior and of the part of the residual that a rigid
-# motion cannot mend.
+# The expected SRE is that of the posterior, and of the part of the residual that a rigid motion cannot mend. Set by
+# hand, not fitted to real pairs yet. `crossalign evaluate` writes the
+# evidence of each registration into its table, to fit them on.
 BASE_FRACTION, PER_POSTERIOR, PER_RESIDUAL = 0.0, 0.6, 0.8
 MOST_RESIDUAL = 0.09  # of the structure's extent
 MOST_EXPECTED = 0.16  # of the structure's extent
