@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
 from skimage.draw import polygon2mask
-from tests.images.dicom_files import IDENTITY, ORIGIN, ROOT, SPACING, STEP, save, structure_set, write_series
+from tests.images.dicom_files import IDENTITY, ORIGIN, ROOT, SPACING, STEP, item, save, structure_set, write_series
 
 from crossalign.errors import ImageError, InputWarning
 from crossalign.geometry import Grid
@@ -157,6 +158,21 @@ def test_contours_of_another_image_are_resampled_with_a_note(tmp_path: Path) -> 
     assert volume == pytest.approx(drawn, rel=0.1)
     centre = GRID.to_physical(torch.tensor([[3.5, 3.5, 2.0]], dtype=torch.float64))[0]
     assert torch.allclose(mask.centroid_mm(), centre, atol=0.5)
+
+
+def test_contours_of_another_frame_of_reference_are_used_with_a_warning(tmp_path: Path) -> None:
+    write_series(tmp_path / "image", VOXELS)
+    image = read_image(tmp_path / "image")
+    for number, is_other in ((2, False), (9, True)):
+        contours = structure_set({"gland": [square(1.5, 5.5, 2)]})
+        contours.ReferencedFrameOfReferenceSequence = Items([item(FrameOfReferenceUID=f"{ROOT}{number}")])
+        mask = read_mask(save(contours, tmp_path / "contours"), image=image.grid)
+        if not is_other:
+            assert on_grid_of(mask, image) is mask
+            continue
+        with pytest.warns(InputWarning, match="RTSTRUCT: the mask was drawn in another frame of reference") as caught:
+            assert on_grid_of(mask, image) is mask
+        assert ROOT not in str(caught[0].message) + repr(mask) + repr(image)
 
 
 def test_contours_elsewhere_are_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Int
@@ -53,12 +53,16 @@ UNKNOWN_FRACTION = 1e-3  # of an interpolated value: less comes of rounding, whe
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A scan (z, y, x), float32, on its grid. `name` says the scan in messages, `unit` what its values are, as SUV."""
+    """A scan (z, y, x), float32, on its grid. `name` says the scan in messages, `unit` what its values are, as SUV.
+
+    `space` tells its physical space from others where the file says it (DICOM's frame of reference); never shown.
+    """
 
     voxels: Scan
     grid: Grid
     name: str = "image"
     unit: str = ""
+    space: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         _check_shape(self.voxels.shape, self.grid, self.name)
@@ -89,11 +93,12 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """A segmentation (z, y, x), int64, on its grid; 0 is background."""
+    """A segmentation (z, y, x), int64, on its grid; 0 is background. `space` as an Image's."""
 
     labels: Labels
     grid: Grid
     name: str = "label map"
+    space: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         _check_shape(self.labels.shape, self.grid, self.name)

@@ -17,6 +17,7 @@ from crossalign.images.image import Image, LabelMap, count_where
 from crossalign.input import excerpt
 
 CHOOSE = "choose the structure with --mask-label NAME|N (label= in Python)"
+SAME_SPACE = "the two are taken to be one space; check that it lies on the structure, or give the mask of this image"
 LISTED_LABELS = 12
 SAME_MM = 1e-2  # as Grid.agrees_with
 SAME_VOXEL = 0.25  # headers of one lattice that differ by less are two roundings of one header
@@ -87,6 +88,9 @@ def on_grid_of(mask: LabelMap, image: Image) -> LabelMap:
     Says so with an InputWarning. Raises ImageError where the structure does not lie in the image, and where the mask
     has the image's size but another place: then one of the two headers is wrong, and it is not known which.
     """
+    if mask.space and image.space and mask.space != image.space:
+        text = f"{mask.name}: the mask was drawn in another frame of reference than that of {image.name}: {SAME_SPACE}"
+        warnings.warn(text, InputWarning, stacklevel=2)
     if mask.grid.agrees_with(image.grid):
         return mask
     exact = _same_positions(mask.grid, image.grid, SAME_MM)

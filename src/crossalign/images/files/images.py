@@ -31,7 +31,7 @@ def read_volume(
     straight grid. By default the memory limit is what the machine has free.
     """
     stored = opened(path, memory_limit_bytes, series)
-    return Image(torch.from_numpy(stored.float32()), stored.grid, stored.name, stored.unit)
+    return Image(torch.from_numpy(stored.float32()), stored.grid, stored.name, stored.unit, stored.space)
 
 
 def read_image(

@@ -51,6 +51,11 @@ class StoredImage(Protocol):
         """The unit of its values, such as SUV, where the file says it."""
         ...
 
+    @property
+    def space(self) -> str:
+        """What tells its physical space from others, where the file says it."""
+        ...
+
     def float32(self) -> NDArray[np.float32]:
         """Read its values (z, y, x); raises ImageError."""
         ...
@@ -67,6 +72,7 @@ class FileImage:
     header: Header
     placement: Placement
     unit: str = ""
+    space: str = ""
 
     @property
     def name(self) -> str:
@@ -108,6 +114,11 @@ class DicomImage:
     def unit(self) -> str:
         """SUV of a PET that could be converted, else nothing."""
         return self.volume.unit
+
+    @property
+    def space(self) -> str:
+        """The frame of reference of its slices."""
+        return self.volume.headers[0].space
 
     def float32(self) -> NDArray[np.float32]:
         """Read the values, resampled where the gantry was tilted or slices are uneven."""

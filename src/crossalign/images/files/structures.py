@@ -40,6 +40,11 @@ class StructureFile(Protocol):
         ...
 
     @property
+    def space(self) -> str:
+        """What tells its physical space from others, where the file says it (see Image)."""
+        ...
+
+    @property
     def structures(self) -> tuple[Structure, ...]:
         """What it holds, in its order."""
         ...
@@ -62,7 +67,7 @@ def structure_mask(file: StructureFile, label: Label | None, image: Grid | None,
     union = torch.stack([one.labels != 0 for one in maps]).any(0) if len(maps) > 1 else maps[0].labels != 0
     if not bool(union.any()):
         raise ImageError(f"{file.name}: the structure is empty: choose another one; {_listed(file)}")
-    return LabelMap(union.long(), maps[0].grid, file.name)
+    return LabelMap(union.long(), maps[0].grid, file.name, file.space)
 
 
 def structure_labels(file: StructureFile) -> LabelMap:

@@ -41,6 +41,7 @@ class StructureSet:
     structures: tuple[Structure, ...]
     contours: tuple[tuple[Contour, ...], ...]
     memory_limit_bytes: int | None
+    space: str
 
     def drawn(self, numbers: Sequence[int], image: Grid | None) -> list[LabelMap]:
         """Fill the contours of some structures; on the image's grid where they lie on its slices, else on their own."""
@@ -128,11 +129,13 @@ def _structure_set(dataset: Dataset, memory_limit_bytes: int | None) -> Structur
         Structure(int(region.ROINumber), without_identity(region.get("ROIName", ""), dataset))
         for region in dataset.get("StructureSetROISequence") or []
     ]
+    referenced = list(dataset.get("ReferencedFrameOfReferenceSequence") or [])
     return StructureSet(
         name=name,
         structures=tuple(regions),
         contours=tuple(tuple(drawn.get(region.number, [])) for region in regions),
         memory_limit_bytes=memory_limit_bytes,
+        space=str(referenced[0].get("FrameOfReferenceUID") or "") if len(referenced) == 1 else "",
     )
 
 

@@ -65,6 +65,7 @@ class DicomHeader:
     path: Path
     sop_class: str
     instance_uid: str
+    space: str
     series_uid: str
     series_number: int | None
     description: str
@@ -109,6 +110,7 @@ def _header(dataset: Dataset, path: Path, name: str) -> DicomHeader:
         path=path,
         sop_class=sop_class,
         instance_uid=str(dataset.get("SOPInstanceUID", "")),
+        space=str(dataset.get("FrameOfReferenceUID") or ""),
         series_uid=str(dataset.get("SeriesInstanceUID", "")),
         series_number=_optional_whole(dataset.get("SeriesNumber")),
         description=without_identity(dataset.get("SeriesDescription") or dataset.get("ProtocolName"), dataset),

@@ -47,6 +47,11 @@ class Segmentation:
         """What messages call it."""
         return NAME
 
+    @property
+    def space(self) -> str:
+        """Its frame of reference."""
+        return self.header.space
+
     def drawn(self, numbers: Sequence[int], image: Grid | None) -> list[LabelMap]:  # noqa: ARG002 - it has its own grid
         """Read the frames of some segments, each as a label map of 0 and 1; a fractional one from half of its most."""
         maps = {number: np.zeros(self.grid.shape, np.int64) for number in numbers}

@@ -52,7 +52,10 @@ class Series:
 def is_dicom(path: str | os.PathLike[str]) -> bool:
     """Say whether a path is a folder, which can only be one of DICOM files, or a DICOM file by its content."""
     place = Path(path)
-    return place.is_dir() or (place.is_file() and is_dicom_file(place))
+    try:
+        return place.is_dir() or (place.is_file() and is_dicom_file(place))
+    except (OSError, ValueError):  # a name that is too long or holds NUL, which the reader tells
+        return False
 
 
 def image_series(path: Path, wanted: str | int | None = None) -> Series:

@@ -46,6 +46,7 @@ class SlicerSegmentation:
     layers: int
     segments: tuple[Segment, ...]
     placement: Placement
+    space: str = ""
 
     @property
     def name(self) -> str:
