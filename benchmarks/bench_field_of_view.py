@@ -265,7 +265,7 @@ def _options() -> argparse.ArgumentParser:
 
 
 def _run(given: argparse.Namespace) -> int:
-    methods = [named_method(name) for name in given.method or [default_method_name()]]
+    methods = [named_method(name) for name in given.method or [default_method_name(fixed_mask=True)]]
     methods = [
         one.with_run(replace(one.run, orientation_correction=given.orientation_correction))
         if isinstance(one, NetworkRegistration)

@@ -71,7 +71,7 @@ def write_pair(folder: Path) -> str:
     surface = pairs.surface_mm.double()
     motion = draw_perturbation(surface, gland.centroid_mm()[None], torch.tensor([12.0]).double(), generator)
     write_transform(pairs.fixed_to_moving[0].to("cpu", torch.float64) @ motion[0], folder / "initial.tfm")
-    return default_method_name()
+    return default_method_name(fixed_mask=True)
 
 
 def register(folder: Path, method: str) -> tuple[float, float]:

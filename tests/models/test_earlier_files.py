@@ -85,7 +85,7 @@ def write_cascade(folder: Path, count: int, **change: object) -> list[Path]:
 def test_a_cascade_of_stage_files_is_run_as_its_last_file_says(tmp_path: Path) -> None:
     paths = write_cascade(tmp_path, 3)
     model = load_model(paths)
-    assert model.run == RunSettings(8, 5.0, 3, 10, 0.2, 0.75, 0.0, True, 12.0, 15.0, 270)
+    assert model.run == RunSettings(8, 5.0, 3, 10, 0.2, 0.75, 0.0, True, 12.0, 15.0, orientation_correction=270)
     assert model.calibration == Calibration(0.5, 0.7, 1.1, 6.0)
     assert model.arrangement.layout(model.stages) == {"ensemble": [1, 2, 3]}
     assert "cascade" not in model.stages[-1].notes

@@ -17,7 +17,9 @@ def case() -> KnownCase:
 
 def registered(case: KnownCase) -> RegistrationResult:
     shift = Rigid.from_translation(torch.tensor([4.0, -3.0, 3.0], dtype=torch.float64))
-    return register(case.fixed, case.moving, named_method(default_method_name()), case.truth @ shift, case.mask)
+    return register(
+        case.fixed, case.moving, named_method(default_method_name(fixed_mask=True)), case.truth @ shift, case.mask
+    )
 
 
 def test_an_ordinary_pair_is_trusted_and_has_a_bound(case: KnownCase) -> None:

@@ -105,7 +105,7 @@ def _check_folder(request: ExplainRequest) -> None:
 
 
 def _cascade(request: ExplainRequest) -> NetworkRegistration:
-    name = request.method or default_method_name()  # surface has no networks: two masks do not choose it here
+    name = request.method or default_method_name(request.fixed_mask is not None)  # surface has no networks to explain
     method = named_method(name, pick_device(request.device))
     if not isinstance(method, NetworkRegistration):
         raise InputError(

@@ -28,12 +28,17 @@ def run_models(request: ModelsRequest) -> Outcome:
 def _table_lines() -> tuple[str, ...]:
     rows: list[tuple[str, ...]] = [HEADER]
     rows += [(name, "registration", "none", "", "", "needs no weights") for name in PLAIN_METHODS]
-    defaults = {"registration": default_method_name(), "fusion": shipped_names("fusion")[0], "recognition": ""}
-    for task, default in defaults.items():
-        rows += [_row(name, task, name == default) for name in shipped_names(task)]
+    registration = (default_method_name(), default_method_name(fixed_mask=True))
+    defaults = {"registration": registration, "fusion": shipped_names("fusion")[:1], "recognition": ()}
+    for task, names in defaults.items():
+        rows += [_row(name, task, name in names) for name in shipped_names(task)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return (*lines, "", "* the default. A card, with data, training, metrics and limits: crossalign models NAME")
+    return (
+        *lines,
+        "",
+        "* the default (of registration: with and without a fixed mask). A card: crossalign models NAME",
+    )
 
 
 def _row(name: str, task: str, default: bool) -> tuple[str, ...]:

@@ -89,6 +89,7 @@ def _recognizer(request: RegisterRequest | ExplainRequest, method: Method) -> Re
     if request.recognition == "off":
         return None
     asked = request.recognition == "on" or AUTO in (request.fixed_orientation, request.moving_orientation)
-    name = request.method or default_method_name()  # where both masks choose surface, the method says so itself
+    # Where both masks choose `surface`, the method says so itself.
+    name = request.method or default_method_name(request.fixed_mask is not None)
     is_prostate = method.uses_moving_mask or shipped_path(name) is not None
     return shipped_recognizer() if asked or is_prostate else None

@@ -320,6 +320,6 @@ def _demo_request(folder: Path, device: Device) -> RegisterRequest:
         moved=folder / "us_moved.nii.gz",
         report=folder / "report.html",
         reference=folder / "reference.tfm",
-        method=default_method_name(),
+        method=default_method_name(fixed_mask=True),
         device=device,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def part_plots(evaluation: Evaluation) -> Figure:
     panels = figure.subplots(len(ranges), len(columns), sharey="col", squeeze=False)
     for line, initialisation in zip(panels, ranges, strict=True):
         for panel, (title, column) in zip(line, columns.items(), strict=True):
-            samples = _samples(evaluation, initialisation, lambda scores, name=column: scores.part_columns()[name])
+            samples = _samples(evaluation, initialisation, partial(_part, column))
             known = [[value for value in values if not np.isnan(value)] for values in samples.values()]
             panel.boxplot(known, tick_labels=list(samples), showmeans=True, flierprops={"markersize": 3})
             panel.tick_params(axis="x", rotation=30)
@@ -80,6 +81,10 @@ def part_plots(evaluation: Evaluation) -> Figure:
             panel.grid(axis="y", alpha=0.3)
         line[0].set_ylabel(f"from {initialisation} mm")
     return figure
+
+
+def _part(column: str, scores: Scores) -> float:
+    return scores.part_columns()[column]
 
 
 def _part_columns() -> dict[str, str]:

@@ -16,7 +16,8 @@ from crossalign.registration.iterative.surface import SurfaceRegistration
 from crossalign.registration.network_registration import NetworkRegistration
 from crossalign.registration.problem import Identity, Method
 
-DEFAULT_MODEL = "correspondence-few-shot"
+DEFAULT_MODEL = "correspondence-few-shot"  # without a mask
+DEFAULT_MASK_MODEL = "correspondence-label"  # with the fixed mask: better on patients that no network has seen
 
 # Methods that need no weights: a new one is one file and one line here.
 PLAIN_METHODS: Mapping[str, Callable[[], Method]] = {
@@ -37,12 +38,13 @@ def method_names() -> tuple[str, ...]:
 def default_method_name(fixed_mask: bool = False, moving_mask: bool = False) -> str:
     """Name the method that is used where none is asked for, by the masks that there are.
 
-    `surface` fits two masks; otherwise the shipped network is used, and MI where the package was installed without
-    models.
+    `surface` fits two masks; otherwise a shipped model is used, with the fixed mask that which is given it in the MR's
+    place, and MI where the package was installed without models.
     """
     if fixed_mask and moving_mask:
         return "surface"
-    return DEFAULT_MODEL if shipped_path(DEFAULT_MODEL) else "mi"
+    model = DEFAULT_MASK_MODEL if fixed_mask else DEFAULT_MODEL
+    return model if shipped_path(model) else "mi"
 
 
 def default_reason(fixed_mask: bool, moving_mask: bool) -> str:
