@@ -132,9 +132,11 @@ def test_two_structures_stand_in_for_a_reference(start: Path, tmp_path: Path) ->
     site = write_site(tmp_path / "site", 6)
     truth = {home.name: read_transform(home / "reference.tfm") for home in site.iterdir()}
     without(site, "reference.tfm")
-    result = adapt(site, start, tmp_path / "run", QUICK)
-    assert result.references == {"given": 0, "structures": 6, "model": 0}
-    assert result.is_adapted
+    result = adapt(site, start, tmp_path / "run", SHORT)
+    fitted = result.references["structures"]
+    assert fitted >= 4
+    assert fitted + len(result.left_out) == 6
+    assert all("fit of both structures is not trusted" in one.reason for one in result.left_out)
     for case in read_manifest(result.folder / "manifest.csv"):
         surface = surface_points(read_label_map(case.fixed_mask))
         assert surface_registration_error_mm(read_transform(case.reference), truth[case.name], surface) < 5
