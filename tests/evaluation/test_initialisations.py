@@ -13,6 +13,7 @@ from crossalign.evaluation import (
     parse_initialisations,
     surface_registration_error_mm,
 )
+from crossalign.evaluation.initialisations import initialisation_title
 from crossalign.geometry import Rigid
 
 CASE = toy_case()
@@ -99,3 +100,11 @@ def test_initial_transforms_have_not_changed_since_tables_were_made_from_them() 
 def test_none_is_refused() -> None:
     with pytest.raises(InputError, match="1 initialisation or more"):
         draw_initialisations(CASE, InitialisationRange(8.0, 8.0), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [("8", "8 mm"), ("0-20", "[0, 20] mm"), ("masks", "masks"), ("mask-center", "mask-center"), ("center", "center")],
+)
+def test_an_initialisation_is_titled_with_its_unit_where_it_has_one(text: str, title: str) -> None:
+    assert initialisation_title(text) == title

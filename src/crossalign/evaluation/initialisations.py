@@ -78,6 +78,14 @@ class NamedInitialisation:
 Start: TypeAlias = InitialisationRange | NamedInitialisation
 
 
+def initialisation_title(text: str) -> str:
+    """Return an initialisation as rows name it, with its unit: `8 mm`, `[0, 20] mm`; an untracked one has none."""
+    if text in UNTRACKED:
+        return text
+    low, _, high = text.partition("-")
+    return f"[{low}, {high}] mm" if high else f"{low} mm"
+
+
 def untracked_initialisation(case: LoadedCase, name: str, fixed_to_patient: Tensor | None = None) -> Rigid:
     """Make a case's initial transform without a tracker, fixed to moving: `masks`, `mask-center` or `center`.
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from crossalign.cells import markdown_cell
 from crossalign.evaluation.error_parts import PATIENT_AXES
+from crossalign.evaluation.initialisations import initialisation_title
 from crossalign.evaluation.protocol import Evaluation
 from crossalign.evaluation.summary import NO_COUNTS, compare_with_best, plain_records, summarise
 
@@ -225,7 +226,7 @@ def _lowest(group: list[Record], name: str) -> float | None:
 def _texts(record: Record) -> dict[str, str]:
     """Write every value of a record, and of each measure mean ± sd (by its own name) and the interval."""
     texts = {name: _text(name, value) for name, value in record.items()}
-    texts["initialisation"] = _range(record["initialisation"])
+    texts["initialisation"] = initialisation_title(str(record["initialisation"]))
     texts["run_time"] = _run_time([record[name] for name in record if STAGE_SECONDS.fullmatch(name)])
     for name in (name.removesuffix("_mean") for name in record if name.endswith("_mean")):
         sd = "" if record[f"{name}_sd"] is None else f" ± {texts[f'{name}_sd']}"
@@ -250,11 +251,6 @@ def _text(name: str, value: object) -> str:
 
 def _method(record: Record) -> str:
     return f"{record['method']} ({record['failed']} failed)" if record["failed"] else str(record["method"])
-
-
-def _range(initialisation: str) -> str:
-    low, _, high = initialisation.partition("-")
-    return f"[{low}, {high}] mm" if high else f"{low} mm"
 
 
 def _run_time(seconds: list[float | None]) -> str:

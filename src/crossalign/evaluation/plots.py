@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossalign.evaluation.error_parts import PATIENT_AXES
+from crossalign.evaluation.initialisations import initialisation_title
 from crossalign.evaluation.protocol import Evaluation, Scores
 from crossalign.output import whole_file
 
@@ -33,7 +34,7 @@ def box_plots(evaluation: Evaluation) -> Figure:
         samples = _samples(evaluation, initialisation)
         panel.boxplot(list(samples.values()), tick_labels=list(samples), showmeans=True, flierprops={"markersize": 3})
         panel.tick_params(axis="x", rotation=30)
-        panel.set_title(f"from {initialisation} mm")
+        panel.set_title(f"from {initialisation_title(initialisation)}")
         panel.grid(axis="y", alpha=0.3)
     panels[0].set_ylim(bottom=0)  # once all are drawn: the panels share it, and it ends the automatic scale
     panels[0].set_ylabel("SRE (mm)")
@@ -48,7 +49,7 @@ def failure_curves(evaluation: Evaluation) -> Figure:
             x, y = fraction_within(errors_mm)
             color = "black" if name == INITIAL else f"C{(index - 1) % 10}"
             panel.plot(x, y, LINES[index % len(LINES)], color=color, label=name, drawstyle="steps-post")
-        panel.set_title(f"from {initialisation} mm")
+        panel.set_title(f"from {initialisation_title(initialisation)}")
         panel.set_xlabel("SRE (mm)")
         panel.set_xlim(0, CURVE_MM)
         panel.set_ylim(0, 1.02)
@@ -79,7 +80,7 @@ def part_plots(evaluation: Evaluation) -> Figure:
             panel.axhline(0, color="black", linewidth=0.5)
             panel.set_title(title, fontsize="medium")
             panel.grid(axis="y", alpha=0.3)
-        line[0].set_ylabel(f"from {initialisation} mm")
+        line[0].set_ylabel(f"from {initialisation_title(initialisation)}")
     return figure
 
 
