@@ -70,7 +70,7 @@ def test_python_blocks_run(page: Path, demo: Path) -> None:
 
 def test_the_readme_runs_the_shipped_network() -> None:
     (code,) = runnable(REPOSITORY / "README.md")
-    assert "correspondence-few-shot" in code
+    assert "correspondence-label" in code
 
 
 def test_a_block_that_is_not_run_says_why() -> None:

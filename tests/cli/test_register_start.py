@@ -118,7 +118,10 @@ def test_several_labels_need_a_choice(work: Path, capfd) -> None:
     ("words", "message"),
     [
         (["--fixed-mask", "zones.nii.gz", "--mask-label", "2"], "holds no label 2: holds the labels 1"),
-        (["--fixed-mask", "zones.nii.gz", "--mask-label", "one"], "--mask-label one: expected a label such as 1"),
+        (
+            ["--fixed-mask", "zones.nii.gz", "--mask-label", "one"],
+            "its labels have no names, got 'one', expected a number",
+        ),
         (["--mask-label", "1"], "--mask-label needs --fixed-mask"),
     ],
 )
@@ -169,7 +172,8 @@ def test_a_result_that_is_not_to_be_trusted_says_so_first(work: Path, capfd, dou
     assert record["reasons"] == [first.partition(": ")[2]]
     assert record["warnings"] == ["noisy scan"]
     assert record["files"] == {
-        "fixed": "fixed.nii.gz", "moving": "moving.nii.gz", "fixed_mask": None, "initial": None, "mask_label": None,
+        "fixed": "fixed.nii.gz", "moving": "moving.nii.gz", "fixed_mask": None, "moving_mask": None, "initial": None,
+        "fixed_landmarks": None, "moving_landmarks": None, "mask_label": None, "moving_mask_label": None,
     }  # fmt: skip
     assert str(work) not in Path("r.json").read_text()
     page = Path("r.html").read_text()

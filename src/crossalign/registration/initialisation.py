@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction
-from crossalign.images import Image, LabelMap
+from crossalign.images import Image, LabelMap, foreground
 from crossalign.registration.frame import rotation_to_axes
 from crossalign.registration.landmarks import LandmarkFit
 from crossalign.registration.pose_prior import TRANSRECTAL, RotationPrior, expected_rotation
+from crossalign.types import Vector
 
 HEADER, IDENTITY, CENTER, MASK_CENTER = "header", "identity", "center", "mask-center"
 MASKS, LANDMARKS = "masks", "landmarks"
@@ -37,13 +38,27 @@ class Initialisation:
 
 
 def center_initialisation(fixed: Image, moving: Image) -> Rigid:
-    """Return the shift from the middle of the fixed grid to the middle of the moving grid, fixed to moving."""
-    return Rigid.from_translation(moving.grid.center_mm() - fixed.grid.center_mm())
+    """Return the shift from the middle of what the fixed image shows to that of the moving image, fixed to moving."""
+    return Rigid.from_translation(shown_center_mm(moving) - shown_center_mm(fixed))
 
 
 def mask_center_initialisation(fixed_mask: LabelMap, moving: Image) -> Rigid:
-    """Return the shift from the mask's centroid to the middle of the moving grid, fixed to moving."""
-    return Rigid.from_translation(moving.grid.center_mm() - fixed_mask.centroid_mm())
+    """Return the shift from the mask's centroid to the middle of what the moving image shows, fixed to moving."""
+    return Rigid.from_translation(shown_center_mm(moving) - fixed_mask.centroid_mm())
+
+
+def shown_center_mm(image: Image) -> Vector:
+    """Return the middle (3,), mm, of the box that an image shows something in; of its grid where it is empty.
+
+    An ultrasound that was padded to a larger grid shows the patient off the grid's middle.
+    """
+    shown = foreground(image.voxels)
+    plane = shown.any(0)
+    along = [one.nonzero()[:, 0] for one in (plane.any(0), plane.any(1), shown.flatten(1).any(1))]
+    if len(along[0]) == 0:
+        return image.grid.center_mm()
+    middle = torch.stack([(index[0] + index[-1]).double() / 2 for index in along])
+    return image.grid.to_physical(middle[None])[0]
 
 
 def masks_initialisation(

@@ -20,7 +20,8 @@ from crossalign.models.recognition import load_recognition
 from crossalign.models.recognition_settings import RecognitionSettings
 from crossalign.networks.crop import crop_points
 from crossalign.networks.recognition import RecognitionNet, rotated_crop
-from crossalign.types import Map, PointGrid, Rotations, Triple, Vector, Volume
+from crossalign.registration.initialisation import shown_center_mm
+from crossalign.types import Map, PointGrid, Rotations, Triple, Volume
 
 SHIPPED = "orientation"
 TEMPERATURE = 0.5  # chosen with the thresholds of `registration.orientation`
@@ -85,7 +86,7 @@ class Recognizer:
         settings, step = self.settings, self.settings.working_spacing_mm
         near = view.image.grid.corners_mm()
         image = preprocess(view.image, step, near)
-        middle = _middle_mm(image) if view.mask is None else view.mask.centroid_mm()
+        middle = shown_center_mm(image) if view.mask is None else view.mask.centroid_mm()
         offsets = crop_points((settings.crop_size,) * 3, settings.crop_spacing_mm)
         shifts = torch.tensor(shifts_mm, dtype=torch.float64)[:, None, None, None]
         points = (offsets + shifts) @ view.axes + middle
@@ -114,18 +115,6 @@ def recognizer_of(path: Path) -> Recognizer:
     if not isinstance(network, RecognitionNet):
         raise WeightsError(f"{path.name}: holds no recognition network")
     return Recognizer(network, settings)
-
-
-def _middle_mm(image: Image) -> Vector:
-    """Return the middle (3,) of the box that holds what an image shows; of the image where it shows nothing."""
-    shown = image.voxels > 0
-    if not bool(shown.any()):
-        return image.grid.center_mm()
-    ends: list[Tensor] = []
-    for others in ((0, 1), (0, 2), (1, 2)):
-        along = shown.any(others[1]).any(others[0]).nonzero()[:, 0]
-        ends.append((along[0] + along[-1]) / 2)
-    return image.grid.to_physical(torch.stack(ends).double()[None])[0]
 
 
 def _sampled(image: Image, points_mm: PointGrid) -> Volume:
