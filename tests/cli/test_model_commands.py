@@ -8,8 +8,17 @@ import pytest
 import torch
 
 from crossalign.cli.main import main
-from crossalign.models import Ensemble, Model, RunSettings, Stage, StageSettings, load_model, load_stage, save_model
-from crossalign.models.model import Calibration
+from crossalign.models import (
+    Calibration,
+    Ensemble,
+    Model,
+    RunSettings,
+    Stage,
+    StageSettings,
+    load_model,
+    load_stage,
+    save_model,
+)
 from crossalign.models.pretrained import shipped_file, shipped_names
 from crossalign.networks import build_network
 from crossalign.registration.methods import default_method_name

@@ -133,7 +133,7 @@ def lta_between_voxels(matrix: np.ndarray, source: Grid, target: Grid) -> str:
     for name, grid in (("src", source), ("dst", target)):
         ras = image(grid).affine
         size, axes = np.array(grid.shape[::-1]), ras[:3, :3] / grid.spacing_mm
-        numbers = {"volume": size, "voxelsize": grid.spacing_mm}
+        numbers = {"volume": size, "voxelsize": np.array(grid.spacing_mm)}
         numbers |= {f"{axis}ras": axes[:, column] for column, axis in enumerate("xyz")}
         numbers["cras"] = ras[:3, 3] + ras[:3, :3] @ (size / 2)
         lines = [f"{key:6s} = {' '.join(str(value) for value in values)}" for key, values in numbers.items()]
@@ -148,7 +148,9 @@ def test_a_transform_of_freesurfer_between_voxels_is_read(tmp_path: Path) -> Non
     source, target = OBLIQUE, LEFT_HANDED
     voxels = target.physical_to_voxel() @ affine() @ source.voxel_to_physical()
     (tmp_path / "t.lta").write_text(lta_between_voxels(voxels.numpy(), source, target))
-    assert recognised_format(tmp_path / "t.lta").format == "lta"
+    kind = recognised_format(tmp_path / "t.lta")
+    assert kind is not None
+    assert kind.format == "lta"
     assert torch.allclose(read_linear(tmp_path / "t.lta", "lta"), affine(), atol=1e-3)
 
 

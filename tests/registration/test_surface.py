@@ -67,9 +67,10 @@ def test_a_moved_body_is_found_with_the_prior_and_without():
 
 
 def test_the_part_that_the_field_of_view_cuts_off_does_not_pull():
-    cut = problem(cut=14)
+    cut, whole = problem(cut=14), problem()
     assert cut.moving_mask is not None
-    lost = 1 - cut.moving_mask.foreground_count() / problem().moving_mask.foreground_count()
+    assert whole.moving_mask is not None
+    lost = 1 - cut.moving_mask.foreground_count() / whole.moving_mask.foreground_count()
     assert lost > 0.1
     center = Rigid.from_translation(cut.moving_mask.centroid_mm() - cut.center_mm)
     pulled = float((center.translation_mm - MOTION.translation_mm).norm())
@@ -85,6 +86,7 @@ worlds = st.tuples(*[st.floats(-500, 500) for _ in range(3)], *[st.floats(-20, 2
 @given(world=worlds)
 def test_a_common_change_of_both_worlds_changes_the_answer_by_that_change_alone(world):
     plain = problem()
+    assert plain.fixed_mask is not None
     fixed, moving = (in_world(mask, world) for mask in (plain.fixed_mask, plain.moving_mask) if mask)
     images = Image(plain.fixed.voxels, fixed.grid), Image(plain.moving.voxels, moving.grid)
     other = Problem(*images, world @ plain.initial @ world.inverse(), fixed, moving, TRANSRECTAL)
