@@ -66,12 +66,36 @@ def test_other_worlds(world: Tensor, other: Tensor) -> None:
     assert moved.deviation_deg(there) == pytest.approx(0, abs=1e-5)
 
 
+DIAGONAL = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64) / 3**0.5  # quarter turns come nowhere near it
+FLAT = RotationPrior((0.0, 0.0, 0.0), (9.0, 9.0, 9.0), "a test")
+ASLANT = torch.from_numpy(Rotation.from_rotvec(np.deg2rad([0.0, 0.0, 180.0])).as_matrix())
+
+
+def diagonal(degrees: float) -> Tensor:
+    return torch.from_numpy(Rotation.from_rotvec(DIAGONAL.numpy() * np.deg2rad(degrees)).as_matrix())
+
+
 @pytest.mark.parametrize(("degrees", "used"), [(5.0, True), (38.0, True), (42.0, False)])
 def test_a_start_that_no_way_to_lie_explains_has_no_prior(degrees: float, used: bool) -> None:
-    axis = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64) / 3**0.5  # quarter turns come nowhere near it
-    initial = about_origin(torch.from_numpy(Rotation.from_rotvec(axis.numpy() * np.deg2rad(degrees)).as_matrix()))
-    flat = RotationPrior((0.0, 0.0, 0.0), (9.0, 9.0, 9.0), "a test")
-    assert (expected_rotation(flat, GRID, initial, torch.eye(3, dtype=torch.float64)) is not None) == used
+    """The moving header is wrong by a half turn, so that it cannot be believed."""
+    moving = turned(GRID, ASLANT)
+    initial = about_origin(ASLANT @ diagonal(degrees))
+    found = expected_rotation(FLAT, moving, initial, torch.eye(3, dtype=torch.float64))
+    assert (found is not None) == used
+
+
+@pytest.mark.parametrize(("degrees", "used"), [(50.0, True), (58.0, True), (62.0, False)])
+@pytest.mark.parametrize("both", [False, True], ids=["headers right", "both wrong alike"])
+def test_far_starts_have_the_prior_of_headers_that_can_be_believed(degrees: float, used: bool, both: bool) -> None:
+    """A start that is off by 50 degrees about an axis is nearer to a quarter turn: only the headers tell."""
+    wrong = ASLANT if both else torch.eye(3, dtype=torch.float64)
+    off = torch.from_numpy(Rotation.from_rotvec(np.deg2rad([0.0, 0.0, degrees - 10.0])).as_matrix())
+    tilt = torch.from_numpy(Rotation.from_rotvec(np.deg2rad([10.0, 0.0, 0.0])).as_matrix())
+    initial = about_origin(off @ tilt) if degrees < 60 else about_origin(diagonal(degrees))
+    found = expected_rotation(FLAT, turned(GRID, wrong), initial, wrong)
+    assert (found is not None) == used
+    if found is not None:
+        torch.testing.assert_close(found.rotation, torch.eye(3, dtype=torch.float64))
 
 
 @given(seed=st.integers(0, 10**6), variance_mm2=st.floats(0.5, 50))

@@ -11,8 +11,9 @@ from torch import Tensor
 from crossalign.geometry import Grid, Rigid, axis_orientations, euler_to_rotation
 from crossalign.types import Triple
 
-FARTHEST_DEG = 40.0  # of the initial transform from the mean: farther off, the axes do not mean what the prior says
-ROTATIONS = 24  # of the axis orientations; the others mirror
+# Of the initial transform from the mean: within the first the way in which the moving axes lie is clear, within the
+# second the headers' way is believed, beyond the last the axes do not mean what the prior says.
+CLEAR_DEG, BELIEVED_DEG, FARTHEST_DEG = 30.0, 60.0, 40.0
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,25 @@ def expected_rotation(
 
     `fixed_to_patient` (3, 3) rotates the fixed world's axes to the patient's. The moving grid's axes are taken for the
     patient's in the one of 24 ways that the initial transform agrees with best: what its header says of them does not
-    matter. Farther than 40 degrees from the mean no way agrees, as where a tracker's axes lie aslant to the probe's.
+    matter. Farther than 30 degrees from the mean the ways are hard to tell apart: there the moving header is believed,
+    or that it is wrong as the fixed one is, up to 60 degrees from the mean. Otherwise the best way counts up to 40
+    degrees, and beyond that no way agrees, as where a tracker's axes lie aslant to the probe's.
     """
-    turned = nearest_axes(moving) @ initial.rotation.to("cpu", torch.float64) @ fixed_to_patient.mT
-    mean = prior.rotation()
-    ways = axis_orientations().double()
-    ways = ways[torch.linalg.det(ways) > 0]
-    way = ways[int((ways @ turned).mul(mean).sum((-1, -2)).argmax())]
-    moving_to_patient = way @ nearest_axes(moving)
-    rotation = moving_to_patient.mT @ mean @ fixed_to_patient
-    expected = ExpectedRotation(rotation, fixed_to_patient.mT @ prior.precision() @ fixed_to_patient)
-    return expected if expected.deviation_deg(initial) <= FARTHEST_DEG else None
+    mean, precision = prior.rotation(), fixed_to_patient.mT @ prior.precision() @ fixed_to_patient
+
+    def through(moving_to_patient: Tensor) -> ExpectedRotation:
+        return ExpectedRotation(moving_to_patient.mT @ mean @ fixed_to_patient, precision)
+
+    axes, turns = nearest_axes(moving), axis_orientations().double()
+    ways = [through(way @ axes) for way in turns[torch.linalg.det(turns) > 0]]
+    best = min(ways, key=lambda one: one.deviation_deg(initial))
+    if best.deviation_deg(initial) <= CLEAR_DEG:
+        return best
+    believed = (through(torch.eye(3, dtype=torch.float64)), through(fixed_to_patient))
+    nearer = min(believed, key=lambda one: one.deviation_deg(initial))
+    if nearer.deviation_deg(initial) <= BELIEVED_DEG:
+        return nearer
+    return best if best.deviation_deg(initial) <= FARTHEST_DEG else None
 
 
 def nearest_axes(grid: Grid) -> Tensor:
