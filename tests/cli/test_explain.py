@@ -129,7 +129,7 @@ def test_a_volume_that_exists_stops_all_of_it(pair: Path, weights: Path, tmp_pat
 
 
 BAD = {
-    "no network": (("--method", "mi"), "'mi' has no network to explain"),
+    "no network": (("--method", "mi"), "'mi' has no network whose attention could be explained"),
     "no mask for label mode": (("--method", "label"), "--fixed-mask"),
     "outside": (("--method", "attention", "--point=500,0,0"), "'p1' at (500.0, 0.0, 0.0) mm lies outside the crop"),
     "no attention": (("--method", "feature", "--point=1,2,3"), "no stage of 'feature' has attention"),

@@ -95,9 +95,9 @@ def test_a_registration_that_does_not_trust_itself_says_so_first(folder, capsys,
 def test_what_a_reader_warns_of_stands_in_the_results(folder, capsys, monkeypatch):
     from crossalign.cli.fusion import volume
 
-    def warning(path):
+    def warning(path, series=None):
         warnings.warn(f"{path.name}: two headers disagree", InputWarning, stacklevel=2)
-        return read_image(path)
+        return read_image(path, series=series)
 
     monkeypatch.setattr(volume, "read_image", warning)
     page = folder / "out" / "page.html"

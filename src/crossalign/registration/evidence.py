@@ -42,7 +42,6 @@ EVIDENCE: Mapping[str, bool] = {
 }
 CHECK_MM = 6.0  # how far from the answer the networks are run again, over the structure's surface
 GREY_LEVELS = 12
-CENTRE_OF_CROP = slice(6, -6)
 
 
 @torch.no_grad()
@@ -92,12 +91,12 @@ def crop_evidence(fixed: Volume, moving: Volume) -> dict[str, float]:
     both scans are of one modality.
     """
     a, b = fixed[0, 0].float().cpu(), moving[0, 0].float().cpu()
-    inside = b[CENTRE_OF_CROP, CENTRE_OF_CROP, CENTRE_OF_CROP]
+    inside = _middle(b)
     return {
         "centre_empty": float((inside <= 0).float().mean()),
         "moving_rough": _roughness(inside),
-        "fixed_rough": _roughness(a[CENTRE_OF_CROP, CENTRE_OF_CROP, CENTRE_OF_CROP]),
-        "moving_sd": float(inside.std()),
+        "fixed_rough": _roughness(_middle(a)),
+        "moving_sd": float(inside.std(correction=0)),
         "information": _information(a, b),
     }
 
@@ -140,8 +139,14 @@ def _structure(context: RegistrationContext, stage: Stage, motion: Rigid, seen: 
     return StructureCrops(fixed, sample(fixed.cpu(), voxels).to(fixed), spacing)
 
 
+def _middle(volume: Tensor) -> Tensor:
+    """Return the middle of a crop (z, y, x): without three sixteenths of it at each side."""
+    z, y, x = (slice(size * 3 // 16, size - size * 3 // 16) for size in volume.shape)
+    return volume[z, y, x]
+
+
 def _roughness(volume: Tensor) -> float:
-    variance = float(volume.var())
+    variance = float(volume.var(correction=0))
     if variance < 1e-8:
         return 0.0
     steps = [volume.diff(dim=axis).square().mean() for axis in range(3)]
