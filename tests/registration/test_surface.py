@@ -100,7 +100,7 @@ def test_only_the_initial_rotation_counts_and_a_far_one_is_told():
     shifted = replace(plain, initial=Rigid.from_translation(torch.tensor([9.0, -20.0, 5.0], dtype=torch.float64)))
     answers = [METHOD.solve(given).steps[-1].fixed_to_moving.matrix() for given in (plain, shifted)]
     torch.testing.assert_close(answers[0], answers[1], atol=1e-3, rtol=0)
-    aslant = Rigid.from_parameters(torch.tensor([0, 0, 0, 45.0, 0, 45.0], dtype=torch.float64), torch.zeros(3))
+    aslant = Rigid.from_parameters(torch.tensor([0, 0, 0, -50.0, -50.0, 0], dtype=torch.float64), torch.zeros(3))
     solution = METHOD.solve(replace(plain, initial=aslant))
     assert any("far from any that is expected" in warning for warning in solution.warnings)
     assert solution.notes == ()

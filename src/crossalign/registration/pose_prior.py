@@ -81,14 +81,15 @@ class ExpectedRotation:
 
 
 def expected_rotation(
-    prior: RotationPrior, moving: Grid, initial: Rigid, fixed_to_patient: Tensor
+    prior: RotationPrior, moving: Grid, initial: Rigid, fixed_to_patient: Tensor, headers: bool = True
 ) -> ExpectedRotation | None:
     """Express a prior in the scans' worlds; None where the initial transform turns too far from it.
 
     `fixed_to_patient` (3, 3) rotates the fixed world's axes to the patient's. The moving grid's axes are taken for the
     patient's in the one of 24 ways that the initial transform agrees with best: what its header says of them does not
     matter. Farther than 30 degrees from the mean the ways are hard to tell apart: there the moving header is believed,
-    or that it is wrong as the fixed one is, up to 60 degrees from the mean. Otherwise the best way counts up to 40
+    or that it is wrong as the fixed one is, up to 60 degrees from the mean; `headers` False leaves that out, as in a
+    frame that has turned the moving world alone. Otherwise the best way counts up to 40
     degrees, and beyond that no way agrees, as where a tracker's axes lie aslant to the probe's.
     """
     mean, precision = prior.rotation(), fixed_to_patient.mT @ prior.precision() @ fixed_to_patient
@@ -101,11 +102,12 @@ def expected_rotation(
     best = min(ways, key=lambda one: one.deviation_deg(initial))
     if best.deviation_deg(initial) <= CLEAR_DEG:
         return best
+    farthest = best if best.deviation_deg(initial) <= FARTHEST_DEG else None
+    if not headers:
+        return farthest
     believed = (through(torch.eye(3, dtype=torch.float64)), through(fixed_to_patient))
     nearer = min(believed, key=lambda one: one.deviation_deg(initial))
-    if nearer.deviation_deg(initial) <= BELIEVED_DEG:
-        return nearer
-    return best if best.deviation_deg(initial) <= FARTHEST_DEG else None
+    return nearer if nearer.deviation_deg(initial) <= BELIEVED_DEG else farthest
 
 
 def nearest_axes(grid: Grid) -> Tensor:

@@ -96,7 +96,8 @@ def _expected(problem: Problem) -> tuple[ExpectedRotation | None, tuple[str, ...
     """Return what the prior says of the rotation, and a warning where the initial transform contradicts it."""
     if problem.prior is None:
         return None, ()
-    found = expected_rotation(problem.prior, problem.moving.grid, problem.initial, problem.patient_rotation)
+    axes = problem.patient_rotation
+    found = expected_rotation(problem.prior, problem.moving.grid, problem.initial, axes, headers=False)
     if found is not None:
         return found, ()
     warning = (
