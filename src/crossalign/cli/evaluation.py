@@ -54,8 +54,8 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
             progress.advance(f"{row.case} {row.method} {row.before.sre_mm:.1f} -> {row.after.sre_mm:.1f} mm")
 
         axes = _fixed_to_patient(request, cases, methods.values())
-        told = _oriented(request, methods)
-        evaluation = evaluate(cases, told, ranges, request.count, request.initialisation_seed, advance, axes)
+        oriented = _oriented(request, methods)
+        evaluation = evaluate(cases, oriented, ranges, request.count, request.initialisation_seed, advance, axes)
     counts = {
         name: count_parameters(m.model.stages[0].network)
         for name, m in methods.items()
@@ -102,13 +102,13 @@ def _inputs(manifest: Path, cases: tuple[Case, ...], names: Mapping[str, str]) -
 
 
 def _oriented(request: EvaluateRequest, methods: Mapping[str, Method]) -> Mapping[str, Method]:
-    """Return the methods, told where the axes of the fixed images point."""
+    """Return the methods with the orientation of the fixed images that was given."""
     code = request.fixed_orientation
     return methods if code == HEADER else {name: Oriented(method, code) for name, method in methods.items()}
 
 
 def _fixed_to_patient(request: EvaluateRequest, cases: Sequence[Case], methods: Iterable[Method]) -> Tensor:
-    """Return the rotation (3, 3) that the errors of the centre need: as was said, or as all networks are told.
+    """Return the rotation (3, 3) that the errors of the centre need: as given, or as the networks agree.
 
     Of an orientation code it is that of the first case.
     """
@@ -116,9 +116,9 @@ def _fixed_to_patient(request: EvaluateRequest, cases: Sequence[Case], methods: 
         return quarter_turn(request.axes_correction // 90)
     if request.fixed_orientation != HEADER:
         return rotation_of_code(request.fixed_orientation, read_image(cases[0].fixed).grid)
-    told = {m.run.orientation_correction for m in methods if isinstance(m, NetworkRegistration)}
-    known = [degrees for degrees in told if degrees != "auto"]
-    return quarter_turn(known[0] // 90 if len(told) == len(known) == 1 else 0)
+    corrections = {m.run.orientation_correction for m in methods if isinstance(m, NetworkRegistration)}
+    known = [degrees for degrees in corrections if degrees != "auto"]
+    return quarter_turn(known[0] // 90 if len(corrections) == len(known) == 1 else 0)
 
 
 def _warnings(evaluation: Evaluation) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ COMMANDS: Mapping[str, Command] = {
     "transform compose": Command(
         "transforms:compose", "transforms:run_compose", "Write one transform that does what several do."
     ),
-    "demo": Command("registration:demo", "registration:run_demo", "Register a simulated pair, with a report."),
+    "demo": Command("registration:demo", "demonstration:run_demo", "Register a simulated pair, with a report."),
     "explain": Command(
         "registration:explain", "explanation:run_explain", "Show what a registration network attended to."
     ),

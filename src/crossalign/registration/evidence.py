@@ -118,7 +118,7 @@ def _angle(context: RegistrationContext, found: Rigid) -> dict[str, float]:
     problem = context.problem
     if problem.prior is None:
         return {}
-    prior = expected_rotation(problem.prior, problem.moving.grid, found, context.rotation)
+    prior = expected_rotation(problem.prior, problem.moving.grid, found, context.rotation, headers=False)
     return {"prior_deg": FARTHEST_DEG if prior is None else prior.deviation_deg(found)}
 
 

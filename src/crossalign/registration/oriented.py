@@ -1,4 +1,4 @@
-"""A method that is told where the fixed image's axes point, for runs over many cases."""
+"""A method with the orientation of the fixed images, for runs over many cases."""
 
 from __future__ import annotations
 
