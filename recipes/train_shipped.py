@@ -5,8 +5,7 @@
 OPEN_MANIFEST lists the eight MR-ultrasound pairs of learn2reg/tutorials2019 (`weakly/data`, Apache-2.0), all `train`;
 their headers are wrong by a quarter turn. Every step is resumable: call it again until it says that it is done. The
 pairs are made once and kept in FOLDER; then everything stays on the device. `--times 10` takes ten times the steps and
-simulated pairs, for a GPU. `--runs` names some of the runs: on two cores those that end in -a and in -b go side by side
-(OMP_NUM_THREADS=1 each). The files that it writes are the stages that recipes/models/*.json name;
+simulated pairs, for a GPU. `--runs` names some of the runs. The files that it writes are the stages that recipes/models/*.json name;
 `python recipes/convert_stage_files.py recipes/models/correspondence-*.json -i FOLDER` makes the shipped files of them.
 """
 
@@ -81,11 +80,12 @@ class Run:
     val_every: int
 
 
+# The runs that end in -b go on from those that end in -a, on the second simulator's pairs.
 RUNS = tuple(
     run
-    for letter, pairs, seed in (("a", "simulated", 0), ("b", "simulated-other", 60))
+    for letter, start, pairs, seed in (("a", "", "simulated", 0), ("b", "zero-a", "simulated-other", 60))
     for run in (
-        Run(f"zero-{letter}", "", pairs, "image", 2000, 2000, 1e-3, 0.99, seed, 250),
+        Run(f"zero-{letter}", start, pairs, "image", 2000, 2000, 1e-3, 0.99, seed, 250),
         Run(f"few-{letter}", f"zero-{letter}", SYNTHESISED, "image", 160, 120, 5e-4, 0.97, seed, 40),
         Run(f"zero-label-{letter}", f"zero-{letter}", pairs, "label", 300, 300, 7e-4, 0.98, seed, 100),
         Run(f"few-label-{letter}", f"zero-label-{letter}", SYNTHESISED, "label", 160, 160, 7e-4, 0.97, seed, 40),
