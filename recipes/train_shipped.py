@@ -5,8 +5,9 @@
 OPEN_MANIFEST lists the eight MR-ultrasound pairs of learn2reg/tutorials2019 (`weakly/data`, Apache-2.0), all `train`;
 their headers are wrong by a quarter turn. Every step is resumable: call it again until it says that it is done. The
 pairs are made once and kept in FOLDER; then everything stays on the device. `--times 10` takes ten times the steps and
-simulated pairs, for a GPU. `--runs` names some of the runs. The files that it writes are the stages that recipes/models/*.json name;
-`python recipes/convert_stage_files.py recipes/models/correspondence-*.json -i FOLDER` makes the shipped files of them.
+simulated pairs, for a GPU. `--runs` names some of the runs. The files that it writes are the stages that
+recipes/models/*.json name; `python recipes/convert_stage_files.py recipes/models/correspondence-*.json -i FOLDER` makes
+the shipped files of them.
 """
 
 import argparse
