@@ -37,7 +37,7 @@ from crossalign.images import (
 )
 from crossalign.images.files.stored import public_name
 from crossalign.output import check_output, whole_files
-from crossalign.registration import Initialisation, RegistrationResult, register
+from crossalign.registration import Initialisation, Method, RegistrationResult, register
 from crossalign.registration.methods import named_method
 from crossalign.registration.record import registration_record, write_record
 from crossalign.registration.result import VERDICT
@@ -99,8 +99,27 @@ class Registered:
 def run_register(request: RegisterRequest) -> Outcome:
     """Register one pair of files and write what was asked for: all of it, or nothing. Raises CrossalignError."""
     check_outputs(request)
+    registered = register_case(request, requested_method(request))
+    result = registered.result
+    untrusted = bool(result.reasons)
+    return Outcome(
+        tuple(_lines(request, registered)),
+        result_warnings(result),
+        UNTRUSTED_STATUS if request.strict and untrusted else 0,
+    )
+
+
+def requested_method(request: RegisterRequest) -> Method:
+    """Load the method that a request names or leaves to the default, with its settings. Raises CrossalignError."""
     method = named_method(chosen_method(request)[0], pick_device(request.device))
-    (method,) = configured([method], request.run, request.mi, request.mind, request.surface)
+    return configured([method], request.run, request.mi, request.mind, request.surface)[0]
+
+
+def register_case(request: RegisterRequest, method: Method) -> Registered:
+    """Read one pair, register it and write what was asked for: `register` does it once, `batch` for each case.
+
+    `method` is that of `requested_method`, which cases of one process share. Raises CrossalignError.
+    """
     with collected() as input_warnings:
         pair = read_pair(request)
         scans = Scans(pair.fixed, pair.moving, pair.fixed_mask, pair.moving_mask)
@@ -119,12 +138,7 @@ def run_register(request: RegisterRequest) -> Outcome:
     result = replace(result, warnings=(*input_warnings, *_moved_warnings(request, pair), *result.warnings))
     registered = Registered(pair, result, _errors_mm(pair, result))
     _write(request, registered)
-    untrusted = bool(result.reasons)
-    return Outcome(
-        tuple(_lines(request, registered)),
-        result_warnings(result),
-        UNTRUSTED_STATUS if request.strict and untrusted else 0,
-    )
+    return registered
 
 
 def check_outputs(request: RegisterRequest) -> None:
