@@ -48,7 +48,12 @@ def check_choices(settings: object) -> None:
 
 
 def docs_of(kind: type) -> Mapping[str, str]:
-    """Return the documentation of each field of a dataclass: the text that stands below it in the source."""
+    """Return the documentation of each field of a dataclass and its bases: the text below it in the source."""
+    bases = [base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]
+    return {name: text for base in bases for name, text in _own_docs(base).items()}
+
+
+def _own_docs(kind: type) -> Mapping[str, str]:
     return _module_docs(kind.__module__).get(kind.__name__, {})
 
 

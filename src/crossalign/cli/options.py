@@ -76,10 +76,10 @@ def command(request: type[S]) -> Callable[..., S]:
     Fields that are no keywords are arguments; fields of `Given` are groups of settings, one option for each.
     """
     hints, docs = get_type_hints(request, include_extras=True), docs_of(request)
-    fields = {field.name: field for field in dataclasses.fields(request)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in _in_order(request)}
 
     def read(*arguments: Any, **named: Any) -> S:
-        named |= zip(hints, arguments, strict=False)
+        named |= zip(fields, arguments, strict=False)
         values = {
             name: Given(value, _prefix(name, hints[name])) if _is_given(hints[name]) else value
             for name, value in named.items()
@@ -106,6 +106,16 @@ def command(request: type[S]) -> Callable[..., S]:
         ]
     )
     return read
+
+
+def _in_order(request: type[Any]) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a request: its arguments, required options, then the others, its own ahead of its base's."""
+    own = inspect.get_annotations(request)
+
+    def place(field: dataclasses.Field[Any]) -> tuple[bool, bool, bool]:
+        return field.kw_only, _default(field) is not inspect.Parameter.empty, field.name not in own
+
+    return sorted(dataclasses.fields(request), key=place)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -37,31 +37,17 @@ SurfaceOptions: TypeAlias = Annotated[
 
 
 @dataclass(frozen=True)
-class RegisterRequest:
-    """Find where the points of the FIXED image lie in the MOVING image."""
+class CaseOptions:
+    """How a pair is registered, apart from its files: what `register` and `batch` share."""
 
-    fixed: Path
-    """Fixed image (the MR): NIfTI, NRRD, MetaImage, or a DICOM folder or file."""
-    moving: Path
-    """Moving image (the ultrasound)."""
-    output_transform: Path = field(kw_only=True)
-    """Transform to write (.tfm): fixed points to moving points, LPS mm."""
     initial: str | None = field(default=None, kw_only=True)
     """Initialisation, fixed to moving: a transform file, 'header' (both headers are believed), 'center' (of both
     grids), 'mask-center', 'masks' (from one structure's centre to the other's) or 'landmarks'. Left out: landmarks
     where their files are given, header where the scans overlap by it, otherwise centres."""
-    fixed_landmarks: Path | None = field(default=None, kw_only=True)
-    """Landmarks in the fixed image, for --initial landmarks: CSV (name, x, y, z, weight) or Slicer's points."""
-    moving_landmarks: Path | None = field(default=None, kw_only=True)
-    """The corresponding landmarks in the moving image, of the same names, or as many in the same order."""
-    fixed_mask: Path | None = field(default=None, kw_only=True)
-    """Structure that matters (the prostate), in the fixed image's space."""
     mask_label: str | None = field(default=None, kw_only=True)
-    """The label of --fixed-mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
-    moving_mask: Path | None = field(default=None, kw_only=True)
-    """The same structure in the moving image: method surface fits both, and the report draws its outline."""
+    """The label of the fixed mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
     moving_mask_label: str | None = field(default=None, kw_only=True)
-    """The label of --moving-mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
+    """The label of the moving mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
     fixed_orientation: str = field(default="header", kw_only=True)
     """Where the fixed image's voxel axes point: header (as it says), auto (recognised), or a code such as LPS."""
     moving_orientation: str | None = field(default=None, kw_only=True)
@@ -75,6 +61,36 @@ class RegisterRequest:
     method: str | None = field(default=None, kw_only=True)
     """A name that `crossalign models` lists, or model files joined with +. Left out: surface where both masks are
     given, otherwise the default network."""
+    fixed_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of FIXED, where it holds several: number, UID, or part of its description."""
+    moving_series: str | None = field(default=None, kw_only=True)
+    """Which DICOM series of MOVING."""
+    device: Device = field(default="auto", kw_only=True)
+    """Where networks run."""
+    run: Run = field(default_factory=Given, kw_only=True)
+    mi: MutualInformationOptions = field(default_factory=Given, kw_only=True)
+    mind: MindOptions = field(default_factory=Given, kw_only=True)
+    surface: SurfaceOptions = field(default_factory=Given, kw_only=True)
+
+
+@dataclass(frozen=True)
+class RegisterRequest(CaseOptions):
+    """Find where the points of the FIXED image lie in the MOVING image."""
+
+    fixed: Path
+    """Fixed image (the MR): NIfTI, NRRD, MetaImage, or a DICOM folder or file."""
+    moving: Path
+    """Moving image (the ultrasound)."""
+    output_transform: Path = field(kw_only=True)
+    """Transform to write (.tfm): fixed points to moving points, LPS mm."""
+    fixed_landmarks: Path | None = field(default=None, kw_only=True)
+    """Landmarks in the fixed image, for --initial landmarks: CSV (name, x, y, z, weight) or Slicer's points."""
+    moving_landmarks: Path | None = field(default=None, kw_only=True)
+    """The corresponding landmarks in the moving image, of the same names, or as many in the same order."""
+    fixed_mask: Path | None = field(default=None, kw_only=True)
+    """Structure that matters (the prostate), in the fixed image's space."""
+    moving_mask: Path | None = field(default=None, kw_only=True)
+    """The same structure in the moving image: method surface fits both, and the report draws its outline."""
     moved: Path | None = field(default=None, kw_only=True)
     """Image to write: the moving image on the fixed grid."""
     report: Path | None = field(default=None, kw_only=True)
@@ -83,20 +99,10 @@ class RegisterRequest:
     """JSON file to write: the result, and whether to trust it."""
     reference: Path | None = field(default=None, kw_only=True)
     """True transform: prints the SRE, and the errors of centre and rotation, before and after (needs --fixed-mask)."""
-    fixed_series: str | None = field(default=None, kw_only=True)
-    """Which DICOM series of FIXED, where it holds several: number, UID, or part of its description."""
-    moving_series: str | None = field(default=None, kw_only=True)
-    """Which DICOM series of MOVING."""
-    device: Device = field(default="auto", kw_only=True)
-    """Where networks run."""
     strict: bool = field(default=False, kw_only=True)
     """End with status 3 where the result is not to be trusted."""
     overwrite: bool = field(default=False, kw_only=True)
     """Replace outputs that exist."""
-    run: Run = field(default_factory=Given, kw_only=True)
-    mi: MutualInformationOptions = field(default_factory=Given, kw_only=True)
-    mind: MindOptions = field(default_factory=Given, kw_only=True)
-    surface: SurfaceOptions = field(default_factory=Given, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ class ExplainRequest:
     fixed_mask: Path | None = field(default=None, kw_only=True)
     """Structure that matters (the prostate), in the fixed image's space."""
     mask_label: str | None = field(default=None, kw_only=True)
-    """The label of --fixed-mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
+    """The label of the fixed mask that marks it, where it holds several: a number, or a name (DICOM, .seg.nrrd)."""
     moving_mask: Path | None = field(default=None, kw_only=True)
     """The same structure in the moving image, for --initial masks; the networks are not given it."""
     moving_mask_label: str | None = field(default=None, kw_only=True)
