@@ -16,7 +16,7 @@ from crossalign.fields import settings_of
 from crossalign.models import Calibration, RunSettings, StageSettings
 
 ERROR_MM = st.none() | st.floats(0, 50)
-FULL = RunSettings(8, 5.0, 3, 10, 0.2, 0.5, 0.0, True, 12.0, 15.0, 4.5, "auto")
+FULL = RunSettings(8, 5.0, 3, 10, 0.2, 0.5, 0.0, True, 12.0, 15.0, 4.5, (0.0, 1.2, 0.6), "auto")
 
 
 @pytest.mark.parametrize("settings", [RunSettings(), FULL, RunSettings(orientation_correction=270)])

@@ -1,5 +1,6 @@
 """What anatomy says of the rotation: the same in every world, and the maximum a posteriori in the closed-form fit."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,8 @@ from tests.geometry.strategies import rotations
 from tests.registration.test_network_registration import CROP, problem
 from torch import Tensor, nn
 
-from crossalign.geometry import Grid, Rigid, axis_orientations
+from crossalign.errors import SettingError
+from crossalign.geometry import Grid, Rigid, axis_orientations, quarter_turn
 from crossalign.geometry.fit import MatchMoments
 from crossalign.models import Model, Stage
 from crossalign.models.run_settings import RunSettings
@@ -155,3 +157,28 @@ def test_words_and_numbers() -> None:
     assert "degrees" in TRANSRECTAL.text()
     assert "transrectal" in TRANSRECTAL.text()
     assert float(Rigid(TRANSRECTAL.rotation(), torch.zeros(3)).angle_deg()) == pytest.approx(7.6, abs=0.1)
+
+
+def test_the_networks_shift_is_along_the_patients_axes_and_belongs_to_the_prior() -> None:
+    given = problem()
+    run = RunSettings(match_variance_mm2=4.0, network_shift_mm=(0.5, 1.2, -2.0))
+    network = NetworkRegistration(Model(Stage(Matcher(1000.0), CROP, {}), run))
+    initial = Rigid(torch.eye(3, dtype=torch.float64), given.initial.translation_mm)
+    quarter = quarter_turn(1)
+
+    def moved(prior: RotationPrior | None, patient: Tensor | None = None) -> Tensor:
+        asked = replace(given, initial=initial, prior=prior, fixed_to_patient=patient)
+        center = given.center_mm[None]
+        found = network.solve(asked).steps[-1].fixed_to_moving
+        return (found.apply(center) - initial.apply(center))[0]
+
+    plain = torch.tensor([3.0, 0.0, 0.0], dtype=torch.float64)
+    shifted = torch.tensor([3.5, 1.2, -2.0], dtype=torch.float64)
+    torch.testing.assert_close(moved(None), plain, atol=0.01, rtol=0)
+    torch.testing.assert_close(moved(STEEP), shifted, atol=0.01, rtol=0)
+    torch.testing.assert_close(moved(STEEP, quarter), quarter.mT @ shifted, atol=0.01, rtol=0)
+
+
+def test_a_shift_of_networks_is_three_lengths_within_bounds() -> None:
+    with pytest.raises(SettingError, match="three lengths of 20 mm at most, got"):
+        RunSettings(network_shift_mm=(0.0, math.inf, 0.0))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from crossalign.errors import SettingError
 from crossalign.fields import Bounds, check_bounds, check_choices, check_over_zero
 
 OrientationCorrection: TypeAlias = Literal[0, 90, 180, 270, "auto"]
 ORIENTATIONS_DEG = (0, 90, 180, 270)
+MOST_SHIFT_MM = 20.0
 RUN_BOUNDS: Bounds = {
     "initialisations": (1, 10_000),
     "max_passes": (1, 1000),
@@ -60,6 +62,11 @@ class RunSettings:
     """How far a rotation prior counts beside a network's matches: the variance of their weighted mean, mm2; 0 leaves
     the prior out. For networks that match tokens."""
 
+    network_shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Shift of the fixed structure, along the patient's axes, mm, that is added to the last answer: what networks leave
+    on average, since they go by a structure's outlines, which differ between two kinds of scans. Not added where the
+    rotation prior is not used."""
+
     orientation_correction: OrientationCorrection = 0
     """Rotation about the z axis that corrects wrong axes in both headers, degrees; `auto` takes the one at which the
     network predicts the smallest error."""
@@ -67,6 +74,9 @@ class RunSettings:
     def __post_init__(self) -> None:
         check_bounds(self, RUN_BOUNDS)
         check_over_zero(self, "perturbation_mm", "tolerance_mm", "search_shift_mm", "refinement_step")
+        if not all(abs(value) <= MOST_SHIFT_MM for value in self.network_shift_mm):
+            most = f"three lengths of {MOST_SHIFT_MM:g} mm at most"
+            raise SettingError("network_shift_mm", f"needs {most}, got {self.network_shift_mm}")
         check_choices(self)
 
     def orientations_deg(self) -> tuple[int, ...]:
@@ -89,6 +99,9 @@ class RunSettings:
             parts.append(f"search of {self.search_shift_mm:g} mm and {self.search_rotation_deg:g} degrees")
         if self.match_variance_mm2 > 0:
             parts.append(f"a rotation prior beside matches of {self.match_variance_mm2:g} mm2")
+        if any(self.network_shift_mm):
+            x, y, z = self.network_shift_mm
+            parts.append(f"shifted by {x:g}, {y:g} and {z:g} mm (L, P, S) with the prior")
         if self.orientation_correction != 0:
             parts.append(f"orientation correction {self.orientation_correction}")
         return ", ".join(parts) or "each stage once"

@@ -92,6 +92,7 @@ class NetworkRegistration(Method):
             warnings += last.warnings
         evidence = gather_evidence(context, parts[-1][1].stages(), current)
         expectation, calibration_warnings = network_expectation(last, self.model.calibration, evidence)
+        steps += _shifted(context, current, run)
         to_world = context.frame.to_world
         world = tuple(replace(step, fixed_to_moving=to_world(step.fixed_to_moving)) for step in steps)
         return Solution(world, (*warnings, *calibration_warnings), expectation, _notes(context))
@@ -104,6 +105,14 @@ class NetworkRegistration(Method):
         points_mm = _points_mm(working, stages[0])
         variance_mm2 = self.model.run.match_variance_mm2
         return RegistrationContext(working, frame, pair, stages, points_mm, match_variance_mm2=variance_mm2)
+
+
+def _shifted(context: RegistrationContext, found: Rigid, run: RunSettings) -> list[Step]:
+    """Return the step that adds the shift which networks leave on average, where the rotation prior is used."""
+    if context.expected_rotation is None or not any(run.network_shift_mm):
+        return []
+    shift = context.rotation.mT @ torch.tensor(run.network_shift_mm, dtype=torch.float64)
+    return [Step("shift", found @ Rigid.from_translation(shift), 0.0)]
 
 
 def _notes(context: RegistrationContext) -> tuple[str, ...]:
