@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,11 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from crossalign.cli.console import close_output, input_warnings, print_lines, print_note
+from crossalign.cli.failures import USAGE_STATUS, explained
 from crossalign.cli.options import read_value
 from crossalign.cli.signals import Stopped, stoppable
-from crossalign.errors import CrossalignError
-from crossalign.output import reason
 
-USAGE_STATUS, FAILURE_STATUS, CLOSED_PIPE_STATUS = 2, 1, 141
-NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad allocation", "bad_alloc")
+CLOSED_PIPE_STATUS = 141
 HELP, VERSION, DEBUG = ("--help", "-h"), "--version", "--debug"
 
 
@@ -37,6 +34,7 @@ COMMANDS: Mapping[str, Command] = {
         "registration:run_register",
         "Find where the points of the FIXED image lie in the MOVING image.",
     ),
+    "batch": Command("batch:batch", "batch.command:run_batch", "Register every pair of a cohort, without truth."),
     "apply": Command(
         "registration:apply", "application:run_apply", "Resample an image onto the other image's grid, or map points."
     ),
@@ -188,16 +186,7 @@ def _explained(error: Exception, debug: bool) -> tuple[str, int]:
     if isinstance(error, CycloptsError):
         of = " ".join(["crossalign", *(error.command_chain or ())])
         return f"{_usage_problem(error)} (see {of} --help)", USAGE_STATUS
-    if isinstance(error, CrossalignError):
-        return str(error), USAGE_STATUS
-    if isinstance(error, OSError):
-        what = "a file" if error.filename is None else os.fsdecode(error.filename)
-        return f"{what}: cannot be read or written: {reason(error)}", USAGE_STATUS
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY):
-        advice = "close other programs, crop or resample the images, or use a larger machine"
-        return f"there is not enough memory for this: {advice}", USAGE_STATUS
-    hint = "" if debug else " (run again with --debug for the traceback)"
-    return f"unexpected {type(error).__name__}: {error}{hint}", FAILURE_STATUS
+    return explained(error, debug)
 
 
 def _usage_problem(error: CycloptsError) -> str:

@@ -26,6 +26,7 @@ from crossalign.images.files.dicom.series import holds_dicom
 from crossalign.input import check_regular_file, excerpt, read_table
 
 SPLITS = ("train", "val", "test")
+NO_FOLDER = re.compile(r"""[/\\:*?"<>|]|^[.\s-]|[.\s]$|^.{129,}$""")  # on some system, or an option, or hidden
 CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")  # they would garble tables and terminals
 
 
@@ -36,6 +37,7 @@ class Columns:
     files: tuple[str, ...]
     optional_files: tuple[str, ...] = ()
     default_split: str | None = ""  # where it is empty, the column `split` is needed; None: a split may be left open
+    names_folders: bool = False  # whether the cases' names become names of folders
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ def read_cases(path: Path, columns: Columns) -> list[dict[str, Any]]:
     cases = {number: _case(files, f"{name}, row {number}", header, row, columns) for number, row in rows[1:]}
     if not cases:
         raise ManifestError(f"{name}: holds no cases, only a header")
-    _check_across_rows(name, cases)
+    _check_across_rows(name, cases, columns.names_folders)
     return list(cases.values())
 
 
@@ -170,6 +172,11 @@ def _case(files: _Files, where: str, header: list[str], row: list[str], columns:
             raise ManifestError(f"{where}, column '{column}': is empty")
     values["split"] = values.get("split") or columns.default_split or ""
     _check_words(where, values, (*SPLITS, "") if columns.default_split is None else SPLITS)
+    if columns.names_folders and NO_FOLDER.search(values["case"]):
+        raise ManifestError(
+            f"{where}, column 'case': '{excerpt(values['case'])}' cannot name a folder: use letters, digits, - and _, "
+            "128 at most"
+        )
     paths = {
         column: files.find(values[column], where, column) if values.get(column) else None
         for column in columns.files + columns.optional_files
@@ -188,12 +195,12 @@ def _check_words(where: str, values: Mapping[str, str], splits: tuple[str, ...])
             raise ManifestError(f"{where}, column '{column}': '{got}' holds a control character: rename it")
 
 
-def _check_across_rows(name: str, cases: Mapping[int, Mapping[str, Any]]) -> None:
+def _check_across_rows(name: str, cases: Mapping[int, Mapping[str, Any]], names_folders: bool) -> None:
     row_of: dict[str, int] = {}
     split_of: dict[str, str] = {}
     for number, case in cases.items():
         where, case_name = f"{name}, row {number}", case["name"]
-        first = row_of.setdefault(case_name, number)
+        first = row_of.setdefault(case_name.casefold() if names_folders else case_name, number)
         if first != number:
             raise ManifestError(f"{where}, column 'case': '{excerpt(case_name)}' stands in row {first} already")
         patient, split = case["patient"], case["split"]
