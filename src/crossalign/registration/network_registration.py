@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from crossalign.errors import InputError
+from crossalign.geometry import Rigid
 from crossalign.images import surface_points
 from crossalign.models.arrangement import Arrangement, Stage
 from crossalign.models.model import Model
