@@ -22,10 +22,15 @@ from torch import nn
 
 from crossalign.cli.checks import pick_device
 from crossalign.data import load_case, read_manifest
+from crossalign.data.case import LoadedCase
 from crossalign.errors import CrossalignError, InputError
+from crossalign.geometry import quarter_turn
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.models.extractors import PretrainedExtractors, load_extractors
 from crossalign.models.stage_settings import FixedInput
+from crossalign.registration.iterative.surface import SurfaceRegistration
+from crossalign.registration.pose_prior import TRANSRECTAL
+from crossalign.registration.problem import Problem
 from crossalign.simulation import SimulationSettings
 from crossalign.simulation.settings import UltrasoundSettings
 from crossalign.training import STRONG_AUGMENTATION, PairDataset, TrainingSettings
@@ -205,9 +210,18 @@ def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDa
 
 
 def _synthesised(manifest: Path, count: int, seed: int) -> PairDataset:
-    cases = read_manifest(manifest, "train")
-    dataset = rotated(dataset_from_cases((load_case(case) for case in cases), STAGE), QUARTERS)
+    cases = (_refitted(load_case(case)) for case in read_manifest(manifest, "train"))
+    dataset = rotated(dataset_from_cases(cases, STAGE), QUARTERS)
     return PairSynthesis(dataset).draw(count, torch.Generator().manual_seed(seed), preprocessed_grid(STAGE))
+
+
+def _refitted(case: LoadedCase) -> LoadedCase:
+    """Register both glands anew: the open pairs' own references turn by up to 20 degrees from what a probe allows."""
+    patient = quarter_turn(QUARTERS)
+    problem = Problem(
+        *(case.fixed, case.moving, case.fixed_to_moving, case.fixed_mask, case.moving_mask, TRANSRECTAL, patient)
+    )
+    return replace(case, fixed_to_moving=SurfaceRegistration().solve(problem).steps[-1].fixed_to_moving)
 
 
 if __name__ == "__main__":
