@@ -67,7 +67,7 @@ REAL_STARTS = 4  # ordinary ones of a real case that is fitted on: there are few
 EMPTY = 8  # cases whose ultrasound is noise, and one value
 COLUMNS = (
     "role", "set", "source", "case", "patient", "method", "initial_sre_mm", "sre_mm", "should_be_trusted",
-    "expected_sre_mm", "bound_mm", "trusted", "recognition", "reasons", "error", "seconds",
+    "expected_sre_mm", "bound_mm", "trusted", "recognition", "recognition_probability", "reasons", "error", "seconds",
     "dispersion_mm", "network_sre_mm",
 )  # fmt: skip
 
@@ -118,8 +118,8 @@ def register_trial(trial: Trial, method: NetworkRegistration, recognizer: Recogn
         return row | {"sre_mm": before, "trusted": 0, "error": str(error)}
     seconds = time.process_time() - began
     error_mm = float(mean_displacement_mm(result.fixed_to_moving, case.truth, points))
-    recognition = " | ".join(orientation.reasons)
-    return row | {"sre_mm": error_mm, "seconds": seconds, "recognition": recognition, **_said(result)}
+    row |= {"recognition": " | ".join(orientation.reasons), "recognition_probability": cell(orientation.probability)}
+    return row | {"sre_mm": error_mm, "seconds": seconds, **_said(result)}
 
 
 def _orientation(trial: Trial, recognizer: Recognizer | None) -> Orientation:

@@ -39,11 +39,14 @@ def fitted(rows: Sequence[dict[str, str]]) -> Calibration:
 
     What is no prostate's MR and ultrasound counts as wrong whatever the answer is. The threshold is the highest at
     which one in a hundred of the trusted results is over 10 mm, by fits that did not see the patient; it trusts 85 to
-    99 % of the ordinary ones.
+    99 % of the ordinary ones. What the recognition network has something against is not trusted, and so not counted.
     """
-    estimates = estimates_of([row for row in rows if row["role"] == FIT], OUTSIDE_MM)
+    used = [row for row in rows if row["role"] == FIT and not row["error"]]
+    estimates = estimates_of(used, OUTSIDE_MM)
     unseen, ordinary = expected_unseen_mm(estimates), estimates.ordinary()
+    recognised = np.array([not row.get("recognition") for row in used])
     order = np.argsort(unseen)
+    order = order[recognised[order]]
     risk = (np.cumsum(estimates.sre_mm[order] > WRONG_MM)) / np.arange(1, len(order) + 1)
     safe = unseen[order][risk <= RISK]
     least, most = np.quantile(unseen[ordinary], KEPT).tolist()
