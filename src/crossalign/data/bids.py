@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +135,10 @@ def describe_derivative(name: str, version: str) -> str:
 
 def _layout(folder: Path) -> Any:
     try:
-        from ancpbids import BIDSLayout
+        ancpbids: Any = import_module("ancpbids")
     except ImportError as error:
         raise InputError("a BIDS data set needs ancpbids: pip install 'crossalign[bids]'") from error
-    return BIDSLayout(str(folder.resolve()))
+    return ancpbids.BIDSLayout(str(folder.resolve()))
 
 
 def _files(layout: Any, folder: Path, images: BidsImages, raw: bool) -> list[_File]:
@@ -188,7 +189,7 @@ def _agree(mask: _File, image: _File) -> bool:
 def _warn_of_single(subjects: set[str]) -> None:
     if subjects:
         listed = ", ".join(sorted(subjects)[:LISTED]) + (", ..." if len(subjects) > LISTED else "")
-        text = f"{len(subjects)} subjects have no pair and are left out: {listed}"
+        text = f"without a pair, and left out: {listed} ({len(subjects)} in all)"
         warnings.warn(text, InputWarning, stacklevel=3)
 
 
@@ -197,5 +198,5 @@ def _warn_of_unmasked(choice: BidsChoice, pairs: tuple[PairFiles, ...]) -> None:
         bare = [pair.name for pair in pairs if images is not None and getattr(pair, part) is None]
         if bare:
             listed = ", ".join(bare[:LISTED]) + (", ..." if len(bare) > LISTED else "")
-            text = f"{len(bare)} cases have no {part.replace('_', ' ')}: {listed}"
+            text = f"without a {part.replace('_', ' ')}: {listed} ({len(bare)} in all)"
             warnings.warn(text, InputWarning, stacklevel=3)

@@ -104,8 +104,9 @@ def case_settings(request: RegisterRequest) -> dict[str, Any]:
         held[field.name] = dict(value.values) if isinstance(value, Given) else value
     if transform_file(request.initial) is not None:
         held["initial"] = "a file"  # which is an input
-    held["method"] = chosen_method(request)[0]
-    held["weights"] = [_sha256((path,)) for path in weight_files(held["method"])]
+    method = chosen_method(request)[0]
+    held["method"] = "+".join(Path(name).name for name in method.split("+"))
+    held["weights"] = [_sha256((path,)) for path in weight_files(method)]
     held["crossalign"] = crossalign.__version__
     plain: dict[str, Any] = json.loads(json.dumps(held, default=list))
     return plain

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
+from crossalign.cli.checks import weight_files
 from crossalign.cli.initialisation import transform_file
 from crossalign.cli.requests.batch import BatchRequest
 from crossalign.cli.requests.registration import CaseOptions, RegisterRequest
@@ -13,6 +15,7 @@ from crossalign.data.bids import BidsChoice, BidsImages, read_bids_pairs
 from crossalign.data.pairs import PairFiles, read_pairs
 from crossalign.errors import InputError
 from crossalign.input import excerpt
+from crossalign.models.pretrained import shipped_path
 
 MANIFEST_SUFFIX = ".csv"
 
@@ -102,10 +105,13 @@ def _registration(
     request: BatchRequest, pair: PairFiles, transform: Path, record: Path, moved: Path | None, report: Path | None
 ) -> RegisterRequest:
     """Make the request that `register` would take for one case; paths are absolute, as workers may be elsewhere."""
-    shared = {field.name: getattr(request, field.name) for field in fields(CaseOptions)}
+    shared: dict[str, Any] = {field.name: getattr(request, field.name) for field in fields(CaseOptions)}
     if (start := pair.initial or transform_file(request.initial)) is not None:
         shared["initial"] = str(start.absolute())
-    files = {part: getattr(pair, part) for part in ("fixed_mask", "moving_mask", "fixed_landmarks", "moving_landmarks")}
+    if weight_files(request.method) and shipped_path(str(request.method)) is None:
+        shared["method"] = "+".join(str(Path(name).absolute()) for name in str(request.method).split("+"))
+    parts = ("fixed_mask", "moving_mask", "fixed_landmarks", "moving_landmarks")
+    shared |= {part: None if (path := getattr(pair, part)) is None else path.absolute() for part in parts}
     return RegisterRequest(
         pair.fixed.absolute(),
         pair.moving.absolute(),
@@ -114,6 +120,5 @@ def _registration(
         report=report,
         record=record,
         overwrite=True,  # of what an interrupted run left; what was finished is never done again unasked
-        **{part: None if path is None else path.absolute() for part, path in files.items()},
         **shared,
     )

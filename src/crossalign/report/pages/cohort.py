@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
+from PIL import ImageOps
 
 import crossalign
 from crossalign.geometry import Grid, Rigid
@@ -86,8 +87,7 @@ def case_thumbnail(fixed: Image, moving: Image, fixed_to_moving: Rigid, center_m
     pictures.append(np.where((rows[:, None] + columns) % 2 == 0, *pictures))
     sheet = Picture.new("L", (SIDE * len(pictures), SIDE))
     for number, shades in enumerate(pictures):
-        small = Picture.fromarray(shades)
-        small.thumbnail((SIDE - 2, SIDE), Picture.Resampling.LANCZOS)
+        small = ImageOps.contain(Picture.fromarray(shades), (SIDE - 4, SIDE), Picture.Resampling.BICUBIC)
         sheet.paste(small, (SIDE * number + (SIDE - small.width) // 2, (SIDE - small.height) // 2))
     drawn = io.BytesIO()
     sheet.save(drawn, format="JPEG", quality=QUALITY)
