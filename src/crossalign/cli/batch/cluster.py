@@ -51,7 +51,7 @@ def _client(address: str) -> Any:
     except ImportError as error:
         raise InputError("--scheduler needs Dask: pip install 'crossalign[dask]'") from error
     try:
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        return distributed.Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise InputError(
             f"--scheduler {address}: no Dask scheduler answers there ({explained(error, debug=True)[0]}): give the "

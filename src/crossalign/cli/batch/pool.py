@@ -43,7 +43,7 @@ def run_in_processes(jobs: Sequence[Job], names: Names, workers: int) -> Generat
     """
     waiting, suspects = deque(jobs), deque[Job]()
     while waiting or suspects:
-        queue, count = (suspects, 1) if suspects else (waiting, workers)
+        queue, count = (suspects, 1) if suspects else (waiting, min(workers, len(waiting)))
         running: dict[Future[CaseResult], Job] = {}
         with _processes(count, max(1, torch.get_num_threads() // workers)) as pool:
             try:
