@@ -4,9 +4,11 @@ import ast
 import dataclasses
 import inspect
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -14,7 +16,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
 import crossalign
-from crossalign.cli.main import app
+from crossalign.cli.main import COMMANDS, app, function_of
 from crossalign.fields import docs_of
 from crossalign.models.pretrained import shipped_file, shipped_names
 
@@ -22,6 +24,15 @@ PACKAGE = Path(crossalign.__file__).parent
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name not in ("cli", "report"))
 CONTENTS = re.compile(r"## Table of Contents\n.*?(?=^\*\*Commands\*\*)", re.DOTALL | re.MULTILINE)
 SETTINGS = re.compile(r"^<!-- settings: ([\w.]+)\.(\w+) -->$", re.MULTILINE)
+JSON_TYPES = {
+    str: "text",
+    Path: "text (a path)",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    NoneType: "null",
+}
+RESULTS = "<!-- results of the commands -->"
 # What the theme loads from another server, and what the site has in its place.
 FOREIGN_WORKER, WORKER = "https://unpkg.com/iframe-worker/shim", "javascripts/file-worker.js"
 
@@ -40,6 +51,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs' names
     """Put tables of settings where a page asks for them, and keep a mean on one line with its deviation."""
+    if RESULTS in markdown:
+        markdown = markdown.replace(RESULTS, results_tables())
     return SETTINGS.sub(settings_table, markdown).replace(" ± ", "\u00a0±\u00a0")
 
 
@@ -88,6 +101,56 @@ def settings_table(match: re.Match[str]) -> str:
     ]
     head = ["| field | type | default | what |", "|---|---|---|---|"]
     return "\n".join([f"### {kind.__name__}", "", f"`{match[1]}`. {inspect.getdoc(kind)}", "", *head, *rows])
+
+
+def results_tables() -> str:
+    """Return the fields of each command's result as tables, and those of the objects in them."""
+    kinds = {name: result_kind(name) for name in COMMANDS}
+    parts = []
+    for name, kind in kinds.items():
+        parts += [f"## {name}", "", str(inspect.getdoc(kind)), "", *_fields_table(kind), ""]
+    parts += ["## Objects in results", ""]
+    for kind in dict.fromkeys(inner for outer in kinds.values() for inner in inner_kinds(outer)):
+        parts += [f"### {kind.__name__}", "", str(inspect.getdoc(kind)), "", *_fields_table(kind), ""]
+    return "\n".join(parts)
+
+
+def result_kind(name: str) -> type:
+    """Return the dataclass of a command's result: the parameter of the outcome that its function returns."""
+    (kind,) = get_args(get_type_hints(function_of(name))["return"])
+    return kind  # type: ignore[no-any-return]
+
+
+def inner_kinds(kind: type) -> list[type]:
+    """List the dataclasses that the fields of one hold, in order, however deep."""
+    found = []
+    for hint in get_type_hints(kind).values():
+        for part in _parts(hint):
+            if dataclasses.is_dataclass(part) and isinstance(part, type):
+                found += [part, *inner_kinds(part)]
+    return list(dict.fromkeys(found))
+
+
+def _parts(hint: Any) -> list[Any]:
+    return [hint, *(part for inner in get_args(hint) for part in _parts(inner))]
+
+
+def _fields_table(kind: type) -> list[str]:
+    docs, hints = docs_of(kind), get_type_hints(kind)
+    rows = [f"| `{name}` | {_json_type(hint)} | {docs[name]} |" for name, hint in hints.items()]
+    return ["| field | type | what |", "|---|---|---|", *rows]
+
+
+def _json_type(hint: Any) -> str:
+    """Say what JSON has for a Python type."""
+    if isinstance(hint, UnionType):
+        return " or ".join(_json_type(part) for part in get_args(hint))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return f"[{hint.__name__}](#{hint.__name__.lower()})"
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (tuple, list):
+        return f"array of {_json_type(parts[0])}"
+    return "object" if origin is Mapping else JSON_TYPES[hint]
 
 
 def _type(hint: Any) -> str:

@@ -51,7 +51,7 @@ def test_register_takes_series_of_one_folder(export: Path, tmp_path: Path, capfd
         capfd, "register", export, export, "--fixed-series", "t1", "--moving-series", "4", "--method", "identity",
         "--fixed-mask", tmp_path / "contours.dcm", "--mask-label", "gland", "--initial", "header",
         "--output-transform", tmp_path / "out.tfm", "--moved", tmp_path / "moved.nii.gz",
-        "--json", tmp_path / "out.json", "--report", tmp_path / "out.html",
+        "--record", tmp_path / "out.json", "--report", tmp_path / "out.html",
     )  # fmt: skip
     assert status == 0, err
     assert torch.equal(read_transform(tmp_path / "out.tfm").matrix(), torch.eye(4, dtype=torch.float64))
@@ -141,7 +141,7 @@ def test_real_series_are_registered_and_fused(
     t1, pet, ct = (folder / name / "image" for name in ("MR_T1", "PET", "CT"))
     mask = ("--fixed-mask", folder / "MR_T1" / "mask" / "RS.dcm", "--mask-label", "GTV_Mass_MR_T1")
     other = ("--moving-mask", folder / "CT" / "mask")
-    words = ("--method", "identity", "--output-transform", tmp_path / "t.tfm", "--json", tmp_path / "t.json")
+    words = ("--method", "identity", "--output-transform", tmp_path / "t.tfm", "--record", tmp_path / "t.json")
     status, out, err = run(capfd, "register", t1, ct, *mask, *other, *words)
     assert status == 0, err
     assert json.loads((tmp_path / "t.json").read_text())["initialisation"]["name"] == "header"

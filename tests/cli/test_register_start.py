@@ -134,7 +134,7 @@ def test_a_mask_stored_in_another_order_is_the_same_mask(work: Path, capfd) -> N
     direction = ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     flipped = Grid(GRID.shape, GRID.spacing_mm, (-20.0 + 3 * 19, 5.0, 40.0), direction)
     write_label_map(LabelMap((zones.labels == 4).long().flip(-1), flipped), "flipped.nii.gz")
-    _out, err = register(capfd, "--fixed-mask", "flipped.nii.gz", "--initial", "mask-center", "--json", "r.json")
+    _out, err = register(capfd, "--fixed-mask", "flipped.nii.gz", "--initial", "mask-center", "--record", "r.json")
     assert "was resampled to that of fixed.nii.gz (exact" in err
     assert any("exact" in text for text in json.loads(Path("r.json").read_text())["warnings"])
     there = shift_of()
@@ -160,7 +160,7 @@ def doubtful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_result_that_is_not_to_be_trusted_says_so_first(work: Path, capfd, doubtful) -> None:
-    words = ["--method", "doubtful", "--json", "r.json", "--report", "r.html"]
+    words = ["--method", "doubtful", "--record", "r.json", "--report", "r.html"]
     out, err = register(capfd, *words)
     first = "do not trust this result: the answers scatter over 14 mm: try another start"
     assert out.splitlines()[0] == first

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
-from crossalign.cli.checks import Outcome, check_apart, pick_device, weight_files
+from crossalign.cli.checks import check_apart, files_in, pick_device, weight_files
 from crossalign.cli.console import Progress, print_note
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.training import AdaptRequest
+from crossalign.cli.results.training import AdaptResult, ComparisonResult, CurveResult, ErrorsEntry
 from crossalign.cli.training_run import RunBar
 from crossalign.evaluation import Row
 from crossalign.report.pages.adaptation import write_adaptation_report
 from crossalign.training import AdaptationResult, AdaptationSettings, adapt
 from crossalign.training.adaptation.adapt import Watching
+from crossalign.training.adaptation.comparison import Comparison
 from crossalign.training.adaptation.folder import CURVE, FIGURE, MANIFEST, REPORT, VAL_TABLE
+from crossalign.training.adaptation.result import StageCurve
 from crossalign.training.tasks.registration import MEASURE
 
 
-def run_adapt(request: AdaptRequest) -> Outcome:
+def run_adapt(request: AdaptRequest) -> Outcome[AdaptResult]:
     """Adapt, or go on with the adaptation that the folder holds. Raises CrossalignError."""
     settings = request.settings.over(AdaptationSettings())
     outputs = (request.output / f"{request.name}.safetensors", request.output / MANIFEST)
@@ -32,7 +37,43 @@ def run_adapt(request: AdaptRequest) -> Outcome:
         )
     if result.curves:
         write_adaptation_report(result, request.output / FIGURE, request.output / REPORT)
-    return Outcome(tuple(_lines(request.output, result)), tuple(_warnings(result)))
+    lines, written = _lines(request.output, result), files_in(request.output)
+    return Outcome(tuple(lines), tuple(_warnings(result)), 0, _result(result), written)
+
+
+def _result(result: AdaptationResult) -> AdaptResult:
+    return AdaptResult(
+        folder=result.folder,
+        model=result.model,
+        is_adapted=result.is_adapted,
+        verdict=result.verdict,
+        patients_trained_on=result.patients[0],
+        patients_measured_on=result.patients[1],
+        references={str(kind): count for kind, count in result.references.items()},
+        left_out={one.name: one.reason for one in result.left_out},
+        curves=tuple(_curve(curve) for curve in result.curves),
+        comparison=None if result.comparison is None else _comparison(result.comparison),
+        seconds=result.seconds,
+        notes=result.notes,
+    )
+
+
+def _curve(curve: StageCurve) -> CurveResult:
+    steps, values = zip(*curve.points, strict=True) if curve.points else ((), ())
+    return CurveResult(curve.number, tuple(steps), tuple(values), curve.best_step)
+
+
+def _comparison(found: Comparison) -> ComparisonResult:
+    return ComparisonResult(
+        patients=found.patients,
+        initial=ErrorsEntry(**asdict(found.initial)),
+        before=ErrorsEntry(**asdict(found.before)),
+        after=ErrorsEntry(**asdict(found.after)),
+        gain_mm=found.gain_mm,
+        noise_mm=found.noise_mm,
+        before_tre_mm=found.before_tre_mm,
+        after_tre_mm=found.after_tre_mm,
+    )
 
 
 class _Bars:

@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossalign.cli.checks import Outcome, check_apart
+from crossalign.cli.checks import check_apart
 from crossalign.cli.initialisation import named_transform, warn_of_namesake
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.registration import ApplyRequest
+from crossalign.cli.results.registration import ApplyResult
 from crossalign.errors import InputError, OutputError
 from crossalign.geometry import Grid, Rigid, grid_overlap, inside_fraction
 from crossalign.images import (
@@ -56,7 +58,7 @@ class _Target:
         return MOVING_TO_FIXED if self.direction == FIXED_TO_MOVING else FIXED_TO_MOVING
 
 
-def run_apply(request: ApplyRequest) -> Outcome:
+def run_apply(request: ApplyRequest) -> Outcome[ApplyResult]:
     """Map points, or bring an image or a label map from one grid onto the other. Raises CrossalignError."""
     is_points = is_points_file(request.source)
     _check(request, is_points)
@@ -94,7 +96,7 @@ def _transform(request: ApplyRequest) -> Rigid:
     return named_transform(request.transform, NO_TRANSFORM)
 
 
-def _map_points(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome:
+def _map_points(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome[ApplyResult]:
     direction = request.direction or FIXED_TO_MOVING
     source, target = direction.split("-to-")
     points = read_points(request.source)
@@ -108,11 +110,13 @@ def _map_points(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome:
     write_points(mapped, request.output, request.overwrite)
     count = len(points.names)
     return Outcome(
-        (f"wrote    {request.output} ({count} points mapped {direction}, now of the {target} image, LPS mm)",)
+        (f"wrote    {request.output} ({count} points mapped {direction}, now of the {target} image, LPS mm)",),
+        result=ApplyResult("points", direction, count, None, None, None, None),
+        outputs=(request.output,),
     )
 
 
-def _resample(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome:
+def _resample(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome[ApplyResult]:
     assert request.reference is not None
     direction = request.direction or MOVING_TO_FIXED
     target_to_source = fixed_to_moving if direction == MOVING_TO_FIXED else fixed_to_moving.inverse()
@@ -122,8 +126,21 @@ def _resample(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome:
         direction,
         _has_transform(request),
     )
-    warnings, how = (_write_labels if request.label else _write_scan)(request, target)
-    return Outcome((f"wrote    {request.output} ({_moved_text(request, target)}, {how})",), warnings)
+    warnings, how, result = (_write_labels if request.label else _write_scan)(request, target)
+    line = f"wrote    {request.output} ({_moved_text(request, target)}, {how})"
+    return Outcome((line,), warnings, 0, result, (request.output,))
+
+
+def _result(kind: str, target: _Target, source: Grid, fill: float) -> ApplyResult:
+    return ApplyResult(
+        kind=kind,
+        direction=target.direction,
+        points=None,
+        shape_voxels=tuple(reversed(target.grid.shape)),
+        spacing_mm=target.grid.spacing_mm,
+        overlap_fraction=grid_overlap(target.grid, source, target.to_source),
+        fill=fill,
+    )
 
 
 def _moved_text(request: ApplyRequest, target: _Target) -> str:
@@ -131,7 +148,7 @@ def _moved_text(request: ApplyRequest, target: _Target) -> str:
     return f"{public_name(request.source)} {way}on the grid of {_name(request)}"
 
 
-def _write_labels(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...], str]:
+def _write_labels(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...], str, ApplyResult]:
     labels = read_label_map(request.source, allow_empty=True)
     fill = 0.0 if request.fill is None else _number(request.fill)
     if not fill.is_integer() or abs(fill) > LARGEST_LABEL:
@@ -140,7 +157,8 @@ def _write_labels(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ..
     sampled = labels.resampled(target.grid, target.to_source) if fill else moved
     warnings = _label_warnings(request, target, labels, sampled)
     write_label_map(moved, request.output, request.overwrite)
-    return warnings, f"nearest voxel; outside it is {int(fill)}"
+    result = _result("label map", target, labels.grid, fill)
+    return warnings, f"nearest voxel; outside it is {int(fill)}", result
 
 
 def _label_warnings(request: ApplyRequest, target: _Target, labels: LabelMap, sampled: LabelMap) -> tuple[str, ...]:
@@ -153,13 +171,14 @@ def _label_warnings(request: ApplyRequest, target: _Target, labels: LabelMap, sa
     return (f"no labelled voxel of {public_name(request.source)} falls on {grid}: {_advice(target, other)}",)
 
 
-def _write_scan(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...], str]:
+def _write_scan(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...], str, ApplyResult]:
     scan = read_volume(request.source, series=request.series)
     fill = empty_value(scan.voxels) if request.fill is None else _number(request.fill)
     moved = scan.resampled(target.grid, target.to_source, fill)
     warnings = (*_overlap_warnings(request, target, scan.grid), *_scan_warnings(scan))
     write_image(moved, request.output, request.overwrite)
-    return warnings, f"trilinear; outside it is {fill:g}{_unknown(scan, moved)}"
+    result = _result("image", target, scan.grid, fill)
+    return warnings, f"trilinear; outside it is {fill:g}{_unknown(scan, moved)}", result
 
 
 def _unknown(scan: Image, moved: Image) -> str:

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,15 +16,6 @@ from crossalign.images.files.dicom.series import dicom_files
 from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_path
 from crossalign.training.data_record import detached_files
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command has to say: lines for standard output, warnings for standard error, and the exit status."""
-
-    lines: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-    status: int = 0
 
 
 def pick_device(name: str) -> torch.device:
@@ -62,6 +52,11 @@ def weight_files(spelled: str | None) -> tuple[Path, ...]:
     if (path := shipped_path(name)) is not None:
         return (path,)
     return tuple(Path(part) for part in spelled.split("+") if part.endswith(WEIGHT_SUFFIXES))
+
+
+def files_in(folder: Path) -> tuple[Path, ...]:
+    """List every file in a folder and its folders, in order of their names: the outputs of a command that made it."""
+    return tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
 def _behind(path: Path) -> tuple[Path, ...]:

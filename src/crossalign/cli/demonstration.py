@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cli.checks import Outcome, pick_device
+from crossalign.cli.checks import files_in, pick_device
 from crossalign.cli.registration import run_register
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.registration import DemoRequest, Device, RegisterRequest
+from crossalign.cli.results.registration import DemoResult
 from crossalign.cli.simulation import write_simulated_pair
 from crossalign.errors import OutputError
 from crossalign.geometry import Grid, Rigid, draw_perturbation
@@ -26,7 +28,7 @@ DEMO_SRE_MM = 12.0  # of the initial transform that is written beside the pair
 DEMO_DIRECTION = ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 
 
-def run_demo(request: DemoRequest) -> Outcome:
+def run_demo(request: DemoRequest) -> Outcome[DemoResult]:
     """Simulate, register without a tracker, and write all of it into a fresh folder. Raises CrossalignError."""
     pick_device(request.device)
     folder = fresh_folder(request.output)
@@ -34,7 +36,9 @@ def run_demo(request: DemoRequest) -> Outcome:
         _write_demo_pair(partial)
         outcome = run_register(_demo_request(partial, request.device))
     lines = (line.replace(str(partial), str(folder)) for line in outcome.lines)
-    return replace(outcome, lines=(*lines, f"report   {(folder / 'report.html').resolve()}"))
+    report = (folder / "report.html").resolve()
+    result = None if outcome.result is None else DemoResult(folder, report, outcome.result)
+    return Outcome((*lines, f"report   {report}"), outcome.warnings, outcome.status, result, files_in(folder))
 
 
 def fresh_folder(wanted: Path) -> Path:

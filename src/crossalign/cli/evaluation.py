@@ -7,10 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from crossalign.cli.checks import Outcome, check_apart, pick_device, weight_files
+from crossalign.cli.checks import check_apart, pick_device, weight_files
 from crossalign.cli.console import Progress
 from crossalign.cli.methods import configured
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.evaluation import EvaluateRequest
+from crossalign.cli.results.evaluation import EvaluateResult
 from crossalign.data import Case, in_split, read_manifest
 from crossalign.errors import InputError
 from crossalign.evaluation import (
@@ -25,6 +27,7 @@ from crossalign.evaluation import (
 )
 from crossalign.evaluation.conditions import registration_count
 from crossalign.evaluation.initialisations import NamedInitialisation, Start, check_distinct
+from crossalign.evaluation.summary import plain_records, summarise
 from crossalign.geometry import quarter_turn, rotation_of_code
 from crossalign.images import read_image
 from crossalign.input import excerpt
@@ -35,7 +38,7 @@ from crossalign.registration.orientation import HEADER
 from crossalign.registration.oriented import Oriented
 
 
-def run_evaluate(request: EvaluateRequest) -> Outcome:
+def run_evaluate(request: EvaluateRequest) -> Outcome[EvaluateResult]:
     """Evaluate the methods and write the tables. Raises CrossalignError, before any registration where it can."""
     check_evaluation_output(request.output, request.overwrite, request.figures)
     ranges = _starts(request)
@@ -63,7 +66,10 @@ def run_evaluate(request: EvaluateRequest) -> Outcome:
     }
     written = write_evaluation(evaluation, request.output, request.overwrite, counts, request.figures)
     lines = (summary_markdown(evaluation, counts), "", *(f"wrote    {path}" for path in written))
-    return Outcome(lines, _warnings(evaluation))
+    summary = tuple(plain_records(summarise(evaluation, counts)))
+    failed = len(evaluation.failed())
+    result = EvaluateResult(len(cases), len(evaluation.rows), failed, request.output, summary)
+    return Outcome(lines, _warnings(evaluation), 0, result, tuple(written))
 
 
 def _starts(request: EvaluateRequest) -> tuple[Start, ...]:

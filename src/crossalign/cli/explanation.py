@@ -10,13 +10,15 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
+from crossalign.cli.checks import check_apart, collected, pick_device, weight_files
 from crossalign.cli.initialisation import read_fixed_mask, read_initialisation, read_moving_mask, transform_file
 from crossalign.cli.orientation import PRIORS, Scans, found_orientation
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.registration import ExplainRequest
+from crossalign.cli.results.registration import ExplainResult, ParameterResult, PointResult, StageResult
 from crossalign.data.case import read_landmarks
 from crossalign.errors import InputError, OutputError
-from crossalign.explanation import Explanation, explain
+from crossalign.explanation import Explanation, StageExplanation, explain
 from crossalign.explanation.map_files import PARAMETER_TABLE, check_point_names, map_volumes, tables, write_table
 from crossalign.images import read_image, read_points, write_image
 from crossalign.input import read_text
@@ -36,7 +38,7 @@ def input_files(request: ExplainRequest) -> tuple[Path, ...]:
     return (*(path for path in paths if path is not None), *weight_files(request.method))
 
 
-def run_explain(request: ExplainRequest) -> Outcome:
+def run_explain(request: ExplainRequest) -> Outcome[ExplainResult]:
     """Explain one pair and write all of it into the folder, or nothing. Raises CrossalignError."""
     with collected() as input_warnings:
         points = _points(request)
@@ -48,7 +50,10 @@ def run_explain(request: ExplainRequest) -> Outcome:
     explanation = replace(explanation, warnings=(*input_warnings, *explanation.warnings))
     with _made(request.output):
         names = _write(request, explanation)
-    return Outcome(tuple(_lines(request, explanation, initial, len(names))), (*reasons, *explanation.warnings))
+    result = _result(request, explanation, initial, doubts)
+    outputs = tuple(request.output / name for name in names)
+    lines = _lines(request, explanation, initial, len(names))
+    return Outcome(tuple(lines), (*reasons, *explanation.warnings), 0, result, outputs)
 
 
 def parse_point(text: str) -> Vector:
@@ -162,6 +167,35 @@ def _write(request: ExplainRequest, explanation: Explanation) -> tuple[str, ...]
         if request.figure:
             write_explanation_figure(places[FIGURE], explanation, overwrite=True)
     return names
+
+
+def _result(
+    request: ExplainRequest, explanation: Explanation, initial: Initialisation, doubts: tuple[str, ...]
+) -> ExplainResult:
+    reasons = (*doubts, *explanation.result.reasons)
+    return ExplainResult(
+        method=explanation.result.method,
+        initial=initial.name,
+        trusted=False if reasons else explanation.result.trusted,
+        reasons=reasons,
+        stages=tuple(_stage_result(stage) for stage in explanation.stages),
+        folder=request.output,
+        report=request.output / REPORT,
+    )
+
+
+def _stage_result(stage: StageExplanation) -> StageResult:
+    parameters = (ParameterResult(one.name, one.unit, one.value, one.fixed_fraction) for one in stage.parameters)
+    points = (
+        PointResult(
+            one.name,
+            tuple(one.point_mm.tolist()),
+            tuple(one.attended_mm.tolist()),
+            None if one.matched_mm is None else tuple(one.matched_mm.tolist()),
+        )
+        for one in stage.attended_points
+    )
+    return StageResult(stage.crop.name, tuple(parameters), tuple(points))
 
 
 def _lines(request: ExplainRequest, explanation: Explanation, initial: Initialisation, count: int) -> list[str]:

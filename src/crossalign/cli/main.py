@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
-from crossalign.cli.console import close_output, input_warnings, print_lines, print_note
+from crossalign.cli.console import close_output, input_warnings, print_lines
 from crossalign.cli.failures import USAGE_STATUS, explained
 from crossalign.cli.options import read_value
+from crossalign.cli.reply import JSON, Reply
 from crossalign.cli.signals import Stopped, stoppable
+from crossalign.errors import InputError
 
 CLOSED_PIPE_STATUS = 141
 HELP, VERSION, DEBUG = ("--help", "-h"), "--version", "--debug"
+JSON_TAKES_NO_VALUE = f"{JSON} takes no value, it prints to standard output (register --record FILE writes a file)"
 
 
 class Command(NamedTuple):
@@ -104,7 +107,8 @@ EARLIER = {
 app = App(
     name="crossalign",
     help="Registers 3-D images of different modalities and fuses MRI and PET. Research software, not a medical device.",
-    help_epilogue=f"{VERSION} prints the version; {DEBUG}, anywhere, the traceback of an error.",
+    help_epilogue=f"{VERSION} prints the version; {DEBUG}, anywhere, the traceback of an error. "
+    f"With {JSON} a command prints one JSON document.",
     help_format="plaintext",
     version_flags=(),
     default_parameter=Parameter(
@@ -136,26 +140,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0, 2 for what the user can mend, 3 for a result that is not to be trusted (`register --strict`), 1 for any other
     failure, 128 and the signal's number when stopped by one (130 for Ctrl-C, 143 for SIGTERM), 141 where standard
-    output was closed by its reader.
+    output was closed by its reader. `--json` changes what is printed, not the status.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in given
-    words = [word for word in given if word != DEBUG]
+    words = [word for word in given if word not in (DEBUG, JSON)]
+    reply = Reply(_command_name(words), JSON in given)
     try:
-        with stoppable(), input_warnings(lambda text: print_note("warning", text)):
-            return _run(words)
-    except Stopped as stop:
-        return _fail(stop.text(), stop.status(), debug)
+        return _answered(words, reply, debug)
     except (BrokenPipeError, SystemExit):  # rich, which prints help, exits by itself for this alone
         close_output()
         return CLOSED_PIPE_STATUS
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130, debug)
+
+
+def _answered(words: Sequence[str], reply: Reply, debug: bool) -> int:
+    """Run a command and print what came of it, an error too."""
+    try:
+        with stoppable(), input_warnings(reply.warn):
+            return _run(words, reply)
+    except Stopped as stop:
+        return _fail(reply, stop, (stop.text(), stop.status()), debug)
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt as stop:
+        return _fail(reply, stop, ("interrupted", 130), debug)
     except Exception as error:  # noqa: BLE001 - the last frame before the user
-        return _fail(*_explained(error, debug), debug)
+        return _fail(reply, error, _explained(error, reply, debug), debug)
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(words: Sequence[str], reply: Reply) -> int:
     name = _command_name(words)
     if not words or any(word in HELP for word in words) or (list(words) == [name] and name in GROUPS):
         app.help_print(name.split() if name in (*COMMANDS, *GROUPS) else [])  # as the app does, without parsing first
@@ -165,13 +178,19 @@ def _run(words: Sequence[str]) -> int:
 
         print_lines([f"crossalign {__version__}"])
         return 0
+    if any(word.startswith(f"{JSON}=") for word in words):
+        raise InputError(JSON_TAKES_NO_VALUE)
     request = app(list(words))
+    with reply.reserved_output():
+        outcome = function_of(name)(request)
+    return reply.succeed(outcome)
+
+
+def function_of(name: str) -> Callable[[Any], Any]:
+    """Import what a command does: a function from its request to its outcome."""
     module, _, function = COMMANDS[name].does.partition(":")
-    outcome = getattr(import_module(f"crossalign.cli.{module}"), function)(request)
-    print_lines(outcome.lines)
-    for warning in outcome.warnings:
-        print_note("warning", warning)
-    return int(outcome.status)
+    found: Callable[[Any], Any] = getattr(import_module(f"crossalign.cli.{module}"), function)
+    return found
 
 
 def _command_name(words: Sequence[str]) -> str:
@@ -181,11 +200,14 @@ def _command_name(words: Sequence[str]) -> str:
     return both if first in GROUPS and both in COMMANDS else first
 
 
-def _explained(error: Exception, debug: bool) -> tuple[str, int]:
+def _explained(error: Exception, reply: Reply, debug: bool) -> tuple[str, int]:
     """Return what to say of an error, and the exit status."""
     if isinstance(error, CycloptsError):
         of = " ".join(["crossalign", *(error.command_chain or ())])
-        return f"{_usage_problem(error)} (see {of} --help)", USAGE_STATUS
+        problem = _usage_problem(error)
+        if reply.as_json and isinstance(error, UnusedCliTokensError):
+            problem += f": {JSON_TAKES_NO_VALUE}"
+        return f"{problem} (see {of} --help)", USAGE_STATUS
     return explained(error, debug)
 
 
@@ -209,8 +231,8 @@ def _usage_problem(error: CycloptsError) -> str:
     return str(error).rstrip(".")
 
 
-def _fail(message: str, status: int, debug: bool) -> int:
+def _fail(reply: Reply, error: BaseException, said: tuple[str, int], debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print_note("error", message)
-    return status
+    kind = "UsageError" if isinstance(error, CycloptsError) else type(error).__name__
+    return reply.fail(kind, *said)

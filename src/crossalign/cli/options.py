@@ -28,6 +28,7 @@ from crossalign.fields import docs_of
 from crossalign.input import excerpt, number_value, whole_value
 
 S = TypeVar("S")
+JSON_TEXT = "Print one JSON document on standard output: the result, the files written, warnings, or the error."
 NUMBERS: Mapping[Any, Callable[[str, str], int | float]] = {int: whole_value, float: number_value}
 EMPTY = "is empty: give a value, or leave the option out"
 
@@ -73,12 +74,13 @@ def spelled(path: str) -> str:
 def command(request: type[S]) -> Callable[..., S]:
     """Make what cyclopts calls: a function whose parameters are a request's fields, and which returns the request.
 
-    Fields that are no keywords are arguments; fields of `Given` are groups of settings, one option for each.
+    Fields that are no keywords are arguments; fields of `Given` are groups of settings, one option for each. Every
+    command has `--json` too, which is about how it answers and so no part of the request (see `cli.main`).
     """
     hints, docs = get_type_hints(request, include_extras=True), docs_of(request)
     fields = {field.name: field for field in _in_order(request)}
 
-    def read(*arguments: Any, **named: Any) -> S:
+    def read(*arguments: Any, json: bool = False, **named: Any) -> S:  # noqa: ARG001 - see above
         named |= zip(fields, arguments, strict=False)
         values = {
             name: Given(value, _prefix(name, hints[name])) if _is_given(hints[name]) else value
@@ -104,8 +106,14 @@ def command(request: type[S]) -> Callable[..., S]:
             )
             for field in fields.values()
         ]
+        + [_json_parameter()]
     )
     return read
+
+
+def _json_parameter() -> inspect.Parameter:
+    hint = Annotated[bool, Parameter(help=JSON_TEXT, negative=(), show_default=False)]
+    return inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
 
 
 def _in_order(request: type[Any]) -> list[dataclasses.Field[Any]]:
@@ -113,7 +121,7 @@ def _in_order(request: type[Any]) -> list[dataclasses.Field[Any]]:
     own = inspect.get_annotations(request)
 
     def place(field: dataclasses.Field[Any]) -> tuple[bool, bool, bool]:
-        return field.kw_only, _default(field) is not inspect.Parameter.empty, field.name not in own
+        return bool(field.kw_only), _default(field) is not inspect.Parameter.empty, field.name not in own
 
     return sorted(dataclasses.fields(request), key=place)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
-from crossalign.cli.checks import Outcome, pick_device
+from crossalign.cli.checks import files_in, pick_device
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.training import PretrainRequest
-from crossalign.cli.training_run import RunBar, check_data, check_run, run_state
+from crossalign.cli.results.training import PretrainResult, RetrievalResult
+from crossalign.cli.training_run import RunBar, check_data, check_run, run_facts, run_state
 from crossalign.models.extractors import feature_map
 from crossalign.networks import build_network
 from crossalign.training import RunResult, run_task
@@ -21,8 +24,10 @@ from crossalign.training.settings import AUGMENTATIONS
 from crossalign.training.tasks.contrastive import Retrieval
 from crossalign.training.tasks.pretraining import MEASURE, PretrainingTask, read_retrieval
 
+NO_BETTER = "the best extractors find no more tokens than chance: train longer, or on pairs that are aligned"
 
-def run_pretrain(request: PretrainRequest) -> Outcome:
+
+def run_pretrain(request: PretrainRequest) -> Outcome[PretrainResult]:
     """Pre-train, or go on with the run that the folder holds. Raises CrossalignError."""
     check_data(request.manifest, request.simulate)
     settings = request.settings.over(PretrainingSettings(augmentation=AUGMENTATIONS[request.augmentation_preset]))
@@ -40,8 +45,14 @@ def run_pretrain(request: PretrainRequest) -> Outcome:
     with RunBar(settings.steps, MEASURE, "val top-1 missed {:.3f}") as bar:
         task = PretrainingTask(train, val, settings, data)
         result = run_task(task, request.output, request.minutes or math.inf, bar.watch)
-    text = "the best extractors find no more tokens than chance: train longer, or on pairs that are aligned"
-    return Outcome(tuple(_lines(request, result, task)), (text,) if result.is_no_better_than_baseline() else ())
+    warnings = (NO_BETTER,) if result.is_no_better_than_baseline() else ()
+    after = _retrieval(read_retrieval(result.best)) if math.isfinite(result.measure) else None
+    found = PretrainResult(**run_facts(request.output, result), before=_retrieval(task.untrained()), after=after)
+    return Outcome(tuple(_lines(request, result, task)), warnings, 0, found, files_in(request.output))
+
+
+def _retrieval(found: Retrieval) -> RetrievalResult:
+    return RetrievalResult(**asdict(found))
 
 
 def _lines(request: PretrainRequest, result: RunResult, task: PretrainingTask) -> list[str]:

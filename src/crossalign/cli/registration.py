@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 
-from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
+from crossalign.cli.checks import check_apart, collected, pick_device, weight_files
 from crossalign.cli.initialisation import (
     LandmarkFiles,
     read_fixed_mask,
@@ -18,7 +18,9 @@ from crossalign.cli.initialisation import (
 )
 from crossalign.cli.methods import chosen_method, configured
 from crossalign.cli.orientation import PRIORS, Scans, found_orientation
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.registration import RegisterRequest
+from crossalign.cli.results.registration import ReferenceErrors, RegisterResult
 from crossalign.errors import InputError
 from crossalign.evaluation.error_parts import parts_between
 from crossalign.geometry import Rigid, mean_displacement_mm
@@ -96,7 +98,7 @@ class Registered:
     errors_mm: Mapping[str, float] = field(default_factory=dict)
 
 
-def run_register(request: RegisterRequest) -> Outcome:
+def run_register(request: RegisterRequest) -> Outcome[RegisterResult]:
     """Register one pair of files and write what was asked for: all of it, or nothing. Raises CrossalignError."""
     check_outputs(request)
     registered = register_case(request, requested_method(request))
@@ -106,7 +108,23 @@ def run_register(request: RegisterRequest) -> Outcome:
         tuple(_lines(request, registered)),
         result_warnings(result),
         UNTRUSTED_STATUS if request.strict and untrusted else 0,
+        register_result(request, registered),
+        output_files(request),
     )
+
+
+def register_result(request: RegisterRequest, registered: Registered) -> RegisterResult:
+    """Return a registration as `--json` prints it: its record, and the errors against a reference."""
+    record = registration_record(registered.result, registered.pair.initial, file_names(request))
+    entries = {field.name: record[field.name] for field in fields(RegisterResult) if field.name in record}
+    return RegisterResult(**entries, errors=_reference_errors(registered.errors_mm))
+
+
+def _reference_errors(errors_mm: Mapping[str, float]) -> ReferenceErrors | None:
+    if not errors_mm:
+        return None
+    keys = [f"{key} {when}" for key in ("SRE", "Centre", "Angle_deg") for when in (BEFORE, AFTER)]
+    return ReferenceErrors(*(errors_mm[key] for key in keys))
 
 
 def requested_method(request: RegisterRequest) -> Method:

@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 
 from crossalign.cells import csv_text
-from crossalign.cli.checks import Outcome
+from crossalign.cli.checks import files_in
 from crossalign.cli.console import Progress
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.training import SimulateRequest
+from crossalign.cli.results.training import SimulateResult
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap, write_image, write_label_map, write_transform
@@ -37,7 +39,7 @@ SHAPE_FILES: Mapping[str, str] = {
 }
 
 
-def run_simulate(request: SimulateRequest) -> Outcome:
+def run_simulate(request: SimulateRequest) -> Outcome[SimulateResult]:
     """Write the pairs, each in its own folder, and `manifest.csv`, into a new folder. Raises CrossalignError."""
     pelvis, shapes = request.pelvis_settings, request.shape_settings
     unused = pelvis if request.shapes else shapes
@@ -53,7 +55,9 @@ def run_simulate(request: SimulateRequest) -> Outcome:
     with whole_folder(request.output) as partial_folder:
         _write_all(request, simulator, partial_folder)
     first = f"pairs    {request.count} (seed {request.seed}, split {request.split})"
-    return Outcome((first, f"wrote    {request.output / 'manifest.csv'}"))
+    manifest = request.output / "manifest.csv"
+    result = SimulateResult(request.count, request.seed, request.split, request.output, manifest)
+    return Outcome((first, f"wrote    {manifest}"), result=result, outputs=files_in(request.output))
 
 
 def write_simulated_pair(

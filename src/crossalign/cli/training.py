@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from crossalign.cli.checks import Outcome, check_apart, pick_device
+from crossalign.cli.checks import check_apart, files_in, pick_device
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.training import TrainErrorHeadRequest, TrainRequest
-from crossalign.cli.training_run import RunBar, check_data, check_run, check_run_files, run_state
+from crossalign.cli.results.training import ErrorHeadResult, TrainResult
+from crossalign.cli.training_run import RunBar, check_data, check_run, check_run_files, run_facts, run_state
 from crossalign.data import load_case, read_manifest
 from crossalign.errors import InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
@@ -35,7 +37,7 @@ from crossalign.training.tasks.pretraining import pretrained_network
 from crossalign.training.tasks.registration import MEASURE
 
 
-def run_train(request: TrainRequest) -> Outcome:
+def run_train(request: TrainRequest) -> Outcome[TrainResult]:
     """Train, or go on with the run that the folder holds. Raises CrossalignError."""
     check_data(request.manifest, request.simulate)
     settings, initial = _settings(request)
@@ -54,7 +56,10 @@ def run_train(request: TrainRequest) -> Outcome:
     with RunBar(settings.steps, MEASURE, "val SRE {:.2f} mm") as bar:
         task = RegistrationTask(train, val, settings, network, data)
         result = run_task(task, request.output, request.minutes or math.inf, bar.watch)
-    return Outcome(tuple(_lines(request, result)), tuple(_warnings(result)))
+    facts = TrainResult(
+        **run_facts(request.output, result), initial_val_sre_mm=result.baseline, val_sre_mm=result.measure
+    )
+    return Outcome(tuple(_lines(request, result)), tuple(_warnings(result)), 0, facts, files_in(request.output))
 
 
 def _settings(request: TrainRequest) -> tuple[TrainingSettings, Stage | None]:
@@ -105,7 +110,7 @@ def _datasets(request: TrainRequest, settings: TrainingSettings) -> tuple[PairDa
     return train, val
 
 
-def run_train_error_head(request: TrainErrorHeadRequest) -> Outcome:
+def run_train_error_head(request: TrainErrorHeadRequest) -> Outcome[ErrorHeadResult]:
     """Train the head and write the stage with it. Raises CrossalignError."""
     check_data(request.manifest, request.simulate)
     check_output(request.output, request.overwrite)
@@ -122,7 +127,9 @@ def run_train_error_head(request: TrainErrorHeadRequest) -> Outcome:
     losses = train_error_head(stage, dataset.to(device), settings, AUGMENTATIONS[request.augmentation_preset])
     save_stage(stage, request.output, request.overwrite)
     lines = (f"steps    {len(losses)}", f"loss     {losses[0]:.2f} mm at first, {losses[-1]:.2f} mm at last")
-    return Outcome((*lines, f"wrote    {request.output} (the stage, run once; calibrate it anew)"))
+    line = f"wrote    {request.output} (the stage, run once; calibrate it anew)"
+    result = ErrorHeadResult(request.output, len(losses), float(losses[0]), float(losses[-1]))
+    return Outcome((*lines, line), result=result, outputs=(request.output,))
 
 
 def _lines(request: TrainRequest, result: RunResult) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from crossalign.cli.checks import check_apart
 from crossalign.cli.console import Progress
 from crossalign.errors import InputError
+from crossalign.training import RunResult
 from crossalign.training.run_folder import BEST, HISTORY, LAST, PREVIOUS, SETTINGS, check_run_folder
 
 RUN_FILES = (SETTINGS, LAST, PREVIOUS, BEST, HISTORY)
@@ -32,6 +34,19 @@ def check_run_files(folder: Path, inputs: Iterable[Path | None]) -> None:
     """Raise OutputError where a run cannot be kept in a folder, or where one of its files is an input."""
     check_run_folder(folder)
     check_apart((folder / name for name in RUN_FILES), (path for path in inputs if path is not None))
+
+
+def run_facts(folder: Path, result: RunResult) -> dict[str, Any]:
+    """Return the entries of `cli.results.training.RunFacts`."""
+    return {
+        "folder": folder,
+        "is_finished": result.finished,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "samples_per_second": result.samples_per_second,
+        "best_step": result.best_step,
+        "best": result.best if math.isfinite(result.measure) else None,
+    }
 
 
 class RunBar:

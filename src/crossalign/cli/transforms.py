@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
-from crossalign.cli.checks import Outcome, check_apart
+from crossalign.cli.checks import check_apart
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.transforms import ComposeRequest, ConvertRequest, InvertRequest
+from crossalign.cli.results.transforms import TransformResult
 from crossalign.errors import InputError, OutputError, TransformError
 from crossalign.geometry import Grid
 from crossalign.images import LINEAR_FORMATS, Ends, read_linear, recognised_format, stored_grid, write_linear
@@ -51,7 +53,7 @@ class _Pair:
         return Ends(self.fixed, self.moving) if direction == FIXED_TO_MOVING else Ends(self.moving, self.fixed)
 
 
-def run_convert(request: ConvertRequest) -> Outcome:
+def run_convert(request: ConvertRequest) -> Outcome[TransformResult]:
     """Convert one file. Raises CrossalignError."""
     target = _output_format(request.output, request.output_format)
     _check(request.output, request.overwrite, (request.source, request.fixed, request.moving))
@@ -66,7 +68,7 @@ def run_convert(request: ConvertRequest) -> Outcome:
     return _written(request, read, matrix, target, direction, pair)
 
 
-def run_invert(request: InvertRequest) -> Outcome:
+def run_invert(request: InvertRequest) -> Outcome[TransformResult]:
     """Invert one file. Raises CrossalignError."""
     target = _output_format(request.output, request.output_format)
     _check(request.output, request.overwrite, (request.source, request.fixed, request.moving))
@@ -76,14 +78,14 @@ def run_invert(request: InvertRequest) -> Outcome:
     return _written(request, read, torch.linalg.inv(read.matrix), target, OTHER_WAY[read.direction], pair)
 
 
-def run_compose(request: ComposeRequest) -> Outcome:
+def run_compose(request: ComposeRequest) -> Outcome[TransformResult]:
     """Compose files, the first of which maps points first. Raises CrossalignError."""
     if len(request.transforms) < 2:
         raise InputError("compose needs two transforms or more, in the order in which points go through them")
     _check_suffix(request.output, request.output_format)
     _check(request.output, request.overwrite, request.transforms)
     matrix = torch.eye(4, dtype=torch.float64)
-    lines = []
+    lines, formats = [], []
     for path in request.transforms:
         kind = recognised_format(path)
         name = request.source_format if kind is None else kind.format
@@ -92,12 +94,19 @@ def run_compose(request: ComposeRequest) -> Outcome:
             raise TransformError(f"{path.name}: is {what}: 'crossalign transform convert' makes a .tfm of it")
         one = read_linear(path, name)
         matrix = one @ matrix
+        formats.append(name)
         lines.append(f"read     {path} ({name}, {_shape(one)})")
     with whole_file(request.output, request.overwrite) as partial:
         write_linear(matrix, partial, request.output_format)
     first, last = request.transforms[0].name, request.transforms[-1].name
     what = f"points that {first} maps, to where {last} maps them; {request.output_format}, {_shape(matrix)}"
-    return Outcome((*lines, f"wrote    {request.output} ({what})"))
+    result = _result(formats, request.output_format, None, matrix)
+    return Outcome((*lines, f"wrote    {request.output} ({what})"), result=result, outputs=(request.output,))
+
+
+def _result(formats: Iterable[str], written: str, direction: str | None, matrix: Matrix4) -> TransformResult:
+    rows = tuple(tuple(row) for row in matrix.tolist())
+    return TransformResult(tuple(formats), written, direction, rows, rigid_fault(matrix.numpy()) == "")
 
 
 def _read(path: Path, named: str | None, direction: str | None, pair: _Pair) -> _Read:
@@ -124,18 +133,20 @@ def _read(path: Path, named: str | None, direction: str | None, pair: _Pair) -> 
 
 def _written(
     request: ConvertRequest | InvertRequest, read: _Read, matrix: Matrix4, target: str, direction: str, pair: _Pair
-) -> Outcome:
+) -> Outcome[TransformResult]:
     with whole_file(request.output, request.overwrite) as partial:
         write_linear(matrix, partial, target, pair.ends(direction), direction)
     return Outcome(
         (
             _read_line(request, read),
             f"wrote    {request.output} ({target}, maps {_words(direction)})",
-        )
+        ),
+        result=_result([read.format], target, direction, matrix),
+        outputs=(request.output,),
     )
 
 
-def _written_as_dicom(request: ConvertRequest, read: _Read) -> Outcome:
+def _written_as_dicom(request: ConvertRequest, read: _Read) -> Outcome[TransformResult]:
     from crossalign.images.files.dicom.series import image_series
     from crossalign.images.files.dicom.spatial_registration import write_spatial_registration
 
@@ -146,7 +157,9 @@ def _written_as_dicom(request: ConvertRequest, read: _Read) -> Outcome:
     with whole_file(request.output, request.overwrite) as partial:
         notes = write_spatial_registration(matrix.numpy(), partial, fixed, moving)
     what = f"dicom, maps {_words(MOVING_TO_FIXED)}; filed under the fixed series' patient and study"
-    return Outcome((_read_line(request, read), f"wrote    {request.output} ({what})"), notes)
+    result = _result([read.format], DICOM, MOVING_TO_FIXED, torch.linalg.inv(matrix))
+    lines = (_read_line(request, read), f"wrote    {request.output} ({what})")
+    return Outcome(lines, notes, 0, result, (request.output,))
 
 
 def _check_series(request: ConvertRequest, target: str) -> None:

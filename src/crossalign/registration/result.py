@@ -71,7 +71,7 @@ class RegistrationResult:
         return as_image(moving, "moving").resampled(grid, self.fixed_to_moving)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain values, as `register --json` writes it; see registration.record."""
+        """Return the record as plain values, as `register --record` writes it; see registration.record."""
         from crossalign.registration.initialisation import Initialisation
         from crossalign.registration.record import registration_record
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 
 from crossalign.cli.batch.finished import CaseResult, read_finished
 from crossalign.cli.batch.folder import BIDS, FOLDERS, open_folder, write_summary
 from crossalign.cli.batch.jobs import Job, jobs_of
 from crossalign.cli.batch.work import Names
-from crossalign.cli.checks import Outcome
 from crossalign.cli.console import Progress
 from crossalign.cli.registration import UNTRUSTED_STATUS
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.batch import BatchRequest
+from crossalign.cli.results.registration import BatchResult, CaseResultEntry
 from crossalign.errors import InputError
 
 FAILED_STATUS = 1
 LISTED = 5
 
 
-def run_batch(request: BatchRequest) -> Outcome:
+def run_batch(request: BatchRequest) -> Outcome[BatchResult]:
     """Register every case that is not finished, and write table and page, also where it is interrupted.
 
     A case that fails is reported, and the others go on. Raises CrossalignError for what concerns all of them.
@@ -40,7 +42,7 @@ def run_batch(request: BatchRequest) -> Outcome:
                 progress.advance(f"{result.name} {_word(result)}")
     finally:
         written = write_summary(request.output, jobs, results)
-    return _outcome(request, results, earlier, [str(path) for path in written])
+    return _outcome(request, results, earlier, written)
 
 
 def _earlier(jobs: Sequence[Job], overwrite: bool) -> dict[str, CaseResult]:
@@ -88,11 +90,14 @@ def _word(result: CaseResult) -> str:
     return f"done in {result.seconds:.1f} s{expected}"
 
 
-def _outcome(request: BatchRequest, results: Mapping[str, CaseResult], earlier: int, written: Sequence[str]) -> Outcome:
+def _outcome(
+    request: BatchRequest, results: Mapping[str, CaseResult], earlier: int, written: Sequence[Path]
+) -> Outcome[BatchResult]:
     failed = [result for result in results.values() if result.error]
     untrusted = [result for result in results.values() if not result.error and result.trusted is False]
     unknown = sum(not result.error and result.trusted is None for result in results.values())
-    counts = [f"{len(results) - len(failed) - len(untrusted) - unknown} trusted"]
+    trusted = len(results) - len(failed) - len(untrusted) - unknown
+    counts = [f"{trusted} trusted"]
     counts += [f"{unknown} of unknown trust"] if unknown else []
     counts += [f"{len(untrusted)} not to be trusted", f"{len(failed)} failed"]
     before = f"; {earlier} finished before" if earlier else ""
@@ -101,4 +106,19 @@ def _outcome(request: BatchRequest, results: Mapping[str, CaseResult], earlier: 
     if failed:
         warnings.append(f"{len(failed)} cases failed: the same command tries them again, and skips the others")
     status = FAILED_STATUS if failed else UNTRUSTED_STATUS if request.strict and untrusted else 0
-    return Outcome(tuple(lines), tuple(warnings), status)
+    found = (len(results), trusted, unknown, len(untrusted), len(failed), earlier)
+    result = BatchResult(*found, tuple(_entry(one) for one in results.values()))
+    return Outcome(tuple(lines), tuple(warnings), status, result, tuple(written))
+
+
+def _entry(result: CaseResult) -> CaseResultEntry:
+    return CaseResultEntry(
+        case=result.name,
+        method=result.method,
+        expected_sre_mm=result.expected_sre_mm,
+        trusted=result.trusted,
+        reasons=result.reasons,
+        warnings=result.warnings,
+        error=result.error,
+        seconds=result.seconds,
+    )

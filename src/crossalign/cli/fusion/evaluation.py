@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from crossalign.cli.checks import Outcome, check_apart, pick_device, weight_files
+from crossalign.cli.checks import check_apart, pick_device, weight_files
 from crossalign.cli.console import Progress
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.fusion import EvaluateFusionRequest
+from crossalign.cli.results.fusion import EvaluateFusionResult, FusionScoresEntry
 from crossalign.errors import InputError
 from crossalign.fusion import FusionMethod
 from crossalign.fusion.evaluation import FusionRow, LoadPair, evaluate_fusion
@@ -24,7 +26,7 @@ from crossalign.images import Image, read_image
 from crossalign.input import excerpt
 
 
-def run_evaluate_fusion(request: EvaluateFusionRequest) -> Outcome:
+def run_evaluate_fusion(request: EvaluateFusionRequest) -> Outcome[EvaluateFusionResult]:
     """Fuse and score, and write the tables. Raises CrossalignError, before any fusion where it can."""
     check_fusion_evaluation_output(request.output, request.overwrite)
     device = pick_device(request.device)
@@ -44,7 +46,24 @@ def run_evaluate_fusion(request: EvaluateFusionRequest) -> Outcome:
         evaluation = evaluate_fusion(pairs, methods, device if request.limit else None, advance)
     written = write_fusion_evaluation(evaluation, request.output, request.overwrite)
     warnings = {f"{row.case}: {text}": None for row in evaluation.rows for text in row.warnings}
-    return Outcome((fusion_markdown(evaluation), "", *(f"wrote    {path}" for path in written)), tuple(warnings))
+    lines = (fusion_markdown(evaluation), "", *(f"wrote    {path}" for path in written))
+    result = EvaluateFusionResult(len(pairs), request.output, tuple(_entry(row) for row in evaluation.rows))
+    return Outcome(lines, tuple(warnings), 0, result, written)
+
+
+def _entry(row: FusionRow) -> FusionScoresEntry:
+    scores = row.scores
+    return FusionScoresEntry(
+        case=row.case,
+        method=row.method,
+        protocol=row.protocol,
+        mri={name: score.mri for name, score in scores.inputs.items()},
+        pet={name: score.pet for name, score in scores.inputs.items()},
+        qabf=scores.qabf,
+        entropy_bits=scores.entropy_bits,
+        spatial_frequency=scores.spatial_frequency,
+        seconds=row.seconds,
+    )
 
 
 def _method(name: str, request: EvaluateFusionRequest) -> FusionMethod:

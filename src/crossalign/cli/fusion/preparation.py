@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from crossalign.cells import STARTS, csv_text
-from crossalign.cli.checks import Outcome
+from crossalign.cli.checks import files_in
 from crossalign.cli.console import Progress
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.fusion import PrepareFusionRequest
+from crossalign.cli.results.fusion import PreparedEntry, PrepareFusionResult
 from crossalign.errors import InputError
 from crossalign.fusion.manifest import FusionPair, read_fusion_manifest
 from crossalign.fusion.preparation import PreparedPair, prepare_pair, write_prepared_pair
@@ -15,7 +17,7 @@ from crossalign.images import read_grid, read_image
 from crossalign.output import check_new_folder, whole_file, whole_folder, write_text
 
 
-def run_prepare_fusion(request: PrepareFusionRequest) -> Outcome:
+def run_prepare_fusion(request: PrepareFusionRequest) -> Outcome[PrepareFusionResult]:
     """Prepare every pair into a folder of its own, with a manifest: all of it, or nothing. Raises CrossalignError."""
     check_new_folder(request.output)
     pairs = _pairs(request)
@@ -24,6 +26,7 @@ def run_prepare_fusion(request: PrepareFusionRequest) -> Outcome:
         read_grid(pair.pet, series=request.pet_series)  # a bad file is an error before the minutes of work
     lines: list[str] = []
     warnings: list[str] = []
+    entries: list[PreparedEntry] = []
     with whole_folder(request.output) as folder, Progress(len(pairs), "pair") as progress:
         for pair in pairs:
             mri = read_image(pair.mri, series=request.mri_series)
@@ -31,10 +34,20 @@ def run_prepare_fusion(request: PrepareFusionRequest) -> Outcome:
             prepared = prepare_pair(mri, pet, request.size, request.affine)
             write_prepared_pair(prepared, folder / pair.name)
             lines.append(_line(pair.name, prepared))
+            entries.append(_entry(pair.name, prepared))
             warnings += [f"{pair.name}: {text}" for text in prepared.warnings]
             progress.advance(pair.name)
         _write_manifest(folder / "pairs.csv", pairs)
-    return Outcome((*lines, f"wrote    {request.output / 'pairs.csv'} ({len(pairs)} pairs)"), tuple(warnings))
+    manifest = request.output / "pairs.csv"
+    result = PrepareFusionResult(request.output, manifest, tuple(entries))
+    lines.append(f"wrote    {manifest} ({len(pairs)} pairs)")
+    return Outcome(tuple(lines), tuple(warnings), 0, result, files_in(request.output))
+
+
+def _entry(name: str, prepared: PreparedPair) -> PreparedEntry:
+    to_pet, to_template = prepared.mri_to_pet, prepared.template_to_mri
+    moved = (to_pet.shift_mm(), to_pet.angle_deg(), to_template.shift_mm(), to_template.angle_deg())
+    return PreparedEntry(name, *moved, prepared.reasons)
 
 
 def _pairs(request: PrepareFusionRequest) -> tuple[FusionPair, ...]:

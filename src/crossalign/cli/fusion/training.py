@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from crossalign.cli.checks import Outcome, pick_device
+from crossalign.cli.checks import files_in, pick_device
 from crossalign.cli.console import Progress
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.fusion import TrainFusionRequest
-from crossalign.cli.training_run import check_run
+from crossalign.cli.results.fusion import TrainFusionResult
+from crossalign.cli.training_run import check_run, run_facts
 from crossalign.errors import InputError
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.preparation import (
@@ -25,7 +27,7 @@ AUGMENTATIONS = {"none": NO_FUSION_AUGMENTATION, "usual": FusionAugmentation()}
 NO_BETTER = "the best weights are worse than the plain average of both scans: do not use them; train longer"
 
 
-def run_train_fusion(request: TrainFusionRequest) -> Outcome:
+def run_train_fusion(request: TrainFusionRequest) -> Outcome[TrainFusionResult]:
     """Train, or go on with the run that the folder holds. Raises CrossalignError."""
     check_run(request.output, request.manifest, request.simulate)
     settings = request.settings.over(FusionTrainingSettings(augmentation=AUGMENTATIONS[request.augmentation_preset]))
@@ -47,7 +49,11 @@ def run_train_fusion(request: TrainFusionRequest) -> Outcome:
 
         task = FusionTask(train, val, settings, data)
         result = run_task(task, request.output, request.minutes or math.inf, watch)
-    return Outcome(_lines(request, result), (NO_BETTER,) if result.is_no_better_than_baseline() else ())
+    facts = TrainFusionResult(
+        **run_facts(request.output, result), average_val_loss=result.baseline, val_loss=result.measure
+    )
+    warnings = (NO_BETTER,) if result.is_no_better_than_baseline() else ()
+    return Outcome(_lines(request, result), warnings, 0, facts, files_in(request.output))
 
 
 def _lines(request: TrainFusionRequest, result: RunResult) -> tuple[str, ...]:

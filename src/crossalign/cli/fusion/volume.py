@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from crossalign.cli.checks import Outcome, check_apart, collected, pick_device, weight_files
+from crossalign.cli.checks import check_apart, collected, pick_device, weight_files
+from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.fusion import FuseRequest
+from crossalign.cli.results.fusion import AlignmentResult, FuseResult, ScalingResult
 from crossalign.errors import InputError, OutputError
 from crossalign.fusion import FusionResult, fuse
 from crossalign.fusion.fused_files import check_fusion_output, sidecar_path, write_fusion
@@ -23,7 +25,7 @@ def output_files(request: FuseRequest) -> tuple[Path, ...]:
     return (request.output, sidecar_path(request.output), *(path for path in extra if path is not None))
 
 
-def run_fuse(request: FuseRequest) -> Outcome:
+def run_fuse(request: FuseRequest) -> Outcome[FuseResult]:
     """Fuse one pair of files and write what was asked for: all of it, or nothing. Raises CrossalignError."""
     check_outputs(request)
     name = default_fusion_method_name() if request.method is None else request.method
@@ -41,7 +43,28 @@ def run_fuse(request: FuseRequest) -> Outcome:
     result = _with_verdict(result, input_warnings, moved)
     _write(request, result, moved)
     short = (f"{VERDICT}: the PET may not lie on the MRI (reasons in the output)",) if result.reasons else ()
-    return Outcome(tuple(_lines(request, result, moved)), (*short, *result.warnings))
+    lines, found = tuple(_lines(request, result, moved)), _result(request, result, moved)
+    return Outcome(lines, (*short, *result.warnings), 0, found, output_files(request))
+
+
+def _result(request: FuseRequest, result: FusionResult, moved: RegistrationResult | None) -> FuseResult:
+    alignment = None
+    if moved is not None:
+        matrix = moved.fixed_to_moving.matrix().tolist()
+        alignment = AlignmentResult(matrix, moved.shift_mm(), moved.angle_deg())
+    mri, pet = (ScalingResult(one.low, one.high, one.unit) for one in (result.a_scaling, result.b_scaling))
+    return FuseResult(
+        method=result.method,
+        fused=request.output,
+        trusted=result.trusted,
+        reasons=result.reasons,
+        alignment=alignment,
+        mri_scaling=mri,
+        pet_scaling=pet,
+        notes=result.notes,
+        settings=result.settings,
+        seconds=result.seconds,
+    )
 
 
 def _with_verdict(result: FusionResult, input_warnings: list[str], moved: RegistrationResult | None) -> FusionResult:

@@ -95,7 +95,7 @@ class RegisterRequest(CaseOptions):
     """Image to write: the moving image on the fixed grid."""
     report: Path | None = field(default=None, kw_only=True)
     """HTML report to write."""
-    record: Annotated[Path | None, Parameter(name="--json")] = field(default=None, kw_only=True)
+    record: Path | None = field(default=None, kw_only=True)
     """JSON file to write: the result, and whether to trust it."""
     reference: Path | None = field(default=None, kw_only=True)
     """True transform: prints the SRE, and the errors of centre and rotation, before and after (needs --fixed-mask)."""
