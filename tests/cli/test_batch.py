@@ -34,7 +34,7 @@ def assert_as_registered(folder: Path, words: list[str], tmp_path: Path) -> None
     """Register the same files alone; every output must be the same, seconds aside."""
     alone = tmp_path / "alone"
     alone.mkdir()
-    names = {"--output-transform": "transform.tfm", "--moved": "moved.nii.gz", "--json": "record.json"}
+    names = {"--output-transform": "transform.tfm", "--moved": "moved.nii.gz", "--record": "record.json"}
     outputs = [word for option, name in names.items() for word in (option, str(alone / name))]
     assert main(["register", *words, *outputs, "--report", str(alone / "report.html")]) == 0
     for name in ("transform.tfm", "moved.nii.gz"):
