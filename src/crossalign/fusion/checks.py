@@ -16,8 +16,9 @@ LEAST_OVERLAP, LOW_OVERLAP, FULL_OVERLAP = 0.25, 0.75, 0.99
 MUCH_CLIPPED = 0.01
 CLIPPED_NOISE = 0.1  # of the scale: values less far below it are noise about 0
 SMALLEST_AXIS = 8
+UPTAKE = ("pet", "spect")  # modalities in which 0 means no uptake
 NEAR_ZERO = 0.05
-SAME = 1e-3
+SAME = 1e-6  # of the variance, left unexplained
 SAMPLES_PER_AXIS = 31
 
 
@@ -56,11 +57,20 @@ def coverage_notes(b: Image, covered: float) -> tuple[str, ...]:
     return (f"{b.name} covers {covered:.1%} of the grid of the fused volume and counts as 0 elsewhere",)
 
 
-def scaling_notes(b: Image, scaling: Scaling) -> tuple[str, ...]:
-    """Say where another value than 0 counts as no uptake."""
-    if scaling.low == 0:
-        return ()
-    return (f"{b.name}: {scaling.low:.4g} is taken for no uptake, since its background does not lie at 0",)
+def scaling_notes(image: Image, scaling: Scaling) -> tuple[str, ...]:
+    """Say how many voxels saturated, and where another value than 0 counts as no uptake."""
+    notes = []
+    if scaling.saturated:
+        unit = f" {scaling.unit}" if scaling.unit else ""
+        notes.append(
+            f"{image.name}: {scaling.saturated} voxels ({scaling.saturated_fraction:.2%}) lie above "
+            f"{scaling.high:.4g}{unit} and are saturated"
+        )
+    if scaling.modality in UPTAKE and scaling.low != 0:
+        given = scaling.source == "given"
+        why = "" if given else ", since its background does not lie at 0"
+        notes.append(f"{image.name}: {scaling.low:.4g} is taken for no uptake{why}")
+    return tuple(notes)
 
 
 def content_warnings(a: Image, b: Image, a_to_b: Rigid | None, b_grid: Grid) -> tuple[str, ...]:
@@ -120,7 +130,15 @@ def _flat_warnings(a: Image, b: Image, a_to_b: Rigid | None, b_grid: Grid) -> tu
 
 
 def _copy_warnings(a: Image, b: Image) -> tuple[str, ...]:
-    if any(float((of_a - of_b).abs().max()) > SAME for of_a, of_b in zip(a.voxels, b.voxels, strict=True)):
+    """Warn where one is the other but for its scale: where neither is 0 or saturated, they correlate fully."""
+    count, sums, products = 0, torch.zeros(2, dtype=torch.float64), torch.zeros((2, 2), dtype=torch.float64)
+    for of_a, of_b in zip(slabs(a.voxels), slabs(b.voxels), strict=True):
+        inside = (of_a > 0) & (of_a < 1) & (of_b > 0) & (of_b < 1)
+        both = torch.stack((of_a[inside], of_b[inside])).double()
+        count, sums, products = count + both.shape[1], sums + both.sum(1), products + both @ both.T
+    covariance = products - sums[:, None] * sums / max(count, 1)
+    product = float(covariance[0, 0] * covariance[1, 1])
+    if not product > 0 or float(covariance[0, 1]) ** 2 < (1 - SAME) * product:
         return ()
     return (f"{b.name} shows the same as {a.name}: name the MRI, and then the PET",)
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 from crossalign.errors import ImageError, OutputError
 from crossalign.fusion.alignment import AffineTransform, align, refine_affine, resampled_affine, write_affine
-from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
+from crossalign.fusion.scaling import Scaling
+from crossalign.fusion.windows import find_scaling
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, write_image, write_transform
 from crossalign.output import reason, whole_file, write_text
@@ -51,7 +52,7 @@ def foreground_box_mm(mri: Image) -> tuple[Vector, Vector]:
     Means of 3^3 voxels are compared, and a thousandth of them may lie outside on each side, since noise in the air must
     not decide. Raises ImageError where nothing is so bright.
     """
-    scaled = find_scaling(mri).apply(mri.voxels)
+    scaled = find_scaling(mri, "mr").apply(mri.voxels)
     means = F.avg_pool3d(scaled[None, None], 3, stride=1, padding=1, count_include_pad=False)[0, 0]
     bright = (means > FOREGROUND).nonzero().flip(-1)
     if len(bright) < 2:
@@ -63,8 +64,8 @@ def foreground_box_mm(mri: Image) -> tuple[Vector, Vector]:
 
 def resampled_to_cube(mri: Image, pet: Image, voxels: int = CUBE_VOXELS) -> tuple[Image, Image]:
     """Resample both onto `cube_grid` (trilinear, as published); padding, and voxels beyond an image, show nothing."""
-    grid, uptake = cube_grid(mri, voxels), find_uptake_scaling(pet)
-    structure = find_scaling(mri).without_padding(mri)
+    grid, uptake = cube_grid(mri, voxels), find_scaling(pet, "pet")
+    structure = find_scaling(mri, "mr").without_padding(mri)
     darkest = float(structure.voxels.min())
     return structure.resampled(grid, fill=darkest), uptake.without_padding(pet).resampled(grid, fill=uptake.low)
 
@@ -107,7 +108,7 @@ def prepare_pair(mri: Image, pet: Image, voxels: int = CUBE_VOXELS, affine: bool
     head, by its size, and what `register` and `refine_affine` raise.
     """
     _check_head(mri)
-    mri, pet = find_scaling(mri).without_padding(mri), find_uptake_scaling(pet).without_padding(pet)
+    mri, pet = find_scaling(mri, "mr").without_padding(mri), find_scaling(pet, "pet").without_padding(pet)
     mri_to_pet = align(mri, pet)
     template, brain = mni152_template()
     template_to_mri = align(template, mri, brain)
@@ -117,7 +118,7 @@ def prepare_pair(mri: Image, pet: Image, voxels: int = CUBE_VOXELS, affine: bool
     grid = cube_grid(resampled_affine(mri, _grid_in_template(mri, rigid), to_mri), voxels)
     moved_mri = resampled_affine(mri, grid, to_mri)
     moved_pet = resampled_affine(pet, grid, AffineTransform.of(mri_to_pet.fixed_to_moving).after(to_mri))
-    mri_scaling, pet_scaling = find_scaling(moved_mri), find_uptake_scaling(moved_pet)
+    mri_scaling, pet_scaling = find_scaling(moved_mri, "mr"), find_scaling(moved_pet, "pet")
     return PreparedPair(
         mri=Image(mri_scaling.apply(moved_mri.voxels), grid, "mri"),
         pet=Image(pet_scaling.apply(moved_pet.voxels), grid, "pet"),

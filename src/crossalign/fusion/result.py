@@ -19,7 +19,8 @@ from crossalign.fusion.checks import (
     input_warnings,
     scaling_notes,
 )
-from crossalign.fusion.scaling import Scaling, find_scaling, find_uptake_scaling
+from crossalign.fusion.scaling import Scaling
+from crossalign.fusion.windows import WindowSettings
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
 from crossalign.images.conversion import ImageLike, as_image
@@ -92,23 +93,30 @@ def needed_bytes(a: Grid, b: Grid, method_bytes: int) -> int:
 
 
 def fuse(
-    a: ImageLike, b: ImageLike, method: FusionMethod, a_to_b: Rigid | None = None, b_unit: str = ""
+    a: ImageLike,
+    b: ImageLike,
+    method: FusionMethod,
+    a_to_b: Rigid | None = None,
+    b_unit: str = "",
+    windows: WindowSettings | None = None,
 ) -> FusionResult:
     """Fuse a structural scan a (MRI) and a functional one b (PET) into one volume in [0, 1] on a's grid.
 
     Both are crossalign's images, paths, arrays with their geometry (`Voxels`), or images of SimpleITK, nibabel, MONAI
     or TorchIO (see `as_image`).
     b is resampled onto a's grid (trilinear) through `a_to_b`, which maps points of a to points of b; without it the two
-    headers must agree. No uptake is 0 in b's field of view and beyond it, and so is padding of either. `b_unit` is
-    stored with the scaling. Raises TypeError for what is no image, ImageError where one of them is constant or not
-    finite, where less than a quarter of either lies in the other, where what they show does not overlap, and where
+    headers must agree. No uptake is 0 in b's field of view and beyond it, and so is padding of either. `windows` say
+    which values become 0 and 1, by default as readers of each modality choose them; `b_unit` is the unit of b's values
+    where its file does not say it. Raises TypeError for what is no image, ImageError where one of them is constant or
+    not finite, where less than a quarter of either lies in the other, where what they show does not overlap, and where
     there is too little memory.
     """
     a, b = as_image(a, "MRI"), as_image(b, "PET")
     check_usable(a, b)
     covered = check_overlap(a, b, a_to_b)
     _check_memory(a.grid, b.grid, method)
-    a_scaling, b_scaling = find_scaling(a), find_uptake_scaling(b, b_unit)
+    windows = windows or WindowSettings()
+    (a_scaling, a_notes), (b_scaling, b_notes) = windows.scaling(a, "a"), windows.scaling(b, "b", b_unit)
     scaled_a = Image(a_scaling.apply(a.voxels), a.grid, a.name)
     scaled_b = Image(b_scaling.apply(b.voxels), b.grid, b.name)
     if a_to_b is not None or not b.grid.agrees_with(a.grid):
@@ -127,7 +135,13 @@ def fuse(
         seconds=seconds,
         warnings=(*warnings, *input_warnings(a, a_scaling), *input_warnings(b, b_scaling)),
         settings=method.settings(),
-        notes=(*coverage_notes(b, covered), *scaling_notes(b, b_scaling)),
+        notes=(
+            *a_notes,
+            *b_notes,
+            *coverage_notes(b, covered),
+            *scaling_notes(a, a_scaling),
+            *scaling_notes(b, b_scaling),
+        ),
     )
 
 

@@ -56,6 +56,7 @@ class Image:
     """A scan (z, y, x), float32, on its grid. `name` says the scan in messages, `unit` what its values are, as SUV.
 
     `space` tells its physical space from others where the file says it (DICOM's frame of reference); never shown.
+    `modality` is DICOM's code of what made it, as MR or PT, where the file says it.
     """
 
     voxels: Scan
@@ -63,6 +64,7 @@ class Image:
     name: str = "image"
     unit: str = ""
     space: str = field(default="", repr=False)
+    modality: str = ""
 
     def __post_init__(self) -> None:
         _check_shape(self.voxels.shape, self.grid, self.name)
@@ -82,7 +84,7 @@ class Image:
         if unknown is not None:
             fraction = resample(unknown[None, None].to(voxels), self.grid, grid, grid_to_image)
             moved = moved.masked_fill(fraction > UNKNOWN_FRACTION, torch.nan)
-        return Image(moved[0, 0], grid, self.name, self.unit)
+        return Image(moved[0, 0], grid, self.name, self.unit, modality=self.modality)
 
     def _unknown(self) -> Mask | None:
         """Mark the voxels that are NaN or infinite; None where none is."""

@@ -8,11 +8,11 @@ import torch
 
 from crossalign.errors import InputError, ManifestError
 from crossalign.fusion.manifest import FusionPair, read_fusion_manifest
-from crossalign.fusion.scaling import find_scaling, find_uptake_scaling
 from crossalign.fusion.simulation.anatomy import HeadTemplate, TissueMaps, mni152_maps
 from crossalign.fusion.simulation.pairs import simulate_head
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.dataset import FusionDataset
+from crossalign.fusion.windows import Modality, WindowSettings, find_scaling
 from crossalign.geometry import Grid
 from crossalign.images import Image, read_image
 from crossalign.training.data_record import cases_record
@@ -70,22 +70,24 @@ def fusion_dataset_from_simulation(
     while len(pairs) < count:
         pair = simulate_head(template, shape or SIMULATED_SHAPE, generator, settings)
         if min(float(volume.max()) for volume in (pair.mri, pair.pet)) > 0:  # else the grid holds no part of the head
-            pairs.append((_scaled(pair.mri[0, 0]), _scaled(pair.pet[0, 0])))
+            pairs.append((_scaled(pair.mri[0, 0], "mr"), _scaled(pair.pet[0, 0], "pet")))
     return _dataset(pairs)
 
 
 def _read(pair: FusionPair) -> tuple[Scan, Scan]:
     mri, pet = read_image(pair.mri), read_image(pair.pet)
-    scaled = Image(find_uptake_scaling(pet).apply(pet.voxels), pet.grid, pet.name)
+    windows = WindowSettings()  # as `fuse` chooses them
+    (of_mri, _), (of_pet, _) = windows.scaling(mri, "a"), windows.scaling(pet, "b")
+    scaled = Image(of_pet.apply(pet.voxels), pet.grid, pet.name)
     if not pet.grid.agrees_with(mri.grid):
         scaled = scaled.resampled(mri.grid, fill=0.0)
-    return find_scaling(mri).apply(mri.voxels), scaled.voxels
+    return of_mri.apply(mri.voxels), scaled.voxels
 
 
-def _scaled(voxels: Scan) -> Scan:
+def _scaled(voxels: Scan, modality: Modality) -> Scan:
     z, y, x = voxels.shape
     image = Image(voxels, Grid.centered((0.0, 0.0, 0.0), (z, y, x), (1.0, 1.0, 1.0)), "simulated")
-    return find_scaling(image).apply(voxels)
+    return find_scaling(image, modality).apply(voxels)
 
 
 def _dataset(pairs: list[tuple[Scan, Scan]]) -> FusionDataset:

@@ -31,7 +31,8 @@ def read_volume(
     straight grid. By default the memory limit is what the machine has free.
     """
     stored = opened(path, memory_limit_bytes, series)
-    return Image(torch.from_numpy(stored.float32()), stored.grid, stored.name, stored.unit, stored.space)
+    voxels = torch.from_numpy(stored.float32())
+    return Image(voxels, stored.grid, stored.name, stored.unit, stored.space, stored.modality)
 
 
 def read_image(

@@ -56,6 +56,11 @@ class StoredImage(Protocol):
         """What tells its physical space from others, where the file says it."""
         ...
 
+    @property
+    def modality(self) -> str:
+        """DICOM's code of what made it, as MR or PT, where the file says it."""
+        ...
+
     def float32(self) -> NDArray[np.float32]:
         """Read its values (z, y, x); raises ImageError."""
         ...
@@ -73,6 +78,7 @@ class FileImage:
     placement: Placement
     unit: str = ""
     space: str = ""
+    modality: str = ""
 
     @property
     def name(self) -> str:
@@ -119,6 +125,11 @@ class DicomImage:
     def space(self) -> str:
         """The frame of reference of its slices."""
         return self.volume.headers[0].space
+
+    @property
+    def modality(self) -> str:
+        """The modality of the series."""
+        return self.volume.headers[0].modality
 
     def float32(self) -> NDArray[np.float32]:
         """Read the values, resampled where the gantry was tilted or slices are uneven."""
