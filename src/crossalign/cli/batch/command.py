@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from crossalign.cli.batch.finished import CaseResult, read_finished
@@ -30,7 +31,8 @@ def run_batch(request: BatchRequest) -> Outcome[BatchResult]:
         raise InputError("--workers is for this machine: with --scheduler the cases go to its workers; leave one out")
     jobs = jobs_of(request)
     names = Names.of(jobs)
-    names.load(request)  # a wrong name or setting ends the command before the first case
+    here = request if request.scheduler is None else replace(request, device="cpu")  # the workers' may differ
+    names.load(here)  # a wrong name or setting ends the command before the first case
     open_folder(request.output, BIDS if request.source.is_dir() else FOLDERS)
     results = _earlier(jobs, request.overwrite)
     earlier = len(results)
