@@ -48,6 +48,36 @@ def test_fuse_writes_a_volume_and_its_scaling(folder, capsys):
     assert "SUV became 0 to 1" in capsys.readouterr().out
 
 
+def test_windows_are_given_counted_and_read_back(folder, capsys):
+    assert _fuse(folder, "--window-b", "0.5,3", "--modality-b", "spect", method="average") == 0
+    said = capsys.readouterr().out
+    assert "PET      0.5 to 3 became 0 to 1 (spect: given)" in said
+    record = json.loads((folder / "out" / "fused.json").read_text())["inputs"]
+    above = int((read_image(folder / "pet.nii.gz").voxels > 3).sum())
+    assert record["pet"]["saturated"] == above > 0
+    assert f"{above} voxels" in said
+    windows = [
+        f"--window-{name}={record[key]['low']!r},{record[key]['high']!r}" for name, key in (("a", "mri"), ("b", "pet"))
+    ]
+    assert _fuse(folder, *windows, output="again.nii.gz", method="average") == 0
+    first, again = (read_image(folder / "out" / name).voxels for name in ("fused.nii.gz", "again.nii.gz"))
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--window-b", "6,0", "--window-b must be LOW,HIGH with LOW below HIGH"),
+        ("--window-a", "6", "--window-a takes 2 values"),
+        ("--modality-b", "xray", "--modality-b must be one of auto, mr, ct, pet, spect, other"),
+    ],
+)
+def test_a_window_that_is_none_is_an_error(folder, capsys, option, value, expected):
+    assert _fuse(folder, option, value) == 2
+    assert expected in capsys.readouterr().err
+    assert _left(folder) == []
+
+
 def test_fuse_writes_pictures_and_a_page_on_request(folder):
     out = folder / "out"
     assert _fuse(folder, "--colour", str(out / "c.png"), "--report", str(out / "r.html")) == 0

@@ -222,8 +222,9 @@ def read_value(kind: Any, tokens: Sequence[Token]) -> Any:
     if is_typeddict(kind):
         first = next(iter(kind.__annotations__)).replace("_", "-")
         raise InputError(f"is a group of settings: set one of them, such as {tokens[0].keyword}.{first}")
-    if get_origin(kind) is not tuple:
+    if get_origin(_kind(kind)) is not tuple:
         return _read(kind, tokens[0].value)
+    kind = _kind(kind)
     numbers = _kind(get_args(kind)[0]) in NUMBERS
     words = [word for token in tokens for word in (token.value.split(",") if numbers else [token.value])]
     kinds = get_args(kind)[:1] * len(words) if get_args(kind)[-1] is Ellipsis else get_args(kind)

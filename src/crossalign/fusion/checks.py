@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crossalign.errors import ImageError
-from crossalign.fusion.scaling import Scaling
+from crossalign.fusion.scaling import GIVEN, Scaling
 from crossalign.geometry import Grid, Rigid, inside_fraction
 from crossalign.images import Image
 from crossalign.images.image import count_where, slabs
@@ -67,8 +67,7 @@ def scaling_notes(image: Image, scaling: Scaling) -> tuple[str, ...]:
             f"{scaling.high:.4g}{unit} and are saturated"
         )
     if scaling.modality in UPTAKE and scaling.low != 0:
-        given = scaling.source == "given"
-        why = "" if given else ", since its background does not lie at 0"
+        why = "" if scaling.source == GIVEN else ", since its background does not lie at 0"
         notes.append(f"{image.name}: {scaling.low:.4g} is taken for no uptake{why}")
     return tuple(notes)
 
@@ -99,7 +98,7 @@ def input_warnings(image: Image, scaling: Scaling) -> tuple[str, ...]:
             f"{image.name}: holds whole numbers in plateaus, as a segmentation does: fuse the scan, not its label map"
         )
     below, above = _clipped(image.voxels, scaling)
-    if below + above > MUCH_CLIPPED:
+    if below + above > MUCH_CLIPPED and scaling.source != GIVEN:
         where = f"below {scaling.low:.4g}" if below > above else f"above {scaling.high:.4g}"
         warnings.append(f"{image.name}: {below + above:.1%} of the voxels were clipped, most of them {where}")
     return tuple(warnings)

@@ -14,6 +14,8 @@ from crossalign.errors import InputError
 from crossalign.images import Image
 from crossalign.types import Mask, Scan
 
+GIVEN = "given"  # the source of a window, or of a modality, that the user named
+
 
 @dataclass(frozen=True)
 class Scaling:

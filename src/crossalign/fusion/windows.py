@@ -11,7 +11,7 @@ import numpy as np
 from crossalign.errors import ImageError, InputError, SettingError
 from crossalign.fields import check_choices
 from crossalign.fusion.intensity_statistics import IntensityStatistics, intensity_statistics
-from crossalign.fusion.scaling import Scaling
+from crossalign.fusion.scaling import GIVEN, Scaling
 from crossalign.images import Image
 
 Modality: TypeAlias = Literal["mr", "ct", "pet", "spect", "other"]
@@ -25,7 +25,7 @@ CT_WINDOW_HU = (-160.0, 240.0)  # soft tissue: 400 wide about 40
 DICOM_MODALITIES: dict[str, Modality] = {"MR": "mr", "CT": "ct", "PT": "pet", "NM": "spect"}
 SUV_UNITS = ("suv", "suvbw", "suvlbm", "suvbsa", "sul", "g/ml")  # not SUVR, a ratio to a region
 BY_POSITION: dict[Position, Modality] = {"a": "mr", "b": "pet"}
-GIVEN, BY_HEADER, BY_UNIT, BY_ORDER, BY_VALUES = "given", "DICOM header", "unit", "order", "values"
+BY_HEADER, BY_UNIT, BY_ORDER, BY_VALUES = "DICOM header", "unit", "order", "values"
 AIR_HU = (-1100.0, -900.0)
 AIR_HU_FRACTION = 0.01
 # The 99.9th percentile of a PET in SUV; counts and Bq/ml are larger, scaled images smaller.

@@ -13,6 +13,8 @@ from crossalign.errors import InputError, OutputError
 from crossalign.fusion import FusionResult, fuse
 from crossalign.fusion.fused_files import check_fusion_output, sidecar_path, write_fusion
 from crossalign.fusion.methods import default_fusion_method_name, named_fusion_method
+from crossalign.fusion.scaling import Scaling
+from crossalign.fusion.windows import WindowSettings
 from crossalign.images import check_transform_output, read_image, write_transform
 from crossalign.output import check_output, whole_files
 from crossalign.registration import RegistrationResult
@@ -38,7 +40,8 @@ def run_fuse(request: FuseRequest) -> Outcome[FuseResult]:
         from crossalign.fusion.alignment import align
 
         moved = align(mri, pet)
-    result = fuse(mri, pet, method, None if moved is None else moved.fixed_to_moving, request.unit or pet.unit)
+    mri_to_pet = None if moved is None else moved.fixed_to_moving
+    result = fuse(mri, pet, method, mri_to_pet, request.unit, request.windows.over(WindowSettings()))
     del mri, pet  # a fifth of the memory, while the result is written
     result = _with_verdict(result, input_warnings, moved)
     _write(request, result, moved)
@@ -52,18 +55,29 @@ def _result(request: FuseRequest, result: FusionResult, moved: RegistrationResul
     if moved is not None:
         matrix = moved.fixed_to_moving.matrix().tolist()
         alignment = AlignmentResult(matrix, moved.shift_mm(), moved.angle_deg())
-    mri, pet = (ScalingResult(one.low, one.high, one.unit) for one in (result.a_scaling, result.b_scaling))
     return FuseResult(
         method=result.method,
         fused=request.output,
         trusted=result.trusted,
         reasons=result.reasons,
         alignment=alignment,
-        mri_scaling=mri,
-        pet_scaling=pet,
+        mri_scaling=_scaling(result.a_scaling),
+        pet_scaling=_scaling(result.b_scaling),
         notes=result.notes,
         settings=result.settings,
         seconds=result.seconds,
+    )
+
+
+def _scaling(one: Scaling) -> ScalingResult:
+    return ScalingResult(
+        low=one.low,
+        high=one.high,
+        unit=one.unit,
+        modality=one.modality,
+        source=one.source,
+        saturated=one.saturated,
+        saturated_fraction=one.saturated_fraction,
     )
 
 
@@ -116,7 +130,8 @@ def _lines(request: FuseRequest, result: FusionResult, moved: RegistrationResult
         shift = f"{moved.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
         lines.append(f"motion   {shift} and {moved.angle_deg():.2f} degrees, MRI to PET: check the overlay")
     for name, scaling in (("MRI", result.a_scaling), ("PET", result.b_scaling)):
-        lines.append(f"{name}      {scaling.low:g} to {scaling.high:g} {scaling.unit}".rstrip() + " became 0 to 1")
+        window = f"{scaling.low:g} to {scaling.high:g} {scaling.unit}".rstrip()
+        lines.append(f"{name}      {window} became 0 to 1 ({scaling.modality}: {scaling.source})")
     lines += [f"note     {text}" for text in result.notes]
     lines.append(f"seconds  {result.seconds:.2f}")
     lines.append(f"wrote    {request.output} (on the grid of the MRI; scaling in {sidecar_path(request.output).name})")

@@ -13,8 +13,10 @@ from crossalign.cli.requests.registration import Device
 from crossalign.fields import check_bounds
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.settings import FusionTrainingSettings
+from crossalign.fusion.windows import WindowSettings
 
 First: TypeAlias = Annotated[Path, Parameter(name="MRI|MANIFEST")]
+Windows: TypeAlias = Annotated[Given[WindowSettings], Parameter(name="*", group="Windows (a: the MRI, b: the PET)")]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class FuseRequest:
     """Where networks run."""
     overwrite: bool = field(default=False, kw_only=True)
     """Replace outputs that exist."""
+    windows: Windows = field(default_factory=Given, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,13 @@ class EvaluateFusionRequest:
     """Which DICOM series of each PET."""
     limit: bool = field(default=False, kw_only=True)
     """Also optimise the voxels themselves for SSIM."""
+    unit: str = field(default="", kw_only=True)
+    """Unit of the PETs' values, such as SUV, where their files do not say it."""
     device: Device = field(default="auto", kw_only=True)
     """Where networks run."""
     overwrite: bool = field(default=False, kw_only=True)
     """Replace outputs that exist."""
+    windows: Windows = field(default_factory=Given, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,14 @@ class ScalingResult:
     """Value that became 1."""
     unit: str
     """Their unit; empty where it is not known."""
+    modality: str
+    """What the input was taken for: mr, ct, pet, spect or other."""
+    source: str
+    """How that is known: given (or its window is), DICOM header, unit, order (first MR, second PET) or values."""
+    saturated: int
+    """How many voxels lie above the window."""
+    saturated_fraction: float
+    """Their fraction of the input."""
 
 
 @dataclass(frozen=True)
