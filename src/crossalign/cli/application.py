@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossalign.cli.checks import check_apart
+from crossalign.cli.dicom_output import check_dicom_out, dicom_files_of, dicom_folder, resampled_series
 from crossalign.cli.initialisation import named_transform, warn_of_namesake
 from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.registration import ApplyRequest
@@ -31,7 +32,7 @@ from crossalign.images import (
 )
 from crossalign.images.files.stored import public_name
 from crossalign.input import excerpt, finite_number
-from crossalign.output import check_output
+from crossalign.output import check_output, whole_files
 
 FIXED_TO_MOVING, MOVING_TO_FIXED = "fixed-to-moving", "moving-to-fixed"
 NO_TRANSFORM = ("identity", "header")
@@ -69,6 +70,10 @@ def run_apply(request: ApplyRequest) -> Outcome[ApplyResult]:
 
 
 def _check(request: ApplyRequest, is_points: bool) -> None:
+    if (is_points or request.label) and request.dicom_out is not None:
+        raise InputError("--dicom-out is for scans: write points and label maps to a file with -o")
+    if request.output is None and request.dicom_out is None:
+        raise InputError("name what to write: a file with -o, or for scans a folder with --dicom-out")
     if is_points and (request.label or request.reference is not None or request.fill is not None):
         raise InputError("--label, --fill and --reference are for images: leave them out for points")
     if not is_points and request.reference is None:
@@ -76,12 +81,15 @@ def _check(request: ApplyRequest, is_points: bool) -> None:
             "an image needs --reference: the image onto whose grid it is brought "
             "(the fixed image, or with --direction fixed-to-moving the moving one)"
         )
+    transform = Path(request.transform) if _has_transform(request) else None
+    inputs = [path for path in (transform, request.source, request.reference) if path is not None]
+    check_dicom_out(request.dicom_out, request.dicom_identity, inputs)
+    if request.output is None:
+        return
     if is_points and request.output.suffix.lower() != ".csv":
         raise OutputError(f"{request.output.name}: points are written as CSV: end the name in .csv")
     (check_output if is_points else check_image_output)(request.output, request.overwrite)
-    transform = Path(request.transform) if _has_transform(request) else None
-    inputs = (transform, request.source, request.reference)
-    check_apart((request.output,), (path for path in inputs if path is not None))
+    check_apart((request.output,), inputs)
 
 
 def _has_transform(request: ApplyRequest) -> bool:
@@ -106,6 +114,7 @@ def _map_points(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome[ApplyR
             f"{source} points: choose the other direction"
         )
     transform = fixed_to_moving if direction == FIXED_TO_MOVING else fixed_to_moving.inverse()
+    assert request.output is not None
     mapped = PointsFile(points.names, transform.apply(points.points_mm), target)
     write_points(mapped, request.output, request.overwrite)
     count = len(points.names)
@@ -127,8 +136,10 @@ def _resample(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome[ApplyRes
         _has_transform(request),
     )
     warnings, how, result = (_write_labels if request.label else _write_scan)(request, target)
-    line = f"wrote    {request.output} ({_moved_text(request, target)}, {how})"
-    return Outcome((line,), warnings, 0, result, (request.output,))
+    paths = [path for path in (request.output, request.dicom_out) if path is not None]
+    lines = tuple(f"wrote    {path} ({_moved_text(request, target)}, {how})" for path in paths)
+    outputs = (*paths[: request.output is not None], *dicom_files_of(request.dicom_out))
+    return Outcome(lines, warnings, 0, result, outputs)
 
 
 def _result(kind: str, target: _Target, source: Grid, fill: float) -> ApplyResult:
@@ -156,6 +167,7 @@ def _write_labels(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ..
     moved = labels.resampled(target.grid, target.to_source, int(fill))
     sampled = labels.resampled(target.grid, target.to_source) if fill else moved
     warnings = _label_warnings(request, target, labels, sampled)
+    assert request.output is not None
     write_label_map(moved, request.output, request.overwrite)
     result = _result("label map", target, labels.grid, fill)
     return warnings, f"nearest voxel; outside it is {int(fill)}", result
@@ -175,10 +187,23 @@ def _write_scan(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...]
     scan = read_volume(request.source, series=request.series)
     fill = empty_value(scan.voxels) if request.fill is None else _number(request.fill)
     moved = scan.resampled(target.grid, target.to_source, fill)
-    warnings = (*_overlap_warnings(request, target, scan.grid), *_scan_warnings(scan))
-    write_image(moved, request.output, request.overwrite)
+    notes = _write_moved(request, target, moved)
+    warnings = (*_overlap_warnings(request, target, scan.grid), *_scan_warnings(scan), *notes)
     result = _result("image", target, scan.grid, fill)
     return warnings, f"trilinear; outside it is {fill:g}{_unknown(scan, moved)}", result
+
+
+def _write_moved(request: ApplyRequest, target: _Target, moved: Image) -> tuple[str, ...]:
+    """Write the file, the DICOM series, or both; return what there is to say of the series."""
+    dicom = resampled_series(request, target.direction if target.named else "")
+    notes: tuple[str, ...] = ()
+    files = () if request.output is None else (request.output,)
+    with whole_files(files, request.overwrite) as partials, dicom_folder(request.dicom_out) as folder:
+        for partial in partials:
+            write_image(moved, partial, overwrite=True)
+        if dicom is not None and folder is not None:
+            notes = (*dicom.notes, *dicom.write(moved, folder))
+    return notes
 
 
 def _unknown(scan: Image, moved: Image) -> str:

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from crossalign.cli.checks import files_in
+from crossalign.cli.requests.registration import ApplyRequest, Identity, RegisterRequest
 from crossalign.errors import InputError, OutputError
 from crossalign.images.files.dicom.derived import Derivation
-from crossalign.images.files.dicom.output import Identity
+from crossalign.images.files.dicom.output import DicomOutput, series_of
 from crossalign.images.files.dicom.series import Series
+from crossalign.input import excerpt
 from crossalign.output import check_new_folder, whole_folder
+from crossalign.registration import RegistrationResult
 
 UNTRUSTED = "Do not trust this result."
 LONGEST = 64  # characters of a series' description
@@ -29,6 +33,36 @@ def check_dicom_out(folder: Path | None, identity: Identity, inputs: Iterable[Pa
     for path in inputs:
         if path.is_dir() and place.is_relative_to(os.path.realpath(path)):
             raise OutputError(f"{folder}: lies in a folder of images that this run reads: name another place")
+
+
+def moved_series(request: RegisterRequest, result: RegistrationResult) -> DicomOutput | None:
+    """Plan the moving image on the fixed grid as a series; None where it is not asked for. Raises ImageError."""
+    if request.dicom_out is None:
+        return None
+    fixed, moving = series_of(request.fixed, request.fixed_series), series_of(request.moving, request.moving_series)
+    kind = "image" if moving is None else moving.first.modality
+    text = (
+        f"The moving image, registered to the fixed one by {excerpt(result.method, 100)} and resampled onto its grid."
+    )
+    derivation = Derivation(text, f"Registered {kind}", present(moving), moving)
+    return DicomOutput.of(fixed, judged(derivation, not result.reasons), request.dicom_identity)
+
+
+def resampled_series(request: ApplyRequest, direction: str) -> DicomOutput | None:
+    """Plan INPUT on the grid of --reference as a series; `direction` is empty where there is no transform."""
+    if request.dicom_out is None or request.reference is None:
+        return None
+    of_grid, values = series_of(request.reference, request.reference_series), series_of(request.source, request.series)
+    kind = "image" if values is None else values.first.modality
+    way = f"{direction} by a transform" if direction else "without a transform"
+    text = f"Resampled {way} onto the grid of another image."
+    derivation = Derivation(text, f"Resampled {kind}", present(values), values)
+    return DicomOutput.of(of_grid, judged(derivation, trusted=True), request.dicom_identity)
+
+
+def dicom_files_of(folder: Path | None) -> tuple[Path, ...]:
+    """List the files of --dicom-out."""
+    return () if folder is None else files_in(folder)
 
 
 def present(*series: Series | None) -> tuple[Series, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
 from crossalign.cli.checks import check_apart, collected, pick_device, weight_files
+from crossalign.cli.dicom_output import check_dicom_out, dicom_files_of, dicom_folder, moved_series
 from crossalign.cli.initialisation import (
     LandmarkFiles,
     read_fixed_mask,
@@ -37,6 +38,7 @@ from crossalign.images import (
     write_image,
     write_transform,
 )
+from crossalign.images.files.dicom.output import DicomOutput
 from crossalign.images.files.stored import public_name
 from crossalign.output import check_output, whole_files
 from crossalign.registration import Initialisation, Method, RegistrationResult, register
@@ -95,7 +97,8 @@ class Registered:
 
     pair: Pair
     result: RegistrationResult
-    errors_mm: Mapping[str, float] = field(default_factory=dict)
+    errors_mm: Mapping[str, float]
+    dicom: DicomOutput | None = None
 
 
 def run_register(request: RegisterRequest) -> Outcome[RegisterResult]:
@@ -109,7 +112,7 @@ def run_register(request: RegisterRequest) -> Outcome[RegisterResult]:
         result_warnings(result),
         UNTRUSTED_STATUS if request.strict and untrusted else 0,
         register_result(request, registered),
-        output_files(request),
+        (*output_files(request), *dicom_files_of(request.dicom_out)),
     )
 
 
@@ -153,8 +156,10 @@ def register_case(request: RegisterRequest, method: Method) -> Registered:
             prior=PRIORS[request.rotation_prior],
             orientation=orientation,
         )
-    result = replace(result, warnings=(*input_warnings, *_moved_warnings(request, pair), *result.warnings))
-    registered = Registered(pair, result, _errors_mm(pair, result))
+    dicom = moved_series(request, result)
+    notes = (*_moved_warnings(request, pair), *(() if dicom is None else dicom.notes))
+    result = replace(result, warnings=(*input_warnings, *notes, *result.warnings))
+    registered = Registered(pair, result, _errors_mm(pair, result), dicom)
     _write(request, registered)
     return registered
 
@@ -167,6 +172,7 @@ def check_outputs(request: RegisterRequest) -> None:
     for path in (request.report, request.record):
         if path is not None:
             check_output(path, request.overwrite)
+    check_dicom_out(request.dicom_out, request.dicom_identity, input_files(request))
     check_apart(output_files(request), input_files(request))
     if request.reference is not None and request.fixed_mask is None:
         raise InputError("--reference needs --fixed-mask: the error is measured on the surface of the fixed structure")
@@ -203,19 +209,24 @@ def _errors_mm(pair: Pair, result: RegistrationResult) -> dict[str, float]:
 
 
 def _moved_warnings(request: RegisterRequest, pair: Pair) -> tuple[str, ...]:
-    if request.moved is None or not looks_like_labels(pair.moving.voxels):
+    if (request.moved is None and request.dicom_out is None) or not looks_like_labels(pair.moving.voxels):
         return ()
-    text = "its integers look like labels, and --moved interpolates them: use crossalign apply --label for label maps"
+    text = "its integers look like labels, and they are interpolated: use crossalign apply --label for label maps"
     return (f"{pair.moving.name}: {text}",)
 
 
 def _write(request: RegisterRequest, registered: Registered) -> None:
     pair, result = registered.pair, registered.result
-    with whole_files(output_files(request), request.overwrite) as partials:
-        places = dict(zip(output_files(request), partials, strict=True))
+    files = output_files(request)
+    with whole_files(files, request.overwrite) as partials, dicom_folder(request.dicom_out) as folder:
+        places = dict(zip(files, partials, strict=True))
         write_transform(result.fixed_to_moving, places[request.output_transform], overwrite=True)
-        if request.moved is not None:
-            write_image(pair.moving.resampled(pair.fixed.grid, result.fixed_to_moving), places[request.moved], True)
+        if request.moved is not None or registered.dicom is not None:
+            moved = pair.moving.resampled(pair.fixed.grid, result.fixed_to_moving)
+            if request.moved is not None:
+                write_image(moved, places[request.moved], True)
+            if registered.dicom is not None and folder is not None:
+                registered.dicom.write(moved, folder)
         if request.report is not None:
             from crossalign.report.pages.registration import write_report  # slow to import
 
@@ -241,9 +252,8 @@ def _lines(request: RegisterRequest, registered: Registered) -> list[str]:
     found[0] += f" ({reason})" if reason else ""
     lines = [*verdict_lines(result), *found]
     lines.append(f"wrote    {request.output_transform} (fixed points to moving points, LPS mm)")
-    if request.moved is not None:
-        fill = empty_value(pair.moving.voxels)
-        lines.append(f"wrote    {request.moved} (the moving image on the fixed grid; outside it is {fill:g})")
+    what = f"(the moving image on the fixed grid; outside it is {empty_value(pair.moving.voxels):g})"
+    lines += [f"wrote    {path} {what}" for path in (request.moved, request.dicom_out) if path is not None]
     lines += [f"wrote    {path}" for path in (request.report, request.record) if path is not None]
     return lines
 
@@ -257,11 +267,12 @@ def result_lines(result: RegistrationResult, initial: Initialisation, errors_mm:
     """Give the method, the initialisation, the motion, the seconds, and what is known of the error."""
     x, y, z, *_ = result.motion().tolist()
     shift = f"{result.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
+    landmarks = () if initial.landmarks is None else initial.landmarks.rows()
     steps = ", ".join(f"{step.name} {step.seconds:.2f}" for step in result.steps)
     lines = [
         f"method   {result.method}",
         f"initial  {initial.name}" + (f" ({initial.reason})" if initial.reason else ""),
-        *(f"         {name} {residual:.2f} mm" for name, residual in _landmark_rows(initial)),
+        *(f"         {name} {residual:.2f} mm" for name, residual in landmarks),
         *([] if result.orientation is None else [f"axes     {result.orientation.text()}"]),
         *(f"assumed  {note}" for note in result.notes),
         f"motion   {shift} and {result.angle_deg():.2f} degrees",
@@ -274,10 +285,6 @@ def result_lines(result: RegistrationResult, initial: Initialisation, errors_mm:
             before, after = (errors_mm[f"{key} {when}"] for when in (BEFORE, AFTER))
             lines.append(f"{name:<8} {before:.3f} {unit} before, {after:.3f} {unit} after")
     return lines
-
-
-def _landmark_rows(initial: Initialisation) -> tuple[tuple[str, float], ...]:
-    return () if initial.landmarks is None else initial.landmarks.rows()
 
 
 def result_warnings(result: RegistrationResult) -> tuple[str, ...]:

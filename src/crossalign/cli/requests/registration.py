@@ -19,6 +19,7 @@ from crossalign.registration.iterative.method_settings import (
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 Recognition: TypeAlias = Literal["auto", "on", "off"]
+Identity: TypeAlias = Literal["keep", "remove"]
 RotationPriorName: TypeAlias = Literal["transrectal", "none"]
 Run: TypeAlias = Annotated[
     Given[RunSettings],
@@ -93,6 +94,10 @@ class RegisterRequest(CaseOptions):
     """The same structure in the moving image: method surface fits both, and the report draws its outline."""
     moved: Path | None = field(default=None, kw_only=True)
     """Image to write: the moving image on the fixed grid."""
+    dicom_out: Path | None = field(default=None, kw_only=True)
+    """Folder to make: the same image as a DICOM series, filed under the fixed image's patient and study."""
+    dicom_identity: Identity = field(default="keep", kw_only=True)
+    """Patient, study and frame of reference of the DICOM series: keep the fixed image's, or remove (placeholders)."""
     report: Path | None = field(default=None, kw_only=True)
     """HTML report to write."""
     record: Path | None = field(default=None, kw_only=True)
@@ -170,8 +175,12 @@ class ApplyRequest:
     """Transform file, fixed points to moving points; or 'identity': none, headers alone."""
     source: Annotated[Path, Parameter(name="INPUT")]
     """Image or label map, or points (.csv, Slicer's)."""
-    output: Annotated[Path, Parameter(alias="-o")] = field(kw_only=True)
+    output: Annotated[Path | None, Parameter(alias="-o")] = field(default=None, kw_only=True)
     """File to write."""
+    dicom_out: Path | None = field(default=None, kw_only=True)
+    """Folder to make: the image as a DICOM series, filed under the reference's patient and study."""
+    dicom_identity: Identity = field(default="keep", kw_only=True)
+    """Patient, study and frame of reference of the DICOM series: keep the reference's, or remove (placeholders)."""
     reference: Path | None = field(default=None, kw_only=True)
     """Image whose grid the output gets: the fixed one; see --direction. For images."""
     series: str | None = field(default=None, kw_only=True)

@@ -199,6 +199,7 @@ def _encode_sequences(dataset: Dataset) -> None:
     for element in [one for one in dataset if one.VR == "SQ"]:
         content = DicomBytesIO()
         content.is_little_endian, content.is_implicit_VR = True, False
+        element.is_undefined_length = False  # as a copied one may have been
         write_data_element(content, element, encodings)
         value = content.getvalue()[SEQUENCE_HEADER_BYTES:]
         dataset[element.tag] = RawDataElement(element.tag, "SQ", len(value), value, 0, False, True)

@@ -31,7 +31,7 @@ UIDS = ("StudyInstanceUID", "FrameOfReferenceUID")
 SHORT = 16  # characters of a short string (SH)
 SHORT_WORDS = ("StudyID", "AccessionNumber")
 PLACEHOLDER_NAME, PLACEHOLDER_ID = "Placeholder^crossalign", "CROSSALIGN-"
-REMOVED = "crossalign: new patient, study, series and frame of reference; no reference to the source images"
+REMOVED = "crossalign: placeholders; sources not referenced"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Filing:
         study = generate_uid()
         elements.PatientName, elements.PatientID = PLACEHOLDER_NAME, f"{PLACEHOLDER_ID}{study[-10:]}"
         if removed:
-            elements.PatientIdentityRemoved, elements.DeidentificationMethod = "YES", REMOVED[:64]
+            elements.PatientIdentityRemoved, elements.DeidentificationMethod = "YES", REMOVED
         return Filing(elements, study, generate_uid(), None, removed)
 
     def completed(self) -> Filing:

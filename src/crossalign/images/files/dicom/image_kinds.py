@@ -44,7 +44,7 @@ ALSO = {
     ),
 }  # fmt: skip
 DATES = ("AcquisitionDate", "SeriesDate")
-DATES_OF_DRUG = ("RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStopDateTime")
+LINKS = ("DA", "DT", "PN", "UI", "UN")
 
 
 def kind_of(values: Series | None) -> str:
@@ -71,7 +71,7 @@ def set_kind(dataset: Dataset, kind: str, values: Series | None, unit: str, remo
     elif "PatientPosition" not in dataset:
         dataset.PatientPosition = ""
     if removed:
-        _remove_dates(dataset)
+        _remove_links(dataset)
 
 
 def _set_pet(dataset: Dataset, source_unit: str, unit: str) -> None:
@@ -95,11 +95,20 @@ def set_rescale(dataset: Dataset, kind: str, quantisation: Quantisation) -> None
         dataset.RescaleType = HOUNSFIELD if kind == "CT" else UNSPECIFIED
 
 
-def _remove_dates(dataset: Dataset) -> None:
+def _remove_links(dataset: Dataset) -> None:
+    """Take out the dates of the source, and what its sequences say in dates, names, UIDs and private elements."""
     for word in DATES:
         if word in dataset:
             setattr(dataset, word, dataset.ContentDate)
-    for drug in dataset.get("RadiopharmaceuticalInformationSequence") or []:
-        for word in DATES_OF_DRUG:
-            if word in drug:
-                delattr(drug, word)
+    for element in dataset:
+        for item in element.value if element.VR == "SQ" else ():
+            _clean(item)
+
+
+def _clean(item: Dataset) -> None:
+    for element in list(item):
+        if element.VR in LINKS or element.tag.is_private:
+            del item[element.tag]
+        elif element.VR == "SQ":
+            for inner in element.value:
+                _clean(inner)
