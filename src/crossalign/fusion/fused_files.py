@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from crossalign.images import check_image_output
 from crossalign.images.files.images import WRITTEN_SUFFIXES, to_sitk
 from crossalign.images.files.writing import NOTES, write_sitk
 from crossalign.input import excerpt, read_json
-from crossalign.output import check_output, write_text
+from crossalign.output import check_output, whole_file, whole_files, write_text
+from crossalign.registration.result import VERDICT
 
 FORMAT = "crossalign fusion 1"
 MEANING = (
@@ -43,7 +45,40 @@ def write_fusion(result: FusionResult, volume: Path, sidecar: Path) -> None:
     image = to_sitk(result.fused.voxels.numpy(), result.fused.grid)
     image.SetMetaData(NOTES, _note(result))
     write_sitk(image, volume)
-    write_text(json.dumps(_sidecar(result), indent=2) + "\n", sidecar)
+    write_text(json.dumps(fusion_record(result), indent=2) + "\n", sidecar)
+
+
+def save_fusion(result: FusionResult, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write the volume and its JSON file, or of a path that ends in .json the record; whole or not at all.
+
+    Raises OutputError.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        with whole_file(path, overwrite) as partial:
+            write_text(json.dumps(fusion_record(result), indent=2) + "\n", partial)
+        return
+    check_fusion_output(path, overwrite)
+    with whole_files((path, sidecar_path(path)), overwrite) as (volume, sidecar):
+        write_fusion(result, volume, sidecar)
+
+
+def fusion_html(result: FusionResult) -> str:
+    """Return a small table of a fusion, for notebooks."""
+    rows = {"method": result.method}
+    for name, one in (("MRI", result.a_scaling), ("PET", result.b_scaling)):
+        rows[name] = f"{one.low:g} to {one.high:g} {one.unit}".rstrip() + " became 0 to 1"
+    rows["size"] = " x ".join(str(size) for size in result.fused.grid.shape[::-1]) + " voxels, on the grid of the MRI"
+    rows["seconds"] = f"{result.seconds:.2f}"
+    if result.reasons:
+        rows["trusted"] = VERDICT
+    for word, texts in (("reason", result.reasons), ("warning", result.warnings), ("note", result.notes)):
+        rows |= {f"{word} {number}": text for number, text in enumerate(texts, start=1)}
+    cells = "".join(
+        f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(text)}</td></tr>'
+        for name, text in rows.items()
+    )
+    return f"<table><caption>Fusion of an MRI and a PET, values 0 to 1</caption>{cells}</table>"
 
 
 def read_scalings(path: str | os.PathLike[str]) -> tuple[Scaling, Scaling]:
@@ -71,7 +106,8 @@ def _note(result: FusionResult) -> str:
     return f"{result.method}; MRI {a.low:.6g}..{a.high:.6g}; PET {b.low:.6g}..{b.high:.6g}"
 
 
-def _sidecar(result: FusionResult) -> dict[str, Any]:
+def fusion_record(result: FusionResult) -> dict[str, Any]:
+    """Return the record of a fusion as plain values, without names of files."""
     return {
         "format": FORMAT,
         "method": result.method,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 
@@ -79,6 +81,27 @@ class FusionResult:
     notes: tuple[str, ...] = ()
     trusted: bool | None = None
     reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain values, as the JSON file beside a fused volume holds it."""
+        from crossalign.fusion.fused_files import fusion_record
+
+        return fusion_record(self)
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the volume (.nii.gz, .nii, .nrrd, .mha) with its .json beside it, or the record alone (.json).
+
+        Raises OutputError.
+        """
+        from crossalign.fusion.fused_files import save_fusion
+
+        save_fusion(self, path, overwrite)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a small table."""
+        from crossalign.fusion.fused_files import fusion_html
+
+        return fusion_html(self)
 
 
 def needed_bytes(a: Grid, b: Grid, method_bytes: int) -> int:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from crossalign.cli.checks import check_apart, collected, pick_device, weight_files
+from crossalign.cli.dicom_output import check_dicom_out, dicom_files_of, dicom_folder
+from crossalign.cli.fusion.dicom_output import FUSED, OVERLAY, FusedSeries, fused_series
 from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.fusion import FuseRequest
 from crossalign.cli.results.fusion import AlignmentResult, FuseResult, ScalingResult
@@ -44,10 +46,13 @@ def run_fuse(request: FuseRequest) -> Outcome[FuseResult]:
     result = fuse(mri, pet, method, mri_to_pet, request.unit, request.windows.over(WindowSettings()))
     del mri, pet  # a fifth of the memory, while the result is written
     result = _with_verdict(result, input_warnings, moved)
-    _write(request, result, moved)
+    series = fused_series(request, result)
+    result = replace(result, warnings=(*result.warnings, *(() if series is None else series.notes)))
+    _write(request, result, moved, series)
     short = (f"{VERDICT}: the PET may not lie on the MRI (reasons in the output)",) if result.reasons else ()
     lines, found = tuple(_lines(request, result, moved)), _result(request, result, moved)
-    return Outcome(lines, (*short, *result.warnings), 0, found, output_files(request))
+    outputs = (*output_files(request), *dicom_files_of(request.dicom_out))
+    return Outcome(lines, (*short, *result.warnings), 0, found, outputs)
 
 
 def _result(request: FuseRequest, result: FusionResult, moved: RegistrationResult | None) -> FuseResult:
@@ -103,12 +108,18 @@ def check_outputs(request: FuseRequest) -> None:
         if request.colour.suffix != ".png":
             raise OutputError(f"{request.colour.name}: the pictures are written as PNG: end the name in .png")
         check_output(request.colour, request.overwrite)
+    check_dicom_out(request.dicom_out, request.dicom_identity, (request.mri, request.pet))
     check_apart(output_files(request), (request.mri, request.pet, *weight_files(request.method)))
 
 
-def _write(request: FuseRequest, result: FusionResult, moved: RegistrationResult | None) -> None:
-    with whole_files(output_files(request), request.overwrite) as partials:
-        places = dict(zip(output_files(request), partials, strict=True))
+def _write(
+    request: FuseRequest, result: FusionResult, moved: RegistrationResult | None, series: FusedSeries | None
+) -> None:
+    files = output_files(request)
+    with whole_files(files, request.overwrite) as partials, dicom_folder(request.dicom_out) as folder:
+        places = dict(zip(files, partials, strict=True))
+        if series is not None and folder is not None:
+            series.write(result, folder)
         write_fusion(result, places[request.output], places[sidecar_path(request.output)])
         if request.output_transform is not None and moved is not None:
             write_transform(moved.fixed_to_moving, places[request.output_transform], overwrite=True)
@@ -135,4 +146,8 @@ def _lines(request: FuseRequest, result: FusionResult, moved: RegistrationResult
     lines += [f"note     {text}" for text in result.notes]
     lines.append(f"seconds  {result.seconds:.2f}")
     lines.append(f"wrote    {request.output} (on the grid of the MRI; scaling in {sidecar_path(request.output).name})")
+    if request.dicom_out is not None:
+        lines += [
+            f"wrote    {request.dicom_out / part} (DICOM series, filed with the MRI)" for part in (FUSED, OVERLAY)
+        ]
     return lines + [f"wrote    {path}" for path in output_files(request)[2:]]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from cyclopts import Parameter
 
 from crossalign.cli.options import Given, command
-from crossalign.cli.requests.registration import Device
+from crossalign.cli.requests.registration import Device, Identity
 from crossalign.fields import check_bounds
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.settings import FusionTrainingSettings
@@ -41,6 +41,10 @@ class FuseRequest:
     """HTML report to write."""
     colour: Path | None = field(default=None, kw_only=True)
     """Picture of the planes to write (.png)."""
+    dicom_out: Path | None = field(default=None, kw_only=True)
+    """Folder to make: the fused volume and the overlay as DICOM series, filed under the MRI's patient and study."""
+    dicom_identity: Identity = field(default="keep", kw_only=True)
+    """Patient, study and frame of reference of the DICOM series: keep the MRI's, or remove (placeholders)."""
     unit: str = field(default="", kw_only=True)
     """Unit of the PET's values, such as SUV: kept in the results. PET from DICOM is in SUV where its header allows."""
     mri_series: str | None = field(default=None, kw_only=True)
@@ -59,7 +63,7 @@ class EvaluateFusionRequest:
     """Fuse registered pairs with several methods and score the results."""
 
     first: First
-    """An MRI, or a CSV of case, mri, pet."""
+    """An MRI, or a CSV of case, mri, pet, and mask for lesions."""
     pet: Path | None = None
     """The PET of an MRI."""
     method: tuple[str, ...] = field(kw_only=True)
@@ -74,6 +78,10 @@ class EvaluateFusionRequest:
     """Which DICOM series of each PET."""
     limit: bool = field(default=False, kw_only=True)
     """Also optimise the voxels themselves for SSIM."""
+    mask: Path | None = field(default=None, kw_only=True)
+    """Lesion of a single pair, a label map; of a CSV, the column mask."""
+    protocol: Literal["both", "whole-volume"] = field(default="both", kw_only=True)
+    """Score the published slice beside the whole volume, or the whole volume alone."""
     unit: str = field(default="", kw_only=True)
     """Unit of the PETs' values, such as SUV, where their files do not say it."""
     device: Device = field(default="auto", kw_only=True)

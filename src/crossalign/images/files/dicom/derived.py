@@ -35,7 +35,7 @@ NO_MODALITY = "OT"
 RESAMPLING = ("113085", "Spatial resampling")
 SOURCE_IMAGE = ("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
-OF_DERIVED = 1000  # added to the number of the series that it is filed with
+OF_DERIVED = 1000
 SIDE_LIMIT = 65_535
 SHOWN_PERCENT = (0.5, 99.5)
 SHOWN_CT = (40.0, 400.0)  # centre and width, HU
@@ -48,12 +48,14 @@ class Derivation:
     """What a series is made of, and how, for its header: words without names of files or people.
 
     `values` is the series whose modality and unit the values still have (the moving one); None where they have none.
+    `number` is added to the number of the series that it is filed with.
     """
 
     description: str
     series_description: str
     sources: tuple[Series, ...] = ()
     values: Series | None = None
+    number: int = OF_DERIVED
 
 
 def write_derived_series(image: Image, folder: Path, filing: Filing, derivation: Derivation) -> tuple[str, ...]:
@@ -101,7 +103,7 @@ def _common(filing: Filing, derivation: Derivation, kind: str) -> Dataset:
     modality = kind or NO_MODALITY
     dataset = new_object(filing, SOP_CLASSES.get(kind, SECONDARY_CAPTURE), modality)
     number = None if filing.series is None else filing.series.first.series_number
-    dataset.SeriesNumber = OF_DERIVED + (number or 0) % 2**30
+    dataset.SeriesNumber = derivation.number + (number or 0) % 2**30
     dataset.SeriesDescription = derivation.series_description[:64]
     dataset.DerivationDescription = f"{derivation.description} {RESEARCH_ONLY}"
     dataset.DerivationCodeSequence = [_code(*RESAMPLING)]
