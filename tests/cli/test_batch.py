@@ -13,7 +13,9 @@ import pytest
 import SimpleITK as sitk
 from tests.cli.batch_cases import FAST, contents, write_cohort
 
+from crossalign.cli.batch.work import _privacy
 from crossalign.cli.main import main
+from crossalign.cli.requests.registration import RegisterRequest
 from crossalign.output import PARTIAL
 
 
@@ -172,6 +174,12 @@ def test_a_bids_data_set_gives_a_derivative_whose_transforms_go_as_named(pair: P
     before = (out / "batch.json").stat().st_mtime_ns
     assert main(words) == 0  # its own results are not taken for inputs
     assert (out / "batch.json").stat().st_mtime_ns == before
+
+
+def test_short_names_of_folders_leave_numbers_alone() -> None:
+    request = RegisterRequest(Path("/x/8"), Path("/x/JANE DOE"), output_transform=Path("t.tfm"))
+    text = "/x/8 is 8.5 mm off, and JANE DOE: cannot be read"
+    assert _privacy(request).clean(text) == "the fixed image is 8.5 mm off, and the moving image: cannot be read"
 
 
 @pytest.mark.parametrize(

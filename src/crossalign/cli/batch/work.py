@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from crossalign.registration.methods import named_method
 from crossalign.report.page import Privacy
 from crossalign.report.pages.cohort import case_thumbnail
 
+SHORT = re.compile(r".{0,2}|[0-9.]{0,4}")  # names of folders that would be found in any text, such as 3
 # A thread of a Dask worker is no process of its own: the readers' warnings are collected for one case at a time.
 _one_at_a_time = threading.Lock()
 _loaded: dict[str, dict[str, Method]] = {}
@@ -101,7 +103,7 @@ def _privacy(request: RegisterRequest, registered: Registered | None = None) -> 
     for part, path in named.items():
         words = f"the {part.replace('_', ' ')}" + ("" if "_" in part else " image")
         if path is not None:
-            names |= {str(path): words, path.name: words}
+            names |= {str(path): words} | ({} if SHORT.fullmatch(path.name) else {path.name: words})
     if registered is not None:
         pair = registered.pair
         images = {"the fixed image": pair.fixed, "the moving image": pair.moving}
