@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossalign.arguments import checked
 from crossalign.errors import ManifestError
 from crossalign.images.files.dicom.series import holds_dicom
 from crossalign.input import check_regular_file, excerpt, read_table
@@ -70,6 +71,7 @@ class Case:
     landmarks: Path | None = None
 
 
+@checked("path", "split")
 def read_manifest(path: str | os.PathLike[str], split: str | None = None) -> tuple[Case, ...]:
     """Read and check a manifest, in the order of its rows: all of them, or one split.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
+from crossalign.arguments import checked
 from crossalign.data import Case, LoadedCase, load_case
 from crossalign.errors import CrossalignError, InputError
 from crossalign.evaluation.accuracy import dice_score, surface_registration_error_mm, target_registration_error_mm
@@ -164,6 +165,7 @@ class Evaluation:
 ProgressCallback = Callable[[int, int, Row], None]
 
 
+@checked("cases", "methods", "initialisations", "count", "seed", "progress", "fixed_to_patient")
 def evaluate(  # noqa: PLR0913 (what is evaluated, from where, and how its errors are told apart)
     cases: Sequence[Case | LoadedCase],
     methods: Mapping[str, Method] | Sequence[Method],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from crossalign.arguments import checked
 from crossalign.errors import InputError
 from crossalign.explanation.attention import ADVICE, AttendedPoint, attended_point, check_in_crop
 from crossalign.explanation.crops import CropMap, StageCrop, mask_on_crop
@@ -49,6 +50,7 @@ class Explanation:
     warnings: tuple[str, ...]
 
 
+@checked("problem", "method", "points_mm", "steps")
 def explain(
     problem: Problem, method: NetworkRegistration, points_mm: Mapping[str, Vector] | None = None, steps: int = STEPS
 ) -> Explanation:

@@ -12,6 +12,7 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 
+from crossalign.arguments import checked
 from crossalign.errors import InputError
 from crossalign.fusion.classical import Average, LaplacianPyramid, Maximum, WaveletFusion
 from crossalign.fusion.networks.dcfb import padded_to
@@ -159,6 +160,7 @@ def default_fusion_method_name() -> str:
     return next(iter(shipped_names(FUSION.name)), "laplacian")
 
 
+@checked("name", "emphasis", "device")
 def named_fusion_method(name: str, emphasis: str | None = None, device: torch.device | None = None) -> FusionMethod:
     """Make a method from its name, or from a file of fusion weights; networks run on `device` (None: the CPU).
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from crossalign.arguments import checked
 from crossalign.errors import ImageError
 from crossalign.fusion.checks import (
     check_overlap,
@@ -115,6 +116,7 @@ def needed_bytes(a: Grid, b: Grid, method_bytes: int) -> int:
     return max(scaling, resampling, 2 * of_a + method_bytes)
 
 
+@checked("method", "a_to_b", "b_unit", "windows")
 def fuse(
     a: ImageLike,
     b: ImageLike,

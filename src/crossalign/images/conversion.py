@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crossalign.arguments import checked
 from crossalign.errors import ImageError
 from crossalign.geometry import Grid
 from crossalign.geometry.grid import LPS_AXES, Direction
@@ -69,6 +70,7 @@ MaskLike: TypeAlias = LabelMap | Voxels | str | os.PathLike[str] | WithAffine | 
 _Stored = tuple[NDArray[Any], NDArray[np.float64]]  # voxels (z, y, x); matrix (4, 4) from indices (x, y, z) to LPS mm
 
 
+@checked("name")
 def as_image(source: ImageLike, name: str = "image") -> Image:
     """Return a scan as crossalign has it; `name` says it in messages where it is not a file.
 
@@ -88,6 +90,7 @@ def as_image(source: ImageLike, name: str = "image") -> Image:
     return image
 
 
+@checked("name")
 def as_mask(source: MaskLike, name: str = "mask") -> LabelMap:
     """Return a mask as crossalign has it. Raises TypeError and ImageError, also where its values are not integers."""
     if isinstance(source, LabelMap):
@@ -102,6 +105,7 @@ def as_mask(source: MaskLike, name: str = "mask") -> LabelMap:
     return LabelMap(torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)), grid, name)
 
 
+@checked("image")
 def to_simpleitk(image: Image | LabelMap) -> Any:
     """Return a scan or a label map as SimpleITK.Image."""
     from crossalign.images.files.images import to_sitk
@@ -109,6 +113,7 @@ def to_simpleitk(image: Image | LabelMap) -> Any:
     return to_sitk(_values(image), image.grid)
 
 
+@checked("image")
 def to_nibabel(image: Image | LabelMap) -> Any:
     """Return a scan or a label map as nibabel.Nifti1Image: voxels (x, y, z), affine to RAS mm."""
     import nibabel as nib
@@ -118,6 +123,7 @@ def to_nibabel(image: Image | LabelMap) -> Any:
     return nib.Nifti1Image(values.astype(kind), affine_ras(image.grid))
 
 
+@checked("image")
 def to_metatensor(image: Image | LabelMap) -> Any:
     """Return a scan or a label map as MONAI's MetaTensor: (channel 1, x, y, z), affine to RAS mm.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from crossalign.arguments import checked
 from crossalign.errors import InputError, WeightsError
 from crossalign.fields import settings_of
 from crossalign.input import excerpt
@@ -99,6 +100,7 @@ def combine(
     return Model(kind(tuple(model.arrangement for model in models)), run or RunSettings())
 
 
+@checked("source", "device", "run")
 def load_model(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     device: torch.device | str = "cpu",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from crossalign.arguments import checked
 from crossalign.errors import InputError
 from crossalign.models.model import load_model
 from crossalign.models.model_file import WEIGHT_SUFFIXES
@@ -54,6 +55,7 @@ def default_reason(fixed_mask: bool, moving_mask: bool) -> str:
     return "the default with the fixed mask" if fixed_mask else "the default, without a mask of the structure"
 
 
+@checked("name", "device")
 def named_method(name: str, device: torch.device | str = "cpu") -> Method:
     """Make a method from its name, or from model files joined with + (`stage1.safetensors+stage2.safetensors`).
 

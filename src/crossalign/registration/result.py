@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from crossalign.arguments import checked
 from crossalign.errors import ImageError, OverlapError, TransformError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, on_grid_of, one_structure
@@ -106,6 +107,7 @@ class RegistrationResult:
         return float(self.correction().angle_deg())
 
 
+@checked("method", "initial", "prior", "orientation")
 def register(  # noqa: PLR0913 (the pair, its structure on either side, and what is known beforehand)
     fixed: ImageLike,
     moving: ImageLike,

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from html import escape
 
+from crossalign.arguments import checked
 from crossalign.images.conversion import ImageLike, MaskLike, as_image, as_mask
 from crossalign.output import whole_file, write_bytes
 from crossalign.registration.result import RegistrationResult
@@ -30,6 +31,7 @@ class Shown:
         return f'<iframe {frame} height="{HEIGHT_PX}" srcdoc="{escape(self.html)}"></iframe>'
 
 
+@checked("result")
 def show(
     result: RegistrationResult,
     fixed: ImageLike,

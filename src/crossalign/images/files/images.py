@@ -9,6 +9,7 @@ import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
+from crossalign.arguments import checked
 from crossalign.errors import ImageError, OutputError
 from crossalign.geometry import Grid
 from crossalign.images.files.stored import opened, opened_structures
@@ -35,6 +36,7 @@ def read_volume(
     return Image(voxels, stored.grid, stored.name, stored.unit, stored.space, stored.modality)
 
 
+@checked("path", "memory_limit_bytes", "series")
 def read_image(
     path: str | os.PathLike[str], memory_limit_bytes: int | None = None, series: str | int | None = None
 ) -> Image:
@@ -44,6 +46,7 @@ def read_image(
     return image
 
 
+@checked("path", "memory_limit_bytes", "allow_empty")
 def read_label_map(
     path: str | os.PathLike[str], memory_limit_bytes: int | None = None, allow_empty: bool = False
 ) -> LabelMap:
@@ -71,11 +74,13 @@ def read_grid(
     return opened(path, memory_limit_bytes, series).grid
 
 
+@checked("image", "path")
 def write_image(image: Image, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write a scan as float32; the file appears whole or not at all. Raises OutputError."""
     _write(to_sitk(image.voxels.cpu().numpy().astype(np.float32, copy=False), image.grid), Path(path), overwrite)
 
 
+@checked("label_map", "path")
 def write_label_map(label_map: LabelMap, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write a segmentation in the smallest integer type that holds it. Raises OutputError."""
     labels = label_map.labels.cpu().numpy()

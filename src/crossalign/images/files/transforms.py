@@ -8,6 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from crossalign.arguments import checked
 from crossalign.errors import OutputError, TransformError
 from crossalign.geometry import Rigid
 from crossalign.images.files.transform_formats.foreign import reason_not_read
@@ -34,6 +35,7 @@ START_BYTES = 1024**2
 LIMIT_BYTES = 16 * 1024**2
 
 
+@checked("path")
 def read_transform(path: str | os.PathLike[str]) -> Rigid:
     """Read a file that holds a rigid transform (affine, Euler, versor, composite, ...), float64.
 
@@ -105,6 +107,7 @@ def _composed(transforms: list[ItkTransform], name: str) -> list[Linear]:
     return [to_linear(part, name) for part in parts]
 
 
+@checked("fixed_to_moving", "path")
 def write_transform(fixed_to_moving: Rigid, path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write one transform as an ITK `AffineTransform` text file (.tfm or .txt). Raises OutputError, TransformError."""
     path = Path(path)
