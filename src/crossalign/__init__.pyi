@@ -22,6 +22,7 @@ from .images import read_transform as read_transform
 from .images import to_metatensor as to_metatensor
 from .images import to_nibabel as to_nibabel
 from .images import to_simpleitk as to_simpleitk
+from .images import write_dicom_series as write_dicom_series
 from .images import write_image as write_image
 from .images import write_label_map as write_label_map
 from .images import write_transform as write_transform

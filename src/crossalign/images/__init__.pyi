@@ -9,6 +9,7 @@ from .conversion import as_mask as as_mask
 from .conversion import to_metatensor as to_metatensor
 from .conversion import to_nibabel as to_nibabel
 from .conversion import to_simpleitk as to_simpleitk
+from .files.dicom.output import write_dicom_series as write_dicom_series
 from .files.formats.header import Header as Header
 from .files.formats.placement import Placement as Placement
 from .files.formats.placement import placed as placed

@@ -39,6 +39,7 @@ OF_DERIVED = 1000
 SIDE_LIMIT = 65_535
 SHOWN_PERCENT = (0.5, 99.5)
 SHOWN_CT = (40.0, 400.0)  # centre and width, HU
+NARROWEST = 4.0  # width of a window: DICOM's linear function takes 1 off; without one viewers show the whole range
 SAMPLED = 500_000
 SEQUENCE_HEADER_BYTES = 12  # tag, VR and length, explicit
 
@@ -78,7 +79,9 @@ def write_derived_series(image: Image, folder: Path, filing: Filing, derivation:
         dataset = _common(filing.completed(), derivation, kind)
         set_kind(dataset, kind, derivation.values, image.unit, filing.removed)
         set_rescale(dataset, kind, quantisation)
-        dataset.WindowCenter, dataset.WindowWidth = (decimal(value) for value in _window(voxels, kind))
+        center, width = _window(voxels, kind)
+        if width >= NARROWEST:
+            dataset.WindowCenter, dataset.WindowWidth = decimal(center), decimal(width)
         _set_pixel_format(dataset, "MONOCHROME2", 16, quantisation.signed)
         _write_slices(dataset, image.grid, folder, lambda index: quantisation.stored(voxels[index]))
     return notes
@@ -147,7 +150,7 @@ def _window(voxels: NDArray[np.float32], kind: str) -> tuple[float, float]:
     if kind == "CT":
         return SHOWN_CT
     low, high = np.percentile(voxels.reshape(-1)[:: max(1, voxels.size // SAMPLED)], SHOWN_PERCENT).tolist()
-    return (low + high) / 2, (high - low) or 1.0
+    return (low + high) / 2, high - low
 
 
 def _set_pixel_format(dataset: Dataset, photometric: str, bits: int, signed: bool) -> None:

@@ -30,7 +30,7 @@ CT: dict[str, Any] = {"KVP": None, "AcquisitionNumber": None}
 PT: dict[str, Any] = {
     "SeriesType": ["STATIC", "IMAGE"], "CountsSource": "EMISSION", "CorrectedImage": "", "DecayCorrection": "NONE",
     "CollimatorType": "", "FrameReferenceTime": "0", "ActualFrameDuration": None, "AcquisitionDate": "",
-    "AcquisitionTime": "", "RadiopharmaceuticalInformationSequence": [], "EnergyWindowRangeSequence": [],
+    "AcquisitionTime": "", "RadiopharmaceuticalInformationSequence": [],
     "PatientOrientationCodeSequence": [], "PatientGantryRelationshipCodeSequence": [],
 }  # fmt: skip
 # Copied where the source has them.
@@ -39,7 +39,7 @@ ALSO = {
     "CT": ("BodyPartExamined", "ConvolutionKernel"),
     "PT": (
         "BodyPartExamined", "DecayFactor", "RandomsCorrectionMethod", "AttenuationCorrectionMethod",
-        "ScatterCorrectionMethod", "ReconstructionMethod",
+        "ScatterCorrectionMethod", "ReconstructionMethod", "EnergyWindowRangeSequence",
         "SeriesDate", "SeriesTime",
     ),
 }  # fmt: skip
@@ -82,6 +82,9 @@ def _set_pet(dataset: Dataset, source_unit: str, unit: str) -> None:
         dataset.Units = source_unit
     if dataset.DecayCorrection != "NONE" and "DecayFactor" not in dataset:
         dataset.DecayFactor = "1"
+    for drug in dataset.RadiopharmaceuticalInformationSequence:
+        if "RadionuclideCodeSequence" not in drug:
+            drug.RadionuclideCodeSequence = []
     if dataset.PatientOrientationCodeSequence and "PatientPosition" in dataset:
         del dataset.PatientPosition  # one or the other
 
