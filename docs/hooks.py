@@ -3,10 +3,13 @@
 import ast
 import dataclasses
 import inspect
+import os
+import posixpath
 import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from sysconfig import get_path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -23,6 +26,7 @@ from crossalign.models.pretrained import shipped_file, shipped_names
 PACKAGE = Path(crossalign.__file__).parent
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name not in ("cli", "report"))
 CONTENTS = re.compile(r"## Table of Contents\n.*?(?=^\*\*Commands\*\*)", re.DOTALL | re.MULTILINE)
+NOTEBOOK_LINK = re.compile(r'href="(?!\w+:)([^"#]+\.(?:md|ipynb))(#[^"]*)?"')
 SETTINGS = re.compile(r"^<!-- settings: ([\w.]+)\.(\w+) -->$", re.MULTILINE)
 JSON_TYPES = {
     str: "text",
@@ -35,6 +39,13 @@ JSON_TYPES = {
 RESULTS = "<!-- results of the commands -->"
 # What the theme loads from another server, and what the site has in its place.
 FOREIGN_WORKER, WORKER = "https://unpkg.com/iframe-worker/shim", "javascripts/file-worker.js"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Let notebooks find the command line, as where an environment is activated, and compute on one core of the CPU."""
+    os.environ["PATH"] = get_path("scripts") + os.pathsep + os.environ["PATH"]
+    os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -54,6 +65,26 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if RESULTS in markdown:
         markdown = markdown.replace(RESULTS, results_tables())
     return SETTINGS.sub(settings_table, markdown).replace(" ± ", "\u00a0±\u00a0")
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Give notebooks working links to pages, which mkdocs resolves in Markdown alone, and a link to the file itself.
+
+    Raises ValueError for a link to a page that does not exist.
+    """
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+
+    def link(match: re.Match[str]) -> str:
+        place = posixpath.join(posixpath.dirname(page.file.src_uri), match[1])
+        target = files.get_file_from_path(posixpath.normpath(place))
+        if target is None:
+            raise ValueError(f"{page.file.src_uri}: links to {match[1]}, which is no page")
+        return f'href="{get_relative_url(target.url, page.url)}{match[2] or ""}"'
+
+    name = posixpath.basename(page.file.src_uri)
+    source = f'<p><a href="{name}" download>Download this notebook</a> ({name}, without outputs).</p>'
+    return NOTEBOOK_LINK.sub(link, html) + source
 
 
 def glossary_page() -> str:

@@ -73,4 +73,4 @@ def words(hint: Any) -> str:
         return f"a mapping from {words(parts[0])} to {words(parts[1])}"
     if hint is types.NoneType:
         return "None"
-    return {str: "text", int: "a whole number", float: "a number"}.get(hint) or getattr(hint, "__name__", str(hint))
+    return {str: "text", int: "a whole number", float: "a number"}.get(hint) or str(getattr(hint, "__name__", hint))
