@@ -5,6 +5,7 @@
 | case | yes | name of the pair, unique |
 | mri, pet | yes | image files, absolute or relative to the manifest's folder; the structural and the functional scan |
 | split | no | `train`, `val` or `test`; `test` where it is absent |
+| mask | no | the lesion, a label map on any grid: how far it stands out is scored |
 | patient | no | who it is; the case's own name where it is absent. A patient may be in one split only |
 
 Rows and columns are named in every error; the header is row 1.
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from crossalign.data.manifest import Columns, read_cases
 
-COLUMNS = Columns(("mri", "pet"), default_split="test")
+COLUMNS = Columns(("mri", "pet"), ("mask",), default_split="test")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class FusionPair:
     pet: Path
     split: str = "test"
     patient: str = ""
+    mask: Path | None = None
 
 
 def read_fusion_manifest(path: str | os.PathLike[str]) -> tuple[FusionPair, ...]:

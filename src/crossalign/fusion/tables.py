@@ -13,6 +13,7 @@ from crossalign.evaluation.paper_tables import Cell, Table
 from crossalign.evaluation.result_files import settings_markdown
 from crossalign.fusion.evaluation import LIMIT, PUBLISHED_SLICE, WHOLE_VOLUME, FusionEvaluation, FusionRow
 from crossalign.fusion.metrics.scores import INPUT_SCORES
+from crossalign.fusion.summary import summary_markdown
 from crossalign.output import check_output, whole_files, write_text
 
 # Printed in the paper (arXiv 2310.06291, its table of results): other data, one slice, means over both inputs.
@@ -36,36 +37,38 @@ NOTES = (
 def fusion_csv(evaluation: FusionEvaluation) -> str:
     """Write one line for each row: every score against each input, their mean and the smaller; an empty cell is NaN."""
     columns = [f"{name}_{part}" for name in INPUT_SCORES for part in ("mri", "pet", "mean", "min")]
-    header = [
-        "case",
-        "protocol",
-        "method",
-        *columns,
-        "qabf",
-        "entropy_bits",
-        "spatial_frequency",
-        "seconds",
-        "warnings",
-    ]
+    more = list(dict.fromkeys(name for row in evaluation.rows for name in _more(row)))
+    own = ["qabf", "entropy_bits", "spatial_frequency", "seconds"]
+    header = ["case", "protocol", "method", *columns, *own, *more, "warnings"]
     lines: list[list[str]] = [header]
     for row in evaluation.rows:
         scores = [row.scores.inputs[name] for name in INPUT_SCORES]
         values = [value for s in scores for value in (s.mri, s.pet, s.mean(), s.smaller())]
         values += [row.scores.qabf, row.scores.entropy_bits, row.scores.spatial_frequency, row.seconds]
+        values += [_more(row).get(name, math.nan) for name in more]
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
         lines.append([row.case, row.protocol, row.method, *cells, " | ".join(row.warnings)])
     return csv_text(lines)
 
 
+def _more(row: FusionRow) -> dict[str, float]:
+    """Return the scores that only some rows have: of the read-out and of a lesion."""
+    parts = (row.lesion, row.read_out)
+    return {name: value for part in parts if part is not None for name, value in part.values().items()}
+
+
 def fusion_markdown(evaluation: FusionEvaluation) -> str:
-    """Write, for each case, the table of the whole volume and that of the published slice, and how they were made."""
-    parts = []
+    """Write the tables over all cases, each case's of the whole volume and the slice, and how they were made."""
+    parts = list(summary_markdown(evaluation))
     for case in dict.fromkeys(row.case for row in evaluation.rows):
         rows = [row for row in evaluation.rows if row.case == case]
         whole = (_whole_line(row) for row in rows if row.protocol == WHOLE_VOLUME)
         planes = (_slice_line(row) for row in rows if row.protocol == PUBLISHED_SLICE)
         parts.append(_table(f"### {markdown_cell(case)}: whole volume", WHOLE_TITLES, whole))
-        parts.append(_table(f"### {markdown_cell(case)}: published slice", SLICE_TITLES, planes))
+        if any(row.protocol == PUBLISHED_SLICE for row in rows):
+            parts.append(_table(f"### {markdown_cell(case)}: published slice", SLICE_TITLES, planes))
+    if all(row.protocol == WHOLE_VOLUME for row in evaluation.rows):
+        return "\n\n".join([*parts, NOTES, *settings_markdown(evaluation.settings)]) + "\n"
     printed = ([name, *(_number(value) for value in values)] for name, *values in PUBLISHED)
     parts.append(_table("### As printed in the paper", SLICE_TITLES[:5], printed))
     parts.append(

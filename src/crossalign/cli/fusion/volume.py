@@ -8,6 +8,7 @@ from pathlib import Path
 from crossalign.cli.checks import check_apart, collected, pick_device, weight_files
 from crossalign.cli.dicom_output import check_dicom_out, dicom_files_of, dicom_folder
 from crossalign.cli.fusion.dicom_output import FUSED, OVERLAY, FusedSeries, fused_series
+from crossalign.cli.fusion.overlay import check_overlay, overlay_files, overlay_of, overlay_settings, write_overlay
 from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.fusion import FuseRequest
 from crossalign.cli.results.fusion import AlignmentResult, FuseResult, ScalingResult
@@ -15,6 +16,7 @@ from crossalign.errors import InputError, OutputError
 from crossalign.fusion import FusionResult, fuse
 from crossalign.fusion.fused_files import check_fusion_output, sidecar_path, write_fusion
 from crossalign.fusion.methods import default_fusion_method_name, named_fusion_method
+from crossalign.fusion.overlay import Overlay
 from crossalign.fusion.scaling import Scaling
 from crossalign.fusion.windows import WindowSettings
 from crossalign.images import check_transform_output, read_image, write_transform
@@ -26,7 +28,8 @@ from crossalign.registration.result import VERDICT
 def output_files(request: FuseRequest) -> tuple[Path, ...]:
     """Every file that is written, the volume and its JSON file first."""
     extra = (request.output_transform, request.report, request.colour)
-    return (request.output, sidecar_path(request.output), *(path for path in extra if path is not None))
+    given = (path for path in extra if path is not None)
+    return (request.output, sidecar_path(request.output), *given, *overlay_files(request))
 
 
 def run_fuse(request: FuseRequest) -> Outcome[FuseResult]:
@@ -44,11 +47,12 @@ def run_fuse(request: FuseRequest) -> Outcome[FuseResult]:
         moved = align(mri, pet)
     mri_to_pet = None if moved is None else moved.fixed_to_moving
     result = fuse(mri, pet, method, mri_to_pet, request.unit, request.windows.over(WindowSettings()))
+    overlay = overlay_of(request, result, mri, pet, mri_to_pet)
     del mri, pet  # a fifth of the memory, while the result is written
     result = _with_verdict(result, input_warnings, moved)
-    series = fused_series(request, result)
+    series = fused_series(request, result, overlay_settings(request))
     result = replace(result, warnings=(*result.warnings, *(() if series is None else series.notes)))
-    _write(request, result, moved, series)
+    _write(request, result, moved, (series, overlay))
     short = (f"{VERDICT}: the PET may not lie on the MRI (reasons in the output)",) if result.reasons else ()
     lines, found = tuple(_lines(request, result, moved)), _result(request, result, moved)
     outputs = (*output_files(request), *dicom_files_of(request.dicom_out))
@@ -108,18 +112,24 @@ def check_outputs(request: FuseRequest) -> None:
         if request.colour.suffix != ".png":
             raise OutputError(f"{request.colour.name}: the pictures are written as PNG: end the name in .png")
         check_output(request.colour, request.overwrite)
+    check_overlay(request)
     check_dicom_out(request.dicom_out, request.dicom_identity, (request.mri, request.pet))
     check_apart(output_files(request), (request.mri, request.pet, *weight_files(request.method)))
 
 
 def _write(
-    request: FuseRequest, result: FusionResult, moved: RegistrationResult | None, series: FusedSeries | None
+    request: FuseRequest,
+    result: FusionResult,
+    moved: RegistrationResult | None,
+    also: tuple[FusedSeries | None, Overlay | None],
 ) -> None:
-    files = output_files(request)
+    files, (series, overlay) = output_files(request), also
     with whole_files(files, request.overwrite) as partials, dicom_folder(request.dicom_out) as folder:
         places = dict(zip(files, partials, strict=True))
         if series is not None and folder is not None:
             series.write(result, folder)
+        if overlay is not None:
+            write_overlay(request, overlay, result, places)
         write_fusion(result, places[request.output], places[sidecar_path(request.output)])
         if request.output_transform is not None and moved is not None:
             write_transform(moved.fixed_to_moving, places[request.output_transform], overwrite=True)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from crossalign.cli.options import Given, command
 from crossalign.cli.requests.registration import Device, Identity
 from crossalign.fields import check_bounds
+from crossalign.fusion.overlay import OverlaySettings
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.settings import FusionTrainingSettings
 from crossalign.fusion.windows import WindowSettings
@@ -41,6 +42,10 @@ class FuseRequest:
     """HTML report to write."""
     colour: Path | None = field(default=None, kw_only=True)
     """Picture of the planes to write (.png)."""
+    overlay: Path | None = field(default=None, kw_only=True)
+    """Volume in colour to write (.nii.gz, .nii): the PET over the MRI; a .png of planes and a .json go beside it."""
+    overlay_point: tuple[float, float, float] | None = field(default=None, kw_only=True)
+    """X,Y,Z of the point that the planes pass through, LPS mm; by default where the uptake is highest."""
     dicom_out: Path | None = field(default=None, kw_only=True)
     """Folder to make: the fused volume and the overlay as DICOM series, filed under the MRI's patient and study."""
     dicom_identity: Identity = field(default="keep", kw_only=True)
@@ -56,6 +61,9 @@ class FuseRequest:
     overwrite: bool = field(default=False, kw_only=True)
     """Replace outputs that exist."""
     windows: Windows = field(default_factory=Given, kw_only=True)
+    colours: Annotated[Given[OverlaySettings], Parameter(name="--uptake", group="Colours of the overlay")] = field(
+        default_factory=Given, kw_only=True
+    )
 
 
 @dataclass(frozen=True)

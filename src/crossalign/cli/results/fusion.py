@@ -87,6 +87,10 @@ class FusionScoresEntry:
     """Entropy of the fused image."""
     spatial_frequency: float | None
     """Spatial frequency of the fused image."""
+    lesion: Mapping[str, float | None] | None
+    """How far the lesion stands out, by the names of the table's columns; null without a mask."""
+    read_out: Mapping[str, float | None] | None
+    """R2 of the linear read-out of each input, by the names of the table's columns; null of a slice."""
     seconds: float
     """Time of the method."""
 
