@@ -16,7 +16,8 @@ from crossalign.fusion.overlay import LEVELS, Overlay, blend
 from crossalign.geometry import Grid
 from crossalign.images import Image
 from crossalign.output import check_output, whole_file
-from crossalign.report.figures import INK, NOTE, PAPER, PLANES
+from crossalign.report.cuts import INK, PAPER, PLANES
+from crossalign.report.figures import NOTE
 from crossalign.types import Scan, Triple
 
 FINEST_MM, LARGEST_VOXELS = 0.4, 640
@@ -83,7 +84,7 @@ def draw_overlay_planes(overlay: Overlay, point_mm: Triple | None = None) -> Fig
     _draw_colours(legend.subplots(), overlay)
     unit = overlay.pet_scaling.unit or "units of the PET file"
     where = "L {:.0f}, P {:.0f}, S {:.0f} mm".format(*point)
-    what = f"highest uptake, {highest:.3g} {unit}" if point_mm is None else "given point"
+    what = f"highest uptake, {highest:.4g} {unit}" if point_mm is None else "given point"
     figure.supxlabel(f"At {where} ({what}). The patient's left is on the right. {NOTE}", color=INK, fontsize=9)
     return figure
 
@@ -164,7 +165,7 @@ def _draw_colours(axes: Axes, overlay: Overlay) -> None:
     uptake, grey = np.meshgrid(level, level, indexing="ij")
     axes.imshow(blend(grey, uptake, overlay.settings), origin="lower", aspect="auto", extent=(0, 1, low, high))
     unit = overlay.pet_scaling.unit or "units of its file"
-    axes.set_ylabel(f"PET ({unit}); above {high:.3g} as at {high:.3g}", color=INK, fontsize=9)
-    axes.set_xlabel("MR, dark to bright", color=INK, fontsize=8)
+    axes.set_ylabel(f"PET ({unit}); above {high:.4g} as at {high:.4g}", color=INK, fontsize=9)
+    axes.set_xlabel("MR", color=INK, fontsize=8)
     axes.set_xticks([])
     axes.tick_params(colors=INK, labelsize=8)
