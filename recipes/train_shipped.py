@@ -35,12 +35,13 @@ from crossalign.simulation import SimulationSettings
 from crossalign.simulation.settings import UltrasoundSettings
 from crossalign.training import STRONG_AUGMENTATION, PairDataset, TrainingSettings
 from crossalign.training.dataset import joined, rotated
-from crossalign.training.engine import Plan, run_task
+from crossalign.training.engine import run_task
 from crossalign.training.pair_synthesis import PairSynthesis
 from crossalign.training.preparation import dataset_from_cases, dataset_from_simulation, preprocessed_grid
 from crossalign.training.pretraining_settings import PretrainingSettings
 from crossalign.training.schedule import cosine_rate
 from crossalign.training.settings import ErrorHeadSettings
+from crossalign.training.task import Plan
 from crossalign.training.tasks.error_estimation import train_error_head
 from crossalign.training.tasks.pretraining import PretrainingTask, pretrained_network
 from crossalign.training.tasks.registration import RegistrationTask

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from crossalign.cli.checks import check_apart, files_in, pick_device
+from crossalign.cli.distribution import distributed
 from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.training import TrainErrorHeadRequest, TrainRequest
 from crossalign.cli.results.training import ErrorHeadResult, TrainResult
@@ -31,6 +32,7 @@ from crossalign.training.preparation import (
     manifest_record,
     simulation_record,
 )
+from crossalign.training.processes import Processes
 from crossalign.training.settings import AUGMENTATIONS, ErrorHeadSettings
 from crossalign.training.tasks.error_estimation import train_error_head
 from crossalign.training.tasks.pretraining import pretrained_network
@@ -40,7 +42,7 @@ from crossalign.training.tasks.registration import MEASURE
 def run_train(request: TrainRequest) -> Outcome[TrainResult]:
     """Train, or go on with the run that the folder holds. Raises CrossalignError."""
     check_data(request.manifest, request.simulate)
-    settings, initial = _settings(request)
+    settings, _ = _settings(request)
     check_run(request.output, request.manifest, request.simulate, settings.patients)
     check_run_files(request.output, (None if request.initial is None else Path(request.initial), request.pretrained))
     if settings.shapes_fraction and not request.simulate:
@@ -49,17 +51,26 @@ def run_train(request: TrainRequest) -> Outcome[TrainResult]:
         raise InputError(
             "--synthesised-pairs and --orientation-correction are for the cases of a manifest, not for simulated pairs"
         )
-    device = pick_device(request.device)
-    settings, network = _with_extractors(request, settings, initial)
-    data = simulation_record(request.simulate) if request.manifest is None else manifest_record(request.manifest)
-    train, val = (dataset.to(device) for dataset in _datasets(request, settings))
-    with RunBar(settings.steps, MEASURE, "val SRE {:.2f} mm") as bar:
-        task = RegistrationTask(train, val, settings, network, data)
-        result = run_task(task, request.output, request.minutes or math.inf, bar.watch)
+    result = distributed(_trained, request)
+    if result is None:
+        return Outcome(())
     facts = TrainResult(
         **run_facts(request.output, result), initial_val_sre_mm=result.baseline, val_sre_mm=result.measure
     )
     return Outcome(tuple(_lines(request, result)), tuple(_warnings(result)), 0, facts, files_in(request.output))
+
+
+def _trained(request: TrainRequest, processes: Processes, device: torch.device) -> RunResult:
+    """Train as one of some processes."""
+    settings, network = _with_extractors(request, *_settings(request))
+    data = simulation_record(request.simulate) if request.manifest is None else manifest_record(request.manifest)
+    train, val = (dataset.to(device) for dataset in _datasets(request, settings))
+    task = RegistrationTask(train, val, settings, network, data)
+    minutes = request.minutes or math.inf
+    if not processes.is_first():
+        return run_task(task, request.output, minutes, processes=processes)
+    with RunBar(settings.steps, MEASURE, "val SRE {:.2f} mm") as bar:
+        return run_task(task, request.output, minutes, bar.watch, processes)
 
 
 def _settings(request: TrainRequest) -> tuple[TrainingSettings, Stage | None]:

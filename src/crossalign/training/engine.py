@@ -8,8 +8,8 @@ import json
 import math
 import time
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from crossalign.errors import CrossalignError, InputError, InputWarning
 from crossalign.output import whole_file, write_text
 from crossalign.training.checkpoint import Checkpoint, RunProgress, find_checkpoint, save_checkpoint
 from crossalign.training.device import keep_memory
+from crossalign.training.processes import ALONE, Part, Processes
 from crossalign.training.run_folder import (
     BEST,
     LAST,
@@ -31,73 +32,9 @@ from crossalign.training.run_folder import (
     discard_new_folder,
     settings_text,
 )
+from crossalign.training.task import TrainingTask
 
 LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined] # torch's hints lack it
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and how fast a task trains.
-
-    `rate` gives the learning rate at a fraction of the steps, `measure` is the name of what is validated, and
-    `ema_decay` the decay of the exponential moving average of the weights.
-    """
-
-    steps: int
-    batch: int
-    weight_decay: float
-    val_every: int
-    ema_decay: float
-    rate: Callable[[float], float]
-    measure: str
-
-
-class TrainingTask(ABC):
-    """What a run trains. The measure is better when lower; it must not depend on the run's progress."""
-
-    @abstractmethod
-    def plan(self) -> Plan:
-        """Return how to train it."""
-
-    @abstractmethod
-    def settings(self) -> Mapping[str, object]:
-        """Return what is saved beside the weights; a run goes on only with the same."""
-
-    def renamed(self, saved: Mapping[str, object]) -> Mapping[str, object]:
-        """Return settings that an earlier version saved, by today's names."""
-        return saved
-
-    def renamed_tensor(self, saved: str) -> str:
-        """Return today's name of a weight that an earlier version saved under this name."""
-        return saved
-
-    def data(self) -> Mapping[str, object]:
-        """Return a record of what it trains on (`data_record`); a run goes on only with the same."""
-        return {}
-
-    def is_trained(self) -> bool:
-        """Tell whether the network is of use before the first step: its weights are then the best until others are."""
-        return False
-
-    def baseline(self) -> float:
-        """Return the measure without a trained network; infinite where there is none."""
-        return math.inf
-
-    @abstractmethod
-    def fresh_model(self) -> nn.Module:
-        """Make the network on its device, as it is before the first step."""
-
-    @abstractmethod
-    def loss(self, model: nn.Module, step: int) -> Tensor:
-        """Return the loss of a step; its randomness comes from the settings' seed and the step's number alone."""
-
-    @abstractmethod
-    def validate(self, model: nn.Module) -> float:
-        """Measure a network in eval mode."""
-
-    @abstractmethod
-    def save_best(self, model: nn.Module, path: Path, notes: dict[str, str]) -> None:
-        """Write the weights that are used."""
 
 
 @dataclass(frozen=True)
@@ -123,24 +60,30 @@ class RunResult:
 
 
 def run_task(
-    task: TrainingTask, folder: Path, minutes: float = math.inf, watch: Callable[[dict[str, float]], None] | None = None
+    task: TrainingTask,
+    folder: Path,
+    minutes: float = math.inf,
+    watch: Callable[[dict[str, float]], None] | None = None,
+    processes: Processes = ALONE,
 ) -> RunResult:
     """Train in `folder`, or go on from the checkpoint there, for at most `minutes` of this call.
 
     `watch` is called with the figures of every step. Writes `settings.json`, `last.safetensors` (the checkpoint),
     `previous.safetensors` (the one before it), `best.safetensors`, `history.csv` and a TensorBoard log. Killed and
-    called again it ends with the same weights (CPU, same thread count). Raises OutputError where the folder holds a run
-    with other settings or on other data, InputError or WeightsError where a file of it is damaged or where the training
-    diverges.
+    called again it ends with the same weights (CPU, same thread count, same number of processes). Each of `processes`
+    calls it with the same task and sees the same folder; the first one validates, writes, and is watched. Raises
+    OutputError where the folder holds a run with other settings or on other data, InputError or WeightsError where a
+    file of it is damaged or where the training diverges.
     """
     keep_memory()
     check_run_folder(folder)
     new = not folder.exists()
-    run = _Run(task, folder)
+    run = _Run(task, folder, processes)
+    processes.from_first(lambda: None)  # each has read the folder before the first one writes into it
     try:
         return _trained(run, folder, minutes, watch)
     except CrossalignError:
-        if new and run.step == 0:
+        if new and run.step == 0 and processes.is_first():
             discard_new_folder(folder)
         raise
 
@@ -148,17 +91,18 @@ def run_task(
 def _trained(run: "_Run", folder: Path, minutes: float, watch: Callable[[dict[str, float]], None] | None) -> RunResult:
     run.open()
     plan, deadline = run.plan, time.monotonic() + minutes * 60
-    with History(folder, run.step, plan.measure) as history:
+    with History(folder, run.step, plan.measure) if run.processes.is_first() else nullcontext() as history:
         if run.step == 0 and run.task.is_trained():
             run.validate()
-        while run.step < plan.steps and time.monotonic() < deadline:
+        while run.step < plan.steps and not run.is_over(deadline):
             loss = run.advance()
             row = {"step": float(run.step), "loss": loss, "rate": run.rate(), "seconds": run.seconds()}
             if run.step % plan.val_every == 0 or run.step == plan.steps:
                 row |= {plan.measure: run.validate(), "samples_per_second": run.pace()}
-                history.write(row)  # ahead of the checkpoint: a kill between the two repeats the row, not loses it
+                if history is not None:
+                    history.write(row)  # ahead of the checkpoint: a kill between the two repeats the row, not loses it
                 run.save()
-            if watch is not None:
+            if watch is not None and history is not None:
                 watch(row)
         run.save()  # the minutes are over between two validations
     return RunResult(
@@ -176,8 +120,9 @@ def _trained(run: "_Run", folder: Path, minutes: float, watch: Callable[[dict[st
 class _Run:
     """The state of a run; everything in it is in the checkpoint or follows from the settings."""
 
-    def __init__(self, task: TrainingTask, folder: Path) -> None:
-        self.task, self.folder, self.plan = task, folder, task.plan()
+    def __init__(self, task: TrainingTask, folder: Path, processes: Processes) -> None:
+        self.task, self.folder, self.plan, self.processes = task, folder, task.plan(), processes
+        part = processes.part(self.plan.batch)
         self.settings, self.data = task.settings(), task.data()
         self.text = json.dumps(self.settings, indent=2)
         found = find_checkpoint(folder, self.plan.steps)
@@ -187,10 +132,12 @@ class _Run:
             check_same_run(folder, (saved, found.data()), (self.settings, self.data))
         self.model = task.fresh_model()
         self.average = copy.deepcopy(self.model)
+        processes.prepare(self.model)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1.0, weight_decay=self.plan.weight_decay)
         self.step, self.saved, self.best, self.best_step, self.before = 0, 0, math.inf, 0, 0.0
         if found is not None:
             self._go_on(found)
+        self.loss = processes.wrap(_StepLoss(task, self.model, part))
         self.began, self.first = time.monotonic(), self.step
 
     def _go_on(self, found: Checkpoint) -> None:
@@ -206,10 +153,11 @@ class _Run:
 
     def open(self) -> None:
         """Make the folder and settings.json, where they are missing or of a run that was never saved."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.step or not (self.folder / SETTINGS).is_file():
-            with whole_file(self.folder / SETTINGS, overwrite=True) as partial:
-                write_text(settings_text(self.settings, self.data), partial)
+        if self.processes.is_first():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.step or not (self.folder / SETTINGS).is_file():
+                with whole_file(self.folder / SETTINGS, overwrite=True) as partial:
+                    write_text(settings_text(self.settings, self.data), partial)
         if self.step >= self.plan.steps and math.isinf(self.best):  # its best file is gone
             self.validate()
 
@@ -219,12 +167,13 @@ class _Run:
             group["lr"] = self.rate()
         self.model.train()
         try:
-            loss = self.task.loss(self.model, self.step)
+            loss = self.loss(self.step)
         except LinAlgError as error:
             raise self._divergence("loss", math.nan) from error
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm, value = float(nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)), float(loss.detach())
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), 5.0))
+        value = float(self.processes.mean(loss.detach()))
         for name, number in (("loss", value), ("gradient", norm)):
             if not math.isfinite(number):
                 raise self._divergence(name, number)
@@ -242,21 +191,29 @@ class _Run:
     @torch.no_grad()
     def validate(self) -> float:
         """Measure the averaged weights, and write them to a file where they are the best."""
-        try:
-            measure = self.task.validate(self.average.eval())
-        except LinAlgError:
-            measure = math.nan
+        measure = self.processes.from_first(self._measured)
         if not math.isfinite(measure):
             raise self._divergence("measure", measure, 0)
         if measure < self.best:
             self.best, self.best_step = measure, self.step
-            notes = {self.plan.measure: f"{measure:.5g}", "step": str(self.step), "training": self.text}
-            self.task.save_best(self.average, self.folder / BEST, notes)
+            if self.processes.is_first():
+                notes = {self.plan.measure: f"{measure:.5g}", "step": str(self.step), "training": self.text}
+                self.task.save_best(self.average, self.folder / BEST, notes)
         return measure
+
+    def _measured(self) -> float:
+        try:
+            return self.task.validate(self.average.eval())
+        except LinAlgError:
+            return math.nan
+
+    def is_over(self, deadline: float) -> bool:
+        """Tell whether the time is over, by the first process's clock."""
+        return math.isfinite(deadline) and self.processes.from_first(lambda: time.monotonic() >= deadline)
 
     def save(self) -> None:
         """Write the checkpoint, unless it is there already."""
-        if self.step == self.saved:
+        if self.step == self.saved or not self.processes.is_first():
             return
         data = json.dumps(self.data, separators=(",", ":"))
         progress = RunProgress(self.step, self.best, self.seconds(), self.text, self.best_step, data)
@@ -274,6 +231,20 @@ class _Run:
     def pace(self) -> float:
         """Count the samples a second in this call."""
         return (self.step - self.first) * self.plan.batch / max(time.monotonic() - self.began, 1e-9)
+
+
+class _StepLoss(nn.Module):
+    """The loss of a step as a module, for what spreads it over processes."""
+
+    def __init__(self, task: TrainingTask, model: nn.Module, part: Part | None) -> None:
+        super().__init__()
+        self.task, self.model, self.part = task, model, part
+
+    def forward(self, step: int) -> Tensor:
+        """Return the loss of this process's part of the batch."""
+        if self.part is None:
+            return self.task.loss(self.model, step)
+        return self.task.loss_of_part(self.model, step, self.part)
 
 
 @torch.no_grad()

@@ -126,6 +126,12 @@ class Batch:
     fixed_mask: Map | None = None
     moving_mask: Map | None = None
 
+    def pairs(self, which: slice) -> "Batch":
+        """Take some of the pairs."""
+        masks = (None if mask is None else mask[which] for mask in (self.fixed_mask, self.moving_mask))
+        correction = self.correction[which]
+        return Batch(self.fixed[which], self.moving[which], correction, self.surface_mm[which], *masks)
+
 
 def draw_batch(  # noqa: PLR0913 (what is drawn, from what, and how far: none of them goes with another)
     dataset: PairDataset,

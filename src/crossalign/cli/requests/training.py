@@ -18,6 +18,7 @@ from crossalign.training.settings import ErrorHeadSettings, TrainingSettings
 
 Preset: TypeAlias = Literal["none", "usual", "strong"]
 MOST_PAIRS = 100_000
+MOST_DEVICES = 64
 MINUTES = (0, float("inf"))
 
 
@@ -66,12 +67,14 @@ class TrainRequest:
     """Stop this call after so long; 0 is never."""
     device: Device = field(default="auto", kw_only=True)
     """Where to train."""
+    devices: Annotated[int, Parameter(alias="--processes")] = field(default=1, kw_only=True)
+    """How many GPUs of this machine to train on, or processes on a CPU; the batch is divided among them."""
     settings: Annotated[Given[TrainingSettings], Parameter(name="*", group="Settings")] = field(
         default_factory=Given, kw_only=True
     )
 
     def __post_init__(self) -> None:
-        check_bounds(self, {"simulate": (0, MOST_PAIRS), "minutes": MINUTES})
+        check_bounds(self, {"simulate": (0, MOST_PAIRS), "minutes": MINUTES, "devices": (1, MOST_DEVICES)})
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class AdaptRequest:
     """Model to adapt: a shipped one, or a file."""
     name: str = field(default="adapted", kw_only=True)
     """Name of the adapted model and its file."""
+    fixed_orientation: str = field(default="header", kw_only=True)
+    """Where the voxel axes of all fixed images point: header (as they say), or a code such as LPS. In place of
+    --orientation-correction."""
+    moving_orientation: str = field(default="header", kw_only=True)
+    """The same of all moving images; both must ask for the same rotation about z."""
     minutes: float = field(default=0.0, kw_only=True)
     """Stop training in this call after so long; 0 is never."""
     device: Device = field(default="auto", kw_only=True)

@@ -20,8 +20,8 @@ from crossalign.fusion.training.settings import FusionTrainingSettings
 from crossalign.similarity import lncc_score, qabf_score, ssim_pair_score, ssim_score
 from crossalign.training.data_record import renamed, tensors_record
 from crossalign.training.device import autocast, channels_last, choose_precision, settled_precision
-from crossalign.training.engine import Plan, TrainingTask
 from crossalign.training.schedule import cosine_rate, pick_cases, step_seed
+from crossalign.training.task import Plan, TrainingTask
 from crossalign.types import Volume
 
 MRI_WEIGHT, PET_WEIGHT = 2.0, 1.0

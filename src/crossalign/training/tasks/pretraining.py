@@ -26,10 +26,10 @@ from crossalign.models.extractors import (
 from crossalign.training.data_record import renamed, tensors_record
 from crossalign.training.dataset import PairDataset
 from crossalign.training.device import autocast, channels_last, choose_precision, settled_precision
-from crossalign.training.engine import Plan, TrainingTask
 from crossalign.training.pretraining_settings import PretrainingSettings
 from crossalign.training.sampling import Batch, draw_batch, validation_batches
 from crossalign.training.schedule import cosine_rate, pick_cases, step_seed
+from crossalign.training.task import Plan, TrainingTask
 from crossalign.training.tasks.contrastive import (
     Matches,
     Retrieval,

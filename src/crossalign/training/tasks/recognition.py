@@ -15,10 +15,10 @@ from crossalign.networks.recognition import RecognitionNet
 from crossalign.training.data_record import tensors_record
 from crossalign.training.dataset import PairDataset
 from crossalign.training.device import autocast, channels_last, choose_precision
-from crossalign.training.engine import Plan, TrainingTask
 from crossalign.training.recognition_pairs import RecognitionBatch, RecognitionPairs
 from crossalign.training.schedule import cosine_rate, pick_cases, step_seed
 from crossalign.training.settings import STRONG_AUGMENTATION, Augmentation
+from crossalign.training.task import Plan, TrainingTask
 
 NONE_FRACTION = 0.2
 MISLED_WEIGHT = 0.5

@@ -21,10 +21,11 @@ from crossalign.networks.registry import network_entry
 from crossalign.training.data_record import INITIAL_WEIGHTS, renamed, tensors_record
 from crossalign.training.dataset import PairDataset
 from crossalign.training.device import autocast, channels_last, choose_precision, settled_precision
-from crossalign.training.engine import Plan, TrainingTask
+from crossalign.training.processes import Part
 from crossalign.training.sampling import Batch, draw_batch, validation_batches
 from crossalign.training.schedule import cosine_rate, pick_cases, step_seed
 from crossalign.training.settings import TrainingSettings
+from crossalign.training.task import Plan, TrainingTask
 from crossalign.types import Distances, Parameters, Volume
 
 MATCH_WEIGHT, MASK_WEIGHT, ERROR_WEIGHT = 0.5, 5.0, 0.2  # selected on val, docs/lab/experiments.md
@@ -173,11 +174,19 @@ class RegistrationTask(TrainingTask):
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Return the loss of a step."""
+        return self._loss(model, step, None)
+
+    def loss_of_part(self, model: nn.Module, step: int, part: Part) -> Tensor:
+        """Return the loss of a part of a step's batch, which is a mean over its pairs."""
+        return self._loss(model, step, part) * part.weight()
+
+    def _loss(self, model: nn.Module, step: int, part: Part | None) -> Tensor:
         s = self._settings
         generator = torch.Generator().manual_seed(step_seed(s.seed, step))
         index = torch.tensor(self.pick(step), device=self._device)
         guided = s.loss == "guided" or (s.loss == "auto" and network_entry(s.stage.network).matches_tokens)
         batch = draw_batch(self._train, index, s.stage, s.initial_sre_mm, s.augmentation, generator, guided)
+        batch = batch if part is None else batch.pairs(part.samples())
         if guided:
             return self._guided_loss(model, batch)
         return LOSS["sre" if s.loss == "auto" else s.loss](self._predict(model, batch), batch)
