@@ -56,6 +56,7 @@ def jobs(folder: Path, pair: Path) -> tuple[Job, ...]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # processes that import torch: slow on a busy machine
 def test_where_a_worker_dies_nothing_is_lost_and_a_case_that_kills_each_time_is_the_only_one_that_fails(
     pair: Path, tmp_path: Path, expected: dict[str, bytes], one_thread: None
 ) -> None:
@@ -69,6 +70,7 @@ def test_where_a_worker_dies_nothing_is_lost_and_a_case_that_kills_each_time_is_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # processes that import torch: slow on a busy machine
 def test_a_dask_worker_that_dies_in_mid_run_loses_nothing_and_nothing_is_done_twice(
     pair: Path, tmp_path: Path, expected: dict[str, bytes], one_thread: None
 ) -> None:
@@ -81,6 +83,9 @@ def test_a_dask_worker_that_dies_in_mid_run_loses_nothing_and_nothing_is_done_tw
         closing(run_on_cluster(work, names, cluster.scheduler_address)) as run,
     ):
         results = list(run)
+        words = ["batch", str(tmp_path / "pairs.csv"), "-o", str(tmp_path / "again"), "--moved", "--no-report", *FAST]
+        assert main([*words, "--scheduler", cluster.scheduler_address]) == 0
+    assert contents(tmp_path / "again") == expected
     assert sorted(result.name for result in results) == list(CASES)
     assert not [result.error for result in results if result.error]
     assert contents(tmp_path / "out") == expected
