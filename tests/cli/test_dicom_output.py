@@ -20,7 +20,13 @@ from crossalign.images import Image, read_grid, read_image, write_image
 SHAPE = (12, 20, 24)
 Z, Y, X = np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij")
 SCAN = (2000 * np.exp(-3 * (X**2 + Y**2 + Z**2)) + 300 * (X > 0)).astype(np.int16)
-PET = {"Units": "GML", "SUVType": "BW", "DecayCorrection": "ADMIN", "RescaleSlope": 0.002, "RescaleIntercept": 0}
+PET: dict[str, Any] = {
+    "Units": "GML",
+    "SUVType": "BW",
+    "DecayCorrection": "ADMIN",
+    "RescaleSlope": 0.002,
+    "RescaleIntercept": 0,
+}
 
 
 @pytest.fixture

@@ -116,3 +116,26 @@ def test_json_files_of_earlier_versions_are_read(tmp_path) -> None:
         record["inputs"][which]["clipped_share"] = record["inputs"][which].pop("clipped_fraction")
     sidecar.write_text(json.dumps(record))
     assert read_scalings(sidecar)[0] == replace(result.a_scaling, padding=None)
+
+
+def test_save_writes_what_the_command_writes(result, tmp_path):
+    result.save(tmp_path / "fused.nrrd")
+    assert torch.equal(read_image(tmp_path / "fused.nrrd").voxels, result.fused.voxels)
+    assert json.loads((tmp_path / "fused.json").read_text()) == json.loads(json.dumps(result.to_dict()))
+    with pytest.raises(OutputError, match="exists already"):
+        result.save(tmp_path / "fused.json")
+    result.save(tmp_path / "fused.json", overwrite=True)
+    with pytest.raises(OutputError, match="cannot tell the format"):
+        result.save(tmp_path / "fused.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fused.json", "fused.nrrd"]
+
+
+def test_a_notebook_shows_a_table(result):
+    told = replace(result, reasons=("it may be <off>",), warnings=("DOE_JANE.nii.gz: is odd",))
+    html = told._repr_html_()
+    assert "<th" in html
+    assert "average" in html
+    assert "it may be &lt;off&gt;" in html
+    assert "the MRI: is odd" in html
+    assert "do not trust this result" in html
+    assert "do not trust" not in result._repr_html_()

@@ -25,6 +25,7 @@ from crossalign.images.files.dicom.quantisation import Quantisation
 
 SHAPE = (4, 6, 5)
 TILTED = ((0.8, 0.0, -0.6), (0.0, 1.0, 0.0), (0.6, 0.0, 0.8))
+MIRRORED = ((0.8, 0.0, 0.6), (0.0, 1.0, 0.0), (0.6, 0.0, -0.8))
 GRID = Grid(SHAPE, (1.25, 0.75, 3.0), (-31.5, 12.125, 7.0), TILTED)
 DOSE = {
     "RadiopharmaceuticalStartTime": "091500", "RadiopharmaceuticalStartDateTime": "20240229091500",
@@ -164,7 +165,7 @@ def test_images_of_two_patients_are_told(tmp_path: Path) -> None:
 
 
 def test_left_handed_grids_keep_every_voxel_in_its_place(tmp_path: Path) -> None:
-    mirrored = Grid(SHAPE, GRID.spacing_mm, GRID.origin_mm, tuple((row[0], row[1], -row[2]) for row in TILTED))
+    mirrored = Grid(SHAPE, GRID.spacing_mm, GRID.origin_mm, MIRRORED)
     image = Image(scan().voxels, mirrored)
     write_dicom_series(image, tmp_path / "out")
     back = read_image(tmp_path / "out")
@@ -182,6 +183,15 @@ def test_voxels_without_a_value_are_told(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no finite value"):
         write_dicom_series(empty, tmp_path / "empty")
     assert not (tmp_path / "empty").exists()
+
+
+def test_what_is_no_image_is_told(tmp_path: Path) -> None:
+    wrong: Any = 5
+    with pytest.raises(TypeError, match="image"):
+        write_dicom_series(wrong, tmp_path / "out")
+    with pytest.raises(TypeError, match="identity"):
+        write_dicom_series(scan(), tmp_path / "out", identity=wrong)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def fusion_html(result: FusionResult) -> str:
     if result.reasons:
         rows["trusted"] = VERDICT
     for word, texts in (("reason", result.reasons), ("warning", result.warnings), ("note", result.notes)):
-        rows |= {f"{word} {number}": text for number, text in enumerate(texts, start=1)}
+        named = enumerate(_without_names(result, texts), start=1)
+        rows |= {f"{word} {number}": text for number, text in named}
     cells = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(text)}</td></tr>'
         for name, text in rows.items()

@@ -10,7 +10,9 @@ from typing import Literal, TypeAlias
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from crossalign.arguments import checked
 from crossalign.geometry import Grid
+from crossalign.images.conversion import ImageLike, as_image
 from crossalign.images.files.dicom.derived import Derivation, write_colour_series, write_derived_series
 from crossalign.images.files.dicom.filing import Filing
 from crossalign.images.files.dicom.series import Series, image_series, is_dicom
@@ -61,8 +63,9 @@ def series_of(path: str | os.PathLike[str], wanted: str | int | None = None) -> 
     return image_series(Path(path), wanted) if is_dicom(path) else None
 
 
+@checked("folder", "reference", "source", "description", "identity")
 def write_dicom_series(
-    image: Image,
+    image: ImageLike,
     folder: str | os.PathLike[str],
     reference: str | os.PathLike[str] | None = None,
     source: str | os.PathLike[str] | None = None,
@@ -72,10 +75,12 @@ def write_dicom_series(
 ) -> tuple[str, ...]:
     """Write a scan as a derived DICOM series into a new folder, which appears whole or not at all; return notes.
 
+    `image` is one of crossalign, a path, or an image of another library (see `as_image`).
     `reference` is the DICOM series in whose space the scan lies: its patient, study and frame of reference are the new
     series'. None, or a file of another format, makes a placeholder, as `identity="remove"` does. `source` is the DICOM
     series that the values are of, with its modality and unit. `description` says in words what was done.
-    Raises ImageError for paths that hold no series, OutputError where the folder exists or cannot be written.
+    Raises TypeError for what is no image, ImageError for paths that hold no series, OutputError where the folder exists
+    or cannot be written.
     """
     check_new_folder(folder)
     filed_with, of_values = (None if path is None else series_of(path) for path in (reference, source))
@@ -84,4 +89,4 @@ def write_dicom_series(
     derivation = Derivation(description, f"Resampled {kind}, research only", sources, of_values)
     output = DicomOutput.of(filed_with, derivation, identity)
     with whole_folder(folder) as partial:
-        return (*output.notes, *output.write(image, partial))
+        return (*output.notes, *output.write(as_image(image, "image"), partial))
