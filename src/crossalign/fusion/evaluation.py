@@ -139,7 +139,8 @@ def evaluate_pair(
         yield _row(case, LIMIT, limit, places or _Places.of(result, pair[1], mask))
     if not settings.published_slice:
         return
-    windows = WindowSettings(*((one.low, one.high) for one in (result.a_scaling, result.b_scaling)))
+    of_a, of_b = result.a_scaling, result.b_scaling
+    windows = WindowSettings(window_a=(of_a.low, of_a.high), window_b=(of_b.low, of_b.high))
     cube = resampled_to_cube(*pair)
     for name, method in methods.items():
         result = fuse(*cube, method, windows=windows)
@@ -162,7 +163,7 @@ class _Places:
 
 
 def _row(case: str, name: str, result: FusionResult, places: _Places) -> FusionRow:
-    volumes = [image.voxels for image in (result.fused, result.a, result.b)]
+    volumes = result.fused.voxels, result.a.voxels, result.b.voxels
     return FusionRow(
         case=case,
         method=name,

@@ -137,8 +137,8 @@ def _finish(axes: Axes, plane: _Plane, dark: bool) -> None:
     outline = [withStroke(linewidth=2.0, foreground=edge)]
     left, right, bottom, top = plane.sides_mm
     for letter, (x, y) in zip(plane.letters, ((0.03, 0.5), (0.97, 0.5), (0.5, 0.96), (0.5, 0.04)), strict=True):
-        place = {"ha": "center", "va": "center", "transform": axes.transAxes, "path_effects": outline}
-        axes.text(x, y, letter, color=ink, fontsize=10, **place)
+        letter_at = axes.text(x, y, letter, color=ink, fontsize=10, ha="center", va="center", transform=axes.transAxes)
+        letter_at.set_path_effects(outline)
     column, row = plane.point_mm
     for start, end in ((left, column - GAP_MM), (column + GAP_MM, right)):
         axes.plot((start, end), (row, row), color=ink, alpha=0.3, linewidth=0.7)
