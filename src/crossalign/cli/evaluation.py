@@ -76,8 +76,13 @@ def _starts(request: EvaluateRequest) -> tuple[Start, ...]:
     """Read from where is registered; raises InputError where nothing was said, or something twice."""
     starts: tuple[Start, ...] = (
         *(InitialisationRange.parse(text) for text in request.initial_sre_mm),
-        *(NamedInitialisation(name) for name in request.initial),
+        *(NamedInitialisation(name, request.moving_orientation) for name in request.initial),
     )
+    if request.moving_orientation != HEADER and not request.initial:
+        raise InputError(
+            "--moving-orientation is for --initial masks, mask-center or center: with --initial-sre-mm the true "
+            "transforms say how the moving images lie"
+        )
     if not starts:
         raise InputError("say from where to register: --initial-sre-mm 0-20, or --initial masks where none is tracked")
     check_distinct(starts)
@@ -108,9 +113,9 @@ def _inputs(manifest: Path, cases: tuple[Case, ...], names: Mapping[str, str]) -
 
 
 def _oriented(request: EvaluateRequest, methods: Mapping[str, Method]) -> Mapping[str, Method]:
-    """Return the methods with the orientation of the fixed images that was given."""
-    code = request.fixed_orientation
-    return methods if code == HEADER else {name: Oriented(method, code) for name, method in methods.items()}
+    """Return the methods with the orientations that were given."""
+    given = request.fixed_orientation, request.moving_orientation
+    return methods if set(given) == {HEADER} else {name: Oriented(method, *given) for name, method in methods.items()}
 
 
 def _fixed_to_patient(request: EvaluateRequest, cases: Sequence[Case], methods: Iterable[Method]) -> Tensor:

@@ -32,7 +32,7 @@ def initial_transforms(
     """Return a case's initial transforms, fixed to moving: those drawn from a range, or the one of a name."""
     if isinstance(start, InitialisationRange):
         return draw_initialisations(case, start, count, seed)
-    return (untracked_initialisation(case, start.name, fixed_to_patient),)
+    return (untracked_initialisation(case, start, fixed_to_patient),)
 
 
 def given_besides(

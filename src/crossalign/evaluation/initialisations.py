@@ -14,15 +14,20 @@ from torch import Tensor
 from crossalign.data import LoadedCase
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, draw_perturbation
+from crossalign.geometry.orientation import code_of, nearest_directions
 from crossalign.input import excerpt, finite_number
 from crossalign.registration.initialisation import (
     CENTER,
     MASK_CENTER,
     MASKS,
     center_initialisation,
+    expected_turn,
     mask_center_initialisation,
     masks_initialisation,
 )
+from crossalign.registration.orientation import AUTO, HEADER, Orientation, OrientationRequest, find_orientation
+from crossalign.registration.pose_prior import TRANSRECTAL
+from crossalign.registration.recognition import shipped_recognizer
 
 FARTHEST_MM = 1e4
 UNTRACKED = (MASKS, MASK_CENTER, CENTER)
@@ -63,9 +68,13 @@ class InitialisationRange:
 
 @dataclass(frozen=True)
 class NamedInitialisation:
-    """The one initialisation of a case that needs no tracker: `masks`, `mask-center` or `center`."""
+    """The one initialisation of a case that needs no tracker: `masks`, `mask-center` or `center`.
+
+    `moving_orientation` says where the voxel axes of the moving images point: `header`, `auto` (recognised) or a code.
+    """
 
     name: str
+    moving_orientation: str = HEADER
 
     def __post_init__(self) -> None:
         if self.name not in UNTRACKED:
@@ -86,12 +95,27 @@ def initialisation_title(text: str) -> str:
     return f"[{low}, {high}] mm" if high else f"{low} mm"
 
 
-def untracked_initialisation(case: LoadedCase, name: str, fixed_to_patient: Tensor | None = None) -> Rigid:
+def untracked_initialisation(
+    case: LoadedCase, start: NamedInitialisation, fixed_to_patient: Tensor | None = None
+) -> Rigid:
     """Make a case's initial transform without a tracker, fixed to moving: `masks`, `mask-center` or `center`.
 
-    `masks` turns by the mean of the rotation prior; `fixed_to_patient` (3, 3) is as for `evaluate`. Raises InputError
-    for `masks` where the case has no moving mask.
+    It brings the axes of both images to one another, as the headers and `moving_orientation` name them, and `masks`
+    turns by the mean of the rotation prior besides. `fixed_to_patient` (3, 3) is as for `evaluate`. Raises InputError
+    for `masks` where the case has no moving mask, and for an orientation that cannot be.
     """
+    initial = _between_centres(case, start.name)
+    axes = fixed_to_patient
+    if start.moving_orientation != HEADER:
+        orientation = _orientation(case, start.moving_orientation, fixed_to_patient)
+        axes = orientation.fixed_to_patient
+        initial = orientation.rotated(initial, case.fixed.grid, case.moving.grid, case.fixed_mask.centroid_mm())
+    return (
+        expected_turn(initial, TRANSRECTAL, case.fixed_mask, case.moving.grid, axes) if start.name == MASKS else initial
+    )
+
+
+def _between_centres(case: LoadedCase, name: str) -> Rigid:
     if name == CENTER:
         return center_initialisation(case.fixed, case.moving)
     if name == MASK_CENTER:
@@ -101,7 +125,13 @@ def untracked_initialisation(case: LoadedCase, name: str, fixed_to_patient: Tens
             f"case {case.name} has no moving mask, which the initialisation '{MASKS}' needs: name it in the manifest's "
             f"column moving_mask, or begin at {MASK_CENTER}"
         )
-    return masks_initialisation(case.fixed_mask, case.moving_mask, fixed_to_patient=fixed_to_patient)
+    return masks_initialisation(case.fixed_mask, case.moving_mask, prior=None)
+
+
+def _orientation(case: LoadedCase, moving_orientation: str, fixed_to_patient: Tensor | None) -> Orientation:
+    fixed = HEADER if fixed_to_patient is None else code_of(fixed_to_patient @ nearest_directions(case.fixed.grid))
+    asked = OrientationRequest(case.fixed, case.moving, case.fixed_mask, case.moving_mask, fixed, moving_orientation)
+    return find_orientation(asked, shipped_recognizer() if moving_orientation == AUTO else None)
 
 
 def parse_initialisations(text: str) -> tuple[Start, ...]:

@@ -42,8 +42,10 @@ class EvaluateRequest:
     initialisation_seed: Annotated[int, Parameter(allow_leading_hyphen=True)] = field(default=0, kw_only=True)
     """Seed of the initialisations."""
     fixed_orientation: str = field(default="header", kw_only=True)
-    """Where the voxel axes of all fixed images point: header (as they say), or a code such as LPS. The moving images'
-    follow from the initialisations."""
+    """Where the voxel axes of all fixed images point: header (as they say), or a code such as LPS."""
+    moving_orientation: str = field(default="header", kw_only=True)
+    """The same of all moving images, for --initial: header, auto (recognised, each by itself), or a code. With
+    --initial-sre-mm the true transforms say it."""
     axes_correction: Literal[0, 90, 180, 270] | None = field(default=None, kw_only=True)
     """Rotation about z from the fixed images' axes to the patient's, degrees, for the errors of the centre; by default
     the networks' orientation correction."""
