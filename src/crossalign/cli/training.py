@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from crossalign.cli.distribution import distributed
 from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.training import TrainErrorHeadRequest, TrainRequest
 from crossalign.cli.results.training import ErrorHeadResult, TrainResult
+from crossalign.cli.tracking import check_mlflow, tracked
 from crossalign.cli.training_run import RunBar, check_data, check_run, check_run_files, run_facts, run_state
 from crossalign.data import load_case, read_manifest
 from crossalign.errors import InputError
@@ -51,6 +53,8 @@ def run_train(request: TrainRequest) -> Outcome[TrainResult]:
         raise InputError(
             "--synthesised-pairs and --orientation-correction are for the cases of a manifest, not for simulated pairs"
         )
+    if request.mlflow is not None:
+        check_mlflow()
     result = distributed(_trained, request)
     if result is None:
         return Outcome(())
@@ -69,8 +73,18 @@ def _trained(request: TrainRequest, processes: Processes, device: torch.device) 
     minutes = request.minutes or math.inf
     if not processes.is_first():
         return run_task(task, request.output, minutes, processes=processes)
-    with RunBar(settings.steps, MEASURE, "val SRE {:.2f} mm") as bar:
-        return run_task(task, request.output, minutes, bar.watch, processes)
+    where = request.mlflow, request.mlflow_experiment, request.output, task.settings()
+    with RunBar(settings.steps, MEASURE, "val SRE {:.2f} mm") as bar, tracked(*where) as tracker:
+
+        def watch(row: Mapping[str, float]) -> None:
+            bar.watch(row)
+            if tracker is not None:
+                tracker.watch(row)
+
+        result = run_task(task, request.output, minutes, watch, processes)
+        if tracker is not None:
+            tracker.finish(result)
+    return result
 
 
 def _settings(request: TrainRequest) -> tuple[TrainingSettings, Stage | None]:

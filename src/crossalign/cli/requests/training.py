@@ -69,6 +69,10 @@ class TrainRequest:
     """Where to train."""
     devices: Annotated[int, Parameter(alias="--processes")] = field(default=1, kw_only=True)
     """How many GPUs of this machine to train on, or processes on a CPU; the batch is divided among them."""
+    mlflow: str | None = field(default=None, kw_only=True)
+    """Address of an MLflow tracking server, such as http://localhost:5000, to log the run in as well."""
+    mlflow_experiment: str = field(default="crossalign", kw_only=True)
+    """Experiment of that server."""
     settings: Annotated[Given[TrainingSettings], Parameter(name="*", group="Settings")] = field(
         default_factory=Given, kw_only=True
     )
