@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from crossalign.cli.checks import check_apart, files_in, pick_device, weight_files
@@ -13,19 +13,22 @@ from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.training import AdaptRequest
 from crossalign.cli.results.training import AdaptResult, ComparisonResult, CurveResult, ErrorsEntry
 from crossalign.cli.training_run import RunBar
+from crossalign.data.scan_pairs import read_scan_pairs
+from crossalign.errors import InputError
 from crossalign.evaluation import Row
 from crossalign.report.pages.adaptation import write_adaptation_report
 from crossalign.training import AdaptationResult, AdaptationSettings, adapt
 from crossalign.training.adaptation.adapt import Watching
 from crossalign.training.adaptation.comparison import Comparison
 from crossalign.training.adaptation.folder import CURVE, FIGURE, MANIFEST, REPORT, VAL_TABLE
+from crossalign.training.adaptation.orientation import HEADER, correction_of
 from crossalign.training.adaptation.result import StageCurve
 from crossalign.training.tasks.registration import MEASURE
 
 
 def run_adapt(request: AdaptRequest) -> Outcome[AdaptResult]:
     """Adapt, or go on with the adaptation that the folder holds. Raises CrossalignError."""
-    settings = request.settings.over(AdaptationSettings())
+    settings = _settings(request)
     outputs = (request.output / f"{request.name}.safetensors", request.output / MANIFEST)
     check_apart(outputs, (request.source, *weight_files(request.initial)))
     device = pick_device(request.device)
@@ -74,6 +77,16 @@ def _comparison(found: Comparison) -> ComparisonResult:
         before_tre_mm=found.before_tre_mm,
         after_tre_mm=found.after_tre_mm,
     )
+
+
+def _settings(request: AdaptRequest) -> AdaptationSettings:
+    settings = request.settings.over(AdaptationSettings())
+    codes = request.fixed_orientation, request.moving_orientation
+    if set(codes) == {HEADER}:
+        return settings
+    if "orientation_correction" in request.settings.values:
+        raise InputError("--orientation-correction and the orientations say the same in two ways: give one of them")
+    return replace(settings, orientation_correction=correction_of(read_scan_pairs(request.source), *codes))
 
 
 class _Bars:
