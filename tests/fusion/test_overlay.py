@@ -47,7 +47,8 @@ def test_the_opacity_is_0_without_uptake_and_nowhere_falls(drawn: OverlaySetting
 def test_a_colour_is_the_mixture_of_the_grey_and_the_map(drawn: OverlaySettings, grey: float, uptake: float) -> None:
     found = blend(np.full((1, 1), grey, np.float32), np.full((1, 1), uptake, np.float32), drawn)[0, 0]
     alpha = drawn.alpha(np.array([uptake]))[0]
-    colour = np.array(mpl.colormaps[drawn.colour_map](round(uptake * 255))[:3])
+    level = int(np.rint(np.float32(uptake) * 255))
+    colour = np.array(mpl.colormaps[drawn.colour_map](level)[:3])
     assert np.abs(found - 255 * ((1 - alpha) * grey + alpha * colour)).max() <= 1.1
     without = blend(np.full((1, 1), grey, np.float32), np.zeros((1, 1), np.float32), drawn)[0, 0]
     assert without.tolist() == [np.rint(np.float32(255) * np.float32(grey))] * 3
