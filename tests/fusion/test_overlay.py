@@ -31,6 +31,7 @@ SETTINGS = st.builds(
 )
 
 
+@settings(max_examples=20)
 @given(SETTINGS)
 def test_the_opacity_is_0_without_uptake_and_nowhere_falls(drawn: OverlaySettings) -> None:
     uptake = np.linspace(0, 1, 301)
@@ -89,7 +90,8 @@ def test_the_planes_pass_through_the_highest_uptake() -> None:
     assert top < bottom  # the front is up
     column = int((40 - left) / (right - left) * shades.shape[1])
     row = int((20 - top) / (bottom - top) * shades.shape[0])
-    assert shades[row, column] == shades.min() == 0
+    assert shades[row, column] == pytest.approx(0, abs=1e-5)
+    assert int((shades < 0.05).sum()) < 0.01 * shades.size
 
 
 def test_the_command_writes_a_volume_that_others_read_planes_and_a_record(tmp_path: Path) -> None:
