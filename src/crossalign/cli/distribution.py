@@ -9,7 +9,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,47 +22,31 @@ from crossalign.training.distributed import ProcessLostError, check_accelerate, 
 from crossalign.training.processes import Processes
 
 GOES_ON = "the same command goes on from the last checkpoint"
-T = TypeVar("T")
+R, T = TypeVar("R"), TypeVar("T")
 
 
-class DistributedRequest(Protocol):
-    """What a command that trains in several processes takes."""
-
-    @property
-    def device(self) -> str:
-        """Where to train."""
-
-    @property
-    def devices(self) -> int:
-        """How many devices of this machine."""
-
-
-R = TypeVar("R", bound=DistributedRequest)
-Work = Callable[[R, Processes, torch.device], T]
-
-
-def distributed(work: Work[R, T], request: R) -> T | None:
-    """Do what a command does in as many processes as it asks for; return the first one's result.
+def distributed(work: Callable[[R, Processes, torch.device], T], request: R, device: str, devices: int) -> T | None:
+    """Do what a command does in as many processes as there are to be `devices`; return the first one's result.
 
     `work` is a function of a module, which each process imports, and all that it takes and returns must be picklable.
     None in a process that is not the first of those that torchrun started. Raises CrossalignError, also those of a
     process, and ProcessLostError where one was killed.
     """
-    device = pick_device(request.device)
+    place = pick_device(device)
     if is_one_of_several():
-        if request.devices > 1:
+        if devices > 1:
             raise InputError("--devices: torchrun has started the processes already: leave the option out")
-        return _join(work, request, device)
-    if request.devices == 1:
-        return work(request, *join_processes(device))
+        return _join(work, request, place)
+    if devices == 1:
+        return work(request, *join_processes(place))
     check_accelerate()
-    if device.type == "cuda" and torch.cuda.device_count() < request.devices:
+    if place.type == "cuda" and torch.cuda.device_count() < devices:
         count = torch.cuda.device_count()
-        raise InputError(f"--devices {request.devices}: torch sees {count} here: give {count}, or --device cpu")
-    return _launch(work, request)
+        raise InputError(f"--devices {devices}: torch sees {count} here: give {count}, or --device cpu")
+    return _launch(devices, _process, (work, request, device))
 
 
-def _join(work: Work[R, T], request: R, device: torch.device) -> T | None:
+def _join(work: Callable[[R, Processes, torch.device], T], request: R, device: torch.device) -> T | None:
     """Work as one of several processes; only the first one shows warnings."""
     processes, own = join_processes(device)
     if processes.is_first():
@@ -73,19 +57,20 @@ def _join(work: Work[R, T], request: R, device: torch.device) -> T | None:
     return None
 
 
-def _launch(work: Work[R, T], request: R) -> T:
+def _launch(count: int, work: Callable[..., T], arguments: tuple[object, ...]) -> T:
+    """Start this many processes, and return the first one's result."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     _quiet()
-    threads = max(1, (os.cpu_count() or 1) // request.devices)
+    threads = max(1, (os.cpu_count() or 1) // count)
     with tempfile.TemporaryDirectory(prefix="crossalign-") as folder, _environment({"OMP_NUM_THREADS": str(threads)}):
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
             run_id=uuid.uuid4().hex,
-            nproc_per_node=request.devices,
+            nproc_per_node=count,
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
@@ -93,7 +78,7 @@ def _launch(work: Work[R, T], request: R) -> T:
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
-            results: Mapping[int, T] = elastic_launch(config, _process)(work, request)
+            results: Mapping[int, T] = elastic_launch(config, work)(*arguments)
         except ChildFailedError as error:
             raise _what_failed(error) from error
         except SignalException as error:
@@ -101,14 +86,14 @@ def _launch(work: Work[R, T], request: R) -> T:
     return results[0]
 
 
-def _process(work: Work[R, T], request: R) -> T | None:
+def _process(work: Callable[[R, Processes, torch.device], T], request: R, device: str) -> T | None:
     """Work in a process that was started here."""
     _quiet()
     first = os.environ["RANK"] == "0"
     shown = input_warnings(lambda text: print_note("warning", text)) if first else nullcontext()
     try:
         with stoppable(), shown:
-            return _join(work, request, pick_device(request.device))
+            return _join(work, request, pick_device(device))
     except Stopped as stop:
         raise SystemExit(stop.status()) from None
 

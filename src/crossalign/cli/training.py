@@ -55,7 +55,7 @@ def run_train(request: TrainRequest) -> Outcome[TrainResult]:
         )
     if request.mlflow is not None:
         check_mlflow()
-    result = distributed(_trained, request)
+    result = distributed(_trained, request, request.device, request.devices)
     if result is None:
         return Outcome(())
     facts = TrainResult(
