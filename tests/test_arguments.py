@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -59,3 +60,4 @@ def test_the_error_names_function_argument_and_types() -> None:
     with pytest.raises(TypeError, match="missing a required argument: 'names'"):
         listed()  # type: ignore[call-arg]
     assert words(Mapping[str, float]) == "a mapping from text to a number"
+    assert words(Literal["keep", "remove"]) == "'keep' or 'remove'"

@@ -67,6 +67,8 @@ def words(hint: Any) -> str:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(words(part) for part in parts)
+    if origin is typing.Literal:
+        return " or ".join(f"'{part}'" for part in parts)
     if origin is Sequence:
         return f"a sequence of {words(parts[0])}"
     if origin is Mapping:
