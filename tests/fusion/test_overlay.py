@@ -91,7 +91,7 @@ def test_the_planes_pass_through_the_highest_uptake() -> None:
     column = int((40 - left) / (right - left) * shades.shape[1])
     row = int((20 - top) / (bottom - top) * shades.shape[0])
     assert shades[row, column] == pytest.approx(0, abs=1e-5)
-    assert int((shades < 0.05).sum()) < 0.01 * shades.size
+    assert int((shades < 0.05).sum()) < 0.05 * shades.size
 
 
 def test_the_command_writes_a_volume_that_others_read_planes_and_a_record(tmp_path: Path) -> None:
