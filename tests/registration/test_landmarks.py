@@ -45,7 +45,7 @@ def test_names_match_landmarks_in_any_order_and_those_of_one_file_are_left_out()
     order = [3, 1, 4, 0]
     moving = points(MOTION.apply(CORNERS)[order], tuple(NAMES[index] for index in order))
     fit = fit_landmarks(points(CORNERS), moving)
-    assert set(fit.names) == set(NAMES) - {"cyst"}
+    assert set(fit.pairs.names) == set(NAMES) - {"cyst"}
     assert fit.matched_by == "name"
     torch.testing.assert_close(fit.fixed_to_moving.matrix(), MOTION.matrix(), atol=1e-6, rtol=0)
 

@@ -27,9 +27,10 @@ needs_browser = pytest.mark.skipif(
 )
 
 
-def open_page(browser: Chrome, path: Path) -> None:
+def open_page(browser: Chrome, path: Path, seconds: float = 20.0) -> None:
     browser.get(path.as_uri())
-    wait_for(lambda: browser.execute_script("return document.getElementById('viewer').dataset.state") != "loading")
+    state = "return document.getElementById('viewer').dataset.state"
+    wait_for(lambda: browser.execute_script(state) != "loading", seconds)
     assert browser.execute_script("return document.getElementById('viewer').dataset.state") == "ready"
 
 
@@ -70,3 +71,41 @@ def slices(browser: Chrome) -> list[int]:
 
 def click(browser: Chrome, selector: str) -> None:
     browser.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+
+NIIVUE_PIXELS = """
+const {nv} = crossalignViewer, canvas = nv.gl.canvas;
+nv.drawScene();
+const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
+copy.drawImage(canvas, 0, 0);
+const data = copy.getImageData(0, 0, canvas.width, canvas.height).data;
+let sum = 0, hash = 0;
+for (let i = 0; i < data.length; i += 4) {
+  sum += data[i] + data[i + 1] + data[i + 2];
+  hash = (Math.imul(hash, 31) + data[i] + 256 * data[i + 1] + 65536 * data[i + 2]) | 0;
+}
+return [sum / (data.length / 4), hash];
+"""
+NIIVUE_SECONDS = 90.0  # at most until a page with NiiVue is ready: its programs are compiled, here in software
+
+
+def scene(browser: Chrome) -> tuple[float, int]:
+    """Return the mean and a fingerprint of what NiiVue draws."""
+    mean, fingerprint = browser.execute_script(NIIVUE_PIXELS)
+    return mean, fingerprint
+
+
+def look_at(browser: Chrome, point_mm: list[float]) -> None:
+    """Put NiiVue's crosshair on a point (LPS, mm)."""
+    x, y, z = point_mm
+    browser.execute_script("lookAt(crossalignViewer.nv, arguments[0])", [-x, -y, z])
+
+
+def text(browser: Chrome, name: str) -> str:
+    return browser.find_element("id", name).text
+
+
+def requests_made(browser: Chrome) -> list[str]:
+    """Return the addresses that the page loaded or asked for, those within itself left out."""
+    names = browser.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")
+    return [name for name in names if not name.startswith(("data:", "blob:"))]

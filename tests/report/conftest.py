@@ -10,7 +10,9 @@ from tests.report.browser import BROWSER, DRIVER
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
-    "--disable-gpu",
+    "--use-gl=angle",  # WebGL2 in software
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
     "--disable-quic",
     "--no-first-run",
     "--disable-dev-shm-usage",

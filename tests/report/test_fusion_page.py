@@ -15,7 +15,8 @@ from crossalign.fusion.classical import Average
 from crossalign.geometry import Grid
 from crossalign.images import Image
 from crossalign.report.colours import LEVELS, colour_fusion, colour_table, lab_to_srgb, srgb_to_lab
-from crossalign.report.figures import Cut, draw_fusion_planes, write_fusion_planes
+from crossalign.report.cuts import Cut
+from crossalign.report.figures import draw_fusion_planes, write_fusion_planes
 from crossalign.report.pages.fusion import FusionDisplay, fusion_page, write_fusion_report
 
 

@@ -1,16 +1,26 @@
+import base64
 import dataclasses
+import gzip
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from tests.report import pair
 
+from crossalign.cli.registration import result_lines
 from crossalign.errors import ImageError, OutputError
+from crossalign.geometry import Rigid
 from crossalign.images import Image, LabelMap
+from crossalign.registration import Initialisation
+from crossalign.registration.landmarks import LandmarkPairs
 from crossalign.registration.problem import Expectation, Step
+from crossalign.report.embedding import embed, niivue_notice, niivue_script
 from crossalign.report.pages.registration import ReportInput, registration_page, write_report
 
 
@@ -34,6 +44,7 @@ def text_of(html: str) -> str:
 
 def test_the_page_loads_nothing() -> None:
     html = page()
+    html = html.replace(niivue_script(), "").replace(niivue_notice(), "")
     assert not re.search(
         r"https?:|//[a-z]|@import|url\(|\bfetch\(|XMLHttpRequest|WebSocket", re.sub(r"[\w+/=]{200,}", "", html)
     )
@@ -42,13 +53,13 @@ def test_the_page_loads_nothing() -> None:
     assert policy is not None
     assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy[1]
+    assert "http" not in policy[1]
 
 
 def test_the_page_says_what_happened() -> None:
     text = text_of(page())
-    # The initial transform showed the scan 8 mm to the right and 6 mm too high; the correction takes that back.
-    assert "the moving image was moved 10.0 mm (8.0 mm to the patient's left, 6.0 mm towards the feet)" in text
-    assert "and not turned" in text
+    # Initially points were looked up 8 mm too far left and 6 mm too low; the correction takes that back.
+    assert "looked up was moved 10.0 mm (8.0 mm to the patient's right, 6.0 mm towards the head) and not turned" in text
     assert "Over the whole structure that is 10.0 mm on average" in text
     assert "Research software, not a medical device." in text
     assert "Radiological convention" in text
@@ -120,7 +131,7 @@ def test_text_cannot_become_markup() -> None:
         errors_mm={attack + " before": 1.0, attack + " after": 2.0, attack: 2.0},
     )
     assert "<script>document" not in html
-    assert html.count("<script") == 2
+    assert html.replace(niivue_script(), "").count("<script") == 3
     assert html.count("&lt;script&gt;document") >= 8
 
 
@@ -148,8 +159,7 @@ def test_without_masks_and_steps() -> None:
     assert "Structure in" not in text
     assert "Outlines" not in text
     data = json.loads(html.split('id="viewer-data">')[1].split("</script>")[0])
-    assert data["outlines"] == {}
-    assert set(data["scans"]) == {"fixed", "before", "after"}
+    assert not {"fixed_mask", "moving_mask"} & set(data)
 
 
 def test_only_a_moving_mask() -> None:
@@ -158,12 +168,59 @@ def test_only_a_moving_mask() -> None:
     assert "Structure in the fixed image" not in text
 
 
-def test_a_noisy_pair_stays_under_4_mb() -> None:
-    noise = torch.rand(120, 130, 140, generator=torch.Generator().manual_seed(1))
-    fine = dataclasses.replace(pair.grid(), shape=(120, 130, 140), spacing_mm=(0.8, 0.8, 0.8))
-    image = Image(noise, fine)
-    html = page(fixed=image, moving=image, fixed_mask=None, moving_mask=None)
-    assert len(html) < 4_000_000
+def test_shift_as_the_terminal_says_it() -> None:
+    lines = result_lines(pair.result(), Initialisation(Rigid.identity(), "header", ""), {})
+    line = next(line for line in lines if "motion" in line)
+    shift = re.search(r"\((L .*?)\)", line)
+    assert shift is not None
+    assert f'id="shift">{shift[1]}</span> mm' in page()
+
+
+def test_a_title_only_where_it_is_asked_for() -> None:
+    html = page(title="Case <7>, smith_john_mr.nii.gz")
+    assert "<h1>Case &lt;7&gt;, smith_john_mr.nii.gz</h1>" in html
+    assert "but what its title says" in html
+    assert "<h1>Registration report</h1>" in page()
+
+
+def test_landmarks_have_their_errors_before_and_after() -> None:
+    points = pair.CENTER_MM + torch.tensor([[0.0, 0, 0], [9, 0, 0]], dtype=torch.float64)
+    moving = points + torch.tensor([[0.0, 0, 0], [0, 3, 4]], dtype=torch.float64)
+    html = page(landmarks=LandmarkPairs(("apex", "<b>"), points, moving))
+    cells = re.findall(r"data-point.*?>(\S+?)</button></th>.*?>([\d.]+ mm)</td>.*?>([\d.]+ mm)</td>", html)
+    first, second = (math.dist((8, 0, -6), (0, *error)) for error in ((0, 0), (3, 4)))
+    assert cells == [("apex", f"{first:.2f} mm", "0.00 mm"), ("&lt;b&gt;", f"{second:.2f} mm", "5.00 mm")]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([0, 200], "uint8"), ([-5, 30_000], "int16"), ([0, 70_000], "float32"), ([0.5, 1], "float32")],
+)
+def test_volumes_are_embedded_with_their_values_and_geometry(values: list[float], kind: str) -> None:
+    voxels = torch.zeros(pair.grid().shape)
+    voxels[3, 5, 7], voxels[4, 6, 8] = values
+    image = Image(voxels, pair.grid())
+    shift = pair.shift(5.0, -2.0, 1.0)
+    content = gzip.decompress(base64.b64decode(embed(image, shift).nifti))
+    read = nib.nifti1.Nifti1Image.from_bytes(content)
+    assert read.get_data_dtype() == np.dtype(kind)
+    assert np.array_equal(np.asarray(read.dataobj).T, voxels.numpy())
+    corner = image.grid.to_physical(torch.tensor([[7.0, 5, 3]], dtype=torch.float64))[0] + torch.tensor([5.0, -2, 1])
+    x, y, z, _ = read.affine @ [7, 5, 3, 1]
+    assert [-x, -y, z] == pytest.approx(corner.tolist(), abs=1e-4)
+
+
+def test_an_ordinary_pair_makes_a_page_under_15_mb() -> None:
+    noise = torch.randint(0, 255, (80, 256, 256), generator=torch.Generator().manual_seed(1)).float()  # 5 million bytes
+    image = Image(noise, dataclasses.replace(pair.grid(), shape=(80, 256, 256), spacing_mm=(0.7, 0.7, 1.0)))
+    html = page(fixed=image, fixed_mask=None, moving_mask=None)
+    assert len(html) < 15_000_000
+
+
+def test_the_viewer_is_the_pinned_one_with_its_licence() -> None:
+    assert "Redistribution and use in source and binary forms" in niivue_notice()
+    assert niivue_notice() in page()
+    assert len(niivue_script()) > 2_000_000
 
 
 def test_the_file_is_whole_or_absent(tmp_path: Path) -> None:

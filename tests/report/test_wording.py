@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossalign.geometry import Rigid
-from crossalign.report.wording import Motion, content_motion
+from crossalign.report.wording import Motion
 
 ORIGIN = torch.zeros(3, dtype=torch.float64)
 FINITE = st.floats(-30, 30)
@@ -69,10 +69,3 @@ def test_half_a_turn_has_an_axis(axis: tuple[float, ...]) -> None:
     half_turn = Rigid(2 * torch.outer(unit, unit) - torch.eye(3, dtype=torch.float64), ORIGIN)
     vector = torch.tensor(Motion.of(half_turn, ORIGIN).turn_deg, dtype=torch.float64)
     assert float((vector @ unit).abs()) == pytest.approx(180, abs=1e-4)
-
-
-def test_the_picture_moves_against_the_points() -> None:
-    left = torch.tensor([5.0, 0, 0, 0, 0, 0], dtype=torch.float64)
-    before, after = Rigid.identity(), Rigid.from_parameters(left, ORIGIN)
-    # The fixed point p shows the moving image at p + 5 mm: what lies there appears 5 mm further right.
-    assert Motion.of(content_motion(before, after), ORIGIN).moved_parts() == "5.0 mm to the patient's right"

@@ -53,9 +53,8 @@ BEFORE, AFTER = "before", "after"
 def input_files(request: RegisterRequest) -> tuple[Path, ...]:
     """Every file that is read."""
     transform, landmarks = transform_file(request.initial), landmark_files(request).paths()
-    masks = request.fixed_mask, request.moving_mask
-    paths = (request.fixed, request.moving, *masks, request.reference, transform, *landmarks)
-    return (*(path for path in paths if path is not None), *weight_files(request.method))
+    given = (request.fixed, request.moving, request.fixed_mask, request.moving_mask, request.reference)
+    return (*(path for path in (*given, transform, *landmarks) if path is not None), *weight_files(request.method))
 
 
 def output_files(request: RegisterRequest) -> tuple[Path, ...]:
@@ -238,6 +237,8 @@ def _write(request: RegisterRequest, registered: Registered) -> None:
                 fixed_mask=pair.fixed_mask,
                 moving_mask=pair.moving_mask,
                 errors_mm=registered.errors_mm,
+                landmarks=None if pair.initial.landmarks is None else pair.initial.landmarks.pairs,
+                title=request.title,
                 overwrite=True,
             )
         if request.record is not None:

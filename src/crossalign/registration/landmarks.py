@@ -19,26 +19,35 @@ LEAST_SPREAD_MM = 2.0  # root mean square distance of the landmarks from the lin
 
 
 @dataclass(frozen=True, eq=False)
+class LandmarkPairs:
+    """Corresponding points (k, 3) of the fixed and the moving image, LPS mm, and their names."""
+
+    names: tuple[str, ...]
+    fixed_mm: Float[Tensor, "k 3"]
+    moving_mm: Float[Tensor, "k 3"]
+
+
+@dataclass(frozen=True, eq=False)
 class LandmarkFit:
     """The rigid transform, fixed to moving (mm, LPS), that brings landmarks onto one another best.
 
-    `residual_mm` (k,) is how far each landmark stays from its partner, `rms_mm` the weighted root mean square of these,
-    `matched_by` name or order.
+    `pairs` are the landmarks, `residual_mm` (k,) is how far each stays from its partner, `rms_mm` the weighted root
+    mean square of these, `matched_by` name or order.
     """
 
     fixed_to_moving: Rigid
-    names: tuple[str, ...]
+    pairs: LandmarkPairs
     residual_mm: Float[Tensor, " k"]
     rms_mm: float
     matched_by: str
 
     def text(self) -> str:
         """Say how many landmarks there are, how they were matched, and what is left."""
-        return f"{len(self.names)} landmarks, matched by {self.matched_by}, root mean square {self.rms_mm:.2f} mm"
+        return f"{len(self.pairs.names)} landmarks, matched by {self.matched_by}, root mean square {self.rms_mm:.2f} mm"
 
     def rows(self) -> tuple[tuple[str, float], ...]:
         """Return each landmark's name with its residual, mm."""
-        return tuple(zip(self.names, self.residual_mm.tolist(), strict=True))
+        return tuple(zip(self.pairs.names, self.residual_mm.tolist(), strict=True))
 
 
 def fit_landmarks(fixed: PointsFile, moving: PointsFile) -> LandmarkFit:
@@ -63,7 +72,8 @@ def fit_landmarks(fixed: PointsFile, moving: PointsFile) -> LandmarkFit:
     found = fit_rigid(sources[None], targets[None], weight[None], prior_mm2=0.0)[0]
     residual = (found.apply(sources) - targets).norm(dim=-1)
     rms = float(((weight * residual.square()).sum() / weight.sum()).sqrt())
-    return LandmarkFit(found, tuple(fixed.names[one] for one, _ in ranks), residual, rms, matched_by)
+    pairs = LandmarkPairs(tuple(fixed.names[one] for one, _ in ranks), sources, targets)
+    return LandmarkFit(found, pairs, residual, rms, matched_by)
 
 
 def _matched(fixed: PointsFile, moving: PointsFile) -> tuple[list[tuple[int, int]], str]:

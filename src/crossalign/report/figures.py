@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -19,45 +18,17 @@ from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
 from crossalign.output import check_output, whole_file
 from crossalign.report.colours import COLOUR_MAP, colour_fusion, colour_table
+from crossalign.report.cuts import INK, PAPER, PLANES, Cut, finish, title
 from crossalign.report.pages.explanation import Mark, explanation_grid, marks_of
 from crossalign.report.pages.fusion import FusionDisplay
 from crossalign.report.viewer import grey_bytes, grey_levels
-from crossalign.types import Scan, Vector
+from crossalign.types import Scan
 
-# Plane: the axis (z 0, y 1, x 2) that it cuts, and the letters at the left, right, top and bottom of its picture.
-PLANES = (("axial", 0, "RLAP"), ("coronal", 1, "RLSI"), ("sagittal", 2, "APSI"))
-LETTER_POSITIONS = ((0.03, 0.5), (0.97, 0.5), (0.5, 0.97), (0.5, 0.03))
 FUSION_COLUMNS = (("mri", "MRI"), ("pet", "PET"), ("fused", "Fused"), ("colour", "MRI lightness, PET colour"))
-PAPER, INK = "#101416", "#e8ecee"
 MARKERS = {"ring": ("o", "#7dff8a"), "cross": ("x", "#ff6ad5"), "square": ("s", "#6fd0ff")}
 MARK_DISTANCE_MM = 4.0
 PALETTE = 256  # colours of the picture of maps, for a quarter of its size
 NOTE = "Research software, not a medical device."
-
-
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """A slice of the display grid: across axis `axis` (z 0, y 1, x 2) at `index`, voxel (z, y, x) of the centre."""
-
-    grid: Grid
-    axis: int
-    index: tuple[int, ...]
-
-    @staticmethod
-    def through(grid: Grid, center_mm: Vector, axis: int) -> Cut:
-        """Cut through the voxel nearest to a point (3,)."""
-        voxel = grid.to_voxel(center_mm[None])[0].round().long().flip(0).tolist()
-        return Cut(grid, axis, tuple(min(max(i, 0), n - 1) for i, n in zip(voxel, grid.shape, strict=True)))
-
-    def plane(self, volume: Scan) -> np.ndarray:
-        """Return rows from the picture's top (the front, or the head), columns from the patient's right or front."""
-        plane = volume.select(self.axis, self.index[self.axis]).numpy()
-        return plane if self.axis == 0 else plane[::-1]
-
-    def in_plane(self, voxel: Sequence[int | float]) -> tuple[float, float]:
-        """Return the column and the row in the picture of a voxel (z, y, x)."""
-        row, column = [float(value) for axis, value in enumerate(voxel) if axis != self.axis]
-        return column, row if self.axis == 0 else self.grid.shape[0] - 1 - row
 
 
 def write_fusion_planes(path: str | os.PathLike[str], result: FusionResult, overwrite: bool = False) -> None:
@@ -76,7 +47,7 @@ def draw_fusion_planes(result: FusionResult) -> Figure:
     for part in (pictures, legend):
         part.set_facecolor(PAPER)
     axes = pictures.subplots(len(PLANES), len(FUSION_COLUMNS))
-    _title(axes, [title for _, title in FUSION_COLUMNS])
+    title(axes, [title for _, title in FUSION_COLUMNS])
     for row, (_, axis, letters) in zip(axes, PLANES, strict=True):
         cut = Cut.through(display.grid, display.center_mm, axis)
         for one, (name, _) in zip(row, FUSION_COLUMNS, strict=True):
@@ -88,7 +59,7 @@ def draw_fusion_planes(result: FusionResult) -> Figure:
             x, y = cut.in_plane(cut.index)
             one.axhline(y, color="w", alpha=0.35, linewidth=0.7)
             one.axvline(x, color="w", alpha=0.35, linewidth=0.7)
-            _finish(one, letters)
+            finish(one, letters)
     _draw_legend(legend, result, display)
     note = f"Fused by {result.method}. {NOTE} The patient's left is on the right."
     figure.supxlabel(note, color=INK, fontsize=9)
@@ -140,7 +111,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
     center_mm = stage.attended_points[0].point_mm if stage.attended_points else explanation.result.center_mm
     figure = Figure(figsize=(2.0 * len(columns), 6.2), layout="constrained", facecolor=PAPER)
     axes = figure.subplots(len(PLANES), len(columns), squeeze=False)
-    _title(axes, [column.title for column in columns])
+    title(axes, [column.title for column in columns])
     for row, (_, axis, letters) in zip(axes, PLANES, strict=True):
         cut = Cut.through(grid, center_mm, axis)
         for one, column in zip(row, columns, strict=True):
@@ -150,7 +121,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
                 _draw(one, plane, COLOUR_MAP, 0.75 * plane)
             for mark in column.marks:
                 _draw_mark(one, mark, cut)
-            _finish(one, letters)
+            finish(one, letters)
     figure.supxlabel(f"{stage.crop.name}. Each map has its own scale. {NOTE}", color=INK, fontsize=9)
     return figure
 
@@ -190,21 +161,3 @@ def _draw_mark(axes: Axes, mark: Mark, cut: Cut) -> None:
     x, y = cut.in_plane(voxel)
     marker, colour = MARKERS[mark.shape]
     axes.plot([x], [y], marker, markersize=7, markeredgecolor=colour, markerfacecolor="none", markeredgewidth=1.5)
-
-
-def _title(axes: np.ndarray, titles: Sequence[str]) -> None:
-    """Name the columns above and the planes beside a table of pictures."""
-    for one, title in zip(axes[0], titles, strict=True):
-        one.set_title(title, color=INK, fontsize=10)
-    for one, (plane, _, _) in zip(axes[:, 0], PLANES, strict=True):
-        one.set_ylabel(plane, color=INK, fontsize=10)
-
-
-def _finish(axes: Axes, letters: str) -> None:
-    """Put the directions at the four sides, and take the frame away."""
-    for letter, (x, y) in zip(letters, LETTER_POSITIONS, strict=True):
-        axes.text(x, y, letter, color=INK, fontsize=8, ha="center", va="center", transform=axes.transAxes)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)

@@ -16,8 +16,10 @@ import jinja2
 import crossalign
 from crossalign.images import Image, LabelMap
 from crossalign.output import check_output, whole_file, write_bytes
+from crossalign.report.embedding import niivue_notice, niivue_script
 
-SCRIPTS = ("volumes.js", "layers.js", "viewer.js")  # of every page, ahead of its own
+CANVAS = ("volumes.js", "layers.js", "viewer.js")  # ahead of a page's own: a viewer of volumes on one grid
+NIIVUE = ("niivue.js",)  # the same for pages with NiiVue, each volume on its own grid
 GENERIC_NAMES = frozenset({"", "image", "label map", "fixed", "moving", "mask", "scan"})
 SUFFIXES = r"(?:nii|nrrd|nhdr|mha|mhd|dcm|ima|img|hdr|tfm|txt|mat|h5|csv|tre|html)"
 FOLDER = re.compile(r"""(?<![\w.])(?:[A-Za-z]:[\\/]|\\\\|~[\w.-]*[\\/]|\.{1,2}[\\/]|[\\/])[^\s'"<>|,;()\[\]]+""")
@@ -54,7 +56,8 @@ def _without_folder(found: re.Match[str]) -> str:
 class Page:
     """One page: `name` names its template and its script; texts may hold file names, which are replaced.
 
-    `context` is what its own template reads besides, `viewer` what its script reads.
+    `context` is what its own template reads besides, `viewer` what its script reads; `scripts` are CANVAS or NIIVUE.
+    `title` is the user's own and stays as it is.
     """
 
     name: str
@@ -65,12 +68,15 @@ class Page:
     privacy: Privacy
     context: Mapping[str, object]
     viewer: Mapping[str, object]
+    scripts: tuple[str, ...] = CANVAS
+    title: str = ""
 
     def html(self) -> str:
-        """Return the page as text, about 1 to 4 MB."""
+        """Return the page as text: about 1 to 4 MB, with NiiVue 2.5 MB and both volumes in full."""
         clean = self.privacy.clean
         style = read_part("page.css")
-        script = '"use strict";\n' + "\n".join(read_part(name) for name in (*SCRIPTS, f"{self.name}.js"))
+        script = '"use strict";\n' + "\n".join(read_part(name) for name in (*self.scripts, f"{self.name}.js"))
+        library = f"/*!\n{niivue_notice()}*/\n{niivue_script()}" if self.scripts == NIIVUE else ""
         return (
             environment(clean)
             .get_template(f"{self.name}.html.j2")
@@ -83,10 +89,12 @@ class Page:
                 date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
                 page=self.context,
                 viewer=self.viewer,
+                title=self.title,
+                library=library,
                 style=style,
                 script=script,
                 style_hash=content_hash(style),
-                script_hash=content_hash(script),
+                script_hashes=" ".join(f"'{content_hash(text)}'" for text in (library, script) if text),
             )
         )
 

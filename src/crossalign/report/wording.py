@@ -99,14 +99,6 @@ def _parts(values: Triple, words: Sequence[tuple[str, str]], unit: str) -> str:
     return ", ".join(named) or "less than 0.1 along each axis"
 
 
-def content_motion(before: Rigid, after: Rigid) -> Rigid:
-    """Return how the moving image's content moves in the fixed image's space when `after` replaces `before`.
-
-    Both map fixed to moving points. Content at a moving point m is displayed at before^-1(m), then at after^-1(m).
-    """
-    return after.inverse() @ before
-
-
 @dataclass(frozen=True)
 class ErrorRow:
     """One error, before and after, with its unit; `better` is None where one of them is missing or undefined."""

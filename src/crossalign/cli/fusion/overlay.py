@@ -17,13 +17,13 @@ from crossalign.output import check_output, write_text
 
 
 def overlay_files(request: FuseRequest) -> tuple[Path, ...]:
-    """Name the volume in colour, the picture of its planes and the JSON file; none where they are not asked for."""
+    """Name the volume in colour, the picture of its planes, the JSON file and the page; none where not asked for."""
     if request.overlay is None:
         return ()
     path = request.overlay
     suffix = next((one for one in COLOUR_SUFFIXES if path.name.endswith(one)), path.suffix)
     base = path.name.removesuffix(suffix)
-    return path, path.with_name(f"{base}.png"), path.with_name(f"{base}.json")
+    return path, *(path.with_name(f"{base}{ending}") for ending in (".png", ".json", ".html"))
 
 
 def check_overlay(request: FuseRequest) -> None:
@@ -55,11 +55,13 @@ def overlay_of(
 def write_overlay(request: FuseRequest, overlay: Overlay, result: FusionResult, places: Mapping[Path, Path]) -> None:
     """Write the files of the overlay to the temporary paths of `whole_files`."""
     from crossalign.report.overlay_planes import maximum_uptake, write_overlay_planes  # slow to import
+    from crossalign.report.pages.overlay import write_overlay_page
 
-    volume, picture, record = overlay_files(request)
+    volume, picture, record, page = overlay_files(request)
     note = f"PET in {overlay.settings.colour_map} over MRI; research software"
     write_colours(overlay.rgb(), overlay.grid, places[volume], note)
     write_overlay_planes(places[picture], overlay, request.overlay_point, overwrite=True)
+    write_overlay_page(places[page], overlay, result.reasons, overwrite=True)
     point, highest = maximum_uptake(overlay)
     content = {
         **overlay.record(),

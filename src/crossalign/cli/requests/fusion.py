@@ -43,7 +43,8 @@ class FuseRequest:
     colour: Path | None = field(default=None, kw_only=True)
     """Picture of the planes to write (.png)."""
     overlay: Path | None = field(default=None, kw_only=True)
-    """Volume in colour to write (.nii.gz, .nii): the PET over the MRI; a .png of planes and a .json go beside it."""
+    """Volume in colour to write (.nii.gz, .nii): the PET over the MRI; a .png of planes, a .json and a
+    page (.html) go beside it."""
     overlay_point: tuple[float, float, float] | None = field(default=None, kw_only=True)
     """X,Y,Z of the point that the planes pass through, LPS mm; by default where the uptake is highest."""
     dicom_out: Path | None = field(default=None, kw_only=True)

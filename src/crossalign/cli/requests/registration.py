@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from cyclopts import Parameter
 
 from crossalign.cli.options import Given, command
+from crossalign.errors import SettingError
 from crossalign.fields import check_bounds
 from crossalign.models.run_settings import RunSettings
 from crossalign.registration.iterative.method_settings import (
@@ -100,6 +101,8 @@ class RegisterRequest(CaseOptions):
     """Patient, study and frame of reference of the DICOM series: keep the fixed image's, or remove (placeholders)."""
     report: Path | None = field(default=None, kw_only=True)
     """HTML report to write."""
+    title: str = field(default="", kw_only=True)
+    """Heading of the report, as it stands: the page names no file and no patient unless the title does."""
     record: Path | None = field(default=None, kw_only=True)
     """JSON file to write: the result, and whether to trust it."""
     reference: Path | None = field(default=None, kw_only=True)
@@ -108,6 +111,10 @@ class RegisterRequest(CaseOptions):
     """End with status 3 where the result is not to be trusted."""
     overwrite: bool = field(default=False, kw_only=True)
     """Replace outputs that exist."""
+
+    def __post_init__(self) -> None:
+        if self.title and self.report is None:
+            raise SettingError("title", "is the report's heading: it needs --report")
 
 
 @dataclass(frozen=True)

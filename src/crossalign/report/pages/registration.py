@@ -9,14 +9,18 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from crossalign.geometry import mean_displacement_mm
+from crossalign.geometry import Grid, mean_displacement_mm
 from crossalign.images import Image, LabelMap
+from crossalign.registration.landmarks import LandmarkPairs
 from crossalign.registration.result import RegistrationResult
-from crossalign.report.page import Page, Privacy, write_page
-from crossalign.report.viewer import ViewerData, contrast_window, display_grid, grey_bytes, grey_levels, mask_bytes
-from crossalign.report.wording import Motion, content_motion, error_rows, parameter_rows, step_rows
-from crossalign.types import Points
+from crossalign.report.embedding import embed, embed_mask, ras_affine
+from crossalign.report.page import NIIVUE, Page, Privacy, write_page
+from crossalign.report.stills import FIXED_LINE, MOVING_LINE, StillColumn, checkerboard, draw_stills
+from crossalign.report.viewer import contrast_window, display_grid, grey_bytes, grey_levels, mask_bytes
+from crossalign.report.wording import Motion, error_rows, parameter_rows, step_rows
+from crossalign.types import Points, Vector
 
+BEFORE, AFTER = "before", "after"
 DISPLACEMENT_POINTS = 200_000  # at most, of the structure, for its mean displacement
 
 
@@ -24,6 +28,7 @@ DISPLACEMENT_POINTS = 200_000  # at most, of the structure, for its mean displac
 class ReportInput:
     """What a report is about.
 
+    `title` is put on the page as it stands. `landmarks` are corresponding points of both images.
     `fixed_mask` and `moving_mask` mark the structure, each on its own image. `errors_mm` maps names to millimetres (a
     name that says deg, as 'angle deg after', to degrees); 'SRE before' and 'SRE after' become one row of a table.
     """
@@ -34,6 +39,8 @@ class ReportInput:
     fixed_mask: LabelMap | None = None
     moving_mask: LabelMap | None = None
     errors_mm: Mapping[str, float] | None = None
+    landmarks: LandmarkPairs | None = None
+    title: str = ""
 
     def privacy(self) -> Privacy:
         """Name the images by their part in the registration, never by their files."""
@@ -50,6 +57,8 @@ def write_report(  # noqa: PLR0913 - the page's one entry: two images, what join
     fixed_mask: LabelMap | None = None,
     moving_mask: LabelMap | None = None,
     errors_mm: Mapping[str, float] | None = None,
+    landmarks: LandmarkPairs | None = None,
+    title: str = "",
     overwrite: bool = False,
 ) -> None:
     """Write one self-contained HTML page about one registration; it loads nothing and names no file.
@@ -57,14 +66,13 @@ def write_report(  # noqa: PLR0913 - the page's one entry: two images, what join
     See ReportInput for the arguments. Raises OutputError where the file exists (without `overwrite`) or cannot be
     written, ImageError where a mask is empty; no partial file is left.
     """
-    report = ReportInput(fixed, moving, result, fixed_mask, moving_mask, errors_mm)
+    report = ReportInput(fixed, moving, result, fixed_mask, moving_mask, errors_mm, landmarks, title)
     write_page(path, lambda: registration_page(report), overwrite)
 
 
 def registration_page(report: ReportInput) -> Page:
     """Gather the page."""
     result = report.result
-    viewer = asdict(_viewer_data(report))
     return Page(
         name="registration",
         method=result.method,
@@ -72,26 +80,98 @@ def registration_page(report: ReportInput) -> Page:
         warnings=result.warnings,
         settings=result.settings,
         privacy=report.privacy(),
-        context={**_context(report), "spacing_mm": viewer["spacing_mm"]},
-        viewer=viewer,
+        context=_context(report),
+        viewer=_viewer(report),
+        scripts=NIIVUE,
+        title=report.title,
     )
 
 
-def _viewer_data(report: ReportInput) -> ViewerData:
+def _viewer(report: ReportInput) -> dict[str, object]:
+    """Return what the script reads: volumes and masks, matrices of the moving ones, points; millimetres are RAS."""
     result, fixed_mask, moving_mask = report.result, report.fixed_mask, report.moving_mask
-    structure = None if fixed_mask is None else fixed_mask.extremes_mm()
-    grid = display_grid(report.fixed.grid, report.moving.grid, structure)
-    transforms = {"before": result.initial, "after": result.fixed_to_moving}
-    moving = {when: grey_levels(report.moving, grid, transform) for when, transform in transforms.items()}
-    window = contrast_window(moving["after"])  # of both: before and after in the same shades
-    scans = {"fixed": grey_bytes(grey_levels(report.fixed, grid))}
-    scans |= {when: grey_bytes(grey, window) for when, grey in moving.items()}
-    outlines: dict[str, Tensor] = {}
+    to_fixed = {BEFORE: result.initial.inverse(), AFTER: result.fixed_to_moving.inverse()}
+    embedded: dict[str, object] = {
+        "fixed": asdict(embed(report.fixed)),
+        "moving": asdict(embed(report.moving, to_fixed[AFTER])),
+        "affines": {when: ras_affine(report.moving.grid, one).tolist() for when, one in to_fixed.items()},
+        "start_mm": ras_point(result.center_mm),
+        "landmarks": [asdict(one) for one in landmark_rows(report)],
+    }
     if fixed_mask is not None:
-        outlines["fixed"] = mask_bytes(fixed_mask, grid)
+        embedded |= {"fixed_mask": embed_mask(fixed_mask), "fixed_mask_affine": ras_affine(fixed_mask.grid).tolist()}
     if moving_mask is not None:
-        outlines |= {when: mask_bytes(moving_mask, grid, transform) for when, transform in transforms.items()}
-    return ViewerData.on_grid(grid, result.center_mm, scans, outlines)
+        affines = {when: ras_affine(moving_mask.grid, one).tolist() for when, one in to_fixed.items()}
+        embedded |= {"moving_mask": embed_mask(moving_mask, to_fixed[AFTER]), "moving_mask_affines": affines}
+    return embedded
+
+
+@dataclass(frozen=True)
+class LandmarkRow:
+    """A landmark: where it is in the fixed image, and its partner before and after, RAS mm; its errors, mm."""
+
+    name: str
+    fixed: list[float]
+    before: list[float]
+    after: list[float]
+    error_before_mm: float
+    error_after_mm: float
+
+
+def landmark_rows(report: ReportInput) -> list[LandmarkRow]:
+    """Measure each landmark in the moving image's space; the partner is drawn where the fixed image has it."""
+    marks, result = report.landmarks, report.result
+    if marks is None:
+        return []
+    fixed, moving = marks.fixed_mm.double(), marks.moving_mm.double()
+    transforms = [one.to("cpu", torch.float64) for one in (result.initial, result.fixed_to_moving)]
+    errors = [(one.apply(fixed) - moving).norm(dim=-1).tolist() for one in transforms]
+    drawn = [[ras_point(point) for point in one.inverse().apply(moving)] for one in transforms]
+    points = [ras_point(point) for point in fixed]
+    return [
+        LandmarkRow(*row) for row in zip(marks.names, points, drawn[0], drawn[1], errors[0], errors[1], strict=True)
+    ]
+
+
+def ras_point(point_mm: Vector) -> list[float]:
+    """Return a point (3,), LPS mm, in NiiVue's RAS."""
+    x, y, z = point_mm.cpu().double().tolist()
+    return [-x, -y, z]
+
+
+def _grid(report: ReportInput) -> Grid:
+    structure = None if report.fixed_mask is None else report.fixed_mask.extremes_mm()
+    return display_grid(report.fixed.grid, report.moving.grid, structure)
+
+
+def _zoom(report: ReportInput) -> float:
+    """Return the first magnification: what shows the structure and some of its surroundings, else the whole image."""
+    whole = torch.stack((report.fixed.grid.corners_mm().amin(0), report.fixed.grid.corners_mm().amax(0)))
+    shown = _grid(report).corners_mm()
+    ratio = float((whole[1] - whole[0]).max() / (shown.amax(0) - shown.amin(0)).max().clamp(min=1.0))
+    return round(min(max(ratio, 1.0), 4.0), 1)
+
+
+def _stills(report: ReportInput) -> str:
+    result, fixed_mask, moving_mask, grid = report.result, report.fixed_mask, report.moving_mask, _grid(report)
+    transforms = {BEFORE: result.initial, AFTER: result.fixed_to_moving}
+    levels = {when: grey_levels(report.moving, grid, transform) for when, transform in transforms.items()}
+    window = contrast_window(levels[AFTER])  # of both: before and after in the same shades
+    moving = {when: grey_bytes(grey, window) for when, grey in levels.items()}
+    fixed = grey_bytes(grey_levels(report.fixed, grid))
+    outlines: dict[str, Tensor] = {} if fixed_mask is None else {FIXED_LINE: mask_bytes(fixed_mask, grid)}
+    both = {when: dict(outlines) for when in transforms}
+    if moving_mask is not None:
+        for when, transform in transforms.items():
+            both[when][MOVING_LINE] = mask_bytes(moving_mask, grid, transform)
+    board = checkerboard(fixed.numpy(), moving[AFTER].numpy())
+    columns = (
+        StillColumn("fixed", fixed, outlines),
+        StillColumn("moving, before", moving[BEFORE], both[BEFORE]),
+        StillColumn("moving, after", moving[AFTER], both[AFTER]),
+        StillColumn("both, after", board, both[AFTER]),
+    )
+    return draw_stills(grid, result.center_mm, columns)
 
 
 def _context(report: ReportInput) -> dict[str, object]:
@@ -102,7 +182,7 @@ def _context(report: ReportInput) -> dict[str, object]:
         "steps": step_rows(result, points),
         "seconds": result.seconds,
         "center": f"centre of the {'fixed image' if report.fixed_mask is None else 'structure'}",
-        "correction": Motion.of(content_motion(result.initial, result.fixed_to_moving), center),
+        "correction": Motion.of(result.initial.inverse() @ result.fixed_to_moving, center),
         "total": Motion.of(result.fixed_to_moving, center),
         "mean_displacement_mm": _mean_displacement_mm(result, points),
         "expected_sre_mm": result.expected_sre_mm,
@@ -112,6 +192,9 @@ def _context(report: ReportInput) -> dict[str, object]:
         "parameters": parameter_rows(result),
         "has_fixed_mask": report.fixed_mask is not None,
         "has_moving_mask": report.moving_mask is not None,
+        "landmarks": landmark_rows(report),
+        "zoom": _zoom(report),
+        "stills": _stills(report),
         "torch_version": str(torch.__version__),
     }
 

@@ -2,9 +2,9 @@
 
    Every plane is drawn to one scale, in mm, centred in a square. */
 
-const GREY = [1, 1, 1], AMBER = [1, 0.74, 0.36];
 const GREYS = Uint8Array.from({ length: 768 }, (_, at) => Math.floor(at / 3));
-const FIXED_LINE = "#3fe0f0", MOVING_LINE = "#ff6ad5";
+const INSIDE = GREYS.map((value) => Math.max(0, value - 1));
+const FIXED_LINE = "#3fe0f0";
 const LABEL = "#f4f1e6", SHADOW = "rgba(0, 0, 0, 0.75)";
 const MARK_COLOURS = { ring: "#7dff8a", cross: "#ff6ad5", square: "#6fd0ff" };
 const MARK_DISTANCE_MM = 4; // a point is drawn on the slices within this distance
@@ -36,43 +36,8 @@ function setColour(pixels, at, colours, index, alpha) {
   pixels[at + 3] = alpha;
 }
 
-/* A grey part and a tinted part, added: both are functions from pixel to 0..254. */
-function drawTinted(view, tint, greyAt, tintedAt) {
-  drawPicture(view, (pixels, at) => {
-    const grey = greyAt(at / 4), tinted = tintedAt(at / 4);
-    for (let part = 0; part < 3; part++) pixels[at + part] = grey + tint[part] * tinted;
-    pixels[at + 3] = 255;
-  });
-}
-
 /* An image: bytes are 1 to 255 inside, and 0 beyond its border. */
-const imageLayer = (volume, tint = GREY) => (view) => {
-  const { values } = sliceOf(view, volume);
-  drawTinted(view, tint, () => 0, (i) => Math.max(0, values[i] - 1));
-};
-
-/* Beyond the moving image's border the fixed one stays as it is until the last half of the slider. */
-const blendLayer = (fixedVolume, movingVolume, weight, tint) => (view) => {
-  const fixed = sliceOf(view, fixedVolume).values, moving = sliceOf(view, movingVolume).values;
-  const alone = Math.min(1, 2 * (1 - weight));
-  const greyAt = (i) => (moving[i] ? 1 - weight : alone) * Math.max(0, fixed[i] - 1);
-  drawTinted(view, tint, greyAt, (i) => weight * Math.max(0, moving[i] - 1));
-};
-
-/* Another layer in every second square of a checkerboard about the middle of the canvas. */
-const boardLayer = (layer, side_mm) => (view) => {
-  const { canvas, context } = view, side = side_mm * view.pixelsPerMm, reach = Math.ceil(canvas.width / 2 / side);
-  context.save();
-  context.beginPath();
-  for (let j = -reach; j < reach; j++) {
-    for (let i = -reach; i < reach; i++) {
-      if ((i + j) % 2 === 0) context.rect(canvas.width / 2 + i * side, canvas.height / 2 + j * side, side, side);
-    }
-  }
-  context.clip();
-  layer(view);
-  context.restore();
-};
+const imageLayer = (volume) => rampLayer(volume, INSIDE);
 
 /* A volume through a list of 256 colours. */
 const rampLayer = (volume, ramp) => (view) => {
