@@ -65,9 +65,8 @@ def output_files(request: RegisterRequest) -> tuple[Path, ...]:
 
 def file_names(request: RegisterRequest) -> dict[str, str | None]:
     """Name the inputs by their part, without folders; the label of the mask with it."""
-    initial = transform_file(request.initial)
-    named = {"fixed": request.fixed, "moving": request.moving, "fixed_mask": request.fixed_mask, "initial": initial}
-    named |= {"moving_mask": request.moving_mask}
+    named = {"fixed": request.fixed, "moving": request.moving, "initial": transform_file(request.initial)}
+    named |= {"fixed_mask": request.fixed_mask, "moving_mask": request.moving_mask}
     named |= {"fixed_landmarks": request.fixed_landmarks, "moving_landmarks": request.moving_landmarks}
     names = {part: None if path is None else public_name(path) for part, path in named.items()}
     return names | {"mask_label": request.mask_label, "moving_mask_label": request.moving_mask_label}

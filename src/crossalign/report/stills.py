@@ -34,7 +34,8 @@ class StillColumn:
 
 def draw_stills(grid: Grid, center_mm: Vector, columns: Sequence[StillColumn]) -> str:
     """Draw the three planes through a point (3,) of volumes on the display grid; the patient's left on the right."""
-    figure = Figure(figsize=(3.1 * len(columns), 8.6), layout="constrained", facecolor=PAPER)
+    figure = Figure(figsize=(3.1 * len(columns), 8.6), facecolor=PAPER)
+    figure.subplots_adjust(left=0.03, right=0.995, bottom=0.01, top=0.95, wspace=0.03, hspace=0.03)
     axes = figure.subplots(len(PLANES), len(columns), squeeze=False)
     title(axes, [column.title for column in columns])
     for row, (_, axis, letters) in zip(axes, PLANES, strict=True):
