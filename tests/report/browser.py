@@ -86,7 +86,7 @@ for (let i = 0; i < data.length; i += 4) {
 }
 return [sum / (data.length / 4), hash];
 """
-NIIVUE_SECONDS = 90.0  # at most until a page with NiiVue is ready: its programs are compiled, here in software
+NIIVUE_SECONDS = 200.0  # at most until a page with NiiVue is ready: its programs are compiled, here in software
 
 
 def scene(browser: Chrome) -> tuple[float, int]:

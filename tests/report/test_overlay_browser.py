@@ -23,7 +23,7 @@ from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
 from crossalign.report.pages.overlay import write_overlay_page
 
-pytestmark = [pytest.mark.browser, needs_browser]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), needs_browser]
 MR_TO_PET = Rigid.from_parameters(torch.tensor([4.0, -3.0, 2.0, 8.0, 0.0, 12.0], dtype=torch.float64), pair.CENTER_MM)
 
 

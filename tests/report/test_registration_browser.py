@@ -26,7 +26,7 @@ from crossalign.registration.landmarks import LandmarkPairs
 from crossalign.registration.problem import Expectation
 from crossalign.report.pages.registration import write_report
 
-pytestmark = [pytest.mark.browser, needs_browser]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), needs_browser]
 TILT = Rigid.from_parameters(torch.tensor([4.0, -3.0, 2.0, 8.0, 0.0, 12.0], dtype=torch.float64), pair.CENTER_MM)
 
 
