@@ -82,7 +82,7 @@ def synchronise_norms(model: nn.Module) -> None:
 
 def _synchronised(layer: _BatchNorm) -> nn.Module:
     if layer.weight is not None and layer.weight.device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(layer)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(layer)  # type: ignore[no-untyped-call]
         return converted
     new = GlobalBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
     new.weight, new.bias = layer.weight, layer.bias
