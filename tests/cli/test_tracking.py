@@ -31,7 +31,9 @@ def test_a_run_is_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     result = train(tmp_path / "run", uri)
     assert train(tmp_path / "run", uri).finished  # goes on, in the same run
     client = MlflowClient(tracking_uri=uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    experiment = client.get_experiment_by_name("tests")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
     number = run.info.run_id
     assert run.info.status == "FINISHED"
     assert run.data.params["stage.network"] == "attention-reg"

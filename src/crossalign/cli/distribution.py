@@ -22,7 +22,8 @@ from crossalign.training.distributed import ProcessLostError, check_accelerate, 
 from crossalign.training.processes import Processes
 
 GOES_ON = "the same command goes on from the last checkpoint"
-R, T = TypeVar("R"), TypeVar("T")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 def distributed(work: Callable[[R, Processes, torch.device], T], request: R, device: str, devices: int) -> T | None:
