@@ -22,7 +22,7 @@ from crossalign.registration.evidence import EVIDENCE
 FIT, JUDGE = "fit", "judge"
 WRONG_MM = 10.0
 OUTSIDE, OUTSIDE_MM = (MR_MR, ORGAN, PHANTOM, NOISE, CONSTANT), 12.0  # no prostate's MR and ultrasound
-RISK, KEPT = 0.01, (0.85, 0.99)
+RISK, KEPT = 0.01, (0.90, 0.99)
 
 
 def read_tables(paths: Sequence[Path]) -> list[dict[str, str]]:
@@ -38,7 +38,7 @@ def fitted(rows: Sequence[dict[str, str]]) -> Calibration:
     """Fit a calibration on the rows `fit`.
 
     What is no prostate's MR and ultrasound counts as wrong whatever the answer is. The threshold is the highest at
-    which one in a hundred of the trusted results is over 10 mm, by fits that did not see the patient; it trusts 85 to
+    which one in a hundred of the trusted results is over 10 mm, by fits that did not see the patient; it trusts 90 to
     99 % of the ordinary ones. What the recognition network has something against is not trusted, and so not counted.
     """
     used = [row for row in rows if row["role"] == FIT and not row["error"]]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
 from crossalign.fusion.overlay import LEVELS, Overlay, blend
@@ -134,7 +134,7 @@ def _upright(volume: Scan, axis: int) -> NDArray[np.float32]:
 def _finish(axes: Axes, plane: _Plane, dark: bool) -> None:
     """Add the directions, a scale bar, and lines that point at the point and leave it free."""
     ink, edge = ("black", "white") if dark else (INK, "black")
-    outline = [withStroke(linewidth=2.0, foreground=edge)]
+    outline: list[AbstractPathEffect] = [withStroke(linewidth=2.0, foreground=edge)]
     left, right, bottom, top = plane.sides_mm
     for letter, (x, y) in zip(plane.letters, ((0.03, 0.5), (0.97, 0.5), (0.5, 0.96), (0.5, 0.04)), strict=True):
         letter_at = axes.text(x, y, letter, color=ink, fontsize=10, ha="center", va="center", transform=axes.transAxes)
