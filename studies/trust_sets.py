@@ -42,6 +42,7 @@ from studies.trust_pairs import (
 from studies.trust_tables import (
     FIT,
     JUDGE,
+    LEAST_KEPT,
     calibration_lines,
     cell,
     evidence_figures,
@@ -183,6 +184,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--table", type=Path, nargs="+", help="tables that were written before")
     parser.add_argument("--fit", type=Path, nargs="+", metavar="TABLE", help="tables to fit a calibration on")
+    parser.add_argument("--keep", type=float, default=LEAST_KEPT, help="least fraction of ordinary results to trust")
     parser.add_argument("--evidence", action="store_true", help="print what each piece of evidence is worth, too")
     parser.add_argument("--recipe", type=Path, help="of a model: the calibration is written into it")
     given = parser.parse_args()
@@ -199,7 +201,7 @@ def main() -> int:
 def _print(given: argparse.Namespace, tables: Sequence[Path]) -> int:
     rows = read_tables(tables)
     if given.fit is not None or given.recipe is not None:
-        calibration = fitted(rows)
+        calibration = fitted(rows, given.keep)
         print("\n".join(calibration_lines(calibration)))
         rows = judged(rows, calibration)
         if given.recipe is not None:

@@ -22,7 +22,8 @@ from crossalign.registration.evidence import EVIDENCE
 FIT, JUDGE = "fit", "judge"
 WRONG_MM = 10.0
 OUTSIDE, OUTSIDE_MM = (MR_MR, ORGAN, PHANTOM, NOISE, CONSTANT), 12.0  # no prostate's MR and ultrasound
-RISK, KEPT = 0.01, (0.90, 0.99)
+RISK, MOST_KEPT = 0.01, 0.99
+LEAST_KEPT = 0.9
 
 
 def read_tables(paths: Sequence[Path]) -> list[dict[str, str]]:
@@ -34,12 +35,12 @@ def read_tables(paths: Sequence[Path]) -> list[dict[str, str]]:
     return rows
 
 
-def fitted(rows: Sequence[dict[str, str]]) -> Calibration:
+def fitted(rows: Sequence[dict[str, str]], least_kept: float = LEAST_KEPT) -> Calibration:
     """Fit a calibration on the rows `fit`.
 
     What is no prostate's MR and ultrasound counts as wrong whatever the answer is. The threshold is the highest at
-    which one in a hundred of the trusted results is over 10 mm, by fits that did not see the patient; it trusts 90 to
-    99 % of the ordinary ones. What the recognition network has something against is not trusted, and so not counted.
+    which one in a hundred of the trusted results is over 10 mm, by fits that did not see the patient; it trusts
+    `least_kept` to 99 % of the ordinary ones. What the recognition network has something against is not trusted, and so not counted.
     """
     used = [row for row in rows if row["role"] == FIT and not row["error"]]
     estimates = estimates_of(used, OUTSIDE_MM)
@@ -49,7 +50,7 @@ def fitted(rows: Sequence[dict[str, str]]) -> Calibration:
     order = order[recognised[order]]
     risk = (np.cumsum(estimates.sre_mm[order] > WRONG_MM)) / np.arange(1, len(order) + 1)
     safe = unseen[order][risk <= RISK]
-    least, most = np.quantile(unseen[ordinary], KEPT).tolist()
+    least, most = np.quantile(unseen[ordinary], (least_kept, MOST_KEPT)).tolist()
     threshold = min(most, max(least, float(safe.max()) if len(safe) else 0.0))
     return fit_calibration(estimates, threshold_mm=round(threshold, 2))
 
