@@ -40,7 +40,8 @@ def fitted(rows: Sequence[dict[str, str]], least_kept: float = LEAST_KEPT) -> Ca
 
     What is no prostate's MR and ultrasound counts as wrong whatever the answer is. The threshold is the highest at
     which one in a hundred of the trusted results is over 10 mm, by fits that did not see the patient; it trusts
-    `least_kept` to 99 % of the ordinary ones. What the recognition network has something against is not trusted, and so not counted.
+    `least_kept` to 99 % of the ordinary ones. What the recognition network has something against is not trusted, and
+    so not counted.
     """
     used = [row for row in rows if row["role"] == FIT and not row["error"]]
     estimates = estimates_of(used, OUTSIDE_MM)
