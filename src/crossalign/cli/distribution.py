@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 import uuid
 import warnings
@@ -21,6 +22,7 @@ from crossalign.errors import CrossalignError, InputError, InputWarning
 from crossalign.training.distributed import ProcessLostError, check_accelerate, is_one_of_several, join_processes
 from crossalign.training.processes import Processes
 
+AGENT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 GOES_ON = "the same command goes on from the last checkpoint"
 R = TypeVar("R")
 T = TypeVar("T")
@@ -78,12 +80,16 @@ def _launch(count: int, work: Callable[..., T], arguments: tuple[object, ...]) -
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
+        handlers = {one: signal.getsignal(one) for one in AGENT_SIGNALS}
         try:
             results: Mapping[int, T] = elastic_launch(config, work)(*arguments)
         except ChildFailedError as error:
             raise _what_failed(error) from error
         except SignalException as error:
             raise Stopped(int(error.sigval)) from error
+        finally:  # the agent leaves its own
+            for one, handler in handlers.items():
+                signal.signal(one, handler)
     return results[0]
 
 
