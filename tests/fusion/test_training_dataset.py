@@ -22,10 +22,12 @@ from crossalign.images import Image, write_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+CUBE = (16, 16, 16)
+
 
 def test_lesions_change_one_scan_inside_their_mask() -> None:
     generator = torch.Generator().manual_seed(2)
-    patches = draw_patches(dataset(), [0, 1, 2] * 4, 20, None, generator)
+    patches = draw_patches(dataset(), [0, 1, 2] * 4, (20, 20, 20), None, generator)
     lesions = insert_lesions(patches, generator).lesions
     assert lesions is not None
     changes = [(lesions.a - patches.a).abs(), (lesions.b - patches.b).abs()]
@@ -43,7 +45,7 @@ def test_both_volumes_of_a_patch_move_together() -> None:
     twin = FusionDataset((volume,), (volume,))
     moves = FusionAugmentation(rotation_rad=0.2, rotated_fraction=1.0, gamma=0.0, noise=0.0, gain=0.0, mirror=True)
     for seed in range(4):
-        patches = draw_patches(twin, [0], 16, moves, torch.Generator().manual_seed(seed))
+        patches = draw_patches(twin, [0], CUBE, moves, torch.Generator().manual_seed(seed))
         torch.testing.assert_close(patches.a, patches.b)
 
 
@@ -52,8 +54,8 @@ def test_contrast_and_noise_change_the_mri_alone() -> None:
     twin = FusionDataset((volume,), (volume,))
     changes = FusionAugmentation(0.0, 0.0, 0.3, 0.05, 0.0, False)
     generators = [torch.Generator().manual_seed(1) for _ in range(2)]
-    plain = draw_patches(twin, [0], 16, None, generators[0])
-    varied = draw_patches(twin, [0], 16, changes, generators[1])
+    plain = draw_patches(twin, [0], CUBE, None, generators[0])
+    varied = draw_patches(twin, [0], CUBE, changes, generators[1])
     torch.testing.assert_close(plain.b, varied.b)
     assert not torch.allclose(plain.a, varied.a)
     assert bool((varied.a[plain.a <= 1e-4] <= 1e-4).all())
@@ -61,8 +63,8 @@ def test_contrast_and_noise_change_the_mri_alone() -> None:
 
 def test_a_short_volume_is_extended() -> None:
     volume = torch.rand(10, 20, 30)
-    patches = draw_patches(FusionDataset((volume,), (volume,)), [0], 16, None, torch.Generator().manual_seed(0))
-    assert patches.a.shape == (1, 1, 16, 16, 16)
+    patches = draw_patches(FusionDataset((volume,), (volume,)), [0], CUBE, None, torch.Generator().manual_seed(0))
+    assert patches.a.shape == (1, 1, *CUBE)
     torch.testing.assert_close(patches.a[:, :, 9], patches.a[:, :, 15])
 
 

@@ -40,7 +40,7 @@ from crossalign.networks import build_network, network_names
 from crossalign.networks.registry import check_crop_shape
 
 SMALL = StageSettings("feature-reg", (8, 8, 8), 2.0, 1.5)
-FUSION = FusionStageSettings("dcfb-compact", CompactSettings(8, 1, 2, 2, 3, 4, 6, 1, 1))
+FUSION = FusionStageSettings("dcfb-compact", CompactSettings(8, 1, 1, 2, 2, 3, 4, 6))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The Deformable Cross Feature Blend block (Liu et al., ICONIP 2023; arXiv 2310.06291), as in the paper's text."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -132,29 +133,51 @@ class ChannelGate(nn.Module):
         return gate
 
 
+class GatedValues(nn.Module):
+    """What is left of the attention where nothing attends to anything: gated values of x."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.value = nn.Conv3d(channels, channels, 1)
+
+    def forward(self, x: Volume, _other: Volume, gate: Map) -> Volume:
+        """Return the values, multiplied by `gate`."""
+        return self.value(x) * gate
+
+
+@dataclass(frozen=True)
+class BlendForm:
+    """The form of a block: the box of `ChannelGate`, the kernel of its convolution, and parts that it may lack.
+
+    An ablation lacks the attention, each voxel then has its own value; or the offsets, the other map is taken as it is.
+    """
+
+    box: Shape | None = None
+    kernel: Shape = CONVOLUTION
+    attention: bool = True
+    offsets: bool = True
+
+
+PUBLISHED_FORM = BlendForm()
+
+
 class DeformableCrossBlend(nn.Module):
     """One block: cross-attention of x to the other modality's map `other`, both (b, c, z, y, x).
 
     The other map is resampled at learned offsets; windowed cross-attention and a grouped convolution (7^3) on both maps
     run in parallel, each gating the other as in MixFormer; both are blended by a linear layer, added to x, and followed
-    by an MLP. `box` is that of `ChannelGate`; with a window and a kernel of one plane, planes are independent.
+    by an MLP. With a window and a kernel of one plane, planes are independent.
     """
 
     def __init__(
-        self,
-        channels: int,
-        heads: int,
-        window: Shape,
-        drop: float = 0.0,
-        box: Shape | None = None,
-        kernel: Shape = CONVOLUTION,
+        self, channels: int, heads: int, window: Shape, drop: float = 0.0, form: BlendForm = PUBLISHED_FORM
     ) -> None:
         super().__init__()
         self.norm_x, self.norm_other = ChannelNorm(channels), ChannelNorm(channels)
-        self.offsets = Offsets(channels, planar=window[0] == 1)
-        self.attention = WindowAttention(channels, heads, window)
-        self.convolution = nn.Conv3d(2 * channels, channels, kernel, padding=half(kernel), groups=channels)
-        self.channel_gate = ChannelGate(channels, box)
+        self.offsets = Offsets(channels, planar=window[0] == 1) if form.offsets else None
+        self.attention = WindowAttention(channels, heads, window) if form.attention else GatedValues(channels)
+        self.convolution = nn.Conv3d(2 * channels, channels, form.kernel, padding=half(form.kernel), groups=channels)
+        self.channel_gate = ChannelGate(channels, form.box)
         inner = max(4, channels // 8)
         self.spatial_gate = nn.Sequential(nn.Conv3d(channels, inner, 1), nn.GELU(), nn.Conv3d(inner, 1, 1))
         self.blend = nn.Conv3d(2 * channels, channels, 1)
@@ -166,7 +189,8 @@ class DeformableCrossBlend(nn.Module):
     def forward(self, x: Volume, other: Volume) -> Volume:
         """Blend."""
         own, theirs = self.norm_x(x), self.norm_other(other)
-        theirs = resampled_at(theirs, self.offsets(own, theirs))
+        if self.offsets is not None:
+            theirs = resampled_at(theirs, self.offsets(own, theirs))
         branch = F.gelu(self.convolution(torch.stack((own, theirs), dim=2).flatten(1, 2)))  # groups: a channel of both
         attended = self.attention(own, theirs, self.channel_gate(branch))
         branch = branch * torch.sigmoid(self.spatial_gate(attended))

@@ -25,11 +25,11 @@ class SharedBlocks(nn.Module):
 
 
 class Merge(nn.Module):
-    """Half the size, twice the channels: each 2^3 neighbours through one linear layer, then normalised."""
+    """Half the size, twice the channels: each `box` (z, y, x) of voxels through one linear layer, then normalised."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, box: Shape = (2, 2, 2)) -> None:
         super().__init__()
-        self.linear = nn.Conv3d(channels, 2 * channels, 2, stride=2)
+        self.linear = nn.Conv3d(channels, 2 * channels, box, stride=box)
         self.norm = ChannelNorm(2 * channels)
 
     def forward(self, x: Volume) -> Map:
@@ -38,11 +38,11 @@ class Merge(nn.Module):
 
 
 class Expand(nn.Module):
-    """Twice the size, half the channels."""
+    """Each voxel becomes a `box` (z, y, x) of them, with half the channels."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, box: Shape = (2, 2, 2)) -> None:
         super().__init__()
-        self.linear = nn.ConvTranspose3d(channels, channels // 2, 2, stride=2)
+        self.linear = nn.ConvTranspose3d(channels, channels // 2, box, stride=box)
         self.norm = ChannelNorm(channels // 2)
 
     def forward(self, x: Volume) -> Map:

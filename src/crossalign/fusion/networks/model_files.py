@@ -1,9 +1,8 @@
 """Trained fusion networks: their files, and how they are run."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from crossalign.fusion.networks.compact import DCFBCompact
 from crossalign.fusion.networks.dcfb import DCFB
 from crossalign.fusion.networks.settings import FusionStageSettings
 from crossalign.fusion.networks.slabwise import fuse_by_slabs
+from crossalign.input import excerpt
 from crossalign.models.card import Card
 from crossalign.models.model_file import ModelContents, NetworkTask, StageContents, read_model_file, save_model_file
 from crossalign.models.pretrained import shipped_path
@@ -21,8 +21,9 @@ from crossalign.types import Volume
 SLICES = 16  # of the twin in the plane at a time
 
 # Parts of the names of weights in files of earlier versions, and today's.
-RENAMED = {"think": "mlp", "beside": "convolution", "place_gate": "spatial_gate", "mix": "pointwise"}
-RENAMED |= {"around": "spatial", "tune": "modulation", "choose": "initial", "climb": "ssim_steps", "length": "size"}
+RENAMED = {"think": "mlp", "beside": "convolution", "place_gate": "spatial_gate"}
+# Settings of the compact networks of earlier versions, an unrolled optimiser.
+OPTIMISER_SETTINGS = {"ssim_steps", "refinements", "climbs", "steps"}
 
 NETWORKS: dict[str, Callable[[FusionStageSettings], nn.Module]] = {
     "dcfb-compact": lambda settings: DCFBCompact(settings.compact),
@@ -66,9 +67,9 @@ def run_fusion_network(network: nn.Module, a: Volume, b: Volume, detail: float) 
     return torch.cat(fused, dim=2)
 
 
-def fusion_estimates(network: nn.Module, a: Volume, b: Volume, detail: Tensor) -> list[Volume]:
-    """Run a network and return what its loss is the mean over: its successive estimates, the fused volume last."""
-    return network.estimates(a, b, detail) if isinstance(network, DCFBCompact) else [network(a, b)]
+def fused_by(network: nn.Module, a: Volume, b: Volume, detail: Tensor) -> Volume:
+    """Run a network on pairs, with gradients; `detail` (b,) is for the compact networks."""
+    return network(a, b, detail) if isinstance(network, DCFBCompact) else network(a, b)
 
 
 def save_fusion_model(model: FusionModel, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -85,14 +86,33 @@ def load_fusion_model(source: str | os.PathLike[str], device: torch.device | str
     file = read_model_file(shipped_path(str(source)) or source, FUSION.name)
     if len(file.stages) != 1:
         raise WeightsError(f"{file.path.name}: holds {len(file.stages)} fusion networks, expected one")
-    ((network, settings),) = file.networks(FUSION, device)
+    ((network, settings),) = _current(file).networks(FUSION, device)
     return FusionModel(network, settings, file.stages[0].notes, file.card)
 
 
 def current_name(name: str) -> str:
     """Return today's name of a weight; files of earlier versions have other ones."""
-    name = re.sub(r"^(refinements\.\d+)\.weight$", r"\1.qabf_weight", name)
     return ".".join(RENAMED.get(part, part) for part in name.split("."))
+
+
+def _current(file: ModelContents) -> ModelContents:
+    """Return the contents without settings that only the compact networks of earlier versions had.
+
+    Raises WeightsError for such a network: its weights fit none of today's.
+    """
+    (stage,) = file.stages
+    compact = stage.settings.get("compact")
+    if not isinstance(compact, Mapping) or not OPTIMISER_SETTINGS & set(compact):
+        return file
+    network = stage.settings.get("network", stage.settings.get("model"))
+    if network != "dcfb":
+        raise WeightsError(
+            f"{file.path.name}: holds the '{excerpt(network)}' of an earlier version, an unrolled optimiser of SSIM "
+            "and Qabf: that is now the fusion method `unrolled-ssim`, which needs no file; `dcfb-compact` is a trained "
+            "network today"
+        )
+    others = {name: value for name, value in compact.items() if name not in OPTIMISER_SETTINGS}
+    return replace(file, stages=[replace(stage, settings={**stage.settings, "compact": others})])
 
 
 FUSION = NetworkTask("fusion", FusionStageSettings, build_fusion_network, current_name)

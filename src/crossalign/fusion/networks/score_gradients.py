@@ -152,7 +152,7 @@ def qabf_gradient_from(derivatives: Map) -> ScoreGradient:
     return ScoreGradient(sobel_adjoint(derivatives[:, :3]), SOBEL_SQUARES * _neighbour_means(derivatives[:, 3:]))
 
 
-def joint_step(ssim: ScoreGradient, qabf: ScoreGradient, qabf_weight: Map) -> Volume:
+def joint_step(ssim: ScoreGradient, qabf: ScoreGradient, qabf_weight: Map | float) -> Volume:
     """Return the step of the order of Newton's for the summed SSIM plus `qabf_weight` (over 0) times Qabf."""
     gradient = ssim.gradient + qabf_weight * qabf.gradient
     return gradient / (ssim.curvature + QABF_CURVATURE * qabf_weight * qabf.curvature)

@@ -16,31 +16,31 @@ TOKEN = 4  # voxels along each axis
 class CompactSettings:
     """The size of `dcfb-compact` and of its twin in the plane."""
 
-    OLD_NAMES: ClassVar[Mapping[str, str]] = {"climbs": "ssim_steps", "steps": "refinements"}
-
     channels: int = 32
-    """Channels of a token."""
-    blocks: int = 2
-    """Blocks of cross-attention."""
+    """Channels of a token of 4^3 voxels; a token of 8^3 has twice as many."""
+    blocks: int = 1
+    """Blocks of cross-attention on tokens of 4^3 voxels, in the encoder and in the decoder."""
+    middle_blocks: int = 2
+    """Blocks between them, on tokens of 8^3 voxels."""
     heads: int = 4
     """Heads of the attention; they divide the channels."""
-    window: int = 4
-    """Edge of the windows of attention, in tokens of 4^3 voxels."""
+    window: int = 2
+    """Edge of the windows of attention, in tokens."""
     kernel: int = 5
     """Edge of the blocks' convolution, in tokens; odd."""
     context: int = 12
     """Channels that the blocks pass on to full resolution."""
     hidden: int = 16
     """Hidden channels at full resolution."""
-    ssim_steps: int = 6
-    """Steps that optimise structural similarity alone."""
-    refinements: int = 6
-    """Refinements after them."""
+    attention: bool = True
+    """Whether the blocks attend at all; an ablation leaves it out."""
+    offsets: bool = True
+    """Whether the other modality is sampled at learned offsets; an ablation leaves it out."""
 
     def __post_init__(self) -> None:
         # Beyond these a network takes more memory than a workstation has.
-        most = {"channels": 1024, "blocks": 64, "heads": 64, "window": 16, "kernel": 31, "context": 1024}
-        most |= {"hidden": 1024, "ssim_steps": 256, "refinements": 256}
+        most = {"channels": 1024, "blocks": 64, "middle_blocks": 64, "heads": 64, "window": 16, "kernel": 31}
+        most |= {"context": 1024, "hidden": 1024}
         check_bounds(self, {name: (1, value) for name, value in most.items()})
         if self.channels % self.heads:
             raise SettingError("heads", f"must divide the {self.channels} channels, got {self.heads}")
@@ -50,7 +50,7 @@ class CompactSettings:
     @property
     def multiple(self) -> int:
         """Volumes are padded to multiples of this on each axis, and tiles must start at multiples of it."""
-        return TOKEN * self.window
+        return 2 * TOKEN * self.window
 
 
 @dataclass(frozen=True)

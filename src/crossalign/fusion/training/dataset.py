@@ -15,7 +15,7 @@ from crossalign.fusion.training.settings import FusionAugmentation
 from crossalign.geometry import euler_to_rotation, sample
 from crossalign.input import excerpt
 from crossalign.models.tensor_files import GIB, FileKind, read_tensor_header, read_tensors, refused, save_tensors
-from crossalign.types import Volume
+from crossalign.types import Shape, Volume
 
 KIND = FileKind("not a dataset of fusion pairs", InputError, 1024 * GIB)
 NAME = re.compile(r"(mri|pet)/[0-9]{5,9}")
@@ -92,7 +92,7 @@ class FusionPatches:
 def draw_patches(
     dataset: FusionDataset,
     index: list[int],
-    patch: int,
+    patch: Shape,
     augmentation: FusionAugmentation | None,
     generator: torch.Generator,
 ) -> FusionPatches:
@@ -135,27 +135,28 @@ def _with_lesion(a: Tensor, b: Tensor, generator: torch.Generator) -> tuple[Tens
 
 
 def _patch(
-    pair: Tensor, size: int, augmentation: FusionAugmentation | None, generator: torch.Generator
+    pair: Tensor, size: Shape, augmentation: FusionAugmentation | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    first = [int(torch.randint(0, max(1, n - size + 1), (), generator=generator)) for n in pair.shape[1:]]
+    spaces = zip(pair.shape[1:], size, strict=True)
+    first = [int(torch.randint(0, max(1, n - part + 1), (), generator=generator)) for n, part in spaces]
     pair = pair[None]
     rotated = augmentation is not None and _chance(augmentation.rotated_fraction, generator)
     if augmentation is not None and rotated:
         pair = _rotated(pair, first, size, augmentation.rotation_rad, generator)
     else:
-        pair = pair[:, :, *(slice(f, f + size) for f in first)].float()
-        padding = [v for n in pair.shape[:1:-1] for v in (0, size - n)]
-        pair = torch.nn.functional.pad(pair, padding, mode="replicate")
+        pair = pair[:, :, *(slice(f, f + part) for f, part in zip(first, size, strict=True))].float()
+        short = zip(pair.shape[:1:-1], size[::-1], strict=True)
+        pair = torch.nn.functional.pad(pair, [v for n, part in short for v in (0, part - n)], mode="replicate")
     if augmentation is not None:
         pair = _varied(pair, augmentation, generator)
     return pair[0, 0], pair[0, 1]
 
 
-def _rotated(pair: Tensor, first: list[int], size: int, rotation_rad: float, generator: torch.Generator) -> Tensor:
+def _rotated(pair: Tensor, first: list[int], size: Shape, rotation_rad: float, generator: torch.Generator) -> Tensor:
     rotation = euler_to_rotation((torch.rand(3, generator=generator) * 2 - 1) * rotation_rad)
-    axes = torch.meshgrid(*(torch.arange(size) - (size - 1) / 2,) * 3, indexing="ij")
+    axes = torch.meshgrid(*(torch.arange(part) - (part - 1) / 2 for part in size), indexing="ij")
     offsets = torch.stack(axes[::-1], dim=-1) @ rotation.mT
-    points = offsets + torch.tensor(first[::-1]) + (size - 1) / 2
+    points = offsets + torch.tensor(first[::-1]) + (torch.tensor(size[::-1]) - 1) / 2
     last = torch.tensor(pair.shape[:1:-1]) - 1
     return sample(pair.float(), torch.minimum(points.clamp(min=0), last)[None].to(pair.device))
 

@@ -11,10 +11,14 @@ from crossalign.errors import SettingError
 from crossalign.fields import Bounds, check_bounds
 from crossalign.fusion.networks.settings import FusionStageSettings
 from crossalign.training.settings import Precision, check_run_settings
+from crossalign.types import Shape
 
+SMALLEST_PATCH = 16  # voxels on an axis
 BOUNDS: Bounds = {
     "batch": (1, 4096),
     "patch": (16, 512),
+    "planes": (0, 512),
+    "salience_weight": (0, math.inf),
     "lesion_weight": (0, math.inf),
     "lesion_fraction": (0, 1),
 }
@@ -66,6 +70,8 @@ class FusionTrainingSettings:
     """Patches in a step."""
     patch: int = 48
     """Edge of a patch, voxels."""
+    planes: int = 0
+    """Axial planes of a patch; 0 is as many as its edge."""
     rate: float = 2e-3
     """Highest learning rate."""
     weight_decay: float = 1e-4
@@ -74,6 +80,8 @@ class FusionTrainingSettings:
     """What is minimised: ssim-qabf (what SSIM to both inputs, Qabf and lesions lack), or the paper's."""
     qabf_weights: tuple[float, float] = (0.015, 0.25)
     """Weight of Qabf in ssim-qabf for balanced fusion and for detail; between them it is even in its logarithm."""
+    salience_weight: float = 1.0
+    """Weight in ssim-qabf of how far uptake above that around it fails to be above it in the fused volume."""
     lesion_weight: float = 0.1
     """Weight in ssim-qabf of the contrast that inserted lesions lose; 0 inserts none."""
     lesion_fraction: float = 0.5
@@ -96,3 +104,10 @@ class FusionTrainingSettings:
         check_run_settings(self, self.ema_decay)
         if not 0 < self.qabf_weights[0] <= self.qabf_weights[1] < math.inf:
             raise SettingError("qabf_weights", f"must run from over 0 upwards, got {self.qabf_weights}")
+        if 0 < self.planes < SMALLEST_PATCH:
+            raise SettingError("planes", f"must be 0 or {SMALLEST_PATCH} at least, got {self.planes}")
+
+    @property
+    def patch_shape(self) -> Shape:
+        """Voxels of a patch along z, y, x."""
+        return self.planes or self.patch, self.patch, self.patch
