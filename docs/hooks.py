@@ -149,7 +149,7 @@ def results_tables() -> str:
 def result_kind(name: str) -> type:
     """Return the dataclass of a command's result: the parameter of the outcome that its function returns."""
     (kind,) = get_args(get_type_hints(function_of(name))["return"])
-    return kind  # type: ignore[no-any-return]
+    return kind
 
 
 def inner_kinds(kind: type) -> list[type]:

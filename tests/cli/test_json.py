@@ -130,8 +130,8 @@ def check_fits(hint: Any, value: Any, where: str) -> None:
     elif typing.get_origin(hint) is Mapping:
         assert isinstance(value, dict), where
     elif hint is not Any:
-        kind = {float: (float, int, types.NoneType), Path: str}.get(hint, hint)
-        assert isinstance(value, kind), f"{where}: {value!r}"
+        allowed: dict[object, Any] = {float: (float, int, types.NoneType), Path: str}
+        assert isinstance(value, allowed.get(hint, hint)), f"{where}: {value!r}"
     return None
 
 

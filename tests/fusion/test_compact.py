@@ -98,7 +98,7 @@ def test_a_volume_fused_with_itself_is_itself() -> None:
 @pytest.mark.parametrize("part", ["attention", "offsets"])
 def test_an_ablation_lacks_a_part(part: str, planar: bool) -> None:
     """It has fewer parameters, runs, and every one that is left has a gradient; the part itself changes the result."""
-    without = replace(SMALL, **{part: False})  # type: ignore[arg-type]
+    without = replace(SMALL, **{part: False})
     whole, ablated = build(7, planar=planar), build(7, without, planar)
     assert count_parameters(ablated) < count_parameters(whole)
     names = {name for name, _ in ablated.named_parameters()}

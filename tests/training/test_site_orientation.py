@@ -15,15 +15,15 @@ from crossalign.training.adaptation.orientation import correction_of
 
 def scan(path: Path, header: torch.Tensor) -> Path:
     """Write a scan whose voxel axes run to L, P and S, under a header that says `header` (3, 3)."""
-    x, y, z = (tuple(map(float, row)) for row in header.tolist())
-    grid = Grid((4, 5, 6), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (x, y, z))
+    (a, b, c), (d, e, f), (g, h, i) = header.tolist()
+    grid = Grid((4, 5, 6), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ((a, b, c), (d, e, f), (g, h, i)))
     write_image(Image(torch.rand(grid.shape), grid), path)
     return path
 
 
 def pair(folder: Path, fixed: torch.Tensor, moving: torch.Tensor, name: str = "p0") -> ScanPair:
-    files = (scan(folder / f"{name}-{part}.nii.gz", header) for part, header in (("f", fixed), ("m", moving)))
-    return ScanPair(name, name, "", *files, fixed_mask=folder / "mask.nii.gz")
+    first, second = scan(folder / f"{name}-f.nii.gz", fixed), scan(folder / f"{name}-m.nii.gz", moving)
+    return ScanPair(name, name, "", first, second, folder / "mask.nii.gz")
 
 
 @pytest.mark.parametrize("quarters", range(4))
