@@ -53,7 +53,7 @@ def test_a_model_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
     assert found.card == model.card
 
 
-def write_earlier_file(name: str, compact: dict[str, int], path: Path) -> FusionModel:
+def write_earlier_file(name: str, compact: Mapping[str, object], path: Path) -> FusionModel:
     """Write a model as earlier versions did."""
     model = untrained(name)
     settings = {"model": name, "compact": compact, "paper": asdict(TINY_DCFB)}
