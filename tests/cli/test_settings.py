@@ -34,6 +34,8 @@ LINES = {
     "pretrain": "-o c",
     "train-error-head": "s -o c",
     "train-fusion": "-o c",
+    "fuse": "a b -o c",
+    "evaluate-fusion": "m --method average -o c",
 }
 OTHER = {"network": "msreg", "mirror": "z"}  # texts of which only some are valid
 
@@ -75,6 +77,8 @@ def other(name: str, hint: Any, value: Any) -> Any:
         return tuple(part + 8 if isinstance(part, int) else part + 0.25 for part in value)
     if isinstance(value, int):
         return value + 1
+    if value is None:  # of a window
+        return (1.0, 2.0)
     return OTHER[name] if isinstance(value, str) else value * 0.5 or 0.25
 
 

@@ -16,11 +16,11 @@ from tests.fusion.phantom import SHAPE, ball, grid, pair
 from crossalign.cli.main import main
 from crossalign.errors import ImageError
 from crossalign.fusion.classical import Average, Maximum
-from crossalign.fusion.evaluation import EvaluationSettings, evaluate_fusion
+from crossalign.fusion.evaluation import FusionProtocol, evaluate_fusion
 from crossalign.fusion.metrics.lesions import auc_score, body_mask, lesion_masks, score_lesion
 from crossalign.fusion.metrics.read_out import FOLDS, read_out_scores
 from crossalign.fusion.tables import fusion_markdown
-from crossalign.fusion.windows import WindowSettings
+from crossalign.fusion.window_settings import WindowSettings
 from crossalign.geometry import Grid
 from crossalign.images import Image, LabelMap, write_image, write_label_map
 
@@ -158,7 +158,7 @@ def test_a_mask_beside_a_manifest_is_an_error(tmp_path: Path, capsys) -> None:
 
 def test_the_summary_has_mean_sd_and_n() -> None:
     masks = {"a": lambda: LabelMap(ball(PLACE, 4.0).long(), grid())}
-    settings = EvaluationSettings(WindowSettings(window_b=(0.0, 12.0)), published_slice=False)
+    settings = FusionProtocol(WindowSettings(window_b=(0.0, 12.0)), published_slice=False)
     methods = {"average": Average(), "maximum": Maximum()}
     found = evaluate_fusion({"a": _lesion_pair, "b": pair}, methods, masks=masks, settings=settings)
     assert [row.lesion is not None for row in found.rows] == [True, True, False, False]

@@ -16,8 +16,9 @@ from tests.fusion.phantom import pair
 
 from crossalign.cli.main import main
 from crossalign.errors import SettingError
-from crossalign.fusion.overlay import OverlaySettings, blend, make_overlay
-from crossalign.fusion.windows import WindowSettings
+from crossalign.fusion.overlay import blend, make_overlay, opacity_of
+from crossalign.fusion.overlay_settings import OverlaySettings
+from crossalign.fusion.window_settings import WindowSettings
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, read_image, write_image
 from crossalign.report.overlay_planes import draw_overlay_planes, maximum_uptake
@@ -35,7 +36,7 @@ SETTINGS = st.builds(
 @given(SETTINGS)
 def test_the_opacity_is_0_without_uptake_and_nowhere_falls(drawn: OverlaySettings) -> None:
     uptake = np.linspace(0, 1, 301)
-    alpha = drawn.alpha(uptake)
+    alpha = opacity_of(drawn, uptake)
     assert alpha[0] == 0
     assert (alpha[uptake <= drawn.onset] == 0).all()
     assert (np.diff(alpha) >= 0).all()
@@ -47,7 +48,7 @@ def test_the_opacity_is_0_without_uptake_and_nowhere_falls(drawn: OverlaySetting
 @given(SETTINGS, st.floats(0, 1), st.floats(0, 1))
 def test_a_colour_is_the_mixture_of_the_grey_and_the_map(drawn: OverlaySettings, grey: float, uptake: float) -> None:
     found = blend(np.full((1, 1), grey, np.float32), np.full((1, 1), uptake, np.float32), drawn)[0, 0]
-    alpha = drawn.alpha(np.array([uptake]))[0]
+    alpha = opacity_of(drawn, np.array([uptake]))[0]
     level = int(np.rint(np.float32(uptake) * 255))
     colour = np.array(mpl.colormaps[drawn.colour_map](level)[:3])
     assert np.abs(found - 255 * ((1 - alpha) * grey + alpha * colour)).max() <= 1.1

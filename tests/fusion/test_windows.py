@@ -13,7 +13,7 @@ from crossalign.errors import ImageError, InputError, SettingError
 from crossalign.fusion import Window, WindowSettings, apply_window, default_window, find_scaling, fuse
 from crossalign.fusion.classical import Average
 from crossalign.fusion.fused_files import read_scalings
-from crossalign.fusion.windows import recognise
+from crossalign.fusion.windows import recognise, scaling_of
 from crossalign.geometry import Grid
 from crossalign.images import Image, read_image
 
@@ -146,7 +146,7 @@ def test_an_image_without_contrast_is_an_error() -> None:
 def test_the_tumours_of_real_patients_lie_below_the_top_of_the_window(shared_data: Path) -> None:
     for case in ("sts004", "sts014"):
         pet = read_image(shared_data / "sts" / case / "pet.nii.gz")
-        scaling, notes = WindowSettings().scaling(pet, "b")
+        scaling, notes = scaling_of(WindowSettings(), pet, "b")
         assert "taken for SUV" in notes[0]
         assert scaling.high == pytest.approx(max(6.0, float(np.percentile(pet.voxels.numpy(), 99.9))))
         assert scaling.saturated_fraction <= 0.0011

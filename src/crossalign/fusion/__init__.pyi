@@ -9,8 +9,8 @@ from .result import FusionMethod as FusionMethod
 from .result import FusionResult as FusionResult
 from .result import fuse as fuse
 from .scaling import Scaling as Scaling
+from .window_settings import WindowSettings as WindowSettings
 from .windows import Window as Window
-from .windows import WindowSettings as WindowSettings
 from .windows import apply_window as apply_window
 from .windows import default_window as default_window
 from .windows import find_scaling as find_scaling

@@ -14,7 +14,7 @@ from crossalign.fusion.metrics.read_out import ReadOutScores, read_out_scores
 from crossalign.fusion.metrics.scores import FusionScores, score_fusion
 from crossalign.fusion.preparation import resampled_to_cube
 from crossalign.fusion.result import FusionMethod, FusionResult, fuse
-from crossalign.fusion.windows import WindowSettings
+from crossalign.fusion.window_settings import WindowSettings
 from crossalign.images import Image, LabelMap
 from crossalign.similarity import ssim_pair_score
 from crossalign.types import Mask, Scan
@@ -80,7 +80,7 @@ class FusionEvaluation:
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class FusionProtocol:
     """The windows of both inputs, and whether the published slice is scored beside the whole volume."""
 
     windows: WindowSettings = field(default_factory=WindowSettings)
@@ -93,7 +93,7 @@ def evaluate_fusion(
     limit_device: torch.device | None = None,
     progress: Callable[[FusionRow], None] | None = None,
     masks: Mapping[str, LoadMask] | None = None,
-    settings: EvaluationSettings | None = None,
+    settings: FusionProtocol | None = None,
 ) -> FusionEvaluation:
     """Fuse every pair, MRI and PET registered, with every method, and score it in both protocols.
 
@@ -119,14 +119,14 @@ def evaluate_pair(
     methods: Mapping[str, FusionMethod],
     limit_device: torch.device | None = None,
     mask: LabelMap | None = None,
-    settings: EvaluationSettings | None = None,
+    settings: FusionProtocol | None = None,
 ) -> Iterator[FusionRow]:
     """Yield the rows of one pair: the whole volume with every method (and the limit), then the published slice.
 
     The published slice: the pair is resampled to the paper's cube of 128 voxels, fused there by the same windows, and
     scored on the axial plane of index 64 alone.
     """
-    settings = settings or EvaluationSettings()
+    settings = settings or FusionProtocol()
     places = None
     for name, method in methods.items():
         result = fuse(*pair, method, windows=settings.windows)

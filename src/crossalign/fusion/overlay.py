@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossalign.errors import SettingError
-from crossalign.fields import check_bounds, check_choices
+from crossalign.fusion.overlay_settings import OverlaySettings
 from crossalign.fusion.scaling import Scaling
-from crossalign.fusion.windows import WindowSettings
+from crossalign.fusion.window_settings import WindowSettings
+from crossalign.fusion.windows import scaling_of
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
 from crossalign.images.conversion import ImageLike, as_image
@@ -25,43 +25,20 @@ LEVELS = 256
 GREY = 255.0
 
 
-@dataclass(frozen=True)
-class OverlaySettings:
-    """How a PET is coloured over an MR: a colour map, and the opacity as a function of the uptake."""
+def opacity_of(settings: OverlaySettings, uptake: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Return the opacity of scaled uptakes in [0, 1]: 0 up to the onset, and nowhere falling."""
+    x, y = zip(*settings.points(), strict=True)
+    return np.interp(uptake, x, y).astype(np.float32)
 
-    colour_map: Literal["inferno", "magma", "plasma", "viridis", "cividis"] = "inferno"
-    """Colours of the uptake, from 0 to the top of its window: one of matplotlib's perceptually uniform maps."""
-    opacity: float = 0.8
-    """Largest opacity of the colours: 0 shows the MR alone, 1 hides it where the uptake is high."""
-    onset: float = 0.1
-    """Fraction of the PET's window up to which the MR shows unchanged."""
-    full: float = 0.5
-    """Fraction of the PET's window from which on the opacity is the largest; from the onset to here it rises evenly."""
 
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_bounds(self, {"opacity": (0.0, 1.0), "onset": (0.0, 1.0), "full": (0.0, 1.0)})
-        if not self.onset < self.full:
-            raise SettingError("full", f"must be more than the onset, {self.onset:g}, got {self.full:g}")
+def colour_table(settings: OverlaySettings) -> UInt8[np.ndarray, "256 4"]:
+    """Return red, green, blue and opacity, 0 to 255, of 256 uptakes evenly from 0 to the top of the window."""
+    import matplotlib as mpl  # slow to import
 
-    def points(self) -> tuple[tuple[float, float], ...]:
-        """Return the opacity curve: (scaled uptake, opacity), straight lines between, from 0 to 1."""
-        curve = ((0.0, 0.0), (self.onset, 0.0), (self.full, self.opacity), (1.0, self.opacity))
-        return tuple(dict.fromkeys(curve))
-
-    def alpha(self, uptake: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Return the opacity of scaled uptakes in [0, 1]: 0 up to the onset, and nowhere falling."""
-        x, y = zip(*self.points(), strict=True)
-        return np.interp(uptake, x, y).astype(np.float32)
-
-    def table(self) -> UInt8[np.ndarray, "256 4"]:
-        """Return red, green, blue and opacity, 0 to 255, of 256 uptakes evenly from 0 to the top of the window."""
-        import matplotlib as mpl  # slow to import
-
-        level = np.linspace(0, 1, LEVELS)
-        table = mpl.colormaps[self.colour_map](level)
-        table[:, 3] = self.alpha(level)
-        return np.rint(table * GREY).astype(np.uint8)
+    level = np.linspace(0, 1, LEVELS)
+    table = mpl.colormaps[settings.colour_map](level)
+    table[:, 3] = opacity_of(settings, level)
+    return np.rint(table * GREY).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +92,7 @@ class Overlay:
             "pet": {**asdict(self.pet_scaling), "colour_map": self.settings.colour_map},
             "opacity_curve": [list(point) for point in self.settings.points()],
             "settings": asdict(self.settings),
-            "colour_table": self.settings.table().tolist(),
+            "colour_table": colour_table(self.settings).tolist(),
             "fixed_to_pet": None if self.fixed_to_pet is None else self.fixed_to_pet.matrix().tolist(),
             "meaning": (
                 "grey = (fixed - low) / (high - low) and uptake = (pet - low) / (high - low), both clipped to 0..1; "
@@ -138,14 +115,17 @@ def make_overlay(
 ) -> Overlay:
     """Make the overlay of a PET on an MR or CT, by the windows of `fuse`. Raises ImageError for a flat image."""
     fixed, pet, windows = as_image(fixed, "MRI"), as_image(pet, "PET"), windows or WindowSettings()
-    (of_fixed, fixed_notes), (of_pet, pet_notes) = windows.scaling(fixed, "a"), windows.scaling(pet, "b", pet_unit)
+    (of_fixed, fixed_notes), (of_pet, pet_notes) = (
+        scaling_of(windows, fixed, "a"),
+        scaling_of(windows, pet, "b", pet_unit),
+    )
     notes = (*fixed_notes, *pet_notes)
     return Overlay(fixed, pet, of_fixed, of_pet, fixed_to_pet, settings or OverlaySettings(), notes)
 
 
 def blend(grey: NDArray[np.float32], uptake: NDArray[np.float32], settings: OverlaySettings) -> NDArray[np.uint8]:
     """Draw scaled uptakes over scaled greys, both in [0, 1] and of one shape; returns RGB with a last axis of 3."""
-    table = settings.table()[:, :3].astype(np.float32)
+    table = colour_table(settings)[:, :3].astype(np.float32)
     colours = table[np.rint(np.clip(uptake, 0, 1) * (LEVELS - 1)).astype(np.uint8)]
-    alpha = settings.alpha(uptake)[..., None]
+    alpha = opacity_of(settings, uptake)[..., None]
     return np.rint((1 - alpha) * (GREY * np.clip(grey, 0, 1))[..., None] + alpha * colours).astype(np.uint8)

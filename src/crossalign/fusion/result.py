@@ -23,7 +23,8 @@ from crossalign.fusion.checks import (
     scaling_notes,
 )
 from crossalign.fusion.scaling import Scaling
-from crossalign.fusion.windows import WindowSettings
+from crossalign.fusion.window_settings import WindowSettings
+from crossalign.fusion.windows import scaling_of
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image
 from crossalign.images.conversion import ImageLike, as_image
@@ -141,7 +142,7 @@ def fuse(
     covered = check_overlap(a, b, a_to_b)
     _check_memory(a.grid, b.grid, method)
     windows = windows or WindowSettings()
-    (a_scaling, a_notes), (b_scaling, b_notes) = windows.scaling(a, "a"), windows.scaling(b, "b", b_unit)
+    (a_scaling, a_notes), (b_scaling, b_notes) = scaling_of(windows, a, "a"), scaling_of(windows, b, "b", b_unit)
     scaled_a = Image(a_scaling.apply(a.voxels), a.grid, a.name)
     scaled_b = Image(b_scaling.apply(b.voxels), b.grid, b.name)
     if a_to_b is not None or not b.grid.agrees_with(a.grid):

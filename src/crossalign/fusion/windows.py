@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from crossalign.errors import ImageError, InputError, SettingError
-from crossalign.fields import check_choices
+from crossalign.errors import ImageError, InputError
 from crossalign.fusion.intensity_statistics import IntensityStatistics, intensity_statistics
 from crossalign.fusion.scaling import GIVEN, Scaling
+from crossalign.fusion.window_settings import WindowSettings
 from crossalign.images import Image
 
 Modality: TypeAlias = Literal["mr", "ct", "pet", "spect", "other"]
@@ -45,35 +45,18 @@ class Window:
             raise InputError(f"a window is LOW,HIGH with LOW below HIGH, got {self.low:g},{self.high:g}")
 
 
-@dataclass(frozen=True)
-class WindowSettings:
-    """How the values of both inputs of a fusion become 0 to 1: a is the first, b the second."""
-
-    window_a: tuple[float, float] | None = None
-    """LOW,HIGH: the first image's values that become 0 and 1, in its own unit."""
-    window_b: tuple[float, float] | None = None
-    """LOW,HIGH of the second image. PET by default: 0 to the 99.9th percentile, in SUV to 6 or more."""
-    modality_a: Literal["auto", "mr", "ct", "pet", "spect", "other"] = "auto"
-    """What the first image is; auto: as its DICOM header or its unit says, else mr."""
-    modality_b: Literal["auto", "mr", "ct", "pet", "spect", "other"] = "auto"
-    """What the second image is; auto: as its DICOM header or its unit says, else pet."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        for name in ("window_a", "window_b"):
-            low, high = getattr(self, name) or (0.0, 1.0)
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise SettingError(name, f"must be LOW,HIGH with LOW below HIGH, got {low:g},{high:g}")
-
-    def scaling(self, image: Image, position: Position, unit: str = "") -> tuple[Scaling, tuple[str, ...]]:
-        """Return the scaling of an input, and notes about what was guessed; raises ImageError for a flat image."""
-        named, values = (self.modality_a, self.window_a) if position == "a" else (self.modality_b, self.window_b)
-        statistics = intensity_statistics(image)
-        found = _recognised(image, statistics, position, None if named == "auto" else named, unit)
-        if values is not None:
-            return _counted(statistics, Window(*values, found.unit), found.modality, GIVEN), ()
-        window = _window(image, statistics, found.modality, found.unit)
-        return _counted(statistics, window, found.modality, found.source), found.notes
+def scaling_of(
+    settings: WindowSettings, image: Image, position: Position, unit: str = ""
+) -> tuple[Scaling, tuple[str, ...]]:
+    """Return the scaling of an input, and notes about what was guessed; raises ImageError for a flat image."""
+    modality_a, modality_b = settings.modality_a, settings.modality_b
+    named, values = (modality_a, settings.window_a) if position == "a" else (modality_b, settings.window_b)
+    statistics = intensity_statistics(image)
+    found = _recognised(image, statistics, position, None if named == "auto" else named, unit)
+    if values is not None:
+        return _counted(statistics, Window(*values, found.unit), found.modality, GIVEN), ()
+    window = _window(image, statistics, found.modality, found.unit)
+    return _counted(statistics, window, found.modality, found.source), found.notes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from crossalign.errors import ImageError
 from crossalign.images.image import Image
 
-BYTES_PER_VOXEL = 30  # of a registration, at its peak
+BYTES_PER_VOXEL = 33  # of a registration, at its peak
 FLOOR_BYTES = 1024**3
 UNKNOWN_BYTES = 4 * 1024**3
 CGROUP = Path("/sys/fs/cgroup")

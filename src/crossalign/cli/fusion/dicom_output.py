@@ -12,7 +12,8 @@ from numpy import ndarray
 from crossalign.cli.dicom_output import judged, present
 from crossalign.cli.requests.fusion import FuseRequest
 from crossalign.fusion import FusionResult
-from crossalign.fusion.overlay import OverlaySettings, blend
+from crossalign.fusion.overlay import blend
+from crossalign.fusion.overlay_settings import OverlaySettings
 from crossalign.fusion.scaling import Scaling
 from crossalign.images.files.dicom.derived import OF_DERIVED, Derivation
 from crossalign.images.files.dicom.output import DicomOutput, series_of

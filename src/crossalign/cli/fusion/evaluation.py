@@ -14,7 +14,7 @@ from crossalign.cli.requests.fusion import EvaluateFusionRequest
 from crossalign.cli.results.fusion import EvaluateFusionResult, FusionScoresEntry
 from crossalign.errors import InputError
 from crossalign.fusion import FusionMethod
-from crossalign.fusion.evaluation import EvaluationSettings, FusionRow, LoadMask, LoadPair, evaluate_fusion
+from crossalign.fusion.evaluation import FusionProtocol, FusionRow, LoadMask, LoadPair, evaluate_fusion
 from crossalign.fusion.manifest import FusionPair, read_fusion_manifest
 from crossalign.fusion.methods import named_fusion_method
 from crossalign.fusion.tables import (
@@ -23,7 +23,7 @@ from crossalign.fusion.tables import (
     fusion_paths,
     write_fusion_evaluation,
 )
-from crossalign.fusion.windows import WindowSettings
+from crossalign.fusion.window_settings import WindowSettings
 from crossalign.images import Image, read_image, read_label_map
 from crossalign.input import excerpt
 
@@ -39,7 +39,7 @@ def run_evaluate_fusion(request: EvaluateFusionRequest) -> Outcome[EvaluateFusio
     weights = (path for name in names for path in weight_files(name.partition(":")[0]))
     check_apart(fusion_paths(request.output), (request.first, *files, *weights))
     methods = {name: _method(name, request) for name in names}
-    settings = EvaluationSettings(request.windows.over(WindowSettings()), request.protocol == "both")
+    settings = FusionProtocol(request.windows.over(WindowSettings()), request.protocol == "both")
     total = len(pairs) * ((1 + settings.published_slice) * len(methods) + request.limit)
     with Progress(total, "fusion") as progress:
 

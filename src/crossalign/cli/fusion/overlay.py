@@ -9,7 +9,8 @@ from pathlib import Path
 from crossalign.cli.requests.fusion import FuseRequest
 from crossalign.errors import InputError
 from crossalign.fusion import FusionResult
-from crossalign.fusion.overlay import Overlay, OverlaySettings
+from crossalign.fusion.overlay import Overlay
+from crossalign.fusion.overlay_settings import OverlaySettings
 from crossalign.geometry import Rigid
 from crossalign.images import Image
 from crossalign.images.files.colours import COLOUR_SUFFIXES, check_colour_output, write_colours

@@ -18,7 +18,7 @@ from crossalign.fusion.fused_files import check_fusion_output, sidecar_path, wri
 from crossalign.fusion.methods import default_fusion_method_name, named_fusion_method
 from crossalign.fusion.overlay import Overlay
 from crossalign.fusion.scaling import Scaling
-from crossalign.fusion.windows import WindowSettings
+from crossalign.fusion.window_settings import WindowSettings
 from crossalign.images import check_transform_output, read_image, write_transform
 from crossalign.output import check_output, whole_files
 from crossalign.registration import RegistrationResult

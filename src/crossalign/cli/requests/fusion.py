@@ -11,10 +11,10 @@ from cyclopts import Parameter
 from crossalign.cli.options import Given, command
 from crossalign.cli.requests.registration import Device, Identity
 from crossalign.fields import check_bounds
-from crossalign.fusion.overlay import OverlaySettings
+from crossalign.fusion.overlay_settings import OverlaySettings
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.settings import FusionTrainingSettings
-from crossalign.fusion.windows import WindowSettings
+from crossalign.fusion.window_settings import WindowSettings
 
 First: TypeAlias = Annotated[Path, Parameter(name="MRI|MANIFEST")]
 Windows: TypeAlias = Annotated[Given[WindowSettings], Parameter(name="*", group="Windows (a: the MRI, b: the PET)")]

@@ -12,7 +12,8 @@ from crossalign.fusion.simulation.anatomy import HeadTemplate, TissueMaps, mni15
 from crossalign.fusion.simulation.pairs import simulate_head
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.dataset import FusionDataset
-from crossalign.fusion.windows import Modality, WindowSettings, find_scaling
+from crossalign.fusion.window_settings import WindowSettings
+from crossalign.fusion.windows import Modality, find_scaling, scaling_of
 from crossalign.geometry import Grid
 from crossalign.images import Image, read_image
 from crossalign.training.data_record import cases_record
@@ -77,7 +78,7 @@ def fusion_dataset_from_simulation(
 def _read(pair: FusionPair) -> tuple[Scan, Scan]:
     mri, pet = read_image(pair.mri), read_image(pair.pet)
     windows = WindowSettings()  # as `fuse` chooses them
-    (of_mri, _), (of_pet, _) = windows.scaling(mri, "a"), windows.scaling(pet, "b")
+    (of_mri, _), (of_pet, _) = scaling_of(windows, mri, "a"), scaling_of(windows, pet, "b")
     scaled = Image(of_pet.apply(pet.voxels), pet.grid, pet.name)
     if not pet.grid.agrees_with(mri.grid):
         scaled = scaled.resampled(mri.grid, fill=0.0)

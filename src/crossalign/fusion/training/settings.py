@@ -11,7 +11,6 @@ from crossalign.errors import SettingError
 from crossalign.fields import Bounds, check_bounds
 from crossalign.fusion.networks.settings import FusionStageSettings
 from crossalign.training.settings import Precision, check_run_settings
-from crossalign.types import Shape
 
 SMALLEST_PATCH = 16  # voxels on an axis
 BOUNDS: Bounds = {
@@ -108,6 +107,6 @@ class FusionTrainingSettings:
             raise SettingError("planes", f"must be 0 or {SMALLEST_PATCH} at least, got {self.planes}")
 
     @property
-    def patch_shape(self) -> Shape:
+    def patch_shape(self) -> tuple[int, int, int]:
         """Voxels of a patch along z, y, x."""
         return self.planes or self.patch, self.patch, self.patch

@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import torch
 
-from crossalign.fusion.overlay import Overlay, OverlaySettings, blend
+from crossalign.fusion.overlay import Overlay, blend, colour_table
+from crossalign.fusion.overlay_settings import OverlaySettings
 from crossalign.fusion.scaling import Scaling
 from crossalign.images import Image
 from crossalign.report.embedding import embed
@@ -51,7 +52,7 @@ def overlay_page(overlay: Overlay, reasons: tuple[str, ...] = (), title: str = "
         viewer={
             "fixed": asdict(embed(overlay.fixed, window=_window(overlay.fixed_scaling))),
             "pet": asdict(embed(overlay.pet, to_fixed, _window(overlay.pet_scaling))),
-            "colours": settings.table()[:, :3].tolist(),
+            "colours": colour_table(settings)[:, :3].tolist(),
             "start_mm": [-x, -y, z],
             "unit": overlay.pet_scaling.unit,
         },
@@ -99,6 +100,6 @@ def _stills(overlay: Overlay, center_mm: Vector) -> str:
     columns = (
         StillColumn("MR", unit_bytes(grey), {}),
         StillColumn("PET over MR", blend(grey.numpy(), uptake.numpy(), overlay.settings), {}),
-        StillColumn("PET", overlay.settings.table()[:, :3][(uptake * 255).round().long().numpy()], {}),
+        StillColumn("PET", colour_table(overlay.settings)[:, :3][(uptake * 255).round().long().numpy()], {}),
     )
     return draw_stills(grid, center_mm, columns)
