@@ -65,7 +65,8 @@ def test_where_a_worker_dies_nothing_is_lost_and_a_case_that_kills_each_time_is_
         results = {result.name: result.error for result in run}
     assert results == {"a": "", "b": "", "c": ENDED}
     assert contents(tmp_path / "out") == {place: held for place, held in expected.items() if place[0] in "ab"}
-    assert names.tried().count("b") == names.tried().count("c") == 2
+    assert names.tried().count("b") == 2
+    assert names.tried().count("c") in (1, 2)  # 1 where it was lost with its companion before it began
     assert names.tried().count("a") <= 2  # it may have been lost with its companion
 
 
