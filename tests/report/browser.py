@@ -9,8 +9,7 @@ from selenium.webdriver import Chrome
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
-PIXELS = """
-const canvas = document.querySelector(arguments[0]);
+READ = """
 const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
 copy.drawImage(canvas, 0, 0);
 const data = copy.getImageData(0, 0, canvas.width, canvas.height).data;
@@ -21,6 +20,7 @@ for (let i = 0; i < data.length; i += 4) {
 }
 return [sum / (data.length / 4), hash];
 """
+PIXELS = f"const canvas = document.querySelector(arguments[0]); {READ}"
 AXIAL, SAGITTAL, CORONAL = (f'canvas.plane[data-plane="{name}"]' for name in ("axial", "sagittal", "coronal"))
 needs_browser = pytest.mark.skipif(
     BROWSER is None or DRIVER is None, reason="needs chromium and chromedriver: install both"
@@ -73,19 +73,7 @@ def click(browser: Chrome, selector: str) -> None:
     browser.execute_script("document.querySelector(arguments[0]).click()", selector)
 
 
-NIIVUE_PIXELS = """
-const {nv} = crossalignViewer, canvas = nv.gl.canvas;
-nv.drawScene();
-const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
-copy.drawImage(canvas, 0, 0);
-const data = copy.getImageData(0, 0, canvas.width, canvas.height).data;
-let sum = 0, hash = 0;
-for (let i = 0; i < data.length; i += 4) {
-  sum += data[i] + data[i + 1] + data[i + 2];
-  hash = (Math.imul(hash, 31) + data[i] + 256 * data[i + 1] + 65536 * data[i + 2]) | 0;
-}
-return [sum / (data.length / 4), hash];
-"""
+NIIVUE_PIXELS = f"const {{nv}} = crossalignViewer, canvas = nv.gl.canvas; nv.drawScene(); {READ}"
 NIIVUE_SECONDS = 200.0  # at most until a page with NiiVue is ready: its programs are compiled, here in software
 
 

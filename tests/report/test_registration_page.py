@@ -15,10 +15,11 @@ from tests.report import pair
 
 from crossalign.cli.registration import result_lines
 from crossalign.errors import ImageError, OutputError
-from crossalign.geometry import Rigid
+from crossalign.geometry import Rigid, codes_like, orientation_code, rotation_of_code
 from crossalign.images import Image, LabelMap
 from crossalign.registration import Initialisation
 from crossalign.registration.landmarks import LandmarkPairs
+from crossalign.registration.orientation import Orientation
 from crossalign.registration.problem import Expectation, Step
 from crossalign.report.embedding import embed, niivue_notice, niivue_script
 from crossalign.report.pages.registration import ReportInput, registration_page, write_report
@@ -239,3 +240,16 @@ def test_the_file_is_whole_or_absent(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder"):
         write_report(tmp_path / "missing" / "r.html", **given)
     assert [path.name for path in tmp_path.iterdir()] == ["doe_jane.html"]
+
+
+@pytest.mark.parametrize("index", [0, 5])
+def test_a_header_that_was_not_believed_is_named_on_the_page(index: int) -> None:
+    """Letters and directions follow the header: where the registration took it to be wrong, they mislead."""
+    header, code = orientation_code(pair.grid()), codes_like(pair.grid())[index]
+    assert (code == header) == (index == 0)
+    rotation = rotation_of_code(code, pair.grid())
+    orientation = Orientation(code, header, rotation, torch.eye(3, dtype=torch.float64), "as given")
+    text = text_of(page(result=dataclasses.replace(pair.result(), orientation=orientation)))
+    said = f"header, which says {header}. The registration took its axes to point to {code} (as given)"
+    assert (said in text) == (code != header)
+    assert "The registration took its axes" not in text_of(page())

@@ -89,7 +89,8 @@ def _launch(count: int, work: Callable[..., T], arguments: tuple[object, ...]) -
             raise Stopped(int(error.sigval)) from error
         finally:  # the agent leaves its own
             for one, handler in handlers.items():
-                signal.signal(one, handler)
+                if handler is not None:  # None: set by no Python code
+                    signal.signal(one, handler)
     return results[0]
 
 

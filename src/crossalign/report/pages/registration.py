@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from crossalign.geometry import Grid, mean_displacement_mm
+from crossalign.geometry import Grid, mean_displacement_mm, orientation_code
 from crossalign.images import Image, LabelMap
 from crossalign.registration.landmarks import LandmarkPairs
 from crossalign.registration.result import RegistrationResult
@@ -194,9 +194,17 @@ def _context(report: ReportInput) -> dict[str, object]:
         "has_moving_mask": report.moving_mask is not None,
         "landmarks": landmark_rows(report),
         "zoom": _zoom(report),
+        "header_code": _wrong_header_code(report),
+        "orientation": result.orientation,
         "stills": _stills(report),
         "torch_version": str(torch.__version__),
     }
+
+
+def _wrong_header_code(report: ReportInput) -> str:
+    """Return the fixed header's code where the registration took its axes to point elsewhere, otherwise ""."""
+    code, orientation = orientation_code(report.fixed.grid), report.result.orientation
+    return "" if orientation is None or orientation.fixed_code == code else code
 
 
 def _mean_displacement_mm(result: RegistrationResult, points_mm: Points | None) -> float | None:
