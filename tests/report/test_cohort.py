@@ -1,11 +1,15 @@
 """The page of a cohort: its order, its links, and nothing that it loads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tests.report import pair
 
-from crossalign.geometry import Grid, Rigid
+from crossalign.geometry import Grid, Rigid, rotation_of_code
 from crossalign.images import Image
+from crossalign.registration.orientation import Orientation
+from crossalign.registration.patient_axes import turned_grid
 from crossalign.report.pages.cohort import CohortRow, case_thumbnail, worst_first, write_cohort_page
 
 
@@ -49,9 +53,15 @@ def test_a_thumbnail_shows_both_images_and_a_chequerboard() -> None:
     grid = Grid((20, 24, 28), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     ramp = torch.linspace(0, 1, 28).expand(grid.shape).contiguous()
     moving = Image(ramp.flip(2).contiguous(), grid)
-    drawn = case_thumbnail(Image(ramp, grid), moving, Rigid.identity(), grid.center_mm())
+    fixed, result = Image(ramp, grid), pair.result(center_mm=grid.center_mm())
+    drawn = case_thumbnail(fixed, moving, result)
     shades = np.asarray(Picture.open(io.BytesIO(base64.b64decode(drawn)))).astype(float)
     assert shades.shape == (120, 360)
     assert shades[60, 20] < 80 < 170 < shades[60, 100]  # darker on the left: the fixed image's ramp
     assert shades[60, 140] > 170 > 80 > shades[60, 220]
     assert len(drawn) < 20_000
+    half = Rigid(rotation_of_code("RAS", grid), torch.zeros(3, dtype=torch.float64))  # a header half a turn off
+    wrong = [replace(one, grid=turned_grid(grid, half)) for one in (fixed, moving)]
+    orientation = Orientation("LPS", "LPS", half.rotation.mT, half.rotation.mT, "as given")
+    turned = replace(result, orientation=orientation, center_mm=half.rotation @ result.center_mm)
+    assert case_thumbnail(*wrong, turned) == drawn

@@ -15,12 +15,12 @@ from tests.report import pair
 
 from crossalign.cli.registration import result_lines
 from crossalign.errors import ImageError, OutputError
-from crossalign.geometry import Rigid, codes_like, orientation_code, rotation_of_code
+from crossalign.geometry import Rigid, codes_like, orientation_code, quarter_turn, rotation_of_code
 from crossalign.images import Image, LabelMap
 from crossalign.registration import Initialisation
 from crossalign.registration.landmarks import LandmarkPairs
 from crossalign.registration.orientation import Orientation
-from crossalign.registration.problem import Expectation, Step
+from crossalign.registration.problem import Application, Expectation, Step
 from crossalign.report.embedding import embed, niivue_notice, niivue_script
 from crossalign.report.pages.registration import ReportInput, registration_page, write_report
 
@@ -242,14 +242,55 @@ def test_the_file_is_whole_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["doe_jane.html"]
 
 
-@pytest.mark.parametrize("index", [0, 5])
-def test_a_header_that_was_not_believed_is_named_on_the_page(index: int) -> None:
-    """Letters and directions follow the header: where the registration took it to be wrong, they mislead."""
-    header, code = orientation_code(pair.grid()), codes_like(pair.grid())[index]
-    assert (code == header) == (index == 0)
-    rotation = rotation_of_code(code, pair.grid())
-    orientation = Orientation(code, header, rotation, torch.eye(3, dtype=torch.float64), "as given")
-    text = text_of(page(result=dataclasses.replace(pair.result(), orientation=orientation)))
-    said = f"header, which says {header}. The registration took its axes to point to {code} (as given)"
-    assert (said in text) == (code != header)
-    assert "The registration took its axes" not in text_of(page())
+def turned_input(report: ReportInput, turn: Rigid, as_correction: bool) -> ReportInput:
+    """Return the same scans with a header that is turned, and a registration that did not believe it."""
+    wrong = report.turned(turn)
+    back = turn.rotation.mT
+    if as_correction:
+        degrees = next(one for one in (90, 180, 270) if torch.equal(quarter_turn(one // 90), back))
+        identity = Rigid.identity()
+        used = (Application(1, 1, 0, identity, identity, 1.0, degrees),)
+        steps = tuple(dataclasses.replace(step, applications=used) for step in wrong.result.steps)
+        return dataclasses.replace(wrong, result=dataclasses.replace(wrong.result, steps=steps))
+    code = orientation_code(report.fixed.grid)
+    orientation = Orientation(code, "RAS", back, torch.eye(3, dtype=torch.float64), "as given")
+    return dataclasses.replace(wrong, result=dataclasses.replace(wrong.result, orientation=orientation))
+
+
+@pytest.mark.parametrize(("index", "as_correction"), [(5, False), (17, False), (3, True)])
+def test_a_wrong_header_changes_neither_pictures_nor_words(index: int, as_correction: bool) -> None:
+    """The same scans under a header that the registration did not believe: only the files' own numbers differ."""
+    points = pair.CENTER_MM + torch.tensor([[9.0, 4.0, 0]], dtype=torch.float64)
+    report = ReportInput(
+        pair.scan(),
+        pair.scan(),
+        pair.result(fixed_to_moving=pair.shift(1.0, 2.0, 3.0)),
+        pair.gland(),
+        pair.gland(),
+        landmarks=LandmarkPairs(("cyst",), points, points),
+    )
+    turn = Rigid(rotation_of_code(codes_like(pair.grid())[index], pair.grid()), torch.zeros(3, dtype=torch.float64))
+    right, wrong = (registration_page(one) for one in (report, turned_input(report, turn, as_correction)))
+    own = {"matrix", "parameters", "axes"}
+    assert {name for name in right.context if right.context[name] != wrong.context[name]} - {"seconds"} <= own
+    assert right.context["stills"] == wrong.context["stills"]
+    assert right.context["matrix"] != wrong.context["matrix"]
+    assert dict(wrong.viewer) == dict(right.viewer) | {"to_header": turn.rotation.tolist()}
+    header, code = (orientation_code(one.fixed.grid) for one in (report.turned(turn), report))
+    text = text_of(wrong.html())
+    assert f"header says {header}. The registration took its axes to point to {code} (" in text
+    assert "The registration took its axes" not in text_of(right.html())
+    shift = re.search(r'id="shift">(L .*?)</span>', wrong.html())
+    assert shift is not None
+    lines = result_lines(turned_input(report, turn, as_correction).result, Initialisation(Rigid.identity(), "", ""), {})
+    assert any(f"({shift[1]})" in line for line in lines)
+    assert shift[1] == "L \u22127.00, P +2.00, S +9.00" or shift[1] == "L -7.00, P +2.00, S +9.00"
+
+
+def test_a_header_that_was_believed_is_not_named() -> None:
+    code = orientation_code(pair.grid())
+    straight = torch.eye(3, dtype=torch.float64)
+    orientation = Orientation(code, code, straight, straight, "recognised")
+    html = page(result=dataclasses.replace(pair.result(), orientation=orientation))
+    assert "The registration took its axes" not in text_of(html)
+    assert "file-position" not in html.split("<script")[0]

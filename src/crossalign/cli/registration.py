@@ -43,6 +43,7 @@ from crossalign.images.files.stored import public_name
 from crossalign.output import check_output, whole_files
 from crossalign.registration import Initialisation, Method, RegistrationResult, register
 from crossalign.registration.methods import named_method
+from crossalign.registration.patient_axes import motion_text
 from crossalign.registration.record import registration_record, write_record
 from crossalign.registration.result import VERDICT
 
@@ -265,8 +266,6 @@ def verdict_lines(result: RegistrationResult) -> list[str]:
 
 def result_lines(result: RegistrationResult, initial: Initialisation, errors_mm: Mapping[str, float]) -> list[str]:
     """Give the method, the initialisation, the motion, the seconds, and what is known of the error."""
-    x, y, z, *_ = result.motion().tolist()
-    shift = f"{result.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
     landmarks = () if initial.landmarks is None else initial.landmarks.rows()
     steps = ", ".join(f"{step.name} {step.seconds:.2f}" for step in result.steps)
     lines = [
@@ -275,7 +274,7 @@ def result_lines(result: RegistrationResult, initial: Initialisation, errors_mm:
         *(f"         {name} {residual:.2f} mm" for name, residual in landmarks),
         *([] if result.orientation is None else [f"axes     {result.orientation.text()}"]),
         *(f"assumed  {note}" for note in result.notes),
-        f"motion   {shift} and {result.angle_deg():.2f} degrees",
+        f"motion   {motion_text(result)}",
         f"seconds  {result.seconds:.2f}" + (f" ({steps})" if len(result.steps) > 1 else ""),
     ]
     if result.expected_sre_mm is not None:

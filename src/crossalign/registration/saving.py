@@ -9,6 +9,7 @@ from pathlib import Path
 from crossalign.errors import OutputError
 from crossalign.images import write_linear, write_transform
 from crossalign.output import check_output, whole_file
+from crossalign.registration.patient_axes import motion_text
 from crossalign.registration.record import write_record
 from crossalign.registration.result import VERDICT, RegistrationResult
 
@@ -38,12 +39,11 @@ def save_result(result: RegistrationResult, path: str | os.PathLike[str], overwr
 
 def result_html(result: RegistrationResult) -> str:
     """Return a small table of a result, for notebooks."""
-    x, y, z, *_ = result.motion().tolist()
     expected = "not known" if result.expected_sre_mm is None else f"{result.expected_sre_mm:.1f} mm"
     trust = {True: "yes", False: VERDICT, None: "not known"}[result.trusted]
     rows = {
         "method": result.method,
-        "motion": f"{result.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f}), {result.angle_deg():.2f} degrees",
+        "motion": motion_text(result),
         "expected SRE": expected,
         "trusted": trust,
         "seconds": f"{result.seconds:.2f}",

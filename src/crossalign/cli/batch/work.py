@@ -88,7 +88,7 @@ def _done(job: Job, methods: dict[str, Method], began: float) -> CaseResult:
         trusted=result.trusted,
         reasons=tuple(clean(text) for text in result.reasons),
         warnings=tuple(clean(text) for text in result.warnings),
-        thumbnail=case_thumbnail(pair.fixed, pair.moving, result.fixed_to_moving, result.center_mm),
+        thumbnail=case_thumbnail(pair.fixed, pair.moving, result),
         seconds=time.perf_counter() - began,
     )
     write_finished(job, marks, done)

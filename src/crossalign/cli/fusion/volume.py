@@ -22,6 +22,7 @@ from crossalign.fusion.window_settings import WindowSettings
 from crossalign.images import check_transform_output, read_image, write_transform
 from crossalign.output import check_output, whole_files
 from crossalign.registration import RegistrationResult
+from crossalign.registration.patient_axes import motion_text
 from crossalign.registration.result import VERDICT
 
 
@@ -147,9 +148,7 @@ def _lines(request: FuseRequest, result: FusionResult, moved: RegistrationResult
     lines = [f"{VERDICT}: {reason}" for reason in result.reasons]
     lines.append(f"method   {result.method}")
     if moved is not None:
-        x, y, z, *_ = moved.motion().tolist()
-        shift = f"{moved.shift_mm():.2f} mm (L {x:+.2f}, P {y:+.2f}, S {z:+.2f})"
-        lines.append(f"motion   {shift} and {moved.angle_deg():.2f} degrees, MRI to PET: check the overlay")
+        lines.append(f"motion   {motion_text(moved)}, MRI to PET: check the overlay")
     for name, scaling in (("MRI", result.a_scaling), ("PET", result.b_scaling)):
         window = f"{scaling.low:g} to {scaling.high:g} {scaling.unit}".rstrip()
         lines.append(f"{name}      {window} became 0 to 1 ({scaling.modality}: {scaling.source})")

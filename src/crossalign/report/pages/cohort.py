@@ -6,7 +6,7 @@ import base64
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,9 +16,11 @@ from PIL import Image as Picture
 from PIL import ImageOps
 
 import crossalign
-from crossalign.geometry import Grid, Rigid
+from crossalign.geometry import Grid
 from crossalign.images import Image
 from crossalign.output import check_output, whole_file, write_bytes
+from crossalign.registration.patient_axes import along_patient, patient_turn, turned_grid
+from crossalign.registration.result import RegistrationResult
 from crossalign.report.page import Privacy, content_hash, environment, read_part
 from crossalign.report.viewer import contrast_window, display_grid, grey_bytes, grey_levels
 from crossalign.types import Scan, Vector
@@ -76,11 +78,16 @@ def write_cohort_page(
         write_bytes(content, partial)
 
 
-def case_thumbnail(fixed: Image, moving: Image, fixed_to_moving: Rigid, center_mm: Vector) -> str:
-    """Draw the axial plane through a point (3,) of the fixed image: both images, and both in turn as a chequerboard.
+def case_thumbnail(fixed: Image, moving: Image, result: RegistrationResult) -> str:
+    """Draw the axial plane through the structure's centre: both images, and both in turn as a chequerboard.
 
     Returns a JPEG as base64, the patient's left on the right, as the pages have it.
     """
+    turn = patient_turn(result)
+    if turn is not None:
+        fixed, moving = (replace(image, grid=turned_grid(image.grid, turn)) for image in (fixed, moving))
+        result = along_patient(result, turn)
+    fixed_to_moving, center_mm = result.fixed_to_moving, result.center_mm
     plane = _axial(display_grid(fixed.grid, moving.grid, None), center_mm)
     pictures = [_shades(grey_levels(fixed, plane)), _shades(grey_levels(moving, plane, fixed_to_moving))]
     rows, columns = (np.arange(n) * SQUARES // max(n, 1) for n in pictures[0].shape)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
-from crossalign.geometry import Grid, mean_displacement_mm, orientation_code
+from crossalign.geometry import Grid, Rigid, mean_displacement_mm, orientation_code
 from crossalign.images import Image, LabelMap
 from crossalign.registration.landmarks import LandmarkPairs
+from crossalign.registration.patient_axes import along_patient, patient_turn, turned_grid
 from crossalign.registration.result import RegistrationResult
 from crossalign.report.embedding import embed, embed_mask, ras_affine
 from crossalign.report.page import NIIVUE, Page, Privacy, write_page
@@ -47,6 +48,25 @@ class ReportInput:
         masks = {"the fixed mask": self.fixed_mask, "the moving mask": self.moving_mask}
         return Privacy.of({**masks, "the fixed image": self.fixed, "the moving image": self.moving})
 
+    def turned(self, turn: Rigid) -> ReportInput:
+        """Return the same in worlds that are both turned by a rotation about the origin."""
+        marks = self.landmarks
+        return replace(
+            self,
+            fixed=replace(self.fixed, grid=turned_grid(self.fixed.grid, turn)),
+            moving=replace(self.moving, grid=turned_grid(self.moving.grid, turn)),
+            result=along_patient(self.result, turn),
+            fixed_mask=_turned_mask(self.fixed_mask, turn),
+            moving_mask=_turned_mask(self.moving_mask, turn),
+            landmarks=None
+            if marks is None
+            else LandmarkPairs(marks.names, turn.apply(marks.fixed_mm.double()), turn.apply(marks.moving_mm.double())),
+        )
+
+
+def _turned_mask(mask: LabelMap | None, turn: Rigid) -> LabelMap | None:
+    return None if mask is None else replace(mask, grid=turned_grid(mask.grid, turn))
+
 
 def write_report(  # noqa: PLR0913 - the page's one entry: two images, what joins them, and what may be known besides
     path: str | os.PathLike[str],
@@ -71,8 +91,9 @@ def write_report(  # noqa: PLR0913 - the page's one entry: two images, what join
 
 
 def registration_page(report: ReportInput) -> Page:
-    """Gather the page."""
-    result = report.result
+    """Gather the page: its pictures, letters and words are along the patient's axes, whatever the fixed header says."""
+    result, turn = report.result, patient_turn(report.result)
+    drawn = report if turn is None else report.turned(turn)
     return Page(
         name="registration",
         method=result.method,
@@ -80,8 +101,8 @@ def registration_page(report: ReportInput) -> Page:
         warnings=result.warnings,
         settings=result.settings,
         privacy=report.privacy(),
-        context=_context(report),
-        viewer=_viewer(report),
+        context=_context(drawn) | _of_files(report, turn),
+        viewer=_viewer(drawn) | ({} if turn is None else {"to_header": turn.rotation.mT.tolist()}),
         scripts=NIIVUE,
         title=report.title,
     )
@@ -188,23 +209,34 @@ def _context(report: ReportInput) -> dict[str, object]:
         "expected_sre_mm": result.expected_sre_mm,
         "bound_text": result.expectation.bound_text(),
         "trusted": result.trusted,
-        "matrix": result.fixed_to_moving.matrix().cpu().double().tolist(),
-        "parameters": parameter_rows(result),
         "has_fixed_mask": report.fixed_mask is not None,
         "has_moving_mask": report.moving_mask is not None,
         "landmarks": landmark_rows(report),
         "zoom": _zoom(report),
-        "header_code": _wrong_header_code(report),
-        "orientation": result.orientation,
         "stills": _stills(report),
         "torch_version": str(torch.__version__),
     }
 
 
-def _wrong_header_code(report: ReportInput) -> str:
-    """Return the fixed header's code where the registration took its axes to point elsewhere, otherwise ""."""
-    code, orientation = orientation_code(report.fixed.grid), report.result.orientation
-    return "" if orientation is None or orientation.fixed_code == code else code
+def _of_files(report: ReportInput, turn: Rigid | None) -> dict[str, object]:
+    """Return what stays in the files' own coordinates, and the axes of a fixed image whose header was not believed.
+
+    `axes` are the codes of its voxel axes, by its header and by the registration, and why.
+    """
+    result, grid = report.result, report.fixed.grid
+    axes: dict[str, str] | None = None
+    if turn is not None:
+        chosen = "orientation correction" if result.orientation is None else result.orientation.chosen
+        axes = {
+            "header": orientation_code(grid),
+            "patient": orientation_code(turned_grid(grid, turn)),
+            "chosen": chosen,
+        }
+    return {
+        "matrix": result.fixed_to_moving.matrix().cpu().double().tolist(),
+        "parameters": parameter_rows(result),
+        "axes": axes,
+    }
 
 
 def _mean_displacement_mm(result: RegistrationResult, points_mm: Points | None) -> float | None:

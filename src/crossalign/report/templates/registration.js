@@ -88,7 +88,11 @@ openViewer(async (nv, data) => {
 
   function values() {
     const mm = [...nv.frac2mm(nv.scene.crosshairPos)];
-    return { "value-fixed": plain(valueAt(volumes.fixed, mm)), "value-moving": plain(valueAt(volumes.moving, mm)) };
+    const position = toLps(mm), file = data.to_header && data.to_header.map((row) => row.reduce((sum, value, axis) => sum + value * position[axis], 0));
+    return {
+      "value-fixed": plain(valueAt(volumes.fixed, mm)), "value-moving": plain(valueAt(volumes.moving, mm)),
+      ...(file && { "file-position": file.map((value, axis) => `${"xyz"[axis]} ${value.toFixed(1)}`).join(", ") }),
+    };
   }
 
   return { volumes, changed, values };
