@@ -27,6 +27,7 @@ from crossalign.evaluation import (
 )
 from crossalign.evaluation.conditions import registration_count
 from crossalign.evaluation.initialisations import NamedInitialisation, Start, check_distinct
+from crossalign.evaluation.protocol import pandas_module
 from crossalign.evaluation.summary import plain_records, summarise
 from crossalign.geometry import quarter_turn, rotation_of_code
 from crossalign.images import read_image
@@ -40,6 +41,7 @@ from crossalign.registration.oriented import Oriented
 
 def run_evaluate(request: EvaluateRequest) -> Outcome[EvaluateResult]:
     """Evaluate the methods and write the tables. Raises CrossalignError, before any registration where it can."""
+    pandas_module()
     check_evaluation_output(request.output, request.overwrite, request.figures)
     ranges = _starts(request)
     cases = read_manifest(request.manifest)

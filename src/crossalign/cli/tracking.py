@@ -12,11 +12,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from crossalign.errors import InputError, InputWarning
+from crossalign.errors import InputWarning
+from crossalign.extras import optional_module
 from crossalign.input import excerpt
 from crossalign.training import RunResult
 from crossalign.training.run_folder import BEST, HISTORY, SETTINGS
@@ -34,16 +34,13 @@ LONGEST_VALUE = 500
 
 def check_mlflow() -> None:
     """Raise InputError where MLflow is not installed."""
-    try:
-        _mlflow("mlflow.tracking")
-    except ImportError as error:
-        raise InputError("--mlflow needs MLflow: pip install 'crossalign[mlflow]'") from error
+    _mlflow("mlflow.tracking")
 
 
 def _mlflow(module: str) -> Any:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    return import_module(module)
+    return optional_module(module, "--mlflow needs MLflow", "mlflow")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from crossalign.cli.checks import check_apart
 from crossalign.cli.console import Progress
 from crossalign.errors import InputError
 from crossalign.training import RunResult
-from crossalign.training.run_folder import BEST, HISTORY, LAST, PREVIOUS, SETTINGS, check_run_folder
+from crossalign.training.run_folder import BEST, HISTORY, LAST, PREVIOUS, SETTINGS, check_run_folder, tensorboard_module
 
 RUN_FILES = (SETTINGS, LAST, PREVIOUS, BEST, HISTORY)
 
@@ -31,7 +31,11 @@ def check_run(folder: Path, manifest: Path | None, simulate: int, patients: floa
 
 
 def check_run_files(folder: Path, inputs: Iterable[Path | None]) -> None:
-    """Raise OutputError where a run cannot be kept in a folder, or where one of its files is an input."""
+    """Raise OutputError where a run cannot be kept in a folder, or one of its files is an input.
+
+    Raises InputError where TensorBoard is not installed.
+    """
+    tensorboard_module()
     check_run_folder(folder)
     check_apart((folder / name for name in RUN_FILES), (path for path in inputs if path is not None))
 

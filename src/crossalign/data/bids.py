@@ -12,12 +12,12 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from crossalign.data.pairs import PairFiles
 from crossalign.errors import InputError, InputWarning, ManifestError
+from crossalign.extras import optional_module
 from crossalign.input import excerpt
 
 DESCRIPTION = "dataset_description.json"
@@ -134,10 +134,7 @@ def describe_derivative(name: str, version: str) -> str:
 
 
 def _layout(folder: Path) -> Any:
-    try:
-        ancpbids: Any = import_module("ancpbids")
-    except ImportError as error:
-        raise InputError("a BIDS data set needs ancpbids: pip install 'crossalign[bids]'") from error
+    ancpbids = optional_module("ancpbids", "a BIDS data set needs ancpbids", "bids")
     return ancpbids.BIDSLayout(str(folder.resolve()))
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +22,7 @@ from crossalign.evaluation.initialisations import (
     check_distinct,
     parse_initialisations,
 )
+from crossalign.extras import optional_module
 from crossalign.geometry import Rigid
 from crossalign.registration import Expectation, Method, register
 
@@ -156,10 +157,17 @@ class Evaluation:
         return [row.record(steps, evidence) for row in self.rows]
 
     def to_dataframe(self) -> DataFrame:
-        """Return a pandas table with one row for each registration, and the columns of the CSV file (`rows_csv`)."""
-        import pandas as pd  # half a second that only tables should cost
+        """Return a pandas table with one row for each registration, and the columns of the CSV file (`rows_csv`).
 
-        return pd.DataFrame(self.records())
+        Raises InputError where pandas is not installed.
+        """
+        table: DataFrame = pandas_module().DataFrame(self.records())
+        return table
+
+
+def pandas_module() -> Any:
+    """Import pandas, half a second that only tables should cost; raises InputError where it is not installed."""
+    return optional_module("pandas", "tables of an evaluation need pandas", "evaluate")
 
 
 ProgressCallback = Callable[[int, int, Row], None]

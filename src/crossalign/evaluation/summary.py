@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from crossalign.evaluation.error_parts import PATIENT_AXES
-from crossalign.evaluation.protocol import Evaluation
+from crossalign.evaluation.protocol import Evaluation, pandas_module
 from crossalign.evaluation.statistics import MeanSd, bootstrap_interval, holm, paired_p_values, rank_correlation
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ def summarise(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO_C
     true SRE of those that it trusts and does not. `best` and `against_best_...` are of `compare_with_best`.
     `parameter_counts` says how many trainable parameters one stage of a method has.
     """
-    import pandas as pd
-
     rows = evaluation.to_dataframe()
     stages = sum(column.startswith("sre_step_") for column in rows.columns)
     summaries = [
@@ -50,7 +48,11 @@ def summarise(evaluation: Evaluation, parameter_counts: Mapping[str, int] = NO_C
         for initialisation in evaluation.initialisations
         for method in evaluation.methods
     ]
-    table = pd.DataFrame(summaries).merge(compare_with_best(evaluation), how="left", on=["method", "initialisation"])
+    table: DataFrame = (
+        pandas_module()
+        .DataFrame(summaries)
+        .merge(compare_with_best(evaluation), how="left", on=["method", "initialisation"])
+    )
     return table.astype(dict.fromkeys(COUNT_COLUMNS, "Int64"))
 
 
@@ -62,8 +64,6 @@ def compare_with_best(evaluation: Evaluation) -> DataFrame:
     patient; the p-values are of the paired t-test and of Wilcoxon's, also corrected by Holm over all comparisons of the
     evaluation.
     """
-    import pandas as pd
-
     rows = evaluation.to_dataframe()
     compared: list[dict[str, Any]] = [
         {"method": method, "best": best, "initialisation": initialisation}
@@ -80,7 +80,9 @@ def compare_with_best(evaluation: Evaluation) -> DataFrame:
     measures = ("difference_mm", "difference_mm_low", "difference_mm_high")
     tests = ("t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm")
     named = (f"against_best_{name}" for name in (*measures, *tests))
-    return pd.DataFrame(compared, columns=["method", "initialisation", "best", "pairs", *named])
+    columns = ["method", "initialisation", "best", "pairs", *named]
+    table: DataFrame = pandas_module().DataFrame(compared, columns=columns)
+    return table
 
 
 def plain_records(table: DataFrame) -> list[dict[str, Any]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from crossalign.errors import InputError
+from crossalign.extras import optional_module
 from crossalign.fusion.result import FusionMethod
 from crossalign.similarity.windows import slabs_of
 from crossalign.types import Scan, Shape
@@ -98,6 +100,7 @@ class WaveletFusion(FusionMethod):
 
     def __post_init__(self) -> None:
         _check(self.levels, self.axes)
+        _wavelets()
 
     @property
     def name(self) -> str:
@@ -106,8 +109,7 @@ class WaveletFusion(FusionMethod):
 
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Transform both, select coefficients, and transform back."""
-        import pywt
-
+        pywt = _wavelets()
         shortest = min(a.shape[axis] for axis in self.axes)
         levels = min(self.levels, pywt.dwt_max_level(shortest, self.wavelet))
         coarse, *details = pywt.wavedecn(a.numpy(), self.wavelet, level=levels, axes=self.axes)
@@ -123,6 +125,10 @@ class WaveletFusion(FusionMethod):
     def needed_bytes(self, shape: Shape) -> int:
         """Coefficients of both, and what transforming them takes."""
         return WAVELET_BYTES * math.prod(shape)
+
+
+def _wavelets() -> Any:
+    return optional_module("pywt", "fusion by wavelets needs PyWavelets", "fusion-classical")
 
 
 def stronger_detail(a: Tensor, b: Tensor, axes: Axes) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from crossalign.errors import ImageError, OutputError
+from crossalign.extras import optional_module
 from crossalign.fusion.alignment import AffineTransform, align, refine_affine, resampled_affine, write_affine
 from crossalign.fusion.scaling import Scaling
 from crossalign.fusion.windows import find_scaling
@@ -105,12 +106,12 @@ def prepare_pair(mri: Image, pet: Image, voxels: int = CUBE_VOXELS, affine: bool
     Both registrations are rigid (mutual information): the anatomy retains its size. With `affine` the MRI's is then
     refined to an affine one, and the head takes the template's size. Axes become L, P and S. The cube of `voxels` a
     side is 224 mm long, or as long as the head where that is more. Raises ImageError for an MRI that shows no human
-    head, by its size, and what `register` and `refine_affine` raise.
+    head, by its size, InputError without nilearn, and what `register` and `refine_affine` raise.
     """
     _check_head(mri)
+    template, brain = mni152_template()
     mri, pet = find_scaling(mri, "mr").without_padding(mri), find_scaling(pet, "pet").without_padding(pet)
     mri_to_pet = align(mri, pet)
-    template, brain = mni152_template()
     template_to_mri = align(template, mri, brain)
     rigid = template_to_mri.fixed_to_moving
     refined = refine_affine(template, mri, rigid, brain) if affine else None
@@ -160,11 +161,13 @@ def write_prepared_pair(pair: PreparedPair, folder: Path) -> None:
 
 
 def mni152_template() -> tuple[Image, LabelMap]:
-    """Return nilearn's MNI152 T1 template (skull-stripped, 2 mm) and its brain mask, LPS."""
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+    """Return nilearn's MNI152 T1 template (skull-stripped, 2 mm) and its brain mask, LPS.
 
-    template = load_mni152_template(resolution=2)
-    arrays = template.get_fdata(dtype=np.float32), load_mni152_brain_mask(resolution=2).get_fdata() > 0
+    Raises InputError where nilearn is not installed.
+    """
+    datasets = optional_module("nilearn.datasets", "the MNI152 template needs nilearn", "fusion-template")
+    template = datasets.load_mni152_template(resolution=2)
+    arrays = template.get_fdata(dtype=np.float32), datasets.load_mni152_brain_mask(resolution=2).get_fdata() > 0
     # nibabel has x first and RAS; here z is first and x runs to the left.
     voxels, inside = (torch.from_numpy(np.ascontiguousarray(array.T)) for array in arrays)
     depth, height, width = voxels.shape

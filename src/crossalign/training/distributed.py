@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from crossalign.errors import CrossalignError, InputError
+from crossalign.errors import CrossalignError
+from crossalign.extras import optional_module
 from crossalign.training.global_batch_norm import synchronise_norms
 from crossalign.training.processes import ALONE, Part, Processes
 
@@ -33,12 +34,7 @@ def is_one_of_several() -> bool:
 
 def check_accelerate() -> None:
     """Raise InputError where Accelerate is not installed."""
-    try:
-        import_module("accelerate")
-    except ImportError as error:
-        raise InputError(
-            "training in several processes needs accelerate: pip install 'crossalign[distributed]'"
-        ) from error
+    optional_module("accelerate", "training in several processes needs accelerate", "distributed")
 
 
 def join_processes(device: torch.device | None = None) -> tuple[Processes, torch.device]:

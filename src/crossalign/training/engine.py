@@ -31,6 +31,7 @@ from crossalign.training.run_folder import (
     check_saved_settings,
     discard_new_folder,
     settings_text,
+    tensorboard_module,
 )
 from crossalign.training.task import TrainingTask
 
@@ -73,9 +74,10 @@ def run_task(
     called again it ends with the same weights (CPU, same thread count, same number of processes). Each of `processes`
     calls it with the same task and sees the same folder; the first one validates, writes, and is watched. Raises
     OutputError where the folder holds a run with other settings or on other data, InputError or WeightsError where a
-    file of it is damaged or where the training diverges.
+    file of it is damaged, where the training diverges, or where TensorBoard is not installed.
     """
     keep_memory()
+    tensorboard_module()
     check_run_folder(folder)
     new = not folder.exists()
     run = _Run(task, folder, processes)

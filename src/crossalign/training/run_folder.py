@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import Any
 
 from crossalign.errors import InputError, InputWarning, OutputError
+from crossalign.extras import optional_module
 from crossalign.input import excerpt, finite_number, read_json, read_table
 from crossalign.output import PARTIAL, reason, whole_file
 from crossalign.training.data_record import changes, todays_record
@@ -20,6 +20,11 @@ LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safeten
 DATA = "data"  # the entry of settings.json that says what was trained on
 LEFT = (PARTIAL, ".partial-")  # how names begin that a killed process leaves behind
 RUN = {"steps", "batch", "seed"}  # settings that every run has
+
+
+def tensorboard_module() -> Any:
+    """Import the writer of TensorBoard's logs; raises InputError where TensorBoard is not installed."""
+    return optional_module("torch.utils.tensorboard", "training needs tensorboard for its log", "train")
 
 
 def check_run_folder(folder: Path) -> None:
@@ -145,7 +150,7 @@ class History:
             writer.writeheader()
             writer.writerows(map(_text, earlier))
         try:
-            self._log = SummaryWriter(str(folder / LOG), purge_step=step + 1 if step else 0)
+            self._log = tensorboard_module().SummaryWriter(str(folder / LOG), purge_step=step + 1 if step else 0)
             self._file = self._path.open("a", newline="", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{folder / LOG}: cannot be written: {reason(error)}") from error

@@ -15,6 +15,7 @@ from crossalign.cli.batch.work import Names, do_case
 from crossalign.cli.console import print_note
 from crossalign.cli.failures import explained
 from crossalign.errors import InputError
+from crossalign.extras import optional_module
 
 CONNECT_SECONDS = 20
 ARRIVAL_SECONDS = 5.0  # network disks show new files late
@@ -46,10 +47,7 @@ def run_on_cluster(jobs: Sequence[Job], names: Names, address: str) -> Generator
 
 
 def _client(address: str) -> Any:
-    try:
-        distributed: Any = import_module("distributed")
-    except ImportError as error:
-        raise InputError("--scheduler needs Dask: pip install 'crossalign[dask]'") from error
+    distributed = optional_module("distributed", "--scheduler needs Dask", "dask")
     try:
         return distributed.Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:

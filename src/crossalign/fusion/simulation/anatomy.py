@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crossalign.errors import InputError
+from crossalign.extras import optional_module
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.geometry import euler_to_rotation, sample
 from crossalign.simulation.deformation import draw_plane_waves
@@ -44,9 +45,11 @@ class TissueMaps:
 
 
 def mni152_maps() -> TissueMaps:
-    """Read the MNI152 T1, grey- and white-matter maps at 1 mm that nilearn carries; nothing is downloaded."""
-    from nilearn import datasets
+    """Read the MNI152 T1, grey- and white-matter maps at 1 mm that nilearn carries; nothing is downloaded.
 
+    Raises InputError where nilearn is not installed.
+    """
+    datasets = optional_module("nilearn.datasets", "simulated heads need nilearn", "fusion-template")
     loaders = (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
     arrays = [loader(resolution=1).get_fdata().transpose(2, 1, 0).copy() for loader in loaders]
     t1, grey, white = (torch.from_numpy(array).float().clamp(0, 1) for array in arrays)
