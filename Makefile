@@ -8,22 +8,30 @@ PYTHON ?= python3
 # Processes of pytest; 0 is one, without xdist (quicker for a few tests: each process loads torch).
 WORKERS ?= 2
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-LINTED := src tests docs/hooks.py $(wildcard benchmarks studies recipes)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# What pip would do on one core: compile what was installed. Files that are templates or tests of errors do not compile.
+COMPILE := $(BIN)/python -W ignore -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
+LINTED := src tests docs/hooks.py docs/notebook_runs.py $(wildcard benchmarks studies recipes)
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test lint format pytest docs bench wheel clean
+.PHONY: help demo test checks lint format pytest docs bench check-wheel wheel clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.installed ## Install, then register a synthetic MR-ultrasound pair and write its report
 	$(BIN)/crossalign demo
 
-test: lint docs pytest ## Install with the developers' tools, lint, build the documentation, then run every test
+test: ## Install with the developers' tools, lint, build the documentation, then run every test
+	@$(MAKE) checks
+	@$(MAKE) pytest
 
+checks: ## Lint and build the documentation, at the same time
+	@$(MAKE) --jobs=2 --output-sync=target lint docs
+
+# Tests stay with their neighbours (worksteal): what the tests of a file share is then made once, not in each process.
 pytest: .venv/.installed-dev ## Run every test, without the linters
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: .venv/.installed-dev ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check $(LINTED)
@@ -42,6 +50,9 @@ docs: .venv/.installed-dev ## Build the documentation into site/, with every lin
 bench: .venv/.installed-dev ## Run every benchmark, benchmarks/bench_*.py
 	@set -e; shopt -s nullglob; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
+check-wheel: .venv/.installed-dev ## Install the wheel without constraints in a new environment and run the demo (minutes)
+	CROSSALIGN_CHECK_WHEEL=1 $(BIN)/python -m pytest -n 0 tests/test_wheel.py
+
 wheel: .venv/.installed-dev ## Build the wheel into dist/
 	$(BIN)/python -m build --no-isolation --wheel
 
@@ -59,8 +70,10 @@ clean: ## Remove caches and builds (not .venv)
 
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e .
+	@$(COMPILE)
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e '.[dev,docs]'
+	@$(COMPILE)
 	@touch .venv/.installed $@
