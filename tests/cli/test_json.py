@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from tests.fusion.phantom import pair as fusion_pair
@@ -76,6 +77,7 @@ CALLS = {
     "calibrate": "calibrate {table}",
     "models": "models",
     "combine": "combine {model} -o {out}/made.safetensors",
+    "export": "export {model} -o {out}/net.onnx",
     "simulate": "simulate 1 -o {out}/cases",
     "train": f"train {{manifest}} -o {{out}}/run {SMALL}",
     "adapt": f"adapt {{site}} --from {{model}} -o {{out}}/run {ADAPTED}",
@@ -144,6 +146,8 @@ def test_every_command_prints_its_result(
         monkeypatch.setattr(
             demonstration, "_demo_request", lambda *of: dataclasses.replace(made(*of), method="identity", report=None)
         )
+    if name == "export":  # annotations that are checked would fix the size of the batch
+        monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     status, document, err = called(capfd, *CALLS[name].format(**world, out=tmp_path).split())
     assert status == STATUS.get(name, 0), err
     assert document["command"] == name

@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Command] = {
     "calibrate": Command("evaluation:calibrate", "models:run_calibrate", "Fit the expected SRE to the true one."),
     "models": Command("evaluation:models", "models:run_models", "List methods and models, or print a model's card."),
     "combine": Command("evaluation:combine", "models:run_combine", "Combine models or stage files into one model."),
+    "export": Command("export:export", "export:run_export", "Write the networks of a model as ONNX files."),
     "simulate": Command("training:simulate", "simulation:run_simulate", "Write simulated pairs whose truth is known."),
     "train": Command("training:train", "training:run_train", "Train one stage of a network."),
     "adapt": Command("training:adapt", "adaptation:run_adapt", "Adapt a model to the pairs of one's own site."),

@@ -31,7 +31,7 @@ class CrossModalAttention(nn.Module):
             raise InputError(f"the two maps must have one size, got {tuple(primary.shape)} and {tuple(other.shape)}")
         query, key, value = _tokens(self.query(other)), _tokens(self.key(primary)), _tokens(self.value(primary))
         gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (b, 1, zyx, inner), map not stored
-        projected = self.out(gathered[:, 0].mT.reshape(len(primary), -1, *primary.shape[2:]))
+        projected = self.out(gathered[:, 0].mT.reshape(primary.shape[0], -1, *primary.shape[2:]))
         return F.relu(self.norm(projected) + primary)
 
 

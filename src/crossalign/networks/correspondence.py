@@ -1,7 +1,9 @@
 """CorrespondenceReg: soft matches between the tokens of two crops, their rigid fit, and the error to expect of it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,7 @@ from crossalign.types import Distances, Parameters, Points, Shape, Volume
 
 FEATURES = 9
 TYPICAL_SRE_MM = 5.0
+Fit: TypeAlias = Callable[[Tensor, Tensor, Tensor], Rigid]  # of points onto points, with weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,18 +124,21 @@ class CorrespondenceReg(TokenNetwork):
             expected: Distances = self.error_head(found)
             return expected
 
-    def match(self, fixed: Volume, moving: Volume) -> Matching:
-        """Match two crops and fit the motion; raises InputError for crops of another size."""
+    def match(self, fixed: Volume, moving: Volume, fit: Fit = fit_rigid) -> Matching:
+        """Match two crops and fit the motion; raises InputError for crops of another size.
+
+        `fit` makes the motion of points, their matches and weights: an exported network needs one without an SVD.
+        """
         (half_a, a), (half_b, b) = self.encode(fixed, moving)
         logits = self.match_query(a) @ self.match_key(b).mT / WIDTH**0.5
         attention = torch.softmax(logits.float(), dim=-1)
         both = torch.cat((a, attention.to(b.dtype) @ b), dim=-1)
         offset, confidence = self.refine(both).float(), self.confidence(both)[..., 0].float()
-        positions = self.positions_mm.expand(len(a), -1, -1)
+        positions = self.positions_mm.expand(a.shape[0], -1, -1)
         with torch.autocast(fixed.device.type, enabled=False):  # positions in bfloat16 would be off by millimetres
             matches = attention @ positions + torch.tanh(offset) * self.token_spacing_mm
             weight = torch.softmax(confidence, dim=-1)
-            motion = fit_rigid(positions, matches, weight)
+            motion = fit(positions, matches, weight)
         structures = (
             self.fixed_structure(half_a, a, self.token_shape),
             self.moving_structure(half_b, b, self.token_shape),

@@ -27,5 +27,5 @@ def check_crops(fixed: Volume, moving: Volume, input_shape: Shape) -> None:
         got = tuple(volume.shape)
         if len(got) != 5 or got[1:] != expected:
             raise InputError(f"the {name} volume is {got}, expected (b, {', '.join(map(str, expected))})")
-    if len(fixed) != len(moving):
-        raise InputError(f"got {len(fixed)} fixed and {len(moving)} moving volumes, expected as many of each")
+    if fixed.shape[0] != moving.shape[0]:
+        raise InputError(f"got {fixed.shape[0]} fixed and {moving.shape[0]} moving volumes, expected as many of each")

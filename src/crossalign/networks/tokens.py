@@ -116,7 +116,7 @@ class StructureHead(nn.Module):
 
 def tokens_to_map(tokens: Tensor, shape: Shape) -> Features:
     """Reshape tokens (b, n, w) of a grid of `shape` to (b, w, z, y, x)."""
-    return tokens.mT.reshape(len(tokens), -1, *shape)
+    return tokens.mT.reshape(tokens.shape[0], -1, *shape)
 
 
 def _convolution(channels: int, out: int, stride: int) -> nn.Sequential:
@@ -161,7 +161,7 @@ class TokenNetwork(nn.Module):
         return (half_a, a), (half_b, b)
 
     def _tokens(self, features: Map) -> Tensor:
-        scaled = self.positions_mm / (self.positions_mm.amax() + self.token_spacing_mm / 2) * torch.pi
+        scaled = self.positions_mm / (self.positions_mm.amax((0, 1)) + self.token_spacing_mm / 2) * torch.pi
         parts = [(scaled * f).sin() for f in FREQUENCIES] + [(scaled * f).cos() for f in FREQUENCIES]
         return features.flatten(2).mT + self.position(torch.cat(parts, -1).to(features.dtype))
 

@@ -132,7 +132,7 @@ def _along_x(volume: Volume, band: Tensor) -> Volume:
 def _along_y(volume: Volume, band: Tensor) -> Volume:
     shape, planes = volume.shape, volume.flatten(0, 2)
     blocks = [
-        torch.bmm(band[own, near].expand(len(planes), -1, -1), planes[:, near]) for own, near in _blocks(len(band))
+        torch.bmm(band[own, near].expand(planes.shape[0], -1, -1), planes[:, near]) for own, near in _blocks(len(band))
     ]
     return torch.cat(blocks, dim=1).reshape(shape)
 

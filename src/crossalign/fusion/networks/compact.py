@@ -61,7 +61,7 @@ class DCFBCompact(nn.Module):
             return self._fused(a, b, detail)
         depth = a.shape[2]
         fused = self._fused(_slices(a), _slices(b), detail.repeat_interleave(depth))
-        return fused.reshape(len(a), depth, 1, *a.shape[3:]).transpose(1, 2)
+        return fused.reshape(a.shape[0], depth, 1, *a.shape[3:]).transpose(1, 2)
 
     def _fused(self, a: Volume, b: Volume, detail: Tensor) -> Volume:
         shape = a.shape[2:]

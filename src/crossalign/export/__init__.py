@@ -1,0 +1,1 @@
+"""Trained networks as ONNX files, each checked with onnxruntime before it is written."""

@@ -1,0 +1,166 @@
+"""What is exported of each kind of network: a module from tensors to tensors, with names for both.
+
+Resampling stays outside: whoever runs the file cuts the crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from crossalign.export.closed_form import fit_by_quaternion, motion_of
+from crossalign.fusion.networks.compact import DCFBCompact
+from crossalign.geometry.fit import MatchMoments
+from crossalign.networks.correspondence import Fit, Matching
+from crossalign.networks.match_evidence import ShowsMatching
+from crossalign.networks.recognition import CHANNELS
+from crossalign.types import Shape
+
+BATCH = "batch"
+Size = tuple[int | str, ...]  # of a tensor; BATCH where it is dynamic
+Tensors = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A module to export, in eval mode, the sizes of its inputs, the names of its outputs, and what they must equal.
+
+    `reference` computes the outputs as the package does, `draw` makes fresh inputs of a batch of so many.
+    """
+
+    module: nn.Module
+    inputs: Mapping[str, Size]
+    outputs: tuple[str, ...]
+    reference: Callable[..., Tensors]
+    draw: Callable[[int, torch.Generator], Tensors]
+
+
+class RegressionGraph(nn.Module):
+    """A network that regresses six parameters from two crops."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensors:
+        """Return the parameters (b, 6)."""
+        return (self.network(fixed, moving),)
+
+
+class MatchingGraph(nn.Module):
+    """A network that matches tokens of two crops, with the closed-form fit of its matches.
+
+    `attraction_mm2` (b, 3, 3) is added to the covariance of the matches: the identity where nothing is known of the
+    rotation, or what a rotation prior makes (`registration.pose_prior`).
+    """
+
+    def __init__(self, network: nn.Module, fit: Fit | None = None) -> None:
+        super().__init__()
+        self.network, self.fit = network, fit
+
+    def forward(self, fixed: Tensor, moving: Tensor, attraction_mm2: Tensor) -> Tensors:
+        """Return parameters (b, 6), expected SRE (b,), residual (b,), matches (b, n, 3), weights, both structures."""
+        network = self.network
+        assert isinstance(network, ShowsMatching)
+        found = network.match(fixed, moving) if self.fit is None else network.match(fixed, moving, self.fit)  # type: ignore[call-arg]
+        moments = MatchMoments.of(found.positions_mm, found.matches_mm, found.weight)
+        motion = moments.fit(attraction_mm2) if self.fit is None else motion_of(moments, attraction_mm2)
+        return (
+            motion.to_parameters(torch.zeros(3)),
+            network.expected_sre_mm(found),
+            fit_residual_mm(found),
+            found.matches_mm,
+            found.weight,
+            found.fixed_structure,
+            found.moving_structure,
+        )
+
+
+def fit_residual_mm(found: Matching) -> Tensor:
+    """Return the weighted root mean square distance (b,), mm, that the fit without a prior leaves between matches."""
+    squares = (found.motion.apply(found.positions_mm) - found.matches_mm).square().sum(-1)
+    return (found.weight * squares).sum(-1).sqrt()
+
+
+MATCHING_OUTPUTS = (
+    "parameters",
+    "expected_sre_mm",
+    "fit_residual_mm",
+    "matches_mm",
+    "match_weights",
+    "fixed_structure",
+    "moving_structure",
+)
+
+
+def registration_graph(network: nn.Module, crop_shape: Shape) -> Graph:
+    """Return the graph of a registration network: fixed and moving crop (b, 1, z, y, x) to parameters."""
+    crop: Size = (BATCH, 1, *crop_shape)
+    if not isinstance(network, ShowsMatching):
+        module = RegressionGraph(network).eval()
+        return Graph(module, {"fixed": crop, "moving": crop}, ("parameters",), module, _crops(crop_shape))
+    inputs = {"fixed": crop, "moving": crop, "attraction_mm2": (BATCH, 3, 3)}
+    exported, reference = MatchingGraph(network, fit_by_quaternion).eval(), MatchingGraph(network).eval()
+    crops = _crops(crop_shape)
+
+    def draw(count: int, generator: torch.Generator) -> Tensors:
+        noise = torch.randn(count, 3, 3, generator=generator)
+        return (*crops(count, generator), 100 * torch.eye(3) + 20 * noise)
+
+    return Graph(exported, inputs, MATCHING_OUTPUTS, reference, draw)
+
+
+def recognition_graph(network: nn.Module, crop_size: int) -> Graph:
+    """Return the graph of the recognition network: two crops of two channels, image and mask, to a score."""
+    size: Size = (BATCH, CHANNELS, crop_size, crop_size, crop_size)
+    module = _Scores(network).eval()
+
+    def draw(count: int, generator: torch.Generator) -> Tensors:
+        shape = (count, CHANNELS, crop_size, crop_size, crop_size)
+        return torch.rand(shape, generator=generator), torch.rand(shape, generator=generator)
+
+    return Graph(module, {"fixed": size, "moving": size}, ("scores",), module, draw)
+
+
+def fusion_graph(network: nn.Module, shape: Shape) -> Graph:
+    """Return the graph of a fusion network: two volumes in [0, 1] of this shape, and the detail wanted, to one."""
+    volume: Size = (BATCH, 1, *shape)
+    pair = _crops(shape)
+    if not isinstance(network, DCFBCompact):
+        module = _Fused(network).eval()
+        return Graph(module, {"a": volume, "b": volume}, ("fused",), module, pair)
+    module = _Fused(network).eval()
+
+    def draw(count: int, generator: torch.Generator) -> Tensors:
+        return (*pair(count, generator), torch.rand(count, generator=generator))
+
+    return Graph(module, {"a": volume, "b": volume, "detail": (BATCH,)}, ("fused",), module, draw)
+
+
+class _Scores(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensors:
+        return (self.network(fixed, moving),)
+
+
+class _Fused(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, a: Tensor, b: Tensor, detail: Tensor | None = None) -> Tensors:
+        return (self.network(a, b) if detail is None else self.network(a, b, detail),)
+
+
+def _crops(shape: Shape) -> Callable[[int, torch.Generator], Tensors]:
+    def draw(count: int, generator: torch.Generator) -> Tensors:
+        size = (count, 1, *shape)
+        return torch.rand(size, generator=generator), torch.rand(size, generator=generator)
+
+    return draw
