@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 
 from crossalign.arguments import checked
@@ -92,6 +91,8 @@ class NetworkFusion(FusionMethod):
         return run_fusion_network(self.model.network, pair[:, :1], pair[:, 1:], self.detail)
 
     def _tiled(self, pair: Tensor, tile: Shape) -> Tensor:
+        from monai.inferers.utils import sliding_window_inference  # seconds, which only large volumes should cost
+
         multiple = self.model.settings.multiple
         # MONAI takes the overlap as a fraction of the tile and rounds the step down; half a voxel more makes it exact.
         overlap = [_overlap(size, part, multiple) for size, part in zip(pair.shape[2:], tile, strict=True)]
