@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 # Processes of pytest; 0 is one, without xdist (quicker for a few tests: each process loads torch).
 WORKERS ?= 2
+# What check-wheel installs first: PyTorch for CPUs.
+TORCH ?= torch --index-url https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 # What pip would do on one core: compile what was installed. Files that are templates or tests of errors do not compile.
@@ -51,7 +53,7 @@ bench: .venv/.installed-dev ## Run every benchmark, benchmarks/bench_*.py
 	@set -e; shopt -s nullglob; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 check-wheel: .venv/.installed-dev ## Install the wheel without constraints in a new environment and run the demo (minutes)
-	CROSSALIGN_CHECK_WHEEL=1 $(BIN)/python -m pytest -n 0 tests/test_wheel.py
+	CROSSALIGN_CHECK_WHEEL=1 CROSSALIGN_TORCH='$(TORCH)' $(BIN)/python -m pytest -n 0 tests/test_wheel.py
 
 wheel: .venv/.installed-dev ## Build the wheel into dist/
 	$(BIN)/python -m build --no-isolation --wheel

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-MOST_BYTES = 1.6e9  # with a build of torch for CPUs
+TORCH = os.environ.get("CROSSALIGN_TORCH", "")  # what pip is asked for first: a build of torch for CPUs
+MOST_BYTES = 1.6e9  # with such a build
 
 pytestmark = [
     pytest.mark.skipif(
@@ -42,7 +43,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("crossalign-*.whl")
     venv.create(folder / "clean", with_pip=True)
     place = folder / "clean" / "bin"
-    run(place / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, folder=folder)
+    for wanted in (TORCH.split(), [wheel]):
+        if wanted:
+            pip = (place / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+            run(*pip, *wanted, folder=folder)
     return place
 
 
