@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def small_stage(seed: int) -> Stage:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two networks, not trained."""
+    """An ensemble of two networks, not trained."""
     path = tmp_path_factory.mktemp("model") / "two.safetensors"
     save_model(Model(Ensemble((small_stage(0), small_stage(1))), RunSettings(max_passes=2)), path)
     return path
@@ -62,7 +63,7 @@ def exported(model: Path) -> Exported:
 def test_the_file_agrees_with_the_network_on_any_batch(exported: Exported, model: Path) -> None:
     assert exported.agreement.largest <= TOLERANCE
     session = open_session(exported.path)
-    network = load_model(model).stages[1].network
+    network: Any = load_model(model).stages[1].network
     generator = torch.Generator().manual_seed(7)
     for count in (1, 4):
         crops = [torch.rand(count, 1, *SHAPE, generator=generator) for _ in range(2)]

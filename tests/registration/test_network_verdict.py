@@ -4,7 +4,8 @@ import pytest
 
 from crossalign.models import Calibration, EvidenceTerm
 from crossalign.registration.evidence import EVIDENCE
-from crossalign.registration.network_verdict import CAUSES, network_expectation
+from crossalign.registration.causes import CAUSES
+from crossalign.registration.network_verdict import network_expectation
 from crossalign.registration.refinement import Refinement
 
 LAST = Refinement((), None, 4.0)

@@ -37,6 +37,11 @@ COMMANDS: Mapping[str, Command] = {
         "registration:run_register",
         "Find where the points of the FIXED image lie in the MOVING image.",
     ),
+    "register-onnx": Command(
+        "onnx_registration:register_onnx",
+        "onnx_registration:run_register_onnx",
+        "Register by exported networks with onnxruntime, without torch.",
+    ),
     "batch": Command("batch:batch", "batch.command:run_batch", "Register every pair of a cohort, without truth."),
     "apply": Command(
         "registration:apply", "application:run_apply", "Resample an image onto the other image's grid, or map points."

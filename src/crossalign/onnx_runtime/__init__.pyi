@@ -1,0 +1,12 @@
+from .description import Description as Description
+from .description import description_of as description_of
+from .motions import Motion as Motion
+from .networks import ExportedModel as ExportedModel
+from .networks import load_exported as load_exported
+from .problem import Pair as Pair
+from .registration import ExportedResult as ExportedResult
+from .registration import register_exported as register_exported
+from .scans import Lattice as Lattice
+from .scans import Scan as Scan
+from .scans import read_mask as read_mask
+from .scans import read_scan as read_scan
