@@ -6,19 +6,14 @@ folder removes it, where the process that made it has ended.
 """
 
 import errno
-import hashlib
 import os
 import re
-import secrets
 import shutil
-import socket
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from safetensors import SafetensorError
 
 from crossalign.errors import OutputError
 
@@ -179,7 +174,7 @@ def _whole(suffixes: Mapping[Path, str], overwrite: bool) -> Iterator[tuple[Path
             _to_disk(folder)
     except OutputError as error:
         raise OutputError(_with_final_names(str(error), paths)) from error
-    except (OSError, SafetensorError) as error:
+    except (OSError, _safetensor_error()) as error:  # evaluated only where something was raised
         raise OutputError(f"{_names(error, paths)}: cannot be written: {reason(error)}") from error
     finally:
         for partial in paths:
@@ -269,12 +264,21 @@ def _fsync(handle: int) -> None:
             raise
 
 
+def _safetensor_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    return SafetensorError
+
+
 def _suffix(path: Path) -> str:
     return ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
 
 
 def _machine_id() -> str:
     """Identify this machine, or container (whose process numbers are its own), among others that use the same disk."""
+    import hashlib  # with socket 30 ms, which `crossalign --help` should not wait for
+    import socket
+
     try:
         processes = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -283,7 +287,7 @@ def _machine_id() -> str:
 
 
 def _partial_name(path: Path, suffix: str) -> Path:
-    return path.parent / f"{PARTIAL}{_machine_id()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+    return path.parent / f"{PARTIAL}{_machine_id()}-{os.getpid()}-{os.urandom(4).hex()}{suffix}"
 
 
 def _remove_leftovers(folder: Path) -> None:

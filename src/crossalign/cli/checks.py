@@ -15,7 +15,6 @@ from crossalign.errors import InputError, InputWarning, OutputError
 from crossalign.images.files.dicom.series import dicom_files
 from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_path
-from crossalign.training.data_record import detached_files
 
 
 def pick_device(name: str) -> torch.device:
@@ -61,6 +60,8 @@ def files_in(folder: Path) -> tuple[Path, ...]:
 
 def _behind(path: Path) -> tuple[Path, ...]:
     """Return the files of voxels behind a header or in a folder; none where they cannot be read, as a reader tells."""
+    from crossalign.training.data_record import detached_files
+
     try:
         if path.is_dir():
             return tuple(dicom_files(path, path.name))

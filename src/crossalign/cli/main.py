@@ -13,6 +13,7 @@ from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownOpti
 
 from crossalign.cli.console import close_output, input_warnings, print_lines
 from crossalign.cli.failures import USAGE_STATUS, explained
+from crossalign.cli.imports import lean_nibabel, quick_imports
 from crossalign.cli.options import read_value
 from crossalign.cli.reply import JSON, Reply
 from crossalign.cli.signals import Stopped, stoppable
@@ -177,7 +178,8 @@ def _answered(words: Sequence[str], reply: Reply, debug: bool) -> int:
 def _run(words: Sequence[str], reply: Reply) -> int:
     name = _command_name(words)
     if not words or any(word in HELP for word in words) or (list(words) == [name] and name in GROUPS):
-        app.help_print(name.split() if name in (*COMMANDS, *GROUPS) else [])  # as the app does, without parsing first
+        with quick_imports():  # printed as the app does, without parsing first
+            app.help_print(name.split() if name in (*COMMANDS, *GROUPS) else [])
         return 0
     if list(words) == [VERSION]:
         from crossalign import __version__
@@ -186,8 +188,9 @@ def _run(words: Sequence[str], reply: Reply) -> int:
         return 0
     if any(word.startswith(f"{JSON}=") for word in words):
         raise InputError(JSON_TAKES_NO_VALUE)
-    request = app(list(words))
-    with reply.reserved_output():
+    with quick_imports():
+        request = app(list(words))
+    with reply.reserved_output(), lean_nibabel():
         outcome = function_of(name)(request)
     return reply.succeed(outcome)
 
@@ -195,7 +198,8 @@ def _run(words: Sequence[str], reply: Reply) -> int:
 def function_of(name: str) -> Callable[[Any], Any]:
     """Import what a command does: a function from its request to its outcome."""
     module, _, function = COMMANDS[name].does.partition(":")
-    found: Callable[[Any], Any] = getattr(import_module(f"crossalign.cli.{module}"), function)
+    with quick_imports():
+        found: Callable[[Any], Any] = getattr(import_module(f"crossalign.cli.{module}"), function)
     return found
 
 

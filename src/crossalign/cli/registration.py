@@ -23,7 +23,6 @@ from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.registration import RegisterRequest
 from crossalign.cli.results.registration import ReferenceErrors, RegisterResult
 from crossalign.errors import InputError
-from crossalign.evaluation.error_parts import parts_between
 from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.images import (
     Image,
@@ -197,6 +196,8 @@ def _errors_mm(pair: Pair, result: RegistrationResult) -> dict[str, float]:
     """Measure SRE, the centre's distance (mm) and the angle of the rotation (degrees) against the reference."""
     if pair.reference is None or pair.fixed_mask is None:
         return {}
+    from crossalign.evaluation.error_parts import parts_between
+
     points, axes = surface_points(pair.fixed_mask), torch.eye(3, dtype=torch.float64)
     errors: dict[str, float] = {}
     for when, transform in ((BEFORE, result.initial), (AFTER, result.fixed_to_moving)):

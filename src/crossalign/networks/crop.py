@@ -15,6 +15,8 @@ Features: TypeAlias = Float[Tensor, "b f fz fy fx"]
 
 def crop_points(shape: Shape, spacing_mm: float) -> PointGrid:
     """Return the offsets (z, y, x, 3) in mm, float64, of a crop's voxels from its centre."""
+    if torch.get_default_device().type == "meta":  # as weights are checked: to compute there imports torch's compiler
+        return torch.empty(*shape, 3, dtype=torch.float64)
     axes = [(torch.arange(size, dtype=torch.float64) - (size - 1) / 2) * spacing_mm for size in shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((x, y, z), dim=-1)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from crossalign.errors import ImageError
 from crossalign.geometry import Grid
@@ -169,6 +168,8 @@ def straightened(values: NDArray[Any], placement: Placement, fill: float, neares
     matrix = placement.grid_to_stored
     if matrix is None:
         return values
+    from scipy import ndimage  # 0.2 s, which few scans need
+
     depth, height, width = placement.grid.shape
     last = np.array(values.shape[::-1], np.float64)[:, None, None] - 1
     y, x = np.meshgrid(np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64), indexing="ij")
