@@ -29,13 +29,18 @@ LIMIT_BYTES = 150  # less than any output but the header of a table
 
 @contextmanager
 def limited(size: int = LIMIT_BYTES) -> Iterator[None]:
-    """Let no file of this process grow over `size` bytes."""
+    """Let no file of this process grow over `size` bytes.
+
+    Python writes no bytecode meanwhile: it would leave a part of a module's, which no later process could import.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = before
 
 
 @dataclass(frozen=True)
