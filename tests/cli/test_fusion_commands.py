@@ -80,8 +80,17 @@ def test_a_window_that_is_none_is_an_error(folder, capsys, option, value, expect
 
 def test_fuse_writes_pictures_and_a_page_on_request(folder):
     out = folder / "out"
-    assert _fuse(folder, "--colour", str(out / "c.png"), "--report", str(out / "r.html")) == 0
-    assert _left(folder) == ["c.png", "fused.json", "fused.nii.gz", "r.html"]
+    pages = ("--report", str(out / "r.html"), "--overlay", str(out / "o.nii.gz"), "--title", "Case 7")
+    assert _fuse(folder, "--colour", str(out / "c.png"), *pages) == 0
+    overlay = ["o.html", "o.json", "o.nii.gz", "o.png"]
+    assert _left(folder) == ["c.png", "fused.json", "fused.nii.gz", *overlay, "r.html"]
+    assert all("<h1>Case 7</h1>" in (out / name).read_text() for name in ("r.html", "o.html"))
+
+
+def test_a_title_needs_a_page(folder, capsys):
+    assert _fuse(folder, "--title", "Case 7") == 2
+    assert "--title is the heading of pages: it needs --report or --overlay" in capsys.readouterr().err
+    assert _left(folder) == []
 
 
 def test_fuse_registers_on_request_and_says_how_far(folder, capsys):

@@ -1,9 +1,12 @@
 """The pictures of a fusion: colours, planes, and a page that stands alone and names nobody."""
 
+import base64
+import gzip
 import json
 import re
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -14,8 +17,9 @@ from crossalign.fusion import fuse
 from crossalign.fusion.classical import Average
 from crossalign.geometry import Grid
 from crossalign.images import Image
-from crossalign.report.colours import LEVELS, colour_fusion, colour_table, lab_to_srgb, srgb_to_lab
+from crossalign.report.colours import colour_fusion, colour_table, lab_to_srgb, srgb_to_lab
 from crossalign.report.cuts import Cut
+from crossalign.report.embedding import niivue_notice
 from crossalign.report.figures import draw_fusion_planes, write_fusion_planes
 from crossalign.report.pages.fusion import FusionDisplay, fusion_page, write_fusion_report
 
@@ -84,14 +88,25 @@ def test_the_page_stands_alone_and_names_nobody(result, tmp_path):
     assert "DOE_JANE" not in page
     assert "Research software, not a medical device" in page
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", page)
-    assert not re.search(r"https?://", page)
+    assert not re.search(r"https?://", page.replace(niivue_notice(), ""))
     assert "are the two registered?" in page
     (found,) = re.findall(r'id="viewer-data">(.*?)</script>', page, re.DOTALL)
     data = json.loads(found)
-    assert set(data["scans"]) == {"mri", "pet", "fused"}
     assert data["unit"] == "SUV"
-    assert data["levels"] == LEVELS
+    display = FusionDisplay.of(result)
+    assert (data["pet"]["low"], data["pet"]["high"]) == pytest.approx(display.pet_range)
+    volumes = {"mri": (result.a, result.a_scaling), "pet": (result.b, result.b_scaling), "fused": (result.fused, None)}
+    for name, (image, scaling) in volumes.items():
+        read = nib.nifti1.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(data[name]["nifti"])))
+        values = (image.voxels if scaling is None else scaling.invert(image.voxels)).numpy()
+        span = 1.0 if scaling is None else scaling.high - scaling.low
+        assert np.abs(read.get_fdata().T - values).max() <= 0.502 * span / 255  # 256 levels
+        assert read.get_data_dtype() == np.uint8
     assert len(page) < 4_000_000
+    assert "<h1>Fusion report</h1>" in page
+    titled = fusion_page(result, title="Case 7").html()
+    assert "<h1>Case 7</h1>" in titled
+    assert "but what its title says" in titled
     write_fusion_report(tmp_path / "page.html", result)
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 

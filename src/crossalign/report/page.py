@@ -16,7 +16,7 @@ import jinja2
 import crossalign
 from crossalign.images import Image, LabelMap
 from crossalign.output import check_output, whole_file, write_bytes
-from crossalign.report.embedding import niivue_notice, niivue_script
+from crossalign.report.embedding import niivue_notice, niivue_packed, niivue_script
 
 CANVAS = ("volumes.js", "layers.js", "viewer.js")  # ahead of a page's own: a viewer of volumes on one grid
 NIIVUE = ("niivue.js",)  # the same for pages with NiiVue, each volume on its own grid
@@ -72,11 +72,12 @@ class Page:
     title: str = ""
 
     def html(self) -> str:
-        """Return the page as text: about 1 to 4 MB, with NiiVue 2.5 MB and both volumes in full."""
+        """Return the page as text: about 1 to 4 MB, with NiiVue 1.1 MB and the volumes."""
         clean = self.privacy.clean
         style = read_part("page.css")
         script = '"use strict";\n' + "\n".join(read_part(name) for name in (*self.scripts, f"{self.name}.js"))
-        library = f"/*!\n{niivue_notice()}*/\n{niivue_script()}" if self.scripts == NIIVUE else ""
+        uses_niivue = self.scripts == NIIVUE
+        allowed = [script, niivue_script()] if uses_niivue else [script]
         return (
             environment(clean)
             .get_template(f"{self.name}.html.j2")
@@ -90,11 +91,12 @@ class Page:
                 page=self.context,
                 viewer=self.viewer,
                 title=self.title,
-                library=library,
+                library=niivue_packed() if uses_niivue else "",
+                notice=niivue_notice() if uses_niivue else "",
                 style=style,
                 script=script,
                 style_hash=content_hash(style),
-                script_hashes=" ".join(f"'{content_hash(text)}'" for text in (library, script) if text),
+                script_hashes=" ".join(f"'{content_hash(text)}'" for text in allowed),
             )
         )
 

@@ -62,7 +62,7 @@ def write_overlay(request: FuseRequest, overlay: Overlay, result: FusionResult, 
     note = f"PET in {overlay.settings.colour_map} over MRI; research software"
     write_colours(overlay.rgb(), overlay.grid, places[volume], note)
     write_overlay_planes(places[picture], overlay, request.overlay_point, overwrite=True)
-    write_overlay_page(places[page], overlay, result.reasons, overwrite=True)
+    write_overlay_page(places[page], overlay, result.reasons, request.title, overwrite=True)
     point, highest = maximum_uptake(overlay)
     content = {
         **overlay.record(),

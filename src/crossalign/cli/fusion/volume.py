@@ -137,7 +137,7 @@ def _write(
         if request.report is not None:
             from crossalign.report.pages.fusion import write_fusion_report  # slow to import
 
-            write_fusion_report(places[request.report], result, moved, overwrite=True)
+            write_fusion_report(places[request.report], result, moved, request.title, overwrite=True)
         if request.colour is not None:
             from crossalign.report.figures import write_fusion_planes
 

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from crossalign.cli.options import Given, command
 from crossalign.cli.requests.registration import Device, Identity
+from crossalign.errors import SettingError
 from crossalign.fields import check_bounds
 from crossalign.fusion.overlay_settings import OverlaySettings
 from crossalign.fusion.simulation.settings import HeadSettings
@@ -40,6 +41,8 @@ class FuseRequest:
     """Transform to write (.tfm): MRI points to PET points (with --register)."""
     report: Path | None = field(default=None, kw_only=True)
     """HTML report to write."""
+    title: str = field(default="", kw_only=True)
+    """Heading of the report and of the overlay's page, as it stands: without it they name no file and no patient."""
     colour: Path | None = field(default=None, kw_only=True)
     """Picture of the planes to write (.png)."""
     overlay: Path | None = field(default=None, kw_only=True)
@@ -65,6 +68,10 @@ class FuseRequest:
     colours: Annotated[Given[OverlaySettings], Parameter(name="--uptake", group="Colours of the overlay")] = field(
         default_factory=Given, kw_only=True
     )
+
+    def __post_init__(self) -> None:
+        if self.title and self.report is None and self.overlay is None:
+            raise SettingError("title", "is the heading of pages: it needs --report or --overlay")
 
 
 @dataclass(frozen=True)

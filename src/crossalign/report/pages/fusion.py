@@ -12,14 +12,17 @@ from crossalign.fusion.metrics.scores import gradient_preservation_score, struct
 from crossalign.fusion.preparation import foreground_box_mm
 from crossalign.geometry import Grid
 from crossalign.registration.result import RegistrationResult
-from crossalign.report.colours import LEVELS, colour_ramp, colour_table
-from crossalign.report.page import Page, Privacy, write_page
-from crossalign.report.viewer import ViewerData, display_grid, packed, unit_bytes
+from crossalign.report.colours import colour_fusion, colour_ramp
+from crossalign.report.embedding import embed_levels
+from crossalign.report.page import NIIVUE, Page, Privacy, write_page
+from crossalign.report.stills import StillColumn, draw_stills
+from crossalign.report.viewer import display_grid, unit_bytes
 from crossalign.report.wording import Rows
 from crossalign.types import Scan, Vector
 
 TOP_PERCENTILE = 99.9
 BACKGROUND = 0.05  # scaled values up to this do not count towards the percentile
+STILLS = (("mri", "MRI"), ("pet", "PET"), ("fused", "Fused"))
 ALIGNMENT = "their alignment is not trusted: look at both below, and align them again from another initial transform"
 
 
@@ -68,30 +71,22 @@ def write_fusion_report(
     path: str | os.PathLike[str],
     result: FusionResult,
     alignment: RegistrationResult | None = None,
+    title: str = "",
     overwrite: bool = False,
 ) -> None:
     """Write one self-contained HTML page about one fusion; it loads nothing and names no file.
 
-    `alignment` is the registration of the PET to the MRI, where there was one. Raises OutputError; no partial file
-    is left.
+    `alignment` is the registration of the PET to the MRI, where there was one; `title` is put on the page as it
+    stands. Raises OutputError; no partial file is left.
     """
-    write_page(path, lambda: fusion_page(result, alignment), overwrite)
+    write_page(path, lambda: fusion_page(result, alignment, title), overwrite)
 
 
-def fusion_page(result: FusionResult, alignment: RegistrationResult | None = None) -> Page:
+def fusion_page(result: FusionResult, alignment: RegistrationResult | None = None, title: str = "") -> Page:
     """Gather the page."""
     display = FusionDisplay.of(result)
     privacy = Privacy.of({"the MRI": result.a, "the PET": result.b})
     reasons, warnings = _reasons_and_warnings(result, alignment)
-    scans = {name: unit_bytes(volume) for name, volume in display.volumes.items()}
-    colours = {
-        "table": packed(colour_table()),
-        "ramp": packed(colour_ramp()),
-        "levels": LEVELS,
-        "pet_low": display.pet_range[0],
-        "pet_high": display.pet_range[1],
-        "unit": display.pet_unit,
-    }
     return Page(
         name="fusion",
         method=result.method,
@@ -100,14 +95,41 @@ def fusion_page(result: FusionResult, alignment: RegistrationResult | None = Non
         settings=result.settings,
         privacy=privacy,
         context=_context(result, alignment, display),
-        viewer={**asdict(ViewerData.on_grid(display.grid, display.center_mm, scans)), **colours},
+        viewer=_viewer(result, display),
+        scripts=NIIVUE,
+        title=title,
     )
+
+
+def _viewer(result: FusionResult, display: FusionDisplay) -> dict[str, object]:
+    """Return what the script reads: the three volumes in full, each in 256 levels of its own values."""
+    volumes = {"mri": (result.a, result.a_scaling), "pet": (result.b, result.b_scaling), "fused": (result.fused, None)}
+    x, y, z = display.center_mm.tolist()
+    embedded: dict[str, object] = {}
+    for name, (image, scaling) in volumes.items():
+        low, high = (0.0, 1.0) if scaling is None else (scaling.low, scaling.high)
+        brightest = low + display.tops[name] * (high - low)
+        embedded[name] = asdict(embed_levels(image, (low, high), (low, brightest)))
+    return {
+        **embedded,
+        "colours": colour_ramp().tolist(),
+        "unit": display.pet_unit,
+        "start_mm": [-x, -y, z],
+    }
+
+
+def _stills(display: FusionDisplay) -> str:
+    columns = [StillColumn(words, unit_bytes(display.volumes[name]), {}) for name, words in STILLS]
+    colours = colour_ramp()[unit_bytes(display.volumes["pet"]).numpy()]
+    columns[1] = StillColumn("PET", colours, {})
+    mixed = colour_fusion(display.volumes["mri"].numpy(), display.volumes["pet"].numpy())
+    columns.append(StillColumn("MRI lightness, PET colour", mixed, {}))
+    return draw_stills(display.grid, display.center_mm, columns)
 
 
 def _context(result: FusionResult, alignment: RegistrationResult | None, display: FusionDisplay) -> dict[str, object]:
     fused, mri, pet = result.fused.voxels, result.a.voxels, result.b.voxels
     ssim = [float(structural_similarity_score(fused, one)) for one in (mri, pet)]
-    low, high = display.pet_range
     return {
         "notes": result.notes,
         "ssim_mean": f"{sum(ssim) / 2:.3f}",
@@ -116,9 +138,7 @@ def _context(result: FusionResult, alignment: RegistrationResult | None, display
         "motion": "" if alignment is None else f"{alignment.shift_mm():.1f} mm, {alignment.angle_deg():.1f}°",
         "seconds": result.seconds,
         "scalings": _scaling_rows({"MRI": result.a_scaling, "PET": result.b_scaling}),
-        "pet_low": f"{low:.4g}",
-        "pet_high": f"{high:.4g}",
-        "unit": display.pet_unit,
+        "stills": _stills(display),
     }
 
 

@@ -37,19 +37,9 @@ function setColour(pixels, at, colours, index, alpha) {
 }
 
 /* An image: bytes are 1 to 255 inside, and 0 beyond its border. */
-const imageLayer = (volume) => rampLayer(volume, INSIDE);
-
-/* A volume through a list of 256 colours. */
-const rampLayer = (volume, ramp) => (view) => {
+const imageLayer = (volume) => (view) => {
   const { values } = sliceOf(view, volume);
-  drawPicture(view, (pixels, at) => setColour(pixels, at, ramp, values[at / 4], 255));
-};
-
-/* Two volumes through a table of colours: [level of the first][level of the second]. */
-const tableLayer = (first, second, table, levels) => (view) => {
-  const rows = sliceOf(view, first).values, columns = sliceOf(view, second).values;
-  const level = (byte) => Math.round((byte / 255) * (levels - 1));
-  drawPicture(view, (pixels, at) => setColour(pixels, at, table, level(rows[at / 4]) * levels + level(columns[at / 4]), 255));
+  drawPicture(view, (pixels, at) => setColour(pixels, at, INSIDE, values[at / 4], 255));
 };
 
 /* A map on a grid of its own in colour; the higher its value, the less is seen of what lies under it. */

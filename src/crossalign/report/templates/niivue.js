@@ -22,6 +22,15 @@ const sideName = (value, axis) => `${SIDES[axis][value < 0 ? 1 : 0]} ${Math.abs(
 const toLps = ([x, y, z]) => [-x, -y, z];
 const plain = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(6))) : "–");
 
+/* NiiVue itself is in the page as gzip; the page's policy allows this one script by its hash. */
+async function loadLibrary() {
+  const bytes = Uint8Array.from(atob(document.getElementById("niivue").textContent), (one) => one.charCodeAt(0));
+  const script = document.createElement("script");
+  script.textContent = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  document.head.append(script);
+  if (!globalThis.niivue) throw new Error("this browser did not run the viewer (NiiVue)");
+}
+
 async function loadVolume(name, one, colormap) {
   const loaded = await niivue.NVImage.loadFromBase64({
     base64: one.nifti, name: `${name}.nii.gz`, colormap, cal_min: one.low, cal_max: one.high, trustCalMinMax: false,
@@ -162,6 +171,24 @@ function connectCommon(nv, data, redraw) {
   document.getElementById("canvas").addEventListener("contextmenu", (event) => event.preventDefault());
 }
 
+/* Draw colours (256 of red, green and blue) over a middle grey, each as opaque as `opacity` of its level, 0 to 1, says. */
+function drawColourBar(colours, opacity = () => 1) {
+  const canvas = document.getElementById("bar"), context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  for (let x = 0; x < canvas.width; x++) {
+    const level = x / (canvas.width - 1), alpha = opacity(level), grey = 110;
+    const [r, g, b] = colours[Math.round(level * 255)].map((part) => (1 - alpha) * grey + alpha * part);
+    context.fillStyle = `rgb(${r}, ${g}, ${b})`;
+    context.fillRect(x, 0, 1, canvas.height);
+  }
+}
+
+/* Add a colour map of NiiVue's by its 256 colours. */
+function addColours(nv, name, colours) {
+  const [R, G, B] = [0, 1, 2].map((part) => colours.map((colour) => colour[part]));
+  nv.addColormap(name, { R, G, B, A: R.map(() => 255), I: R.map((_, index) => index) });
+}
+
 function showTexts(nv, page) {
   const position = toLps(nv.frac2mm(nv.scene.crosshairPos));
   document.getElementById("position").textContent = position.map(sideName).join(", ");
@@ -195,6 +222,7 @@ async function openViewer(prepare) {
     if (!document.createElement("canvas").getContext("webgl2")) {
       throw new Error("this browser offers no WebGL2 (it may be switched off, or the graphics driver blocked)");
     }
+    await loadLibrary();
     await startViewer(JSON.parse(document.getElementById("viewer-data").textContent), prepare);
     notice.hidden = true;
     viewer.dataset.state = "ready";
