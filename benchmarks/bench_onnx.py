@@ -143,8 +143,13 @@ def accuracies(folder: Path, manifest: Path, orientation_deg: int) -> list[str]:
         rows = [row for row in csv.DictReader(file) if row["split"] == "val"]
     cases = [case(manifest.parent, row, orientation_deg) for row in rows]
     errors: dict[str, list[float]] = {"initial": [mean_displacement_mm(p.initial, t, s) for p, t, s in cases]}
-    moved, milliseconds = {}, {}
-    found = {}
+    moved, milliseconds, found = {}, {}, {}
+    name = (folder / "model").read_text()
+    files = [[manifest.parent / row[part] for part in ("fixed", "moving", "fixed_mask")] for row in rows]
+    with_torch = [
+        registered_by_torch(name, paths, pair.initial, orientation_deg)
+        for paths, (pair, _, _) in zip(files, cases, strict=True)
+    ]
     for graph in GRAPHS:
         model = load_exported(files_of(folder, graph), threads=1)
         model = replace(model, run=replace(model.run, orientation_correction=orientation_deg))
@@ -154,7 +159,9 @@ def accuracies(folder: Path, manifest: Path, orientation_deg: int) -> list[str]:
             mean_displacement_mm(r, f, s) for r, f, (_, _, s) in zip(found[graph], found["fp32"], cases, strict=True)
         ]
         moved[graph], milliseconds[graph] = statistics.mean(apart), pass_ms(model)
-    print(f"{'torch':16}{'':24}{'':11}{torch_ms((folder / 'model').read_text()):12.1f}")
+    errors["torch"] = [mean_displacement_mm(r, t, s) for r, (_, t, s) in zip(with_torch, cases, strict=True)]
+    apart = [mean_displacement_mm(r, f, s) for r, f, (_, _, s) in zip(with_torch, found["fp32"], cases, strict=True)]
+    moved["torch"], milliseconds["torch"] = max(apart), torch_ms(name)
     return [
         f"{name:16}{len(values):4}{np.mean(values):13.3f}{np.std(values, ddof=1):7.3f}"
         + (f"{moved[name]:11.3f}{milliseconds[name]:12.1f}" if name in moved else "")
@@ -181,6 +188,23 @@ def registered(pair: object, model: object) -> object:
     from crossalign.onnx_runtime import register_exported
 
     return register_exported(pair, model).fixed_to_moving
+
+
+def registered_by_torch(name: str, paths: list[Path], initial: object, orientation_deg: int) -> object:
+    """Return the transform that the model finds in torch."""
+    import torch
+
+    from crossalign.geometry import Rigid
+    from crossalign.images import read_image, read_mask
+    from crossalign.models import load_model
+    from crossalign.onnx_runtime import Motion
+    from crossalign.registration import NetworkRegistration, register
+
+    model = load_model(name)
+    method = NetworkRegistration(replace(model, run=replace(model.run, orientation_correction=orientation_deg)))
+    begin = Rigid(torch.from_numpy(initial.rotation), torch.from_numpy(initial.translation_mm))
+    result = register(read_image(paths[0]), read_image(paths[1]), method, begin, read_mask(paths[2])).fixed_to_moving
+    return Motion(result.rotation.numpy(), result.translation_mm.numpy())
 
 
 def pass_ms(model: object) -> float:
