@@ -39,6 +39,8 @@ def assert_as_registered(folder: Path, words: list[str], tmp_path: Path) -> None
     names = {"--output-transform": "transform.tfm", "--moved": "moved.nii.gz", "--record": "record.json"}
     outputs = [word for option, name in names.items() for word in (option, str(alone / name))]
     assert main(["register", *words, *outputs, "--report", str(alone / "report.html")]) == 0
+    small, full = (place.joinpath("report.html").read_text() for place in (folder, alone))
+    assert ('id="reduced"' in small, 'id="reduced"' in full) == (True, False)
     for name in ("transform.tfm", "moved.nii.gz"):
         assert (folder / name).read_bytes() == (alone / name).read_bytes()
     assert untimed(folder / "record.json") == untimed(alone / "record.json")

@@ -240,6 +240,7 @@ def _write(request: RegisterRequest, registered: Registered) -> None:
                 errors_mm=registered.errors_mm,
                 landmarks=None if pair.initial.landmarks is None else pair.initial.landmarks.pairs,
                 title=request.title,
+                reduced=request.report_detail == "reduced",
                 overwrite=True,
             )
         if request.record is not None:

@@ -118,6 +118,7 @@ def _registration(
         output_transform=transform,
         moved=moved,
         report=report,
+        report_detail=request.report_detail,
         record=record,
         overwrite=True,  # of what an interrupted run left; what was finished is never done again unasked
         **shared,

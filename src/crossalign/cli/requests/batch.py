@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from crossalign.cli.options import command
-from crossalign.cli.requests.registration import CaseOptions
+from crossalign.cli.requests.registration import CaseOptions, ReportDetail
 from crossalign.fields import check_bounds
 
 MOST_WORKERS = 1024
@@ -37,6 +37,8 @@ class BatchRequest(CaseOptions):
     """In a BIDS data set or its derivatives: suffix and entities of the moving masks."""
     moved: bool = field(default=False, kw_only=True)
     """Also write the moving image of each case on its fixed grid."""
+    report_detail: ReportDetail = field(default="reduced", kw_only=True)
+    """Images of the cases' pages: reduced (cropped to the structure, at most 600 000 voxels, 256 levels), or full."""
     no_report: bool = field(default=False, kw_only=True)
     """Write no page of each case: its pictures are then in the index alone."""
     workers: int = field(default=1, kw_only=True)

@@ -21,6 +21,7 @@ from crossalign.registration.iterative.method_settings import (
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 Recognition: TypeAlias = Literal["auto", "on", "off"]
 Identity: TypeAlias = Literal["keep", "remove"]
+ReportDetail: TypeAlias = Literal["full", "reduced"]
 RotationPriorName: TypeAlias = Literal["transrectal", "none"]
 Run: TypeAlias = Annotated[
     Given[RunSettings],
@@ -101,6 +102,8 @@ class RegisterRequest(CaseOptions):
     """Patient, study and frame of reference of the DICOM series: keep the fixed image's, or remove (placeholders)."""
     report: Path | None = field(default=None, kw_only=True)
     """HTML report to write."""
+    report_detail: ReportDetail = field(default="full", kw_only=True)
+    """Images of the report: full, or reduced (cropped to the structure, at most 600 000 voxels, 256 levels)."""
     title: str = field(default="", kw_only=True)
     """Heading of the report, as it stands: the page names no file and no patient unless the title does."""
     record: Path | None = field(default=None, kw_only=True)

@@ -14,8 +14,9 @@ from crossalign.images import Image, LabelMap
 from crossalign.registration.landmarks import LandmarkPairs
 from crossalign.registration.patient_axes import along_patient, patient_turn, turned_grid
 from crossalign.registration.result import RegistrationResult
-from crossalign.report.embedding import embed, embed_mask, ras_affine
+from crossalign.report.embedding import embed_mask, ras_affine
 from crossalign.report.page import NIIVUE, Page, Privacy, write_page
+from crossalign.report.reduction import ShownImage, reduce_image, reduce_mask
 from crossalign.report.stills import FIXED_LINE, MOVING_LINE, StillColumn, checkerboard, draw_stills
 from crossalign.report.viewer import contrast_window, display_grid, grey_bytes, grey_levels, mask_bytes
 from crossalign.report.wording import Motion, error_rows, parameter_rows, step_rows
@@ -29,7 +30,8 @@ DISPLACEMENT_POINTS = 200_000  # at most, of the structure, for its mean displac
 class ReportInput:
     """What a report is about.
 
-    `title` is put on the page as it stands. `landmarks` are corresponding points of both images.
+    `title` is put on the page as it stands. `reduced` makes a page of 2 MB or so: the volumes of its viewer are cropped
+    to what lies about the structure, at most 600 000 voxels each, in 256 levels. `landmarks` are corresponding points.
     `fixed_mask` and `moving_mask` mark the structure, each on its own image. `errors_mm` maps names to millimetres (a
     name that says deg, as 'angle deg after', to degrees); 'SRE before' and 'SRE after' become one row of a table.
     """
@@ -42,6 +44,7 @@ class ReportInput:
     errors_mm: Mapping[str, float] | None = None
     landmarks: LandmarkPairs | None = None
     title: str = ""
+    reduced: bool = False
 
     def privacy(self) -> Privacy:
         """Name the images by their part in the registration, never by their files."""
@@ -79,6 +82,7 @@ def write_report(  # noqa: PLR0913 - the page's one entry: two images, what join
     errors_mm: Mapping[str, float] | None = None,
     landmarks: LandmarkPairs | None = None,
     title: str = "",
+    reduced: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write one self-contained HTML page about one registration; it loads nothing and names no file.
@@ -86,7 +90,7 @@ def write_report(  # noqa: PLR0913 - the page's one entry: two images, what join
     See ReportInput for the arguments. Raises OutputError where the file exists (without `overwrite`) or cannot be
     written, ImageError where a mask is empty; no partial file is left.
     """
-    report = ReportInput(fixed, moving, result, fixed_mask, moving_mask, errors_mm, landmarks, title)
+    report = ReportInput(fixed, moving, result, fixed_mask, moving_mask, errors_mm, landmarks, title, reduced)
     write_page(path, lambda: registration_page(report), overwrite)
 
 
@@ -94,6 +98,7 @@ def registration_page(report: ReportInput) -> Page:
     """Gather the page: its pictures, letters and words are along the patient's axes, whatever the fixed header says."""
     result, turn = report.result, patient_turn(report.result)
     drawn = report if turn is None else report.turned(turn)
+    shown = _shown(drawn)
     return Page(
         name="registration",
         method=result.method,
@@ -101,30 +106,58 @@ def registration_page(report: ReportInput) -> Page:
         warnings=result.warnings,
         settings=result.settings,
         privacy=report.privacy(),
-        context=_context(drawn) | _of_files(report, turn),
-        viewer=_viewer(drawn) | ({} if turn is None else {"to_header": turn.rotation.mT.tolist()}),
+        context=_context(drawn) | _of_files(report, turn) | {"reduced": shown.done()},
+        viewer=_viewer(drawn, shown) | ({} if turn is None else {"to_header": turn.rotation.mT.tolist()}),
         scripts=NIIVUE,
         title=report.title,
     )
 
 
-def _viewer(report: ReportInput) -> dict[str, object]:
+def _viewer(report: ReportInput, shown: _Shown) -> dict[str, object]:
     """Return what the script reads: volumes and masks, matrices of the moving ones, points; millimetres are RAS."""
-    result, fixed_mask, moving_mask = report.result, report.fixed_mask, report.moving_mask
+    result = report.result
     to_fixed = {BEFORE: result.initial.inverse(), AFTER: result.fixed_to_moving.inverse()}
+    moving_grid = shown.moving.image.grid
     embedded: dict[str, object] = {
-        "fixed": asdict(embed(report.fixed)),
-        "moving": asdict(embed(report.moving, to_fixed[AFTER])),
-        "affines": {when: ras_affine(report.moving.grid, one).tolist() for when, one in to_fixed.items()},
+        "fixed": asdict(shown.fixed.embedded()),
+        "moving": asdict(shown.moving.embedded(to_fixed[AFTER])),
+        "affines": {when: ras_affine(moving_grid, one).tolist() for when, one in to_fixed.items()},
         "start_mm": ras_point(result.center_mm),
         "landmarks": [asdict(one) for one in landmark_rows(report)],
     }
-    if fixed_mask is not None:
-        embedded |= {"fixed_mask": embed_mask(fixed_mask), "fixed_mask_affine": ras_affine(fixed_mask.grid).tolist()}
-    if moving_mask is not None:
-        affines = {when: ras_affine(moving_mask.grid, one).tolist() for when, one in to_fixed.items()}
-        embedded |= {"moving_mask": embed_mask(moving_mask, to_fixed[AFTER]), "moving_mask_affines": affines}
+    if (mask := shown.fixed_mask) is not None:
+        embedded |= {"fixed_mask": embed_mask(mask), "fixed_mask_affine": ras_affine(mask.grid).tolist()}
+    if (mask := shown.moving_mask) is not None:
+        affines = {when: ras_affine(mask.grid, one).tolist() for when, one in to_fixed.items()}
+        embedded |= {"moving_mask": embed_mask(mask, to_fixed[AFTER]), "moving_mask_affines": affines}
     return embedded
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """What the viewer draws: both images, in full or reduced, and their masks likewise."""
+
+    fixed: ShownImage
+    moving: ShownImage
+    fixed_mask: LabelMap | None
+    moving_mask: LabelMap | None
+
+    def done(self) -> dict[str, str]:
+        """Say what was done to either image for a small page; {} where they are in full."""
+        return {name: one.done for name, one in (("fixed", self.fixed), ("moving", self.moving)) if one.done}
+
+
+def _shown(report: ReportInput) -> _Shown:
+    masks = report.fixed_mask, report.moving_mask
+    if not report.reduced:
+        return _Shown(ShownImage(report.fixed), ShownImage(report.moving), *masks)
+    result, corners = report.result, _grid(report).corners_mm()
+    there = torch.cat([one.apply(corners) for one in (result.initial, result.fixed_to_moving)])
+    fixed_mask, moving_mask = (
+        None if mask is None else reduce_mask(mask, points)
+        for mask, points in zip(masks, (corners, there), strict=True)
+    )
+    return _Shown(reduce_image(report.fixed, corners), reduce_image(report.moving, there), fixed_mask, moving_mask)
 
 
 @dataclass(frozen=True)
