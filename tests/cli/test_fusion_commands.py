@@ -243,9 +243,8 @@ def test_evaluate_fusion_takes_a_pair_or_a_manifest(folder, capsys):
     assert "give a manifest" in capsys.readouterr().err
 
 
-def test_prepare_fusion_makes_a_folder_with_a_manifest(folder, shared_data, capsys):
-    brain = shared_data / "brain"
-    files = [str(brain / "spm12_T1.nii.gz"), str(brain / "spm12_PET.nii.gz")]
+def test_prepare_fusion_makes_a_folder_with_a_manifest(folder, capsys):
+    files = [str(folder / "mri.nii.gz"), str(folder / "pet.nii.gz")]
     prepared = folder / "prepared"
     assert main(["prepare-fusion", *files, "-o", str(prepared), "--size", "40"]) == 0
     assert (prepared / "pairs.csv").read_text().splitlines()[1] == "pair,pair/mri.nii.gz,pair/pet.nii.gz,test,pair"
