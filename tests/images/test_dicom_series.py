@@ -228,8 +228,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: write_series(folder, VOXELS, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]),
         "is a Siemens mosaic, all slices in one picture: convert it with dcm2niix",
     ),
-    "echoes": (two_echoes, "4 slices of different echo times lie at 2 places"),
-    "phases": (phases, "4 slices of different parts of a complex image lie at 2 places"),
+    "echoes": (two_echoes, "holds 2 volumes of 2 slices, expected one: 1: echo time 80.0 ms; 2: echo time 100.0 ms"),
+    "phases": (
+        phases,
+        "1: part of a complex image MAGNITUDE; 2: part of a complex image PHASE; choose one with --series",
+    ),
     "no places": (
         lambda folder: write_series(folder, VOXELS, ImagePositionPatient=None, ImageOrientationPatient=None),
         "slices without position and orientation in the header",
@@ -485,3 +488,58 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     write_series(tmp_path / "s", VOXELS)
     os.mkfifo(tmp_path / "s" / "pipe")
     assert read_image(tmp_path / "s").voxels.shape == VOXELS.shape
+
+
+SEVERAL = {
+    "b-values": [{"DiffusionBValue": float(b)} for b in (1000, 0, 50)],
+    "time points": [{"TemporalPositionIdentifier": n} for n in (3, 1, 2)],
+    "trigger times": [{"TriggerTime": t} for t in (400.0, 0.0, 90.0)],
+    "acquisitions": [{"AcquisitionNumber": n} for n in (12, 1, 9)],
+}
+
+
+@pytest.mark.parametrize("what", SEVERAL)
+def test_each_volume_of_a_series_can_be_chosen(tmp_path: Path, what: str) -> None:
+    """Slices of three volumes in turn: in the order of their numbers they are volumes 1, 2 and 3."""
+    voxels = np.arange(6 * 6 * 5, dtype=np.int16).reshape(6, 6, 5)
+    each = [one | {"ContentTime": f"1015{number:02}"} for number, one in enumerate(SEVERAL[what] * 2)]
+    write_series(tmp_path, voxels, depths=[0, 0, 0, STEP, STEP, STEP], each=each, series=4)
+    with pytest.raises(
+        ImageError, match=f"3 volumes of 2 slices, expected one: 1: {what[:-1]} 0?.*--series SERIES:VOLUME"
+    ):
+        read_image(tmp_path)
+    for number, places in ((1, (1, 4)), (2, (2, 5)), (3, (0, 3))):
+        for choice in (f"4:{number}", f":{number}"):
+            image = read_image(tmp_path, series=choice)
+            assert np.array_equal(image.voxels.numpy(), voxels[list(places)])
+            assert image.grid.spacing_mm[2] == pytest.approx(STEP)
+    for wrong, error in (("4:4", "got volume 4, expected one of"), ("5:1", "'5' fits no series")):
+        with pytest.raises(ImageError, match=error):
+            read_image(tmp_path, series=wrong)
+
+
+def test_two_header_elements_may_tell_volumes_apart(tmp_path: Path) -> None:
+    each = [{"EchoTime": te, "TemporalPositionIdentifier": t} for te in (80.0, 20.0) for t in (1, 2) for _ in range(2)]
+    voxels = np.arange(8 * 6 * 5, dtype=np.int16).reshape(8, 6, 5)
+    write_series(tmp_path, voxels, depths=[0, STEP] * 4, each=each)
+    with pytest.raises(ImageError, match=r"3: echo time 80.0 ms, time point 1; 4: echo time 80.0 ms, time point 2"):
+        read_image(tmp_path)
+    assert np.array_equal(read_image(tmp_path, series=":3").voxels.numpy(), voxels[:2])
+
+
+def test_a_volume_of_an_enhanced_image_is_chosen(tmp_path: Path) -> None:
+    phases(tmp_path / "image")
+    assert np.array_equal(read_image(tmp_path / "image", series=":2").voxels.numpy(), VOXELS[1::2])
+
+
+def test_a_series_of_one_volume_has_no_second(tmp_path: Path) -> None:
+    write_series(tmp_path, VOXELS)
+    assert np.array_equal(read_image(tmp_path, series=":1").voxels.numpy(), VOXELS)
+    with pytest.raises(ImageError, match="volume 2 was asked for"):
+        read_image(tmp_path, series=":2")
+
+
+def test_what_nothing_tells_apart_stays_refused(tmp_path: Path) -> None:
+    write_series(tmp_path, VOXELS, depths=[0, 0, STEP, STEP])
+    with pytest.raises(ImageError, match="4 slices lie at 2 places"):
+        read_image(tmp_path)

@@ -57,7 +57,8 @@ class FuseRequest:
     unit: str = field(default="", kw_only=True)
     """Unit of the PET's values, such as SUV: kept in the results. PET from DICOM is in SUV where its header allows."""
     mri_series: str | None = field(default=None, kw_only=True)
-    """Which DICOM series of MRI, where it holds several: number, UID, or part of its description."""
+    """Which DICOM series of MRI, where it holds several: number, UID, or part of its description;
+    SERIES:VOLUME of a series of several volumes."""
     pet_series: str | None = field(default=None, kw_only=True)
     """Which DICOM series of PET."""
     device: Device = field(default="auto", kw_only=True)
@@ -89,7 +90,8 @@ class EvaluateFusionRequest:
     split: Literal["train", "val", "test", "all"] = field(default="all", kw_only=True)
     """Pairs of the manifest to use."""
     mri_series: str | None = field(default=None, kw_only=True)
-    """Which DICOM series of each MRI, where it holds several: number, UID, or part of its description."""
+    """Which DICOM series of each MRI, where it holds several: number, UID, or part of its description;
+    SERIES:VOLUME of a series of several volumes."""
     pet_series: str | None = field(default=None, kw_only=True)
     """Which DICOM series of each PET."""
     limit: bool = field(default=False, kw_only=True)
@@ -120,7 +122,8 @@ class PrepareFusionRequest:
     size: int = field(default=128, kw_only=True)
     """Voxels on each side of the cube."""
     mri_series: str | None = field(default=None, kw_only=True)
-    """Which DICOM series of each MRI, where it holds several: number, UID, or part of its description."""
+    """Which DICOM series of each MRI, where it holds several: number, UID, or part of its description;
+    SERIES:VOLUME of a series of several volumes."""
     pet_series: str | None = field(default=None, kw_only=True)
     """Which DICOM series of each PET."""
     affine: bool = field(default=False, kw_only=True)

@@ -65,7 +65,8 @@ class CaseOptions:
     """A name that `crossalign models` lists, or model files joined with +. Left out: surface where both masks are
     given, otherwise the default network."""
     fixed_series: str | None = field(default=None, kw_only=True)
-    """Which DICOM series of FIXED, where it holds several: number, UID, or part of its description."""
+    """Which DICOM series of FIXED, where it holds several: number, UID, or part of its description;
+    SERIES:VOLUME of a series of several volumes."""
     moving_series: str | None = field(default=None, kw_only=True)
     """Which DICOM series of MOVING."""
     device: Device = field(default="auto", kw_only=True)
@@ -160,7 +161,8 @@ class ExplainRequest:
     landmarks: Path | None = field(default=None, kw_only=True)
     """CSV with a name and x, y, z in the fixed image, LPS mm."""
     fixed_series: str | None = field(default=None, kw_only=True)
-    """Which DICOM series of FIXED, where it holds several: number, UID, or part of its description."""
+    """Which DICOM series of FIXED, where it holds several: number, UID, or part of its description;
+    SERIES:VOLUME of a series of several volumes."""
     moving_series: str | None = field(default=None, kw_only=True)
     """Which DICOM series of MOVING."""
     steps: int = field(default=32, kw_only=True)
@@ -194,7 +196,8 @@ class ApplyRequest:
     reference: Path | None = field(default=None, kw_only=True)
     """Image whose grid the output gets: the fixed one; see --direction. For images."""
     series: str | None = field(default=None, kw_only=True)
-    """Which DICOM series of INPUT, where it holds several: number, UID, or part of its description."""
+    """Which DICOM series of INPUT, where it holds several: number, UID, or part of its description;
+    SERIES:VOLUME of a series of several volumes."""
     reference_series: str | None = field(default=None, kw_only=True)
     """Which DICOM series of --reference."""
     label: bool = field(default=False, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crossalign.errors import ImageError
@@ -18,16 +18,21 @@ FILE_LIMIT = 20_000
 DEPTH_LIMIT = 8
 LISTED_SERIES = 20
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+OF_VOLUME = re.compile(r"(?P<series>.*):(?P<volume>[0-9]{1,6})")
 CHOOSE = "choose one with --series NUMBER (series= in Python; --fixed-series, --moving-series and so on of two images)"
 NAME_ONE = "or name one of its files in place of the folder"
 
 
 @dataclass(frozen=True)
 class Series:
-    """The files of one series. `number` is how it is chosen: its own where those of the folder differ, else counted."""
+    """The files of one series. `number` is how it is chosen: its own where those of the folder differ, else counted.
+
+    `volume` is the number of the volume that is meant, where a series holds several; None where none was chosen.
+    """
 
     number: int
     headers: tuple[DicomHeader, ...]
+    volume: int | None = None
 
     @property
     def first(self) -> DicomHeader:
@@ -64,7 +69,16 @@ def image_series(path: Path, wanted: str | int | None = None) -> Series:
     found = grouped([header for header in read_headers(path, name) if header.has_image])
     if not found:
         raise ImageError(f"{name}: the DICOM files here hold no image, expected a series of slices: name its folder")
-    return chosen(found, wanted, name)
+    of_series, volume = _split(found, wanted)
+    return replace(chosen(found, of_series, name), volume=volume)
+
+
+def _split(found: Sequence[Series], wanted: str | int | None) -> tuple[str | int | None, int | None]:
+    """Split SERIES:VOLUME, or :VOLUME of the only series; a description that ends so is no such choice."""
+    match = None if wanted is None else OF_VOLUME.fullmatch(str(wanted).strip())
+    if match is None or any(_matches(series, str(wanted).strip()) for series in found):
+        return wanted, None
+    return match["series"] or None, int(match["volume"])
 
 
 def read_headers(path: Path, name: str) -> list[DicomHeader]:

@@ -14,6 +14,7 @@ from crossalign.images.files.dicom.header import ENHANCED_ULTRASOUND, DicomHeade
 from crossalign.images.files.dicom.pixels import frame_values
 from crossalign.images.files.dicom.series import image_series
 from crossalign.images.files.dicom.stack import Stack, stacked
+from crossalign.images.files.dicom.variants import chosen_variant
 from crossalign.images.files.formats.header import Header
 from crossalign.images.files.formats.placement import Placement, placed
 from crossalign.images.memory import check_memory
@@ -91,7 +92,9 @@ def open_dicom_volume(
     name = series.name
     headers, left_out = _slices(_without_copies(series.headers), name)
     _check_kind(headers[0], name)
-    frames = tuple(frame for header in headers for frame in header.frames)
+    frames = chosen_variant([one for header in headers for one in header.frames], series.volume, name, series.number)
+    paths = {frame.path for frame in frames}
+    headers = tuple(header for header in headers if header.path in paths)
     columns, rows = headers[0].size
     if any(header.size != headers[0].size for header in headers):
         raise ImageError(
