@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from crossalign.errors import InputError
 from crossalign.networks.capabilities import AttentionBlock, AttentionRow, TokenGrid
+from crossalign.networks.convolution import Convolution3d, normalised
 from crossalign.networks.crop import Features, check_crops
 from crossalign.types import Parameters, Shape, Volume
 
@@ -19,10 +20,10 @@ class CrossModalAttention(nn.Module):
 
     def __init__(self, channels: int = 32, inner: int = 16) -> None:
         super().__init__()
-        self.query = nn.Conv3d(channels, inner, 1)
-        self.key = nn.Conv3d(channels, inner, 1)
-        self.value = nn.Conv3d(channels, inner, 1)
-        self.out = nn.Conv3d(inner, channels, 1)
+        self.query = Convolution3d(channels, inner, 1)
+        self.key = Convolution3d(channels, inner, 1)
+        self.value = Convolution3d(channels, inner, 1)
+        self.out = Convolution3d(inner, channels, 1)
         self.norm = nn.BatchNorm3d(channels)
 
     def forward(self, primary: Volume, other: Volume) -> Volume:
@@ -30,14 +31,23 @@ class CrossModalAttention(nn.Module):
         if primary.shape != other.shape:
             raise InputError(f"the two maps must have one size, got {tuple(primary.shape)} and {tuple(other.shape)}")
         query, key, value = _tokens(self.query(other)), _tokens(self.key(primary)), _tokens(self.value(primary))
-        gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (b, 1, zyx, inner), map not stored
-        projected = self.out(gathered[:, 0].mT.reshape(primary.shape[0], -1, *primary.shape[2:]))
-        return F.relu(self.norm(projected) + primary)
+        gathered = _attended(query, key, value)  # (b, 1, zyx, inner)
+        volume = gathered[:, 0].mT.reshape(primary.shape[0], -1, *primary.shape[2:])
+        return F.relu(normalised(self.out, self.norm, volume) + primary)
 
 
 def _tokens(volume: Volume) -> Tensor:
     """Flatten (b, c, z, y, x) to (b, 1, zyx, c), contiguous: on a CPU the kernel that stores no map demands it."""
     return volume.flatten(2).mT.contiguous()[:, None]
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend without storing the map. A CPU's kernel for bfloat16 is slower than that for float32, and less exact."""
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
+            exact = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), scale=1.0)
+        return exact.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)
 
 
 PAPER_SHAPE: Shape = (32, 96, 96)
@@ -49,15 +59,16 @@ class Extractor(nn.Module):
 
     def __init__(self, channels: int = CHANNELS) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(1, channels, 3, padding=1, bias=False)
+        self.conv1 = Convolution3d(1, channels, 3, padding=1, bias=False)
         self.norm1 = nn.BatchNorm3d(channels)
-        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = Convolution3d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm3d(channels)
 
     def forward(self, volume: Volume) -> Features:
-        """Extract features."""
-        first = F.max_pool3d(F.relu(self.norm1(self.conv1(volume))), 3, 2, 1)
-        return F.max_pool3d(F.relu(self.norm2(self.conv2(first))), 3, (1, 2, 2), 1)
+        """Extract features, stored channels last; the maximum of rectified values is the rectified maximum."""
+        volume = volume.contiguous(memory_format=torch.channels_last_3d)
+        first = F.relu(F.max_pool3d(normalised(self.conv1, self.norm1, volume), 3, 2, 1))
+        return F.relu(F.max_pool3d(normalised(self.conv2, self.norm2, first), 3, (1, 2, 2), 1))
 
 
 class RegressionHead(nn.Module):
@@ -66,9 +77,9 @@ class RegressionHead(nn.Module):
     def __init__(self, feature_shape: Shape, channels: int = 2 * CHANNELS) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm3d(channels)
-        self.conv1 = nn.Conv3d(channels, 16, 1)
-        self.conv2 = nn.Conv3d(16, 4, 3, padding=1)
-        self.conv3 = nn.Conv3d(4, 1, 3, padding=1)
+        self.conv1 = Convolution3d(channels, 16, 1)
+        self.conv2 = Convolution3d(16, 4, 3, padding=1)
+        self.conv3 = Convolution3d(4, 1, 3, padding=1)
         self.norm2 = nn.BatchNorm3d(1)
         self.linear1 = nn.Linear(feature_shape[0] * feature_shape[1] * feature_shape[2], 128)
         self.linear2 = nn.Linear(128, 32)

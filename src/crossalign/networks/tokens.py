@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crossalign.networks.convolution import Convolution3d, NormalisedConvolution, normalised
 from crossalign.networks.crop import Features, check_crops, crop_points
 from crossalign.types import Map, Parameters, Shape, Volume
 
@@ -19,7 +20,7 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(width, width, 3, 1, 1, bias=False)
+        self.conv = Convolution3d(width, width, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm3d(width)
 
     def forward(self, features: Features) -> Features:
@@ -28,7 +29,7 @@ class Residual(nn.Module):
 
     def residual(self, features: Features) -> Features:
         """Return what is added to the features."""
-        return self.norm(self.conv(features))
+        return normalised(self.conv, self.norm, features)
 
 
 class TokenExtractor(nn.Module):
@@ -40,9 +41,9 @@ class TokenExtractor(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _convolution(8, HALF_WIDTH, 1)
+        self.stem = NormalisedConvolution(8, HALF_WIDTH)
         self.finer = nn.Sequential(Residual(HALF_WIDTH), Residual(HALF_WIDTH))
-        self.down = _convolution(HALF_WIDTH, WIDTH, 2)
+        self.down = NormalisedConvolution(HALF_WIDTH, WIDTH, 2)
         self.coarser = nn.Sequential(Residual(WIDTH), Residual(WIDTH))
 
     def forward(self, volume: Volume) -> Features:
@@ -104,9 +105,9 @@ class StructureHead(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.context = nn.Conv3d(WIDTH, HALF_WIDTH, 1)
-        self.mix = _convolution(HALF_WIDTH, HALF_WIDTH, 1)
-        self.out = nn.Conv3d(HALF_WIDTH, 1, 1)
+        self.context = Convolution3d(WIDTH, HALF_WIDTH, 1)
+        self.mix = NormalisedConvolution(HALF_WIDTH, HALF_WIDTH)
+        self.out = Convolution3d(HALF_WIDTH, 1, 1)
 
     def forward(self, half: Features, tokens: Tensor, shape: Shape) -> Volume:
         """Segment; float32."""
@@ -117,10 +118,6 @@ class StructureHead(nn.Module):
 def tokens_to_map(tokens: Tensor, shape: Shape) -> Features:
     """Reshape tokens (b, n, w) of a grid of `shape` to (b, w, z, y, x)."""
     return tokens.mT.reshape(tokens.shape[0], -1, *shape)
-
-
-def _convolution(channels: int, out: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm3d(out), nn.ReLU())
 
 
 def _split_heads(tokens: Tensor) -> Tensor:
