@@ -93,6 +93,7 @@ EXTRAS = {
     "train": "train {pair}/manifest.csv -o {out}/run",
     "evaluate": "evaluate {pair}/manifest.csv --method identity --initial-sre-mm 8 --count 1 -o {out}/table.csv",
     "fusion-classical": "fuse {out}/mri.nii.gz {out}/pet.nii.gz --method wavelet -o {out}/w.nii.gz",
+    "onnx": "export correspondence-image -o {out}/net.onnx",
     "fusion-template": "prepare-fusion {out}/mri.nii.gz {out}/pet.nii.gz --size 24 -o {out}/cube",
 }
 WRITTEN = {"t.tfm", "moved.nii.gz", "r.json", "r.html", "applied.nii.gz", "fused.nii.gz", "f.html", "f.png"}
@@ -115,7 +116,7 @@ def test_an_extra_that_is_missing_is_named_before_anything_is_written(ran: tuple
     for (extra, text), (status, errors) in zip(EXTRAS.items(), found[len(BASE) :], strict=True):
         assert status == 2, (text, errors)
         assert f"pip install 'crossalign[{extra}]'\n" in str(errors), text
-    assert not {path.name for path in out.iterdir()} & {"run", "table.csv", "w.nii.gz", "cube"}
+    assert not {path.name for path in out.iterdir()} & {"run", "table.csv", "w.nii.gz", "cube", "net.onnx"}
 
 
 def test_all_is_every_extra_of_a_user() -> None:
