@@ -8,6 +8,8 @@ Without --networks the default model for a masked pair is exported first (minute
 SRE over its validation cases, each from one initial transform 10 mm off, stands beside.
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import os
@@ -19,8 +21,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from bench_register import write_pair
+if TYPE_CHECKING:
+    from crossalign.models.run_settings import OrientationCorrection
+    from crossalign.onnx_runtime import ExportedModel, Motion, Pair
+    from crossalign.onnx_runtime.motions import Array
 
 GRAPHS = ("fp32", "int8 dynamic", "int8 static", "fp16")
 CALIBRATION_PAIRS = 16
@@ -46,7 +52,8 @@ def main() -> None:
 
 def prepare(folder: Path, given: argparse.Namespace) -> None:
     """Write the pair, the networks and their quantised forms, and print the SRE of each; in a process of its own."""
-    model = write_pair(folder)
+    words = [sys.executable, str(Path(__file__).with_name("bench_register.py")), "--write-pair", str(folder)]
+    model = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
     (folder / "model").write_text(model)
     networks = list(given.networks) or exported(model, folder)
     for number, network in enumerate(networks, start=1):
@@ -142,6 +149,7 @@ def accuracies(folder: Path, manifest: Path, orientation_deg: int) -> list[str]:
     with manifest.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "val"]
     cases = [case(manifest.parent, row, orientation_deg) for row in rows]
+    correction = cast("OrientationCorrection", orientation_deg)
     errors: dict[str, list[float]] = {"initial": [mean_displacement_mm(p.initial, t, s) for p, t, s in cases]}
     moved, milliseconds, found = {}, {}, {}
     name = (folder / "model").read_text()
@@ -152,7 +160,7 @@ def accuracies(folder: Path, manifest: Path, orientation_deg: int) -> list[str]:
     ]
     for graph in GRAPHS:
         model = load_exported(files_of(folder, graph), threads=1)
-        model = replace(model, run=replace(model.run, orientation_correction=orientation_deg))
+        model = replace(model, run=replace(model.run, orientation_correction=correction))
         found[graph] = [registered(pair, model) for pair, _, _ in cases]
         errors[graph] = [mean_displacement_mm(r, t, s) for r, (_, t, s) in zip(found[graph], cases, strict=True)]
         apart = [
@@ -169,7 +177,7 @@ def accuracies(folder: Path, manifest: Path, orientation_deg: int) -> list[str]:
     ]
 
 
-def case(folder: Path, row: dict[str, str], orientation_deg: int) -> tuple:
+def case(folder: Path, row: dict[str, str], orientation_deg: int) -> tuple[Pair, Motion, Array]:
     """Read a case: the pair 10 mm off, the true transform, and points on the structure's surface."""
     from crossalign.onnx_runtime import Pair, read_mask, read_scan
     from crossalign.onnx_runtime.motions import perturbed
@@ -183,14 +191,14 @@ def case(folder: Path, row: dict[str, str], orientation_deg: int) -> tuple:
     return Pair(fixed, moving, initial, mask, orientation_deg), truth, points
 
 
-def registered(pair: object, model: object) -> object:
+def registered(pair: Pair, model: ExportedModel) -> Motion:
     """Return the transform that a model finds."""
     from crossalign.onnx_runtime import register_exported
 
     return register_exported(pair, model).fixed_to_moving
 
 
-def registered_by_torch(name: str, paths: list[Path], initial: object, orientation_deg: int) -> object:
+def registered_by_torch(name: str, paths: list[Path], initial: Motion, orientation_deg: int) -> Motion:
     """Return the transform that the model finds in torch."""
     import torch
 
@@ -200,14 +208,14 @@ def registered_by_torch(name: str, paths: list[Path], initial: object, orientati
     from crossalign.onnx_runtime import Motion
     from crossalign.registration import NetworkRegistration, register
 
-    model = load_model(name)
-    method = NetworkRegistration(replace(model, run=replace(model.run, orientation_correction=orientation_deg)))
+    model, correction = load_model(name), cast("OrientationCorrection", orientation_deg)
+    method = NetworkRegistration(replace(model, run=replace(model.run, orientation_correction=correction)))
     begin = Rigid(torch.from_numpy(initial.rotation), torch.from_numpy(initial.translation_mm))
     result = register(read_image(paths[0]), read_image(paths[1]), method, begin, read_mask(paths[2])).fixed_to_moving
     return Motion(result.rotation.numpy(), result.translation_mm.numpy())
 
 
-def pass_ms(model: object) -> float:
+def pass_ms(model: ExportedModel) -> float:
     """Return the median processor milliseconds of one network on one pair of crops."""
     import numpy as np
 
@@ -224,9 +232,10 @@ def torch_ms(name: str) -> float:
 
     torch.set_num_threads(1)
     stage = load_model(name).stages[0]
+    network: Any = stage.network
     crops = torch.rand(2, 1, 1, *stage.settings.crop_shape)
     with torch.no_grad():
-        return median_ms(lambda: stage.network.forward_with_error(*crops))
+        return median_ms(lambda: network.forward_with_error(*crops))
 
 
 def median_ms(work: Callable[[], object]) -> float:
