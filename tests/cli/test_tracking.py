@@ -8,8 +8,9 @@ import pytest
 from tests.training.toys import make_dataset
 from tests.training.trained import SETTINGS
 
-from crossalign.cli.tracking import tracked
-from crossalign.errors import InputWarning
+from crossalign.cli import tracking
+from crossalign.cli.tracking import check_mlflow, tracked
+from crossalign.errors import InputError, InputWarning
 from crossalign.training import RegistrationTask, RunResult, run_task
 
 
@@ -22,8 +23,9 @@ def train(folder: Path, uri: str, minutes: float = 10.0) -> RunResult:
     return result
 
 
-def test_a_run_is_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+def test_a_run_is_in_the_store(tmp_path: Path) -> None:
+    """A store in a folder needs no server, and nothing of the environment."""
+    check_mlflow("file:///anywhere")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow.tracking import MlflowClient
@@ -51,3 +53,13 @@ def test_a_store_that_fails_is_warned_of_once(tmp_path: Path) -> None:
     with pytest.warns(InputWarning, match="goes on without it") as caught:
         assert train(tmp_path / "run", "http://127.0.0.1:9").finished
     assert len(caught) == 1
+
+
+def test_a_database_needs_all_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "DATABASE_PACKAGES", ("absent_part_of_mlflow",))
+    for uri in (f"sqlite:///{tmp_path}/runs.db", "postgresql+psycopg2://host/runs"):
+        with pytest.raises(
+            InputError, match=r"absent_part_of_mlflow is missing.*pip install mlflow, or give the address"
+        ):
+            check_mlflow(uri)
+    check_mlflow("http://localhost:5000")

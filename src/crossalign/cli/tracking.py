@@ -12,10 +12,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from crossalign.errors import InputWarning
+from crossalign.errors import InputError, InputWarning
 from crossalign.extras import optional_module
 from crossalign.input import excerpt
 from crossalign.training import RunResult
@@ -27,14 +28,25 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # a folder as the store, where that is what was asked for
 }
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+DATABASE_PACKAGES = ("sqlalchemy", "alembic")  # of MLflow's, which mlflow-skinny leaves out
 MOST_AT_ONCE = 100  # MLflow's limit of parameters in one request
 LONGEST_VALUE = 500
 
 
-def check_mlflow() -> None:
-    """Raise InputError where MLflow is not installed."""
+def check_mlflow(uri: str) -> None:
+    """Raise InputError where MLflow is not installed, or only its client where the store is a database."""
     _mlflow("mlflow.tracking")
+    scheme = uri.partition(":")[0].partition("+")[0]
+    lacking = [name for name in DATABASE_PACKAGES if find_spec(name) is None]
+    if scheme in DATABASES and lacking:
+        raise InputError(
+            f"--mlflow {scheme}:...: a database as the store needs all of MLflow (here {' and '.join(lacking)} is "
+            "missing), and the extra is the client alone: pip install mlflow, or give the address of a server "
+            "(mlflow server --backend-store-uri ...), or a folder"
+        )
 
 
 def _mlflow(module: str) -> Any:

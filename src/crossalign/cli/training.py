@@ -54,7 +54,7 @@ def run_train(request: TrainRequest) -> Outcome[TrainResult]:
             "--synthesised-pairs and --orientation-correction are for the cases of a manifest, not for simulated pairs"
         )
     if request.mlflow is not None:
-        check_mlflow()
+        check_mlflow(request.mlflow)
     result = distributed(_trained, request, request.device, request.devices)
     if result is None:
         return Outcome(())
