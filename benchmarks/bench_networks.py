@@ -1,0 +1,63 @@
+"""A pass of Attention-Reg on a CPU beside a plain twin of it: time and memory, at the paper's size.
+
+    python benchmarks/bench_networks.py [--threads 1] [--runs 5]
+
+The twin stores the attention map and runs layer by layer, as the authors' code does; it is the tests' reference too.
+All ways take turns in one process; speeds are ratios to the twin's of the same turn. Memory is the growth of a
+process's peak in one pass, each way in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable
+
+import measuring
+
+SHAPE = (32, 96, 96)
+TWIN = "plain twin, float32"
+BFLOAT16 = {TWIN: "plain twin, bfloat16", "crossalign, float32": "crossalign, bfloat16"}
+
+
+def main() -> None:
+    """Print the tables."""
+    command = measuring.parser(__doc__)
+    command.add_argument("--memory-of", help=argparse.SUPPRESS)
+    given = command.parse_args()
+    machine = measuring.pin_threads(given.threads)
+    if given.memory_of:
+        print(measuring.own_growth_mib(ways()[given.memory_of]))
+        return
+    print(f"Attention-Reg, one pair of crops {SHAPE}, {given.runs} runs in turns; {machine}")
+    measuring.print_table("A pass", measuring.in_turns(ways(), TWIN, given.runs))
+    print("\n| way | memory of a pass, MiB | to the first |\n| --- | --- | --- |")
+    words = [] if given.threads is None else ["--threads", str(given.threads)]
+    peaks = {name: measuring.peak_mib(__file__, "--memory-of", name, *words) for name in ways()}
+    for name, peak in peaks.items():
+        print(f"| {name} | {peak:.0f} | {peak / peaks[TWIN]:.2f} |")
+
+
+def ways() -> dict[str, Callable[[], object]]:
+    """Return what is compared: passes of networks of random weights over the same pair."""
+    import torch
+    from tests.networks.originals import OriginalNetwork, scrambled
+
+    from crossalign.networks import AttentionReg
+
+    fixed, moving = torch.rand(2, 1, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    networks = {TWIN: scrambled(OriginalNetwork()), "crossalign, float32": scrambled(AttentionReg())}
+
+    def way(network: torch.nn.Module, half: bool) -> Callable[[], object]:
+        def run() -> object:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
+                return network(fixed, moving)
+
+        return run
+
+    made = {name: way(network, half=False) for name, network in networks.items()}
+    return made | {BFLOAT16[name]: way(network, half=True) for name, network in networks.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What the benchmarks of networks share: the plain twin of Attention-Reg, measuring in turns, and tables.
+
+The twin is that of the tests: the authors' network with softmax of a stored map, layer by layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for the tests' twin
+
+
+class Measured(NamedTuple):
+    """Processor seconds of one way, median, least and most, and its speed as a multiple of the baseline's, likewise."""
+
+    seconds: tuple[float, float, float]
+    ratio: tuple[float, float, float]
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Make the command line that the benchmarks share."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--threads", type=int, help="threads of torch and OpenMP; left out: as torch chooses")
+    made.add_argument("--runs", type=int, default=5, help="counted runs of each way, after one warm-up")
+    return made
+
+
+def pin_threads(count: int | None) -> str:
+    """Set the number of threads and describe the machine."""
+    import torch
+
+    if count is not None:
+        torch.set_num_threads(count)
+    busy = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors" if hasattr(os, "getloadavg") else ""
+    return f"torch {torch.__version__}, {torch.get_num_threads()} threads, {busy}"
+
+
+def in_turns(ways: Mapping[str, Callable[[], object]], baseline: str, runs: int) -> dict[str, Measured]:
+    """Run every way once, then `runs` times in turns; ratios are of runs of one turn.
+
+    Processor seconds of all threads of this process are measured: a busy machine lengthens them less than wall seconds.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(runs + 1):
+        for name, way in ways.items():
+            began = time.process_time()
+            way()
+            if turn:
+                seconds[name].append(time.process_time() - began)
+    base = seconds[baseline]
+    return {
+        name: Measured(spread(values), spread([one / other for one, other in zip(base, values, strict=True)]))
+        for name, values in seconds.items()
+    }
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return median, least and most."""
+    return statistics.median(values), min(values), max(values)
+
+
+def print_table(title: str, measured: Mapping[str, Measured], each: int = 1) -> None:
+    """Print processor milliseconds of each way (of `each` samples) and its speed to the baseline's."""
+    print(f"\n{title}\n\n| way | processor ms | least to most | speed to the first | least to most |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, (seconds, ratio) in measured.items():
+        middle, least, most = (1000 * value / each for value in seconds)
+        print(
+            f"| {name} | {middle:.0f} | {least:.0f} to {most:.0f} | {ratio[0]:.2f} | {ratio[1]:.2f} to {ratio[2]:.2f} |"
+        )
+
+
+def peak_mib(script: str, *words: str) -> float:
+    """Run a script in a process of its own and return the peak memory (MiB) that it prints as its last line."""
+    done = subprocess.run([sys.executable, script, *words], check=True, capture_output=True, text=True)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+def own_growth_mib(work: Callable[[], object]) -> float:
+    """Return by how much this process's peak memory grows (MiB) while it works."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
