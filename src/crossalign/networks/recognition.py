@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crossalign.networks.convolution import Convolution3d
 from crossalign.networks.crop import Features
 from crossalign.types import Map, Rotations, Volume
 
@@ -29,8 +30,8 @@ class CropEncoder(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(*_layer(CHANNELS, stem, 5, 2))
         self.down = nn.Sequential(*_layer(stem, features, 3, 2))
-        self.up = nn.Conv3d(features, 8 * stem, 1)
-        self.structure = nn.Sequential(*_layer(stem, stem, 3, 1), nn.Conv3d(stem, 1, 3, padding=1))
+        self.up = Convolution3d(features, 8 * stem, 1)
+        self.structure = nn.Sequential(*_layer(stem, stem, 3, 1), Convolution3d(stem, 1, 3, padding=1))
 
     def forward(self, crop: Volume) -> tuple[Features, Map]:
         """Return the features, and the logits (b, 1, 12, 12, 12) of the structure in voxels of twice the size."""
@@ -87,5 +88,6 @@ def _spread(volume: Tensor) -> Tensor:
 
 
 def _layer(channels: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv3d(channels, out, kernel, stride, kernel // 2, bias=False)
+    kind = Convolution3d if kernel == 3 else nn.Conv3d
+    convolution = kind(channels, out, kernel, stride, kernel // 2, bias=False)
     return [convolution, nn.GroupNorm(2, out), nn.ReLU()]
