@@ -1,7 +1,9 @@
 """Two processes that talk by gloo train as one: the same curve, resumed bit for bit, and safe when one is killed."""
 
 import os
+import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tests.training.toys import make_dataset
 from tests.training.trained import SETTINGS, left_by, rows_of
 
 from crossalign.cli.distribution import distributed
+from crossalign.cli.signals import Stopped
 from crossalign.errors import InputError
 from crossalign.training import RegistrationTask, RunResult, run_task
 from crossalign.training.checkpoint import read_checkpoint
@@ -26,12 +29,12 @@ TOLERANCE = 1e-3  # of losses and of the measure, mm; measured: 1e-4
 class Request:
     """What the work below does."""
 
-    def __init__(self, folder: Path, kill_at: int = 0, signal_number: int = signal.SIGKILL) -> None:
-        self.folder, self.kill_at, self.signal_number = folder, kill_at, signal_number
+    def __init__(self, folder: Path, kill_at: int = 0, interrupted: int | None = None) -> None:
+        self.folder, self.kill_at, self.interrupted = folder, kill_at, interrupted
 
 
 class _Killed(RegistrationTask):
-    """One that ends its process ahead of a step; the other process lives on."""
+    """One that ends its process ahead of a step, and the other process lives on; or interrupts the command."""
 
     def __init__(self, request: Request, last: bool) -> None:
         super().__init__(make_dataset(6, 1), make_dataset(3, 2), SETTINGS)
@@ -39,7 +42,8 @@ class _Killed(RegistrationTask):
 
     def loss_of_part(self, model: torch.nn.Module, step: int, part: Part) -> torch.Tensor:
         if self._last and step == self._request.kill_at > 0:
-            os.kill(os.getpid(), self._request.signal_number)
+            victim = self._request.interrupted
+            os.kill(victim or os.getpid(), signal.SIGINT if victim else signal.SIGKILL)
         return super().loss_of_part(model, step, part)
 
 
@@ -72,11 +76,39 @@ def test_a_killed_process_ends_the_run_which_goes_on_bit_for_bit(both: tuple[Pat
     with pytest.raises(ProcessLostError, match="process 1 of the training was ended by SIGKILL: the same"):
         distributed(work, Request(tmp_path / "run", kill_at=10), "cpu", 2)
     assert read_checkpoint(tmp_path / "run" / "last.safetensors").progress.step == 8
+    shutil.copytree(tmp_path / "run", tmp_path / "alone")
     result = distributed(work, Request(tmp_path / "run"), "cpu", 2)
     assert result is not None
     assert result.finished
     resumed, whole = left_by(tmp_path / "run"), left_by(both[1])
     assert [name for name, value in whole.items() if not torch.equal(value, resumed[name])] == []
+    # In another number of processes it goes on with the same curve, as the batch is the same.
+    assert run_task(RegistrationTask(make_dataset(6, 1), make_dataset(3, 2), SETTINGS), tmp_path / "alone").finished
+    for mine, theirs in zip(rows_of(both[0]), rows_of(tmp_path / "alone"), strict=True):
+        assert mine == pytest.approx(theirs, abs=TOLERANCE)
+
+
+def test_ctrl_c_ends_every_process_and_leaves_the_checkpoint(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = children()
+    with pytest.raises(Stopped) as stopped:
+        distributed(work, Request(tmp_path / "run", kill_at=10, interrupted=os.getpid()), "cpu", 2)
+    assert stopped.value.status() == 128 + signal.SIGINT
+    assert read_checkpoint(tmp_path / "run" / "last.safetensors").progress.step == 8
+    assert "Traceback" not in capfd.readouterr().err
+    assert children() <= before
+
+
+def children() -> set[str]:
+    """Return the processes that this one has started and that work in a training."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            number, _, rest = status.read_text().partition(" (")
+            state, parent = rest.rpartition(") ")[2].split()[:2]
+            command = (status.parent / "cmdline").read_text()
+            if int(parent) == os.getpid() and state != "Z" and "spawn_main" in command:
+                found.add(number)
+    return found
 
 
 def test_a_batch_that_is_too_small_is_refused() -> None:

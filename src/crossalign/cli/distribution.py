@@ -103,6 +103,8 @@ def _process(work: Callable[[R, Processes, torch.device], T], request: R, device
         with stoppable(), shown:
             return _join(work, request, pick_device(device))
     except Stopped as stop:
+        for number in AGENT_SIGNALS:  # the agent passes on what the terminal has sent to all already
+            signal.signal(number, signal.SIG_IGN)
         raise SystemExit(stop.status()) from None
 
 
