@@ -60,6 +60,8 @@ def exported(model: Path) -> Exported:
     return one
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_file_agrees_with_the_network_on_any_batch(exported: Exported, model: Path) -> None:
     assert exported.agreement.largest <= TOLERANCE
     session = open_session(exported.path)
@@ -77,6 +79,8 @@ def test_the_file_agrees_with_the_network_on_any_batch(exported: Exported, model
         assert torch.allclose(torch.from_numpy(expected_mm), wanted_mm, atol=TOLERANCE)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_file_says_what_it_is(exported: Exported, model: Path) -> None:
     metadata = open_session(exported.path).get_modelmeta().custom_metadata_map
     assert metadata["note"] == NOTE == "Research software, not a medical device."
