@@ -490,7 +490,7 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     assert read_image(tmp_path / "s").voxels.shape == VOXELS.shape
 
 
-SEVERAL = {
+SEVERAL: dict[str, list[dict[str, Any]]] = {
     "b-values": [{"DiffusionBValue": float(b)} for b in (1000, 0, 50)],
     "time points": [{"TemporalPositionIdentifier": n} for n in (3, 1, 2)],
     "trigger times": [{"TriggerTime": t} for t in (400.0, 0.0, 90.0)],

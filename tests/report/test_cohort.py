@@ -61,7 +61,7 @@ def test_a_thumbnail_shows_both_images_and_a_chequerboard() -> None:
     assert shades[60, 140] > 170 > 80 > shades[60, 220]
     assert len(drawn) < 20_000
     half = Rigid(rotation_of_code("RAS", grid), torch.zeros(3, dtype=torch.float64))  # a header half a turn off
-    wrong = [replace(one, grid=turned_grid(grid, half)) for one in (fixed, moving)]
+    first, second = (replace(one, grid=turned_grid(grid, half)) for one in (fixed, moving))
     orientation = Orientation("LPS", "LPS", half.rotation.mT, half.rotation.mT, "as given")
     turned = replace(result, orientation=orientation, center_mm=half.rotation @ result.center_mm)
-    assert case_thumbnail(*wrong, turned) == drawn
+    assert case_thumbnail(first, second, turned) == drawn

@@ -61,7 +61,7 @@ def test_windows_move(page: Chrome) -> None:
         click(page, f"[name=displayed][value={displayed}]")
         before = scene(page)[1]
         slider = page.find_element("css selector", f"[name={name}]")
-        first = float(slider.get_property("value"))
+        first = float(str(slider.get_property("value")))
         set_slider(page, name, first / 2)
         assert scene(page)[1] != before
         set_slider(page, name, first)

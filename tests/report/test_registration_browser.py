@@ -24,6 +24,7 @@ from tests.report.browser import (
 from crossalign.geometry import Rigid
 from crossalign.registration.landmarks import LandmarkPairs
 from crossalign.registration.problem import Expectation
+from crossalign.report.notebook import show
 from crossalign.report.pages.registration import write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), needs_browser]
@@ -146,4 +147,20 @@ def test_where_webgl2_is_missing_the_still_pictures_are_shown(browser: Chrome, t
     assert "try another initial transform" in box.text
     assert box.rect["y"] < 250
     assert browser.execute_script("return getComputedStyle(arguments[0]).backgroundColor", box) == "rgb(179, 38, 30)"
+    assert browser.get_log("browser") == []
+
+
+def test_the_viewer_runs_in_a_notebooks_frame(browser: Chrome, tmp_path: Path) -> None:
+    """`crossalign.show` puts the page into a sandboxed frame, as a notebook's page has it."""
+    frame = show(pair.result(), pair.scan(), pair.scan(), pair.gland())._repr_html_()
+    (tmp_path / "notebook.html").write_text(f"<!doctype html><meta charset='utf-8'><body>{frame}")
+    browser.get((tmp_path / "notebook.html").as_uri())
+    browser.switch_to.frame(0)
+    try:
+        state = "return document.getElementById('viewer')?.dataset.state"
+        wait_for(lambda: browser.execute_script(state) not in (None, "loading"), NIIVUE_SECONDS)
+        assert browser.execute_script(state) == "ready"
+        assert scene(browser)[0] > 5
+    finally:
+        browser.switch_to.default_content()
     assert browser.get_log("browser") == []
