@@ -59,7 +59,7 @@ def ways() -> dict[str, Callable[[], object]]:
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 loss = (network(fixed, moving).float() - wanted).square().mean()
             loss.backward()  # type: ignore[no-untyped-call]
-            return float(loss)
+            return loss.item()
 
         return run
 
