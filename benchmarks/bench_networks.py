@@ -13,7 +13,7 @@ import argparse
 import contextlib
 from collections.abc import Callable
 
-import measuring
+import measuring  # type: ignore[import-not-found] # found beside this script
 
 SHAPE = (32, 96, 96)
 TWIN = "plain twin, float32"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import measuring
+import measuring  # type: ignore[import-not-found] # found beside this script
 
 DEPTHS = (8, 16, 32, 48)
 BATCHES = (1, 2, 4, 8)

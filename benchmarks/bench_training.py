@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-import measuring
+import measuring  # type: ignore[import-not-found] # found beside this script
 
 SHAPE, SAMPLES = (32, 96, 96), 2
 TWIN = "plain twin, float32"
@@ -58,7 +58,7 @@ def ways() -> dict[str, Callable[[], object]]:
             fixed, moving = (sample(scan, points + shift) for scan in scans)
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 loss = (network(fixed, moving).float() - wanted).square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss.item()
 
         return run

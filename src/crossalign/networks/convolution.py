@@ -57,7 +57,7 @@ def _convolved(volume: Tensor, weight: Tensor, bias: Tensor | None, stride: int)
 
 def _by_slices(volume: Tensor) -> bool:
     """Tell whether torch would convolve a volume slowly; never where a graph for any batch is being made."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or volume.device.type != "cpu":
+    if torch.compiler.is_compiling() or volume.device.type != "cpu":
         return False
     if volume.shape[1] <= FEW_CHANNELS:
         return True
