@@ -66,9 +66,9 @@ def prepare(folder: Path, given: argparse.Namespace) -> None:
 
 def exported(model: str, folder: Path) -> list[Path]:
     """Export a model's networks."""
-    from crossalign.export import ExportSettings, export_model
+    from crossalign.export import ExportChoice, export_model
 
-    return [one.path for one in export_model(ExportSettings(model), folder / "net.onnx")]
+    return [one.path for one in export_model(ExportChoice(model), folder / "net.onnx")]
 
 
 def quantise(network: Path, folder: Path, number: int) -> None:

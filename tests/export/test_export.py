@@ -14,7 +14,7 @@ from torch import nn
 from crossalign.cli.main import main
 from crossalign.errors import InputError, WeightsError
 from crossalign.export import onnx_file
-from crossalign.export.exporting import Exported, ExportSettings, export_model, output_paths
+from crossalign.export.exporting import Exported, ExportChoice, export_model, output_paths
 from crossalign.export.graphs import Graph, fusion_graph, registration_graph
 from crossalign.export.onnx_file import TOLERANCE, export_graph
 from crossalign.fusion.networks.compact import DCFBCompact
@@ -56,7 +56,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(model: Path) -> Exported:
-    (one,) = export_model(ExportSettings(str(model), stage=2), model.with_name("net.onnx"))
+    (one,) = export_model(ExportChoice(str(model), stage=2), model.with_name("net.onnx"))
     return one
 
 
@@ -180,6 +180,6 @@ def test_every_kind_of_fusion_network(network: nn.Module, size: int, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_recognition_network(tmp_path: Path) -> None:
-    (one,) = export_model(ExportSettings("orientation"), tmp_path / "net.onnx")
+    (one,) = export_model(ExportChoice("orientation"), tmp_path / "net.onnx")
     assert one.agreement.largest <= TOLERANCE
     assert one.description.task == "recognition"

@@ -6,14 +6,14 @@ from crossalign.cli.checks import check_apart, weight_files
 from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.export import ExportRequest
 from crossalign.cli.results.export import ExportedNetwork, ExportResult
-from crossalign.export.exporting import Exported, ExportSettings, export_model
+from crossalign.export.exporting import Exported, ExportChoice, export_model
 from crossalign.export.onnx_file import TOLERANCE
 
 
 def run_export(request: ExportRequest) -> Outcome[ExportResult]:
     """Export each network of a model to a file of its own, checked. Raises CrossalignError."""
     check_apart((request.output,), weight_files(request.model))
-    settings = ExportSettings(request.model, request.stage, request.volume_shape)
+    settings = ExportChoice(request.model, request.stage, request.volume_shape)
     exported = export_model(settings, request.output, request.overwrite)
     lines = tuple(line for one in exported for line in _lines(one))
     result = ExportResult(tuple(_result(one) for one in exported), TOLERANCE)

@@ -25,7 +25,7 @@ TASKS = ("registration", "recognition", "fusion")
 
 
 @dataclass(frozen=True)
-class ExportSettings:
+class ExportChoice:
     """Which model is exported, a shipped name or a file, which of its networks (`stage`, from 1; None: every one).
 
     `volume_shape` (z, y, x) is for fusion networks, whose volumes have no size of their own.
@@ -53,7 +53,7 @@ class _Network:
     description: Description
 
 
-def export_model(settings: ExportSettings, output: Path, overwrite: bool = False) -> tuple[Exported, ...]:
+def export_model(settings: ExportChoice, output: Path, overwrite: bool = False) -> tuple[Exported, ...]:
     """Export the networks of a shipped model by its name, or of a model file, each checked before it is written.
 
     One network goes to `output`, several to names with `-1`, `-2` and so on before the suffix. Raises WeightsError,
@@ -81,7 +81,7 @@ def output_paths(output: Path, stages: int, numbers: Sequence[int]) -> tuple[Pat
     return tuple(output.with_name(f"{output.stem}-{number}{output.suffix}") for number in numbers)
 
 
-def _numbers(settings: ExportSettings, contents: ModelContents) -> tuple[int, ...]:
+def _numbers(settings: ExportChoice, contents: ModelContents) -> tuple[int, ...]:
     """Return the numbers of the networks to export, from 1."""
     if contents.task not in TASKS:
         listed = ", ".join(name for task in TASKS for name in shipped_names(task))
@@ -98,7 +98,7 @@ def _numbers(settings: ExportSettings, contents: ModelContents) -> tuple[int, ..
     return (settings.stage,)
 
 
-def _network(settings: ExportSettings, contents: ModelContents, number: int) -> _Network:
+def _network(settings: ExportChoice, contents: ModelContents, number: int) -> _Network:
     made = {"registration": _registration, "recognition": _recognition, "fusion": _fusion}
     graph, network, of = made[contents.task](settings, contents, number)
     registers = contents.task == "registration"
@@ -120,18 +120,18 @@ def _network(settings: ExportSettings, contents: ModelContents, number: int) -> 
     )
 
 
-def _registration(settings: ExportSettings, _: ModelContents, number: int) -> tuple[Graph, str, dict[str, Any]]:
+def _registration(settings: ExportChoice, _: ModelContents, number: int) -> tuple[Graph, str, dict[str, Any]]:
     stage = load_model(settings.source).stages[number - 1]
     of = stage.settings
     return registration_graph(stage.network, of.crop_shape), of.network, _plain(of)
 
 
-def _recognition(_: ExportSettings, contents: ModelContents, __: int) -> tuple[Graph, str, dict[str, Any]]:
+def _recognition(_: ExportChoice, contents: ModelContents, __: int) -> tuple[Graph, str, dict[str, Any]]:
     network, of = load_recognition(contents.path)
     return recognition_graph(network, of.crop_size), "recognition", _plain(of)
 
 
-def _fusion(settings: ExportSettings, contents: ModelContents, _: int) -> tuple[Graph, str, dict[str, Any]]:
+def _fusion(settings: ExportChoice, contents: ModelContents, _: int) -> tuple[Graph, str, dict[str, Any]]:
     model = load_fusion_model(contents.path)
     multiple = model.settings.multiple
     shape = settings.volume_shape or tuple(-(-size // multiple) * multiple for size in DEFAULT_SHAPE)
