@@ -14,7 +14,7 @@ from torch import nn
 from crossalign.cli.main import main
 from crossalign.errors import InputError, WeightsError
 from crossalign.export import onnx_file
-from crossalign.export.exporting import Exported, ExportChoice, export_model, output_paths
+from crossalign.export.exporting import ExportChoice, Exported, export_model, output_paths
 from crossalign.export.graphs import Graph, fusion_graph, registration_graph
 from crossalign.export.onnx_file import TOLERANCE, export_graph
 from crossalign.fusion.networks.compact import DCFBCompact

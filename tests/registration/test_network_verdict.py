@@ -3,8 +3,8 @@
 import pytest
 
 from crossalign.models import Calibration, EvidenceTerm
-from crossalign.registration.evidence import EVIDENCE
 from crossalign.registration.causes import CAUSES
+from crossalign.registration.evidence import EVIDENCE
 from crossalign.registration.network_verdict import network_expectation
 from crossalign.registration.refinement import Refinement
 

@@ -6,7 +6,7 @@ from crossalign.cli.checks import check_apart, weight_files
 from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.export import ExportRequest
 from crossalign.cli.results.export import ExportedNetwork, ExportResult
-from crossalign.export.exporting import Exported, ExportChoice, export_model
+from crossalign.export.exporting import ExportChoice, Exported, export_model
 from crossalign.export.onnx_file import TOLERANCE
 
 
