@@ -2,40 +2,50 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from selenium.webdriver import Chrome
 from tests.report import pair
 from tests.report.browser import click, needs_browser, open_page, pixels, set_slider, settle, slices
 
 from crossalign.errors import OutputError
 from crossalign.explanation import Explanation, explain
-from crossalign.geometry import sample
+from crossalign.geometry import Rigid, codes_like, orientation_code, rotation_of_code, sample
 from crossalign.models import Cascade, Model, Stage, StageSettings
 from crossalign.networks import build_network
 from crossalign.registration import NetworkRegistration, Problem
+from crossalign.registration.patient_axes import turned_grid
 from crossalign.report.figures import draw_explanation, write_explanation_figure
-from crossalign.report.pages.explanation import write_explanation_report
+from crossalign.report.pages.explanation import explanation_page, write_explanation_report
+from crossalign.report.wording import coordinates
+from crossalign.types import Vector
 
 POINT = pair.CENTER_MM + torch.tensor([6.0, -5.0, 4.0], dtype=torch.float64)
 
 
-@pytest.fixture(scope="module")
-def explanation() -> Explanation:
+PROBLEM = Problem(pair.scan("doe_jane_mr.nii.gz"), pair.scan("doe_jane_us.nii.gz"), pair.shift(3, 0, 0), pair.gland())
+
+
+def explained(problem: Problem, point: Vector) -> Explanation:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         stages = tuple(
             Stage(build_network(name, (8, 8, 8), 6.0).eval(), StageSettings(name, (8, 8, 8), 6.0, 3.0), {})
             for name in ("attention-reg", "correspondence")
         )
-    problem = Problem(
-        pair.scan("doe_jane_mr.nii.gz"), pair.scan("doe_jane_us.nii.gz"), pair.shift(3, 0, 0), pair.gland()
-    )
-    return explain(
-        problem, NetworkRegistration(Model(Cascade(stages)), "<b>doe_jane_mr.nii.gz"), {"apex": POINT}, steps=2
-    )
+    method = NetworkRegistration(Model(Cascade(stages)), "<b>doe_jane_mr.nii.gz")
+    return explain(problem, method, {"apex": point}, steps=2)
+
+
+@pytest.fixture(scope="module")
+def explanation() -> Explanation:
+    return explained(PROBLEM, POINT)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +101,41 @@ def test_the_figure_shows_each_map_over_its_image(explanation: Explanation, tmp_
     write_explanation_figure(tmp_path / "figure.png", explanation)
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert b"doe" not in (tmp_path / "figure.png").read_bytes()
+
+
+def test_a_wrong_header_changes_no_picture(explanation: Explanation) -> None:
+    """The same scans under a header that the networks did not believe: only the tables keep its coordinates."""
+    turn = Rigid(rotation_of_code(codes_like(pair.grid())[5], pair.grid()), torch.zeros(3, dtype=torch.float64))
+    grid = turned_grid(pair.grid(), turn)
+    fixed, moving = (replace(image, grid=grid) for image in (PROBLEM.fixed, PROBLEM.moving))
+    problem = replace(
+        PROBLEM,
+        fixed=fixed,
+        moving=moving,
+        initial=turn @ PROBLEM.initial @ turn.inverse(),
+        fixed_mask=replace(pair.gland(), grid=grid),
+        fixed_to_patient=turn.rotation.mT,
+    )
+    point = turn.apply(POINT[None])[0]
+    wrong = explained(problem, point)
+    right_picture, wrong_picture = picture(explanation), picture(wrong)
+    assert np.abs(right_picture - wrong_picture).mean() < 0.5
+    assert np.abs(right_picture - right_picture[:, ::-1]).mean() > 5
+    page = explanation_page(wrong)
+    text = page.html()
+    header, code = orientation_code(grid), orientation_code(pair.grid())
+    assert f"header says {header}. The networks took its axes to point to {code}:" in text
+    assert "The networks took its axes" not in explanation_page(explanation).html()
+    assert coordinates(point) in text
+    maps = cast("list[dict[str, list[dict[str, object]]]]", page.viewer["maps"])
+    marks = [mark["point_mm"] for one in maps for mark in one["marks"] if mark["scan"] == "fixed"]
+    assert marks[0] == pytest.approx(POINT.tolist(), abs=0.01)
+
+
+def picture(explanation: Explanation) -> np.ndarray:
+    canvas = FigureCanvasAgg(draw_explanation(explanation))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba(), dtype=float)
 
 
 @pytest.mark.browser

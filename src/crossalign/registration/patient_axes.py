@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from crossalign.geometry import Grid, Rigid, quarter_turn
 from crossalign.registration.result import RegistrationResult
@@ -17,15 +18,18 @@ from crossalign.types import Triple
 UNTURNED = 1e-9
 
 
-def patient_turn(result: RegistrationResult) -> Rigid | None:
+def patient_turn(result: RegistrationResult, fixed_to_patient: Tensor | None = None) -> Rigid | None:
     """Return the rotation from the fixed header's axes to the patient's, about the origin; None where they are one.
 
-    It is that of the orientation and of the orientation correction by which the networks were run.
+    It is that of the orientation, the result's or `fixed_to_patient` (3, 3), and of the orientation correction by which
+    the networks were run.
     """
     applied = [one.orientation_deg for step in result.steps for one in step.applications]
     rotation = quarter_turn(applied[-1] // 90 if applied else 0)
-    if result.orientation is not None:
-        rotation = rotation @ result.orientation.fixed_to_patient.to("cpu", torch.float64)
+    if fixed_to_patient is None and result.orientation is not None:
+        fixed_to_patient = result.orientation.fixed_to_patient
+    if fixed_to_patient is not None:
+        rotation = rotation @ fixed_to_patient.to("cpu", torch.float64)
     if float((rotation - torch.eye(3, dtype=torch.float64)).abs().max()) < UNTURNED:
         return None
     return Rigid(rotation, torch.zeros(3, dtype=torch.float64))

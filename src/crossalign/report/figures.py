@@ -20,6 +20,7 @@ from crossalign.output import check_output, whole_file
 from crossalign.report.colours import COLOUR_MAP, colour_fusion, colour_table
 from crossalign.report.cuts import INK, PAPER, PLANES, Cut, finish, title
 from crossalign.report.pages.explanation import Mark, explanation_grid, marks_of
+from crossalign.report.pages.explanation_axes import along_patient_axes
 from crossalign.report.pages.fusion import FusionDisplay
 from crossalign.report.viewer import grey_bytes, grey_levels
 from crossalign.types import Scan
@@ -105,7 +106,11 @@ def write_explanation_figure(path: str | os.PathLike[str], explanation: Explanat
 
 
 def draw_explanation(explanation: Explanation) -> Figure:
-    """Draw the last stage: both images, the last attention blocks' maps, the six parameters', and the first point's."""
+    """Draw the last stage: both images, the last attention blocks' maps, the six parameters', and the first point's.
+
+    The planes are along the patient's axes, also where the fixed header was not believed.
+    """
+    explanation = along_patient_axes(explanation)
     stage, grid = explanation.stages[-1], explanation_grid(explanation)
     columns = _columns(explanation, stage, grid)
     center_mm = stage.attended_points[0].point_mm if stage.attended_points else explanation.result.center_mm

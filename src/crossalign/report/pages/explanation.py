@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 import torch
 
 from crossalign.explanation import AttendedPoint, CropMap, Explanation, StageExplanation
-from crossalign.geometry import Grid
+from crossalign.geometry import Grid, orientation_code
+from crossalign.registration.patient_axes import turned_grid
 from crossalign.report.colours import colour_ramp
 from crossalign.report.page import Page, Privacy, write_page
+from crossalign.report.pages.explanation_axes import along_patient_axes, explanation_turn
 from crossalign.report.viewer import ViewerData, display_grid, grey_bytes, grey_levels, mask_bytes, packed, unit_bytes
 from crossalign.report.wording import Rows, coordinates, signed
 from crossalign.types import Triple, Vector
@@ -58,13 +60,12 @@ def write_explanation_report(path: str | os.PathLike[str], explanation: Explanat
 
 
 def explanation_page(explanation: Explanation) -> Page:
-    """Gather the page."""
+    """Gather the page: pictures along the patient's axes, tables in the files' coordinates."""
     problem, result = explanation.problem, explanation.result
-    grid, moving = explanation_grid(explanation), _moving_names(explanation)
+    shown, moving = along_patient_axes(explanation), _moving_names(explanation)
+    grid = explanation_grid(shown)
     images = {"the fixed mask": problem.fixed_mask, "the fixed image": problem.fixed}
-    maps = [
-        asdict(one) for stage, name in zip(explanation.stages, moving, strict=True) for one in _maps(stage, grid, name)
-    ]
+    maps = [asdict(one) for stage, name in zip(shown.stages, moving, strict=True) for one in _maps(stage, grid, name)]
     return Page(
         name="explanation",
         method=result.method,
@@ -73,7 +74,7 @@ def explanation_page(explanation: Explanation) -> Page:
         settings=result.settings,
         privacy=Privacy.of({**images, "the moving image": problem.moving}),
         context=_context(explanation),
-        viewer={**asdict(_viewer_data(explanation, grid, moving)), "maps": maps, "ramp": packed(colour_ramp())},
+        viewer={**asdict(_viewer_data(shown, grid, moving)), "maps": maps, "ramp": packed(colour_ramp())},
     )
 
 
@@ -146,6 +147,7 @@ def _context(explanation: Explanation) -> dict[str, object]:
     result, stages = explanation.result, explanation.stages
     numbers = itertools.count()
     return {
+        "axes": _header_axes(explanation),
         "motion": f"{result.shift_mm():.1f} mm, {result.angle_deg():.1f}°",
         "stages": [(stage.crop.name, [(next(numbers), one.title) for one in stage.maps()]) for stage in stages],
         "has_mask": explanation.problem.fixed_mask is not None,
@@ -153,6 +155,14 @@ def _context(explanation: Explanation) -> dict[str, object]:
         "parameters": [(stage.crop.name, _parameter_rows(stage)) for stage in stages],
         "points": [(stage.crop.name, _point_rows(stage)) for stage in stages if stage.attended_points],
     }
+
+
+def _header_axes(explanation: Explanation) -> dict[str, str] | None:
+    """Give the codes of the fixed image's axes by its header and by the registration, where they differ."""
+    turn, grid = explanation_turn(explanation), explanation.problem.fixed.grid
+    if turn is None:
+        return None
+    return {"header": orientation_code(grid), "patient": orientation_code(turned_grid(grid, turn))}
 
 
 def _attention_rows(stage: StageExplanation) -> Rows:
