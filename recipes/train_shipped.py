@@ -87,10 +87,14 @@ class Run:
     val_every: int
 
 
-# The runs that end in -b go on from those that end in -a, on the second simulator's pairs.
+# The runs that end in -b go on from those that end in -a, on the second simulator's pairs; -c from -b, on the first's.
 RUNS = tuple(
     run
-    for letter, start, pairs, seed in (("a", "", "simulated", 0), ("b", "zero-a", "simulated-other", 60))
+    for letter, start, pairs, seed in (
+        ("a", "", "simulated", 0),
+        ("b", "zero-a", "simulated-other", 60),
+        ("c", "zero-b", "simulated", 80),
+    )
     for run in (
         Run(f"zero-{letter}", start, pairs, "image", 2000, 2000, 1e-3, 0.99, seed, 250),
         Run(f"few-{letter}", f"zero-{letter}", SYNTHESISED, "image", 160, 120, 5e-4, 0.97, seed, 40),
