@@ -3,12 +3,13 @@
 import pytest
 import torch
 from tests.explanation import planted
+from torch import Tensor
 
 from crossalign.errors import InputError
 from crossalign.explanation import StageCrop, attended_point
 from crossalign.explanation.crops import interpolate_tokens
 from crossalign.geometry import Grid, Rigid
-from crossalign.networks import AttentionReg, CorrespondenceReg
+from crossalign.networks import AttentionReg, CorrespondenceReg, attention_reg
 from crossalign.networks.capabilities import shown_attention
 
 POINT = torch.tensor([5.0, -7.0, 11.0], dtype=torch.float64)
@@ -33,18 +34,25 @@ def token_of(crop: StageCrop) -> int:
 
 
 @torch.no_grad()
-def test_attention_regs_row_is_the_one_in_use() -> None:
+def test_attention_regs_row_is_the_one_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the block gathers at the point's token, in its fused kernel, is the mean of the values by these weights."""
     crop = crop_of("attention-reg")
-    network, token, gathered = crop.stage.network, token_of(crop), []
+    network, token = crop.stage.network, token_of(crop)
+    gathered: list[Tensor] = []
+    attended = attention_reg._attended
+
+    def kept(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        gathered.append(attended(query, key, value))
+        return gathered[-1]
+
     assert isinstance(network, AttentionReg)
     block = network.moving_attention
     assert block is not None
-    with block.out.register_forward_pre_hook(lambda _, inputs: gathered.append(inputs[0].flatten(2)[0, :, token])):
-        network(crop.fixed, crop.moving)
+    monkeypatch.setattr(attention_reg, "_attended", kept)
+    network(crop.fixed, crop.moving)  # the fixed side's block, then the moving one's
     values = block.value(network.moving_extractor(crop.moving)).flatten(2)[0]
     weights = network.attention_row(crop.fixed, crop.moving, token).weights
-    torch.testing.assert_close(values @ weights.float(), gathered[0])
+    torch.testing.assert_close(values @ weights.float(), gathered[1][0, 0, token])
     found, tokens = attended_point(crop, "here", POINT), tokens_of(crop)
     expected = interpolate_tokens(weights.reshape(tokens.shape), tokens, crop.grid)
     torch.testing.assert_close(found.map.image.voxels * found.map.peak, expected)
