@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+import measuring  # type: ignore[import-not-found] # found beside this script
 
 if TYPE_CHECKING:
     from crossalign.models.run_settings import OrientationCorrection
@@ -260,7 +261,7 @@ def measure(folder: Path, runs: int) -> None:
     measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
     for number in range(runs + 1):
         for name, words in commands.items():
-            value = run(words)
+            value = measuring.process_cost(["-m", "crossalign", *words], threads=1)
             if number:
                 measured[name].append(value)
     print(f"{model}, one thread, {runs} runs each, whole process, medians")
@@ -268,18 +269,6 @@ def measure(folder: Path, runs: int) -> None:
     for name, values in measured.items():
         wall, processor, peak = (statistics.median(column) for column in zip(*values, strict=True))
         print(f"{name:28}{wall:8.2f}{processor:8.2f}{peak:10.0f}")
-
-
-def run(words: list[str]) -> tuple[float, float, float]:
-    """Run a command in a process of its own; return its wall and processor seconds and peak memory (MiB)."""
-    command = [sys.executable, "-m", "crossalign", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    began = time.perf_counter()
-    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    _, status, usage = os.wait4(os.posix_spawn(sys.executable, command, environment, file_actions=quiet), 0)
-    if status:
-        raise SystemExit(f"{' '.join(words[:1])} failed with status {os.waitstatus_to_exitcode(status)}")
-    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 if __name__ == "__main__":

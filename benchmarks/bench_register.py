@@ -13,9 +13,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import NamedTuple
+
+import measuring  # type: ignore[import-not-found] # found beside this script
 
 SHAPE, SPACING_MM, SEED = (96, 96, 96), 1.2, 7
 SIMPLEITK = "SimpleITK"
@@ -49,26 +49,18 @@ def main() -> None:
         print(f"| {method} | {' | '.join(told)} | {max(cost.peak_mib for cost in costs):.0f} |")
 
 
-class Cost(NamedTuple):
-    """Seconds by the clock, of all processors together, and peak memory of one process."""
-
-    wall: float
-    processor: float
-    peak_mib: float
-
-
 def _told(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def measure(folder: Path, runs: int) -> dict[str, list[Cost]]:
+def measure(folder: Path, runs: int) -> dict[str, list[measuring.Cost]]:
     """Run every way in turn after a warm-up of each.
 
     The pair is written by another process: a child's peak memory starts from its parent's, so this one stays small.
     """
     words = [sys.executable, __file__, "--write-pair", str(folder)]
     shipped = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-    measured: dict[str, list[Cost]] = {method: [] for method in (SIMPLEITK, shipped, "mi")}
+    measured: dict[str, list[measuring.Cost]] = {method: [] for method in (SIMPLEITK, shipped, "mi")}
     for number in range(runs + 1):
         for method, values in measured.items():
             value = register(folder, method)
@@ -123,19 +115,14 @@ def register_by_simpleitk(folder: Path) -> None:
     sitk.WriteTransform(registration.Execute(fixed, moving), str(folder / "simpleitk.tfm"))
 
 
-def register(folder: Path, method: str) -> Cost:
+def register(folder: Path, method: str) -> measuring.Cost:
     """Register in a process of its own."""
-    words = [sys.executable, "-m", "crossalign", "register", str(folder / "mr.nii.gz"), str(folder / "us.nii.gz")]
+    words = ["-m", "crossalign", "register", str(folder / "mr.nii.gz"), str(folder / "us.nii.gz")]
     words += ["--initial", str(folder / "initial.tfm"), "--fixed-mask", str(folder / "gland.nii.gz")]
     words += ["--method", method, "--output-transform", str(folder / "out.tfm"), "--overwrite"]
     if method == SIMPLEITK:
-        words = [sys.executable, __file__, "--simpleitk", str(folder)]
-    began = time.perf_counter()
-    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    _, status, usage = os.wait4(os.posix_spawn(sys.executable, words, os.environ, file_actions=quiet), 0)
-    if status:
-        raise SystemExit(f"{method} failed with status {os.waitstatus_to_exitcode(status)}")
-    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        words = [__file__, "--simpleitk", str(folder)]
+    return measuring.process_cost(words)
 
 
 if __name__ == "__main__":

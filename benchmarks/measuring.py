@@ -79,6 +79,29 @@ def print_table(title: str, measured: Mapping[str, Measured], each: int = 1) -> 
         )
 
 
+class Cost(NamedTuple):
+    """Seconds by the clock, of all processors together, and peak memory of one process."""
+
+    wall: float
+    processor: float
+    peak_mib: float
+
+
+def process_cost(words: Sequence[str], threads: int | None = None) -> Cost:
+    """Run Python with these arguments, quietly; ends this process where that one fails.
+
+    A child's peak memory starts from its parent's: call it from a process that stays small.
+    """
+    environment = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    command = [sys.executable, *words]
+    began = time.perf_counter()
+    _, status, usage = os.wait4(os.posix_spawn(sys.executable, command, environment, file_actions=quiet), 0)
+    if status:
+        raise SystemExit(f"{' '.join(words)} failed with status {os.waitstatus_to_exitcode(status)}")
+    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
 def peak_mib(script: str, *words: str) -> float:
     """Run a script in a process of its own and return the peak memory (MiB) that it prints as its last line."""
     done = subprocess.run([sys.executable, script, *words], check=True, capture_output=True, text=True)

@@ -13,8 +13,8 @@ from crossalign.export.onnx_file import TOLERANCE
 def run_export(request: ExportRequest) -> Outcome[ExportResult]:
     """Export each network of a model to a file of its own, checked. Raises CrossalignError."""
     check_apart((request.output,), weight_files(request.model))
-    settings = ExportChoice(request.model, request.stage, request.volume_shape)
-    exported = export_model(settings, request.output, request.overwrite)
+    choice = ExportChoice(request.model, request.stage, request.volume_shape)
+    exported = export_model(choice, request.output, request.overwrite)
     lines = tuple(line for one in exported for line in _lines(one))
     result = ExportResult(tuple(_result(one) for one in exported), TOLERANCE)
     return Outcome(lines, result=result, outputs=tuple(one.path for one in exported))
