@@ -20,7 +20,7 @@ CASES = ("a", "b", "c", "d")
 # Runs a command and stops itself, by a real signal, when a case's last file is about to be put in place.
 STOPPED_AT = """
 import os, signal, sys
-import crossalign.output as output
+import crossalign.output.whole as output
 number, at, words = getattr(signal, sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 settle, count = output._finish_file, 0
 

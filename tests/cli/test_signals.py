@@ -12,12 +12,13 @@ import pytest
 from crossalign.cli.main import main
 from crossalign.cli.signals import Stopped, stoppable
 from crossalign.errors import OutputError
-from crossalign.output import PARTIAL, _machine_id, whole_file, whole_files, whole_folder
+from crossalign.output import PARTIAL, whole_file, whole_files, whole_folder
+from crossalign.output.partials import machine_id
 
 # Runs a command and stops itself, by a real signal, at the n-th time that something is written.
 STOPPED_AT = """
 import os, signal, sys
-import crossalign.output as output
+import crossalign.output.whole as output
 number, at, words = getattr(signal, sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 settle, count = output._finish_file, 0
 
@@ -79,7 +80,7 @@ def test_a_process_that_is_killed_names_what_it_leaves_and_the_next_run_removes_
 
 
 def test_only_what_is_surely_abandoned_is_removed(tmp_path: Path) -> None:
-    dead, here = 2**22 + 1, _machine_id()
+    dead, here = 2**22 + 1, machine_id()
     names = {
         "old and dead": (f"{PARTIAL}{here}-{dead}-aa.nii.gz", 90, False),
         "an old folder": (f"{PARTIAL}{here}-{dead}-bb", 90, False),
