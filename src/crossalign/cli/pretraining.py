@@ -11,7 +11,6 @@ from crossalign.cli.requests.training import PretrainRequest
 from crossalign.cli.results.training import PretrainResult, RetrievalResult
 from crossalign.cli.training_run import RunBar, check_data, check_run, run_facts, run_state
 from crossalign.models.extractors import feature_map
-from crossalign.networks import build_network
 from crossalign.training import RunResult, run_task
 from crossalign.training.preparation import (
     datasets_from_manifest,
@@ -33,8 +32,7 @@ def run_pretrain(request: PretrainRequest) -> Outcome[PretrainResult]:
     settings = request.settings.over(PretrainingSettings(augmentation=AUGMENTATIONS[request.augmentation_preset]))
     check_run(request.output, request.manifest, request.simulate, settings.patients)
     device, stage = pick_device(request.device), settings.stage
-    network = build_network(stage.network, stage.crop_shape, stage.crop_spacing_mm)
-    feature_map(network, stage.crop_shape)  # ahead of scans
+    feature_map(stage.build(), stage.crop_shape)  # ahead of scans
     if request.manifest is not None:
         data = manifest_record(request.manifest)
         datasets = datasets_from_manifest(request.manifest, stage, settings.patients, settings.seed)

@@ -21,7 +21,7 @@ from crossalign.data import load_case, read_manifest
 from crossalign.errors import InputError
 from crossalign.models import Stage, StageSettings, load_stage, save_stage
 from crossalign.models.extractors import load_extractors
-from crossalign.networks import build_network
+from crossalign.models.moving_mask import with_moving_mask
 from crossalign.output import check_output
 from crossalign.training import PairDataset, RegistrationTask, RunResult, TrainingSettings, run_task
 from crossalign.training.dataset import joined, rotated
@@ -94,12 +94,14 @@ def _settings(request: TrainRequest) -> tuple[TrainingSettings, Stage | None]:
     augmentation = AUGMENTATIONS[request.augmentation_preset]
     settings = request.settings.over(TrainingSettings(stage=stage, augmentation=augmentation))
     if initial is not None:
+        if settings.stage.takes_moving_mask() and not initial.settings.takes_moving_mask():
+            initial = with_moving_mask(initial)
         _check_weights_fit(initial, settings.stage, f"--from {request.initial}")
     return settings, initial
 
 
 def _check_weights_fit(initial: Stage, settings: StageSettings, source: str) -> None:
-    fresh = build_network(settings.network, settings.crop_shape, settings.crop_spacing_mm)
+    fresh = settings.build()
     try:
         fresh.load_state_dict(initial.network.state_dict())
     except RuntimeError as error:

@@ -13,7 +13,7 @@ from crossalign.geometry import Grid, Rigid, sample
 from crossalign.images import Image, LabelMap
 from crossalign.models import Stage
 from crossalign.registration import Application
-from crossalign.types import Mask, Parameters, Scan, Volume
+from crossalign.types import Map, Mask, Parameters, Scan, Volume
 
 # Its axes are not those of the values that it was made from.
 OnCrop: TypeAlias = Float[Tensor, "zo yo xo"]
@@ -80,6 +80,8 @@ def mask_on_crop(mask: LabelMap | None, crop: Grid) -> Mask | None:
 class StageCrop:
     """One application of a stage's network: the two crops (1, 1, z, y, x) that it was given and what it answered.
 
+    The moving crop has a second channel where the stage is given the moving mask.
+
     `grid` is where the crops' voxels lie in the fixed image's space (LPS, mm). Both crops show the same position voxel
     for voxel: the moving one was sampled through `initial`. `parameters` (6,) are mm and degrees about the crop's
     centre, along the crop's axes. `passes` is how many passes the run has.
@@ -88,7 +90,7 @@ class StageCrop:
     stage: Stage
     grid: Grid
     fixed: Volume
-    moving: Volume
+    moving: Map
     parameters: Parameters
     application: Application
     passes: int = 1

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from crossalign.errors import InputError
 from crossalign.explanation.crops import CropMap, StageCrop, interpolate_tokens
 from crossalign.networks.capabilities import AttentionBlock, shown_attention
-from crossalign.types import Shape, Volume
+from crossalign.types import Map, Shape, Volume
 
 PARAMETERS = ("tx", "ty", "tz", "rx", "ry", "rz")
 UNITS = ("mm", "mm", "mm", "degrees", "degrees", "degrees")
@@ -126,11 +126,11 @@ def attribute_parameters(crop: StageCrop, steps: int = STEPS) -> tuple[Parameter
     return tuple(_attribution(crop, number, attributions[number], float(baseline[number])) for number in range(6))
 
 
-def integrated_gradients(network: nn.Module, fixed: Volume, moving: Volume, steps: int) -> tuple[Attributions, Tensor]:
+def integrated_gradients(network: nn.Module, fixed: Volume, moving: Map, steps: int) -> tuple[Attributions, Tensor]:
     """Integrate each output's gradient from two empty crops to these, (1, 1, z, y, x), by the midpoint rule.
 
     Returns the attributions (6, 2, z, y, x), float64, fixed before moving, in mm and degrees, and the six outputs (6,)
-    for the empty crops. Raises InputError for fewer steps than 1.
+    for the empty crops. The channels of a crop are added. Raises InputError for fewer steps than 1.
     """
     if steps < 1:
         raise InputError(f"integrated gradients take 1 step or more, got {steps}")
@@ -142,10 +142,11 @@ def integrated_gradients(network: nn.Module, fixed: Volume, moving: Volume, step
             sums = network(*inputs).sum(0)
         for number in range(6):
             slopes = torch.autograd.grad(sums[number], inputs, retain_graph=number < 5)
-            total[number] += torch.stack([slope.sum((0, 1)) for slope in slopes]).double().cpu() / steps
+            parts = [(slope.sum(0) * crop[0]).sum(0) for slope, crop in zip(slopes, (fixed, moving), strict=True)]
+            total[number] += torch.stack(parts).detach().double().cpu() / steps
     with torch.no_grad():
         baseline = network(torch.zeros_like(fixed), torch.zeros_like(moving))[0]
-    return total * torch.cat((fixed, moving))[:, 0].detach().double().cpu(), baseline.double().cpu()
+    return total, baseline.double().cpu()
 
 
 def _attribution(crop: StageCrop, number: int, parts: Tensor, baseline: float) -> ParameterAttribution:

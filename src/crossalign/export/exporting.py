@@ -123,7 +123,7 @@ def _network(settings: ExportChoice, contents: ModelContents, number: int) -> _N
 def _registration(settings: ExportChoice, _: ModelContents, number: int) -> tuple[Graph, str, dict[str, Any]]:
     stage = load_model(settings.source).stages[number - 1]
     of = stage.settings
-    return registration_graph(stage.network, of.crop_shape), of.network, _plain(of)
+    return registration_graph(stage.network, of.crop_shape, of.moving_channels()), of.network, _plain(of)
 
 
 def _recognition(_: ExportChoice, contents: ModelContents, __: int) -> tuple[Graph, str, dict[str, Any]]:

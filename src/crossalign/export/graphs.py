@@ -96,15 +96,18 @@ MATCHING_OUTPUTS = (
 )
 
 
-def registration_graph(network: nn.Module, crop_shape: Shape) -> Graph:
-    """Return the graph of a registration network: fixed and moving crop (b, 1, z, y, x) to parameters."""
+def registration_graph(network: nn.Module, crop_shape: Shape, moving_channels: int = 1) -> Graph:
+    """Return the graph of a registration network: fixed and moving crop (b, 1, z, y, x) to parameters.
+
+    The moving crop may have two channels: the image, and the structure's mask in it.
+    """
     crop: Size = (BATCH, 1, *crop_shape)
     if not isinstance(network, ShowsMatching):
         module = RegressionGraph(network).eval()
         return Graph(module, {"fixed": crop, "moving": crop}, ("parameters",), module, _crops(crop_shape))
-    inputs = {"fixed": crop, "moving": crop, "attraction_mm2": (BATCH, 3, 3)}
+    inputs = {"fixed": crop, "moving": (BATCH, moving_channels, *crop_shape), "attraction_mm2": (BATCH, 3, 3)}
     exported, reference = MatchingGraph(network, fit_by_quaternion).eval(), MatchingGraph(network).eval()
-    crops = _crops(crop_shape)
+    crops = _crops(crop_shape, moving_channels)
 
     def draw(count: int, generator: torch.Generator) -> Tensors:
         noise = torch.randn(count, 3, 3, generator=generator)
@@ -158,9 +161,9 @@ class _Fused(nn.Module):
         return (self.network(a, b) if detail is None else self.network(a, b, detail),)
 
 
-def _crops(shape: Shape) -> Callable[[int, torch.Generator], Tensors]:
+def _crops(shape: Shape, moving_channels: int = 1) -> Callable[[int, torch.Generator], Tensors]:
     def draw(count: int, generator: torch.Generator) -> Tensors:
-        size = (count, 1, *shape)
-        return torch.rand(size, generator=generator), torch.rand(size, generator=generator)
+        sizes = (count, 1, *shape), (count, moving_channels, *shape)
+        return torch.rand(sizes[0], generator=generator), torch.rand(sizes[1], generator=generator)
 
     return draw

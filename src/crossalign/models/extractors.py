@@ -22,7 +22,7 @@ TASK = "extractors"
 NAMES = ("fixed_extractor", "moving_extractor")
 PROBE = 64  # voxels on a side: many times any stride in use
 # What the extractors' weights depend on; the crop's size is not among it, since they are convolutions.
-BOUND = ("crop_spacing_mm", "working_spacing_mm", "fixed_input")
+BOUND = ("crop_spacing_mm", "working_spacing_mm", "fixed_input", "moving_input")
 
 
 def extractors_of(model: nn.Module) -> tuple[nn.Module, nn.Module]:

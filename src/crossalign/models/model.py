@@ -27,12 +27,11 @@ from crossalign.models.model_file import (
 from crossalign.models.pretrained import shipped_names, shipped_path
 from crossalign.models.run_settings import RunSettings
 from crossalign.models.stage_settings import StageSettings
-from crossalign.networks.registry import build_network
 
 REGISTRATION = NetworkTask(
     "registration",
     StageSettings,
-    lambda settings: build_network(settings.network, settings.crop_shape, settings.crop_spacing_mm),
+    StageSettings.build,
     current_tensor_name,
 )
 

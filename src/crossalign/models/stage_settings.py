@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from crossalign.fields import Bounds, check_bounds, check_choices, check_over_zero
-from crossalign.networks.registry import check_crop_shape
+from crossalign.networks.registry import build_network, check_crop_shape, check_moving_channels
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FixedInput: TypeAlias = Literal["image", "label"]
+MovingInput: TypeAlias = Literal["image", "image-label"]
 SPACINGS: Bounds = dict.fromkeys(("crop_spacing_mm", "working_spacing_mm"), (1e-3, 1e3))  # a micrometre to a metre
 
 
@@ -34,11 +38,28 @@ class StageSettings:
     fixed_input: FixedInput = "image"
     """What the network is given of the fixed image: the image, or the structure's mask (the papers' label mode)."""
 
+    moving_input: MovingInput = "image"
+    """What the network is given of the moving image: the image, or the image and the structure's mask in it as a second
+    channel (correspondence networks only)."""
+
     def __post_init__(self) -> None:
         check_crop_shape(self.network, self.crop_shape)
         check_over_zero(self, *SPACINGS)
         check_bounds(self, SPACINGS)
         check_choices(self)
+        check_moving_channels(self.network, self.moving_channels())
+
+    def takes_moving_mask(self) -> bool:
+        """Say whether the network is given the structure's mask in the moving image."""
+        return self.moving_input == "image-label"
+
+    def moving_channels(self) -> int:
+        """Count the channels of the moving crop."""
+        return 2 if self.takes_moving_mask() else 1
+
+    def build(self) -> nn.Module:
+        """Make the untrained network; its weights are drawn from torch's global generator."""
+        return build_network(self.network, self.crop_shape, self.crop_spacing_mm, self.moving_channels())
 
     def extent_mm(self) -> float:
         """Length of the crop's longest side."""
@@ -47,4 +68,5 @@ class StageSettings:
     def text(self) -> str:
         """Name the network, its crop and its input."""
         crop = "x".join(str(size) for size in self.crop_shape)
-        return f"{self.network}, crop {crop} at {self.crop_spacing_mm:g} mm, fixed {self.fixed_input}"
+        moving = ", moving image and label" if self.takes_moving_mask() else ""
+        return f"{self.network}, crop {crop} at {self.crop_spacing_mm:g} mm, fixed {self.fixed_input}{moving}"

@@ -14,7 +14,7 @@ from crossalign.geometry.fit import MatchMoments, fit_rigid
 from crossalign.networks.capabilities import AttentionBlock, AttentionRow, TokenGrid
 from crossalign.networks.crop import crop_points
 from crossalign.networks.tokens import STRIDE, WIDTH, StructureHead, TokenNetwork
-from crossalign.types import Distances, Parameters, Points, Shape, Volume
+from crossalign.types import Distances, Map, Parameters, Points, Shape, Volume
 
 FEATURES = 9
 TYPICAL_SRE_MM = 5.0
@@ -92,28 +92,29 @@ class CorrespondenceReg(TokenNetwork):
 
     After `layers` of cross-attention each fixed token takes the mean position of the moving tokens that it matches,
     refined by a bounded offset; `fit_rigid` of the matches is the correction. Crops are isotropic at `spacing_mm`;
-    any size that is a multiple of 4 on each axis. Soft matching and its closed-form fit follow Deep Closest Point
+    any size that is a multiple of 4 on each axis. With `moving_channels` 2 the moving crop (b, 2, z, y, x) holds the
+    structure's mask beside the image. Soft matching and its closed-form fit follow Deep Closest Point
     (2019) and KeyMorph (2023), layers of cross-attention LoFTR (2021); segmenting the structure as well is ours.
     """
 
-    def __init__(self, input_shape: Shape, spacing_mm: float, layers: int = 2) -> None:
-        super().__init__(input_shape, spacing_mm, layers)
+    def __init__(self, input_shape: Shape, spacing_mm: float, layers: int = 2, moving_channels: int = 1) -> None:
+        super().__init__(input_shape, spacing_mm, layers, moving_channels)
         self.match_query, self.match_key = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
         self.confidence = nn.Linear(2 * WIDTH, 1)
         self.refine = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, 3))
         self.fixed_structure, self.moving_structure = StructureHead(), StructureHead()
         self.error_head = ErrorHead(input_shape, spacing_mm)
 
-    def forward(self, fixed: Volume, moving: Volume) -> Parameters:
+    def forward(self, fixed: Volume, moving: Map) -> Parameters:
         """Return (b, 6): the correction in mm and degrees about the crop's centre, from two crops (b, 1, z, y, x)."""
         return self.match(fixed, moving).motion.to_parameters(torch.zeros(3, device=fixed.device))
 
-    def forward_with_error(self, fixed: Volume, moving: Volume) -> tuple[Parameters, Distances]:
+    def forward_with_error(self, fixed: Volume, moving: Map) -> tuple[Parameters, Distances]:
         """Return what `forward` returns, and the SRE (b,) in mm that the network expects of it."""
         found = self.match(fixed, moving)
         return found.motion.to_parameters(torch.zeros(3, device=fixed.device)), self.expected_sre_mm(found)
 
-    def forward_with_fit(self, fixed: Volume, moving: Volume) -> tuple[MatchMoments, Distances]:
+    def forward_with_fit(self, fixed: Volume, moving: Map) -> tuple[MatchMoments, Distances]:
         """Return the moments of the matches, and what `forward_with_error` returns second."""
         found = self.match(fixed, moving)
         return MatchMoments.of(found.positions_mm, found.matches_mm, found.weight), self.expected_sre_mm(found)
@@ -124,7 +125,7 @@ class CorrespondenceReg(TokenNetwork):
             expected: Distances = self.error_head(found)
             return expected
 
-    def match(self, fixed: Volume, moving: Volume, fit: Fit = fit_rigid) -> Matching:
+    def match(self, fixed: Volume, moving: Map, fit: Fit = fit_rigid) -> Matching:
         """Match two crops and fit the motion; raises InputError for crops of another size.
 
         `fit` makes the motion of points, their matches and weights: an exported network needs one without an SVD.
@@ -158,7 +159,7 @@ class CorrespondenceReg(TokenNetwork):
         """Tokens lie in the middle of the 4^3 voxels that they stand for."""
         return TokenGrid(self.token_shape, (STRIDE, STRIDE, STRIDE), (STRIDE - 1) / 2)
 
-    def attention_row(self, fixed: Volume, moving: Volume, token: int) -> AttentionRow:
+    def attention_row(self, fixed: Volume, moving: Map, token: int) -> AttentionRow:
         """Return the match weights of one fixed token, and the offset to its refined match."""
         found = self.match(fixed, moving)
         (_, a), (_, b) = self.encode(fixed, moving)

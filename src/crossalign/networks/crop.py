@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossalign.errors import InputError
-from crossalign.types import PointGrid, Shape, Volume
+from crossalign.types import Map, PointGrid, Shape
 
 # Axes of their own: within one call z, y and x are those of the input volume.
 Features: TypeAlias = Float[Tensor, "b f fz fy fx"]
@@ -22,11 +22,13 @@ def crop_points(shape: Shape, spacing_mm: float) -> PointGrid:
     return torch.stack((x, y, z), dim=-1)
 
 
-def check_crops(fixed: Volume, moving: Volume, input_shape: Shape) -> None:
-    """Raise InputError where two crops are not (b, 1, z, y, x) of the size that a network was made for."""
-    expected = (1, *input_shape)
-    for name, volume in (("fixed", fixed), ("moving", moving)):
-        got = tuple(volume.shape)
+def check_crops(fixed: Map, moving: Map, input_shape: Shape, moving_channels: int = 1) -> None:
+    """Raise InputError where two crops are not (b, 1, z, y, x) of the size that a network was made for.
+
+    The moving crop has as many channels as the network was made for.
+    """
+    for name, volume, channels in (("fixed", fixed, 1), ("moving", moving, moving_channels)):
+        expected, got = (channels, *input_shape), tuple(volume.shape)
         if len(got) != 5 or got[1:] != expected:
             raise InputError(f"the {name} volume is {got}, expected (b, {', '.join(map(str, expected))})")
     if fixed.shape[0] != moving.shape[0]:

@@ -20,10 +20,11 @@ class NetworkEntry:
     """How to build a network from its crop's shape (z, y, x) and spacing in mm, and which crops it can see.
 
     `least_voxels` is the smallest size along each axis, which must be a multiple of `multiple`. `matches_tokens` says
-    that it can be trained with the loss `guided`; a stand-in is known by name and parameter count alone.
+    that it can be trained with the loss `guided`, and built for a moving crop of two channels; a stand-in is known by
+    name and parameter count alone.
     """
 
-    build: Callable[[tuple[int, int, int], float], nn.Module]
+    build: Callable[[tuple[int, int, int], float, int], nn.Module]
     least_voxels: int = 4
     multiple: int = 1
     matches_tokens: bool = False
@@ -35,25 +36,25 @@ def _module(name: str) -> Any:
 
 
 def _correspondence(layers: int = 2) -> NetworkEntry:
-    def build(shape: tuple[int, int, int], spacing_mm: float) -> nn.Module:
-        network: nn.Module = _module("correspondence").CorrespondenceReg(shape, spacing_mm, layers)
+    def build(shape: tuple[int, int, int], spacing_mm: float, moving_channels: int) -> nn.Module:
+        network: nn.Module = _module("correspondence").CorrespondenceReg(shape, spacing_mm, layers, moving_channels)
         return network
 
     return NetworkEntry(build, 8, 4, matches_tokens=True)
 
 
 NETWORKS: dict[str, NetworkEntry] = {
-    "attention-reg": NetworkEntry(lambda shape, _: _module("attention_reg").AttentionReg(shape, attention=True)),
-    "feature-reg": NetworkEntry(lambda shape, _: _module("attention_reg").AttentionReg(shape, attention=False)),
+    "attention-reg": NetworkEntry(lambda shape, *_: _module("attention_reg").AttentionReg(shape, attention=True)),
+    "feature-reg": NetworkEntry(lambda shape, *_: _module("attention_reg").AttentionReg(shape, attention=False)),
     "correspondence": _correspondence(),
     # Ablations of it: another head, and no, one or four layers of cross-attention.
-    "correspondence-fc": NetworkEntry(lambda shape, mm: _module("tokens").TokenRegression(shape, mm), 8, 4),
+    "correspondence-fc": NetworkEntry(lambda shape, mm, _: _module("tokens").TokenRegression(shape, mm), 8, 4),
     "correspondence-plain": _correspondence(layers=0),
     "correspondence-short": _correspondence(layers=1),
     "correspondence-deep": _correspondence(layers=4),
-    "msreg": NetworkEntry(lambda shape, _: _module("msreg").MSReg(shape), 8),
-    "msreg-published": NetworkEntry(lambda shape, _: _module("msreg").MSReg(shape, unused_layers=True), 8),
-    "dvnet": NetworkEntry(lambda shape, _: _module("dvnet").DVNetStandIn(shape), 8, stand_in=True),
+    "msreg": NetworkEntry(lambda shape, *_: _module("msreg").MSReg(shape), 8),
+    "msreg-published": NetworkEntry(lambda shape, *_: _module("msreg").MSReg(shape, unused_layers=True), 8),
+    "dvnet": NetworkEntry(lambda shape, *_: _module("dvnet").DVNetStandIn(shape), 8, stand_in=True),
 }
 
 
@@ -85,15 +86,28 @@ def check_crop_shape(name: str, shape: Sequence[int]) -> None:
         raise InputError(f"the crop may have {MOST_VOXELS} voxels (256,256,256) at most, {got}: take a coarser spacing")
 
 
-def build_network(name: str, input_shape: tuple[int, int, int] = (32, 96, 96), spacing_mm: float = 2.5) -> nn.Module:
+def check_moving_channels(name: str, moving_channels: int) -> None:
+    """Raise InputError where a network of this name cannot be given the moving mask as a second channel."""
+    if moving_channels != 1 and not network_entry(name).matches_tokens:
+        able = ", ".join(known for known, entry in NETWORKS.items() if entry.matches_tokens)
+        raise InputError(
+            f"'{name}' takes the moving image alone: a network that is given the moving mask too is one of {able}"
+        )
+
+
+def build_network(
+    name: str, input_shape: tuple[int, int, int] = (32, 96, 96), spacing_mm: float = 2.5, moving_channels: int = 1
+) -> nn.Module:
     """Make an untrained network: `network(fixed, moving)` takes two (b, 1, z, y, x) and returns (b, 6), mm and degrees.
 
-    `input_shape` is the crop's (z, y, x), `spacing_mm` its spacing, which only networks that match tokens use. The
-    weights are drawn from torch's global generator. Raises InputError for an unknown name, and for a crop of a shape
-    that the network cannot have.
+    `input_shape` is the crop's (z, y, x), `spacing_mm` its spacing, which only networks that match tokens use. With two
+    moving channels the moving crop is (b, 2, z, y, x): the image and the structure's mask. The weights are drawn from
+    torch's global generator. Raises InputError for an unknown name, and for a crop of a shape that the network cannot
+    have.
     """
     check_crop_shape(name, input_shape)
-    return NETWORKS[name].build(input_shape, spacing_mm)
+    check_moving_channels(name, moving_channels)
+    return NETWORKS[name].build(input_shape, spacing_mm, moving_channels)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -33,15 +33,15 @@ class Residual(nn.Module):
 
 
 class TokenExtractor(nn.Module):
-    """Convolutions down to a quarter of the size: (b, 1, z, y, x) to (b, 64, z/4, y/4, x/4).
+    """Convolutions down to a quarter of the size: (b, c, z, y, x) to (b, 64, z/4, y/4, x/4).
 
-    The eight voxels of each 2 x 2 x 2 cell become channels first: convolutions at full size would take a third of the
-    time of a training step on a CPU.
+    The eight voxels of each 2 x 2 x 2 cell become channels first, the first image's before the next one's: convolutions
+    at full size would take a third of the time of a training step on a CPU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1) -> None:
         super().__init__()
-        self.stem = NormalisedConvolution(8, HALF_WIDTH)
+        self.stem = NormalisedConvolution(8 * channels, HALF_WIDTH)
         self.finer = nn.Sequential(Residual(HALF_WIDTH), Residual(HALF_WIDTH))
         self.down = NormalisedConvolution(HALF_WIDTH, WIDTH, 2)
         self.coarser = nn.Sequential(Residual(WIDTH), Residual(WIDTH))
@@ -52,8 +52,8 @@ class TokenExtractor(nn.Module):
 
     def both(self, volume: Volume) -> tuple[Map, Map]:
         """Extract features at half of the size, 32 channels, and at a quarter, 64."""
-        b, _, z, y, x = volume.shape
-        cells = volume.reshape(b, z // 2, 2, y // 2, 2, x // 2, 2).permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
+        b, c, z, y, x = volume.shape
+        cells = volume.reshape(b, c, z // 2, 2, y // 2, 2, x // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)
         half = self.finer(self.stem(cells.contiguous(memory_format=torch.channels_last_3d)))
         return half, self.coarser(self.down(half))
 
@@ -128,15 +128,16 @@ class TokenNetwork(nn.Module):
     """Extractors of both crops, a Fourier positional encoding, and `layers` of cross-attention (0: none).
 
     Crops are isotropic at `spacing_mm`; any size that is a multiple of 4 on each axis. A token stands for 4^3 voxels.
+    With two moving channels the moving crop holds the structure's mask beside the image.
     """
 
     positions_mm: Tensor
 
-    def __init__(self, input_shape: Shape, spacing_mm: float, layers: int) -> None:
+    def __init__(self, input_shape: Shape, spacing_mm: float, layers: int, moving_channels: int = 1) -> None:
         super().__init__()
-        self.input_shape = input_shape
+        self.input_shape, self.moving_channels = input_shape, moving_channels
         self.token_spacing_mm = STRIDE * spacing_mm
-        self.fixed_extractor, self.moving_extractor = TokenExtractor(), TokenExtractor()
+        self.fixed_extractor, self.moving_extractor = TokenExtractor(), TokenExtractor(moving_channels)
         depth, height, width = (size // STRIDE for size in input_shape)
         self.token_shape = (depth, height, width)
         positions = crop_points(self.token_shape, self.token_spacing_mm).float().flatten(0, 2)
@@ -145,12 +146,12 @@ class TokenNetwork(nn.Module):
         self.fixed_layers = nn.ModuleList(CrossAttentionLayer() for _ in range(layers))
         self.moving_layers = nn.ModuleList(CrossAttentionLayer() for _ in range(layers))
 
-    def encode(self, fixed: Volume, moving: Volume) -> tuple[tuple[Map, Tensor], tuple[Map, Tensor]]:
+    def encode(self, fixed: Map, moving: Map) -> tuple[tuple[Map, Tensor], tuple[Map, Tensor]]:
         """Return for each crop its features at half size (b, 32, z/2, ...) and its tokens (b, n, 64) after all layers.
 
         Raises InputError for crops of another size.
         """
-        check_crops(fixed, moving, self.input_shape)
+        check_crops(fixed, moving, self.input_shape, self.moving_channels)
         (half_a, a), (half_b, b) = self.fixed_extractor.both(fixed), self.moving_extractor.both(moving)
         a, b = self._tokens(a), self._tokens(b)
         for fixed_layer, moving_layer in zip(self.fixed_layers, self.moving_layers, strict=True):

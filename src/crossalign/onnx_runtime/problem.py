@@ -47,6 +47,11 @@ class Problem:
         labelled = any(one.settings.fixed_input == "label" for one in model.networks)
         if labelled and pair.fixed_mask is None:
             raise InputError("this model is given the structure's mask: name it as the fixed mask (--fixed-mask)")
+        if any(one.settings.takes_moving_mask() for one in model.networks):
+            raise InputError(
+                "this model is given the moving image's mask too, which registration by exported files does not take: "
+                "use `crossalign register`"
+            )
         frame = frame_of(pair.fixed.lattice)
         mask = pair.fixed_mask
         turned = Pair(

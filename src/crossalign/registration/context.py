@@ -17,7 +17,7 @@ from crossalign.registration.frame import WorkingFrame
 from crossalign.registration.pose_prior import ExpectedRotation, expected_rotation
 from crossalign.registration.preprocessed_pair import PreprocessedPair
 from crossalign.registration.problem import Application, Problem
-from crossalign.types import Distances, Parameters, Points, Volume
+from crossalign.types import Distances, Map, Parameters, Points, Volume
 
 CROP_BATCH_VOXELS = 2**20  # of one crop each: 32 of 32^3 voxels; attention on larger crops needs the memory
 
@@ -90,13 +90,13 @@ class RegistrationContext:
         about_crop = Rigid(self.rotation @ correction.rotation @ self.rotation.mT, shift)
         return about_crop.to_parameters(torch.zeros(3))
 
-    def crops(self, application: Application) -> tuple[Volume, Volume]:
+    def crops(self, application: Application) -> tuple[Volume, Map]:
         """Cut again the crops (1, 1, z, y, x) that a network was given, on the networks' device."""
         frame = self.frame
         initial = frame.moving_to_frame @ application.initial @ frame.fixed_to_frame.inverse()
         return self._crops(self._stage(application), initial[None], application.orientation_deg)
 
-    def crops_at(self, stage: Stage, initial: Rigid) -> tuple[Volume, Volume]:
+    def crops_at(self, stage: Stage, initial: Rigid) -> tuple[Volume, Map]:
         """Cut the crops (b, 1, z, y, x) that a stage is given at a batch of b transforms, on the networks' device."""
         return self._crops(stage, initial, self.orientation_deg)
 
@@ -126,9 +126,7 @@ class RegistrationContext:
     def _stage(self, application: Application) -> Stage:
         return self.stages[application.stage_number - 1]
 
-    def _forward(
-        self, stage: Stage, fixed: Volume, moving: Volume, initial: Rigid
-    ) -> tuple[Parameters, Distances | None]:
+    def _forward(self, stage: Stage, fixed: Volume, moving: Map, initial: Rigid) -> tuple[Parameters, Distances | None]:
         network, expected = stage.network, self.expected_rotation
         if expected is not None and isinstance(network, ShowsFit):
             moments, error_mm = network.forward_with_fit(fixed, moving)
@@ -146,6 +144,6 @@ class RegistrationContext:
         correction = initial.rotation.mT @ (self.match_variance_mm2 * expected.attraction())
         return self.rotation @ correction @ self.rotation.mT
 
-    def _crops(self, stage: Stage, initial: Rigid, orientation_deg: int) -> tuple[Volume, Volume]:
+    def _crops(self, stage: Stage, initial: Rigid, orientation_deg: int) -> tuple[Volume, Map]:
         rotation = self._rotation(orientation_deg)
         return self.preprocessed.crops(stage.settings, self.problem.center_mm, initial, rotation)

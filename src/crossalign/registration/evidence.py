@@ -5,6 +5,7 @@ The calibration of a model (`crossalign.models.Calibration`) says how these numb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,7 +18,7 @@ from crossalign.networks.match_evidence import ShowsMatching, StructureCrops, ma
 from crossalign.registration.consensus import perturbed_initialisations
 from crossalign.registration.context import RegistrationContext
 from crossalign.registration.pose_prior import FARTHEST_DEG, expected_rotation
-from crossalign.types import Volume
+from crossalign.types import Map, Volume
 
 # Each piece of evidence that a calibration may use; True where less of it is worse.
 EVIDENCE: Mapping[str, bool] = {
@@ -33,6 +34,7 @@ EVIDENCE: Mapping[str, bool] = {
     "start_mm": False,
     "start_deg": False,
     "prior_deg": False,
+    "unlikely": False,
     "outside": False,
     "centre_empty": False,
     "moving_rough": False,
@@ -42,6 +44,7 @@ EVIDENCE: Mapping[str, bool] = {
 }
 CHECK_MM = 6.0  # how far from the answer the networks are run again, over the structure's surface
 GREY_LEVELS = 12
+LEAST_PROBABILITY = 1e-6
 
 
 @torch.no_grad()
@@ -52,7 +55,7 @@ def gather_evidence(context: RegistrationContext, stages: Sequence[Stage], found
     from the answer on average, `parted_mm` how far from their own mean, `check_sre_mm` the error that they expect. The
     means of `matching_evidence` over the stages are beside it, and what needs no network: `start_mm` (distance of the
     answer from the initial transform), `start_deg`, `prior_deg` (its angle from the mean of the rotation prior),
-    `outside` (fraction of the structure outside the moving image), and what the crops show (`crop_evidence`).
+    `unlikely` (-log10 of the probability of the scans' orientation, where it was asked for), `outside` (fraction of the structure outside the moving image), and what the crops show (`crop_evidence`).
     """
     asked = [(stage, stage.network) for stage in stages if isinstance(stage.network, ShowsMatching)]
     points, problem = context.points_mm, context.problem
@@ -82,7 +85,7 @@ def gather_evidence(context: RegistrationContext, stages: Sequence[Stage], found
     return evidence | _position(context, found) | crop_evidence(*context.crops_at(asked[0][0], found[None]))
 
 
-def crop_evidence(fixed: Volume, moving: Volume) -> dict[str, float]:
+def crop_evidence(fixed: Volume, moving: Map) -> dict[str, float]:
     """Return what two crops (1, 1, z, y, x) that should show the same place say without a network.
 
     `centre_empty`: fraction of the middle of the moving crop that shows nothing, `moving_sd` the standard deviation of
@@ -107,6 +110,7 @@ def _position(context: RegistrationContext, found: Rigid) -> dict[str, float]:
     moved = problem.initial.inverse() @ found
     return {
         **_angle(context, found),
+        **_recognition(context),
         "start_mm": float(mean_displacement_mm(problem.initial, found, points)),
         "start_deg": float(moved.angle_deg()),
         "outside": 1 - inside_fraction(found.apply(points), problem.moving.grid),
@@ -120,6 +124,12 @@ def _angle(context: RegistrationContext, found: Rigid) -> dict[str, float]:
         return {}
     prior = expected_rotation(problem.prior, problem.moving.grid, found, context.rotation, headers=False)
     return {"prior_deg": FARTHEST_DEG if prior is None else prior.deviation_deg(found)}
+
+
+def _recognition(context: RegistrationContext) -> dict[str, float]:
+    """Say how unlikely the orientation is by which the registration began: 0 where it is certain, 1 for one in ten."""
+    probability = context.problem.orientation_probability
+    return {} if probability is None else {"unlikely": -math.log10(max(probability, LEAST_PROBABILITY))}
 
 
 def _structure(context: RegistrationContext, stage: Stage, motion: Rigid, seen: Volume) -> StructureCrops:

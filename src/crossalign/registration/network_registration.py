@@ -34,8 +34,8 @@ class NetworkRegistration(Method):
     """A model as a registration method; its networks run on the device that they are on.
 
     A stage predicts a correction D about the crop's centre (the structure's centroid, or the middle of the fixed grid
-    without a mask): the next transform is `fixed_to_moving @ D`. A stage trained in label mode needs the mask. `label`
-    is the method's name in results; empty takes the model's.
+    without a mask): the next transform is `fixed_to_moving @ D`. A stage trained in label mode needs the fixed mask,
+    one that is given the moving mask that one. `label` is the method's name in results; empty takes the model's.
     """
 
     model: Model
@@ -57,6 +57,17 @@ class NetworkRegistration(Method):
         return self.label or self.model.name
 
     @property
+    def uses_moving_mask(self) -> bool:
+        """Whether one of the stages is given it."""
+        return any(stage.settings.takes_moving_mask() for stage in self.model.stages)
+
+    @property
+    def weighs_orientation(self) -> bool:
+        """Whether the calibration has a term for it."""
+        calibration = self.model.calibration
+        return calibration is not None and any(term.name == "unlikely" for term in calibration.terms)
+
+    @property
     def run(self) -> RunSettings:
         """How the model is run."""
         return self.model.run
@@ -71,7 +82,7 @@ class NetworkRegistration(Method):
 
     @torch.no_grad()
     def solve(self, problem: Problem) -> Solution:
-        """Run the model; raises InputError where a stage needs the fixed mask and there is none.
+        """Run the model; raises InputError where a stage needs a mask and there is none.
 
         Crops run along the fixed image's axes, each taken for the one of L, P and S that it is nearest to: so the
         answer does not depend on a common rotation of the two worlds.
@@ -146,7 +157,12 @@ def _points_mm(problem: Problem, stage: Stage) -> Points:
 
 
 def _mask_warnings(stages: Sequence[Stage], problem: Problem) -> tuple[str, ...]:
-    """Return the warning for a problem without a fixed mask; raises InputError where a stage needs one."""
+    """Return the warning for a problem without a fixed mask; raises InputError where a stage needs a mask."""
+    if problem.moving_mask is None and any(stage.settings.takes_moving_mask() for stage in stages):
+        raise InputError(
+            "this model is given the structure's mask in the moving image too: name it as the moving mask "
+            "(--moving-mask), or use a method that needs none"
+        )
     if problem.fixed_mask is not None:
         return ()
     if any(stage.settings.fixed_input == "label" for stage in stages):

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from crossalign.errors import ImageError
 from crossalign.geometry import Rigid, sample
-from crossalign.images import Image
+from crossalign.images import Image, LabelMap
 from crossalign.images.preprocessing import preprocess, preprocess_mask, whole_working_grid
 from crossalign.models import StageSettings
 from crossalign.networks.crop import crop_points
 from crossalign.registration.problem import Problem
-from crossalign.types import PointGrid, Points, Vector, Volume
+from crossalign.types import Map, PointGrid, Points, Vector, Volume
 
 CROP_MARGIN_MM = 30.0  # around the first crop, where only a part of a very large image is preprocessed
 FEWEST_VOXELS = 2  # of an image along a crop: with fewer the crop shows nothing
@@ -29,18 +29,20 @@ class PreprocessedPair:
 
     def crops(
         self, settings: StageSettings, center_mm: Vector, fixed_to_moving: Rigid, rotation: Tensor
-    ) -> tuple[Volume, Volume]:
+    ) -> tuple[Volume, Map]:
         """Cut both crops (b, 1, z, y, x) of a stage through a batch of b transforms, on the device.
 
-        Voxel for voxel both show the same point: a fixed point about `center_mm`, and where the transform maps it.
-        `rotation` (3, 3) brings the headers' axes to those that the crops have.
+        The moving one has a second channel, the moving mask, where the stage is given it. Voxel for voxel both show the
+        same point: a fixed point about `center_mm`, and where the transform maps it. `rotation` (3, 3) brings the
+        headers' axes to those that the crops have.
         """
         points = crop_points(settings.crop_shape, settings.crop_spacing_mm) @ rotation + center_mm
         mapped = fixed_to_moving.to("cpu", torch.float64).apply(points.flatten(0, 2)).reshape(-1, *points.shape)
         fixed = self._preprocessed(settings.fixed_input, settings, points.flatten(0, 2))
         fixed_crop = _sampled(fixed, points[None]).to(self._device)
-        moving = self._preprocessed("moving", settings, mapped.flatten(0, 3))
-        return fixed_crop.expand(len(mapped), -1, -1, -1, -1), _sampled(moving, mapped).to(self._device)
+        parts = ("moving", "moving label") if settings.takes_moving_mask() else ("moving",)
+        moving = [_sampled(self._preprocessed(part, settings, mapped.flatten(0, 3)), mapped) for part in parts]
+        return fixed_crop.expand(len(mapped), -1, -1, -1, -1), torch.cat(moving, dim=1).to(self._device)
 
     def _preprocessed(self, which: str, settings: StageSettings, points_mm: Points) -> Image:
         """Return the working image that points (n, 3) are sampled from; raises ImageError where there cannot be one."""
@@ -49,16 +51,22 @@ class PreprocessedPair:
         ready = self._ready.get(key)
         if ready is not None and ready.holds(box):
             return ready.image
-        scan = self._problem.moving if which == "moving" else self._problem.fixed
+        scan, mask = self._source(which)
         _check_voxels(scan, settings)
         del ready
         self._ready.pop(key, None)  # ahead of making another, so that one at a time is in memory
         wide = torch.stack((box[0] - CROP_MARGIN_MM, box[1] + CROP_MARGIN_MM))
         whole = whole_working_grid(scan, spacing_mm)
-        mask = self._problem.fixed_mask if which == "label" else None
         image = preprocess(scan, spacing_mm, wide) if mask is None else preprocess_mask(mask, spacing_mm, wide)
         self._ready[key] = _PreprocessedImage(image, image.grid.shape == whole.shape, wide)
         return image
+
+    def _source(self, which: str) -> tuple[Image, LabelMap | None]:
+        """Return the scan that a working image lies on, and the mask that it shows where it is a mask's."""
+        problem = self._problem
+        if which.startswith("moving"):
+            return problem.moving, problem.moving_mask if which == "moving label" else None
+        return problem.fixed, problem.fixed_mask if which == "label" else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from crossalign.errors import SettingError
 from crossalign.fields import check_bounds, check_over_zero
 from crossalign.models.stage_settings import StageSettings
 from crossalign.training.settings import BATCH_BOUNDS, Augmentation, Precision, check_initial_sre, check_run_settings
@@ -71,3 +72,9 @@ class PretrainingSettings:
             self, {**lengths, "batch": BATCH_BOUNDS, "width": (1, 65_536), "tokens": (2, 10**6), "patients": (0, 1)}
         )
         check_over_zero(self, "temperature", "patients")
+        if self.stage.takes_moving_mask():
+            raise SettingError(
+                "stage.moving_input",
+                "must be image for pre-training, got image-label: give a trained network the moving mask afterwards "
+                "(train --from)",
+            )

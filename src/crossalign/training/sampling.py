@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crossalign.errors import InputError
 from crossalign.geometry import Rigid, draw_perturbation, euler_to_rotation, sample
 from crossalign.models.stage_settings import StageSettings
 from crossalign.networks import crop_points
@@ -16,6 +17,7 @@ from crossalign.types import Map, PointGrid, Points, Volume
 
 WARP_POINTS = 5  # of the smooth displacement, along each axis
 CUT_FRACTION = 0.5  # of the sides of a field of view
+OUTLINE_REACH_MM = 120.0  # over which the control points of a changed outline lie
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +118,12 @@ def _boxes(volume: Volume, probability: float, generator: torch.Generator) -> Te
 class Batch:
     """Crops (b, 1, z, y, x), the corrections to find, and surface points; in mm from the crop's centre.
 
-    Masks of the structure, where they were asked for, are at half the crops' size, 0 to 1; -1 where a case has none.
+    The moving crop has two channels, image and mask, for a stage that is given the moving mask. Masks of the structure,
+    where they were asked for, are at half the crops' size, 0 to 1; -1 where a case has none.
     """
 
     fixed: Volume
-    moving: Volume
+    moving: Map
     correction: Rigid
     surface_mm: Points
     fixed_mask: Map | None = None
@@ -155,7 +158,8 @@ def draw_batch(  # noqa: PLR0913 (what is drawn, from what, and how far: none of
     target = low + (high - low) * torch.rand(count, generator=generator).to(device)
     initial = draw_perturbation(surface, surface.mean(1), target, generator, tolerance_mm=0.01)
     fixed_mm, moving_mm = _crop_points(dataset, index, stage, warp, initial)
-    fixed = dataset.fixed_at(index, fixed_mm, label=stage.fixed_input == "label")
+    outlines = _outlines(dataset, index, stage, (fixed_mm, moving_mm), augmentation.outline_mm, generator)
+    fixed = dataset.fixed_at(index, fixed_mm, label=False) if outlines[0] is None else outlines[0]
     moving = dataset.moving_at(index, moving_mm)
     if augmentation.cut_mm > 0:
         moving = moving * draw_field_of_view(dataset.moving_extent_mm[index], moving_mm, augmentation.cut_mm, generator)
@@ -166,11 +170,63 @@ def draw_batch(  # noqa: PLR0913 (what is drawn, from what, and how far: none of
         if stage.fixed_input == "image":
             fixed = vary_intensity(fixed, augmentation, generator)
         moving = vary_intensity(moving, augmentation, generator)
+    if outlines[1] is not None:
+        moving = torch.cat((moving, outlines[1]), dim=1)
     both: tuple[Volume | None, Volume | None] = (None, None)
     if masks:
         fixed_mm, moving_mm = _crop_points(dataset, index, stage, warp, initial, coarser=2)
         both = dataset.fixed_at(index, fixed_mm, label=True), dataset.moving_mask_at(index, moving_mm)
     return Batch(fixed, moving, initial.inverse(), surface, *both)
+
+
+def _outlines(
+    dataset: PairDataset,
+    index: torch.Tensor,
+    stage: StageSettings,
+    points_mm: tuple[PointGrid, PointGrid],
+    change_mm: float,
+    generator: torch.Generator,
+) -> tuple[Volume | None, Volume | None]:
+    """Sample the masks that a stage is given, fixed and moving, each changed by itself; None where it is given none.
+
+    Raises InputError where the stage is given the moving mask and a case has none.
+    """
+    center = dataset.center_mm[index]
+    radius = (dataset.surface_mm[index] - center[:, None]).norm(dim=-1).mean(1)
+    fixed, moving = None, None
+    if stage.fixed_input == "label":
+        points = _changed_outline(points_mm[0], center, radius, change_mm, generator)
+        fixed = dataset.fixed_at(index, points, label=True)
+    if stage.takes_moving_mask():
+        there = dataset.reference(index).apply(center[:, None])[:, 0]
+        points = _changed_outline(points_mm[1], there, radius, change_mm, generator)
+        moving = dataset.moving_mask_at(index, points)
+        if bool((moving < 0).any()):
+            raise InputError(
+                "a network that is given the moving mask (moving_input image-label) needs one of every case, and some "
+                "cases have none: add them (column moving_mask), or train with moving_input image"
+            )
+    return fixed, moving
+
+
+def _changed_outline(
+    points_mm: PointGrid, center_mm: Tensor, radius_mm: Tensor, change_mm: float, generator: torch.Generator
+) -> PointGrid:
+    """Return where a mask is sampled so that its outline changes as `Augmentation.outline_mm` says; the same for 0."""
+    if change_mm == 0:
+        return points_mm
+    count, device = len(points_mm), points_mm.device
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator).to(device)
+
+    thicker = (torch.rand(count, 1, generator=generator).to(device) * 2 - 1) * change_mm
+    scale = (1 / (1 + thicker / radius_mm[:, None]).clamp(min=0.5))[:, None, None, None]
+    offsets = (points_mm - center_mm[:, None, None, None]) * scale
+    unit = (offsets / OUTLINE_REACH_MM + 0.5).clamp(0, 1)
+    displacement = sample(normal(3, *[WARP_POINTS] * 3) * 0.6 * change_mm, unit * (WARP_POINTS - 1)).movedim(1, -1)
+    shift = normal(3) * 0.3 * change_mm
+    return center_mm[:, None, None, None] + offsets + shift[:, None, None, None] + displacement
 
 
 def _crop_points(

@@ -80,6 +80,10 @@ class Augmentation:
     cut_mm: float = 20.0
     """Most that is cut off a side of either image's field of view, mm: half of the sides lose 0 to so much. Without it
     a network learns where one scanner's fields of view end."""
+    outline_mm: float = 0.0
+    """Largest change of the masks that a network is given, mm, each by itself: thicker or thinner by up to so much,
+    shifted by 0.3 of it and displaced smoothly by 0.6 of it (standard deviations). People outline a structure
+    otherwise in each scan."""
 
     def __post_init__(self) -> None:
         if not set(self.mirror) <= set("xyz"):

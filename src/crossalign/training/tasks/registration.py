@@ -15,7 +15,6 @@ from crossalign.geometry import Rigid, mean_displacement_mm
 from crossalign.models import Stage, StageSettings, save_stage
 from crossalign.models.earlier_files import current_tensor_name
 from crossalign.models.tensor_files import digest_of
-from crossalign.networks import build_network
 from crossalign.networks.correspondence import Matching
 from crossalign.networks.registry import network_entry
 from crossalign.training.data_record import INITIAL_WEIGHTS, renamed, tensors_record
@@ -139,6 +138,9 @@ class RegistrationTask(TrainingTask):
         found = {name: default[name] for name in TrainingSettings.LATER} | renamed(TrainingSettings, saved)
         if isinstance(augmentation := found.get("augmentation"), dict):
             augmentation.setdefault("cut_mm", 0.0)  # earlier versions cut nothing
+            augmentation.setdefault("outline_mm", 0.0)
+        if isinstance(stage := found.get("stage"), dict):
+            stage.setdefault("moving_input", "image")
         return found
 
     def renamed_tensor(self, saved: str) -> str:
@@ -221,7 +223,7 @@ def seeded_network(stage: StageSettings, seed: int) -> nn.Module:
     """Draw a stage's network from a seed, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_network(stage.network, stage.crop_shape, stage.crop_spacing_mm)
+        return stage.build()
 
 
 def _paper_rate(highest: float, done: float) -> float:
