@@ -26,7 +26,7 @@ from torch import Tensor
 from crossalign.data import LoadedCase, load_case, read_manifest
 from crossalign.errors import CrossalignError, InputError
 from crossalign.evaluation import InitialisationRange, draw_initialisations
-from crossalign.evaluation.protocol import RESIDUAL
+from crossalign.evaluation.rows import RESIDUAL
 from crossalign.evaluation.statistics import rank_correlation
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import LabelMap

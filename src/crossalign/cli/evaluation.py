@@ -27,7 +27,7 @@ from crossalign.evaluation import (
 )
 from crossalign.evaluation.conditions import registration_count
 from crossalign.evaluation.initialisations import NamedInitialisation, Start, check_distinct
-from crossalign.evaluation.protocol import pandas_module
+from crossalign.evaluation.rows import pandas_module
 from crossalign.evaluation.summary import plain_records, summarise
 from crossalign.geometry import quarter_turn, rotation_of_code
 from crossalign.images import read_image

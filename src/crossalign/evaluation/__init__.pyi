@@ -46,18 +46,6 @@ from .plots import failure_curves as failure_curves
 from .plots import part_plots as part_plots
 from .plots import write_figure as write_figure
 from .protocol import (
-    Evaluation as Evaluation,
-)
-from .protocol import (
-    Row as Row,
-)
-from .protocol import (
-    Scores as Scores,
-)
-from .protocol import (
-    StepScore as StepScore,
-)
-from .protocol import (
     evaluate as evaluate,
 )
 from .protocol import (
@@ -86,6 +74,18 @@ from .result_files import (
 )
 from .result_files import (
     write_evaluation as write_evaluation,
+)
+from .rows import (
+    Evaluation as Evaluation,
+)
+from .rows import (
+    Row as Row,
+)
+from .rows import (
+    Scores as Scores,
+)
+from .rows import (
+    StepScore as StepScore,
 )
 from .statistics import MeanSd as MeanSd
 from .statistics import holm as holm

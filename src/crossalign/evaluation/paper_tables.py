@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from crossalign.cells import markdown_cell
 from crossalign.evaluation.error_parts import PATIENT_AXES
 from crossalign.evaluation.initialisations import initialisation_title
-from crossalign.evaluation.protocol import Evaluation
+from crossalign.evaluation.rows import Evaluation
 from crossalign.evaluation.summary import NO_COUNTS, compare_with_best, plain_records, summarise
 
 UNDEFINED = "-"

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossalign.evaluation.error_parts import PATIENT_AXES
 from crossalign.evaluation.initialisations import initialisation_title
-from crossalign.evaluation.protocol import Evaluation, Scores
+from crossalign.evaluation.rows import Evaluation, Scores
 from crossalign.output import whole_file
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from crossalign.cells import csv_text, markdown_cell
 from crossalign.errors import OutputError
 from crossalign.evaluation.paper_tables import paper_tables
 from crossalign.evaluation.plots import box_plots, draw_figure, failure_curves, part_plots
-from crossalign.evaluation.protocol import Evaluation
+from crossalign.evaluation.rows import Evaluation
 from crossalign.evaluation.summary import NO_COUNTS, plain_records, summarise
 from crossalign.output import check_output, whole_files, write_text
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from crossalign.evaluation.error_parts import PATIENT_AXES
-from crossalign.evaluation.protocol import Evaluation, pandas_module
+from crossalign.evaluation.rows import Evaluation, pandas_module
 from crossalign.evaluation.statistics import MeanSd, bootstrap_interval, holm, paired_p_values, rank_correlation
 
 if TYPE_CHECKING:
