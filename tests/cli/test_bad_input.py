@@ -197,7 +197,7 @@ def test_a_writer_that_fails_leaves_none_of_the_outputs(pair: Path, work: Path, 
     def fails(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("crossalign.cli.registration.write_image", fails)
+    monkeypatch.setattr("crossalign.cli.registration.command.write_image", fails)
     given = [str(pair / name) for name in ("mr.nii.gz", "us.nii.gz")]
     options = ["--initial", "center", "--output-transform", "out.tfm", "--moved", "m.nii", "--method", "identity"]
     assert main(["register", *given, *options]) == 2

@@ -16,6 +16,7 @@ from tests.images.dicom_files import IDENTITY, PT, ROOT, write_series
 
 from crossalign.cli.main import main
 from crossalign.images import Image, read_grid, read_image, write_image
+from crossalign.images.files.dicom.header import DicomHeader, read_dicom_header
 
 SHAPE = (12, 20, 24)
 Z, Y, X = np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij")
@@ -162,3 +163,23 @@ def test_all_outputs_appear_or_none(work: Path, capfd, monkeypatch: pytest.Monke
     _, err = run(capfd, "register MR us.nii.gz --method identity --output-transform t.tfm --dicom-out moved", status=2)
     assert "no space left on the disk" in err
     assert sorted(work.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "register MR PET --method identity --output-transform t.tfm --dicom-out moved",
+        "apply identity PET --reference MR --dicom-out moved",
+        "fuse MR PET --method average -o f.nii.gz --dicom-out moved",
+    ],
+)
+def test_each_header_is_read_once(work: Path, capfd, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    read: list[Path] = []
+
+    def reading(path: Path, name: str) -> DicomHeader:
+        read.append(path)
+        return read_dicom_header(path, name)
+
+    monkeypatch.setattr("crossalign.images.files.dicom.series.read_dicom_header", reading)
+    run(capfd, line)
+    assert len(read) == len(set(read)) == 2 * len(SCAN)

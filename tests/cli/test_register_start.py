@@ -189,7 +189,9 @@ def test_strict_ends_with_status_3_and_writes_all_the_same(work: Path, capfd, do
 
 def test_what_the_readers_warn_of_is_told_also_where_the_command_fails(work: Path, capfd, monkeypatch) -> None:
     Path("header").write_text("")
-    monkeypatch.setattr("crossalign.cli.registration.register", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(
+        "crossalign.cli.registration.command.register", lambda *_, **__: (_ for _ in ()).throw(MemoryError())
+    )
     _out, err = register(capfd, "--initial", "header", status=2)
     assert "'header' was read as the word" in err
     assert err.index("as the word") < err.index("crossalign: error")

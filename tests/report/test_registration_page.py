@@ -13,7 +13,7 @@ import pytest
 import torch
 from tests.report import pair
 
-from crossalign.cli.registration import result_lines
+from crossalign.cli.registration.answer import result_lines
 from crossalign.errors import ImageError, OutputError
 from crossalign.geometry import Rigid, codes_like, orientation_code, quarter_turn, rotation_of_code
 from crossalign.images import Image, LabelMap

@@ -22,15 +22,16 @@ from crossalign.images import (
     empty_value,
     is_points_file,
     looks_like_labels,
-    read_grid,
     read_label_map,
     read_points,
-    read_volume,
     write_image,
     write_label_map,
     write_points,
 )
-from crossalign.images.files.stored import public_name
+from crossalign.images.files.dicom.output import DicomOutput
+from crossalign.images.files.dicom.series import Series
+from crossalign.images.files.images import volume_of
+from crossalign.images.files.stored import opened, public_name
 from crossalign.input import excerpt, finite_number
 from crossalign.output import check_output, whole_files
 
@@ -48,6 +49,7 @@ class _Target:
     to_source: Rigid
     direction: str
     named: bool  # whether there is a transform that could have been meant the other way round
+    series: Series | None  # of DICOM
 
     @property
     def part(self) -> str:
@@ -129,12 +131,8 @@ def _resample(request: ApplyRequest, fixed_to_moving: Rigid) -> Outcome[ApplyRes
     assert request.reference is not None
     direction = request.direction or MOVING_TO_FIXED
     target_to_source = fixed_to_moving if direction == MOVING_TO_FIXED else fixed_to_moving.inverse()
-    target = _Target(
-        read_grid(request.reference, series=request.reference_series),
-        target_to_source,
-        direction,
-        _has_transform(request),
-    )
+    reference = opened(request.reference, series=request.reference_series)
+    target = _Target(reference.grid, target_to_source, direction, _has_transform(request), reference.series)
     warnings, how, result = (_write_labels if request.label else _write_scan)(request, target)
     paths = [path for path in (request.output, request.dicom_out) if path is not None]
     lines = tuple(f"wrote    {path} ({_moved_text(request, target)}, {how})" for path in paths)
@@ -184,18 +182,19 @@ def _label_warnings(request: ApplyRequest, target: _Target, labels: LabelMap, sa
 
 
 def _write_scan(request: ApplyRequest, target: _Target) -> tuple[tuple[str, ...], str, ApplyResult]:
-    scan = read_volume(request.source, series=request.series)
+    source = opened(request.source, series=request.series)
+    scan = volume_of(source)
     fill = empty_value(scan.voxels) if request.fill is None else _number(request.fill)
     moved = scan.resampled(target.grid, target.to_source, fill)
-    notes = _write_moved(request, target, moved)
+    dicom = resampled_series(request, target.direction if target.named else "", target.series, source.series)
+    notes = _write_moved(request, dicom, moved)
     warnings = (*_overlap_warnings(request, target, scan.grid), *_scan_warnings(scan), *notes)
     result = _result("image", target, scan.grid, fill)
     return warnings, f"trilinear; outside it is {fill:g}{_unknown(scan, moved)}", result
 
 
-def _write_moved(request: ApplyRequest, target: _Target, moved: Image) -> tuple[str, ...]:
+def _write_moved(request: ApplyRequest, dicom: DicomOutput | None, moved: Image) -> tuple[str, ...]:
     """Write the file, the DICOM series, or both; return what there is to say of the series."""
-    dicom = resampled_series(request, target.direction if target.named else "")
     notes: tuple[str, ...] = ()
     files = () if request.output is None else (request.output,)
     with whole_files(files, request.overwrite) as partials, dicom_folder(request.dicom_out) as folder:

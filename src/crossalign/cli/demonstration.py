@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from crossalign.cli.checks import files_in, pick_device
-from crossalign.cli.registration import run_register
+from crossalign.cli.registration.command import run_register
 from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.registration import DemoRequest, Device, RegisterRequest
 from crossalign.cli.results.registration import DemoResult

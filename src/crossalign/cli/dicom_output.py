@@ -12,7 +12,7 @@ from crossalign.cli.checks import files_in
 from crossalign.cli.requests.registration import ApplyRequest, Identity, RegisterRequest
 from crossalign.errors import InputError, OutputError
 from crossalign.images.files.dicom.derived import Derivation
-from crossalign.images.files.dicom.output import DicomOutput, series_of
+from crossalign.images.files.dicom.output import DicomOutput
 from crossalign.images.files.dicom.series import Series
 from crossalign.input import excerpt
 from crossalign.output import check_new_folder, whole_folder
@@ -35,11 +35,15 @@ def check_dicom_out(folder: Path | None, identity: Identity, inputs: Iterable[Pa
             raise OutputError(f"{folder}: lies in a folder of images that this run reads: name another place")
 
 
-def moved_series(request: RegisterRequest, result: RegistrationResult) -> DicomOutput | None:
-    """Plan the moving image on the fixed grid as a series; None where it is not asked for. Raises ImageError."""
+def moved_series(
+    request: RegisterRequest, result: RegistrationResult, fixed: Series | None, moving: Series | None
+) -> DicomOutput | None:
+    """Plan the moving image on the fixed grid as a series; None where it is not asked for.
+
+    `fixed` and `moving` are the series that the images were read from, None of other formats.
+    """
     if request.dicom_out is None:
         return None
-    fixed, moving = series_of(request.fixed, request.fixed_series), series_of(request.moving, request.moving_series)
     kind = "image" if moving is None else moving.first.modality
     text = (
         f"The moving image, registered to the fixed one by {excerpt(result.method, 100)} and resampled onto its grid."
@@ -48,11 +52,15 @@ def moved_series(request: RegisterRequest, result: RegistrationResult) -> DicomO
     return DicomOutput.of(fixed, judged(derivation, not result.reasons), request.dicom_identity)
 
 
-def resampled_series(request: ApplyRequest, direction: str) -> DicomOutput | None:
-    """Plan INPUT on the grid of --reference as a series; `direction` is empty where there is no transform."""
-    if request.dicom_out is None or request.reference is None:
+def resampled_series(
+    request: ApplyRequest, direction: str, of_grid: Series | None, values: Series | None
+) -> DicomOutput | None:
+    """Plan INPUT on the grid of --reference as a series; `direction` is empty where there is no transform.
+
+    `of_grid` and `values` are the series that the reference and INPUT were read from, None of other formats.
+    """
+    if request.dicom_out is None:
         return None
-    of_grid, values = series_of(request.reference, request.reference_series), series_of(request.source, request.series)
     kind = "image" if values is None else values.first.modality
     way = f"{direction} by a transform" if direction else "without a transform"
     text = f"Resampled {way} onto the grid of another image."

@@ -35,7 +35,7 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "register": Command(
         "registration:register",
-        "registration:run_register",
+        "registration.command:run_register",
         "Find where the points of the FIXED image lie in the MOVING image.",
     ),
     "register-onnx": Command(

@@ -12,7 +12,7 @@ from crossalign.cli.batch.folder import BIDS, FOLDERS, open_folder, write_summar
 from crossalign.cli.batch.jobs import Job, jobs_of
 from crossalign.cli.batch.work import Names
 from crossalign.cli.console import Progress
-from crossalign.cli.registration import UNTRUSTED_STATUS
+from crossalign.cli.registration.command import UNTRUSTED_STATUS
 from crossalign.cli.reply import Outcome
 from crossalign.cli.requests.batch import BatchRequest
 from crossalign.cli.results.registration import BatchResult, CaseResultEntry

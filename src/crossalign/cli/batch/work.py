@@ -15,7 +15,8 @@ from crossalign.cli.checks import pick_device
 from crossalign.cli.console import input_warnings
 from crossalign.cli.failures import explained
 from crossalign.cli.methods import chosen_method, configured
-from crossalign.cli.registration import Registered, check_outputs, register_case
+from crossalign.cli.registration.answer import Registered
+from crossalign.cli.registration.command import check_outputs, register_case
 from crossalign.cli.requests.registration import CaseOptions, RegisterRequest
 from crossalign.images import write_transform
 from crossalign.registration import Method

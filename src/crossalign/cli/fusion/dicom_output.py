@@ -16,7 +16,8 @@ from crossalign.fusion.overlay import blend
 from crossalign.fusion.overlay_settings import OverlaySettings
 from crossalign.fusion.scaling import Scaling
 from crossalign.images.files.dicom.derived import OF_DERIVED, Derivation
-from crossalign.images.files.dicom.output import DicomOutput, series_of
+from crossalign.images.files.dicom.output import DicomOutput
+from crossalign.images.files.dicom.series import Series
 from crossalign.input import excerpt
 
 FUSED, OVERLAY = "fused", "overlay"
@@ -45,13 +46,19 @@ class FusedSeries:
 
 
 def fused_series(
-    request: FuseRequest, result: FusionResult, settings: OverlaySettings | None = None
+    request: FuseRequest,
+    result: FusionResult,
+    inputs: tuple[Series | None, Series | None],
+    settings: OverlaySettings | None = None,
 ) -> FusedSeries | None:
-    """Plan both series, filed with the MRI; None where they are not asked for. Raises ImageError."""
+    """Plan both series, filed with the MRI; None where they are not asked for.
+
+    `inputs` are the series that MRI and PET were read from, None of other formats.
+    """
     if request.dicom_out is None:
         return None
     settings = settings or OverlaySettings()
-    mri, pet = series_of(request.mri, request.mri_series), series_of(request.pet, request.pet_series)
+    mri, pet = inputs
     windows = f"MRI {_words(result.a_scaling)}, PET {_words(result.b_scaling)}"
     texts = {
         FUSED: f"MRI and PET fused by {excerpt(result.method, 100)}; values 0 to 1 without a unit. Windows: {windows}.",

@@ -19,7 +19,9 @@ from crossalign.fusion.methods import default_fusion_method_name, named_fusion_m
 from crossalign.fusion.overlay import Overlay
 from crossalign.fusion.scaling import Scaling
 from crossalign.fusion.window_settings import WindowSettings
-from crossalign.images import check_transform_output, read_image, write_transform
+from crossalign.images import check_transform_output, write_transform
+from crossalign.images.files.images import scan_of
+from crossalign.images.files.stored import opened
 from crossalign.output import check_output, whole_files
 from crossalign.registration import RegistrationResult
 from crossalign.registration.patient_axes import motion_text
@@ -39,8 +41,10 @@ def run_fuse(request: FuseRequest) -> Outcome[FuseResult]:
     name = default_fusion_method_name() if request.method is None else request.method
     method = named_fusion_method(name, request.emphasis, pick_device(request.device))
     with collected() as input_warnings:
-        mri = read_image(request.mri, series=request.mri_series)
-        pet = read_image(request.pet, series=request.pet_series)
+        mri_file = opened(request.mri, series=request.mri_series)
+        mri = scan_of(mri_file)
+        pet_file = opened(request.pet, series=request.pet_series)
+        pet = scan_of(pet_file)
     moved = None
     if request.register:
         from crossalign.fusion.alignment import align
@@ -51,7 +55,7 @@ def run_fuse(request: FuseRequest) -> Outcome[FuseResult]:
     overlay = overlay_of(request, result, mri, pet, mri_to_pet)
     del mri, pet  # a fifth of the memory, while the result is written
     result = _with_verdict(result, input_warnings, moved)
-    series = fused_series(request, result, overlay_settings(request))
+    series = fused_series(request, result, (mri_file.series, pet_file.series), overlay_settings(request))
     result = replace(result, warnings=(*result.warnings, *(() if series is None else series.notes)))
     _write(request, result, moved, (series, overlay))
     short = (f"{VERDICT}: the PET may not lie on the MRI (reasons in the output)",) if result.reasons else ()

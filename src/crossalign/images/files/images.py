@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crossalign.arguments import checked
 from crossalign.errors import ImageError, OutputError
 from crossalign.geometry import Grid
-from crossalign.images.files.stored import opened, opened_structures
+from crossalign.images.files.stored import StoredImage, opened, opened_structures
 from crossalign.images.files.structures import structure_labels
 from crossalign.images.files.writing import write_sitk
 from crossalign.images.image import Image, LabelMap
@@ -31,7 +31,11 @@ def read_volume(
     its number, SeriesInstanceUID or a part of its description. A sheared volume (a tilted gantry) is resampled onto a
     straight grid. By default the memory limit is what the machine has free.
     """
-    stored = opened(path, memory_limit_bytes, series)
+    return volume_of(opened(path, memory_limit_bytes, series))
+
+
+def volume_of(stored: StoredImage) -> Image:
+    """Read the voxels of an image whose header was read, as they are; raises ImageError."""
     voxels = torch.from_numpy(stored.float32())
     return Image(voxels, stored.grid, stored.name, stored.unit, stored.space, stored.modality)
 
@@ -41,7 +45,12 @@ def read_image(
     path: str | os.PathLike[str], memory_limit_bytes: int | None = None, series: str | int | None = None
 ) -> Image:
     """Read a scan, as `read_volume` does; raises ImageError where it is not finite, varying and two voxels thick."""
-    image = read_volume(path, memory_limit_bytes, series)
+    return scan_of(opened(path, memory_limit_bytes, series))
+
+
+def scan_of(stored: StoredImage) -> Image:
+    """Read the voxels of a scan whose header was read; raises ImageError as `read_image` does."""
+    image = volume_of(stored)
     check_scan(image)
     return image
 

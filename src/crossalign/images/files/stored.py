@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crossalign.errors import ImageError, InputWarning
 from crossalign.geometry import Grid
-from crossalign.images.files.dicom.series import DICOM, is_dicom
+from crossalign.images.files.dicom.series import DICOM, Series, is_dicom
 from crossalign.images.files.formats.header import Header
 from crossalign.images.files.formats.placement import Placement, placed, straightened
 from crossalign.images.files.formats.recognition import HEAD_BYTES, read_header
@@ -61,6 +61,11 @@ class StoredImage(Protocol):
         """DICOM's code of what made it, as MR or PT, where the file says it."""
         ...
 
+    @property
+    def series(self) -> Series | None:
+        """The DICOM series that it is of; None of another format."""
+        ...
+
     def float32(self) -> NDArray[np.float32]:
         """Read its values (z, y, x); raises ImageError."""
         ...
@@ -79,6 +84,7 @@ class FileImage:
     unit: str = ""
     space: str = ""
     modality: str = ""
+    series: Series | None = None
 
     @property
     def name(self) -> str:
@@ -131,6 +137,11 @@ class DicomImage:
         """The modality of the series."""
         return self.volume.headers[0].modality
 
+    @property
+    def series(self) -> Series:
+        """The series, with all its headers."""
+        return self.volume.series
+
     def float32(self) -> NDArray[np.float32]:
         """Read the values, resampled where the gantry was tilted or slices are uneven."""
         values = self.volume.values()
@@ -149,7 +160,7 @@ class DicomImage:
 
 
 def opened(
-    path: str | os.PathLike[str], memory_limit_bytes: int | None, series: str | int | None = None
+    path: str | os.PathLike[str], memory_limit_bytes: int | None = None, series: str | int | None = None
 ) -> StoredImage:
     """Read and check a header, and warn of what is odd about it; `series` chooses where there are several of DICOM."""
     place = Path(path)

@@ -30,7 +30,6 @@ class Structure:
 
 
 @runtime_checkable
-@runtime_checkable
 class StructureFile(Protocol):
     """A file of structures that may overlap, each drawn for itself."""
 

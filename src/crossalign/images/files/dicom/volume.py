@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crossalign.errors import ImageError
 from crossalign.images.files.dicom.header import ENHANCED_ULTRASOUND, DicomHeader, Frame
 from crossalign.images.files.dicom.pixels import frame_values
-from crossalign.images.files.dicom.series import image_series
+from crossalign.images.files.dicom.series import Series, image_series
 from crossalign.images.files.dicom.stack import Stack, stacked
 from crossalign.images.files.dicom.variants import chosen_variant
 from crossalign.images.files.formats.header import Header
@@ -31,10 +31,12 @@ SUV = "SUV"
 class DicomVolume:
     """A series whose headers were read and checked; `values` reads its pixels.
 
-    `factor` multiplies the values after the rescale slope, and `unit` is what they then are (SUV, or nothing).
+    `series` holds every header of it, `headers` those of the volume that is meant. `factor` multiplies the values after
+    the rescale slope, and `unit` is what they then are (SUV, or nothing).
     """
 
     name: str
+    series: Series
     headers: tuple[DicomHeader, ...]
     stack: Stack
     placement: Placement
@@ -107,7 +109,7 @@ def open_dicom_volume(
     placement = placed(Header(name, size, np.dtype(np.float32), stack.affine, ()))
     factor, unit, uptake_notes = _uptake(headers)
     notes = (*left_out, *headers[0].notes, *_kind_notes(headers[0]), *stack.notes, *placement.notes, *uptake_notes)
-    return DicomVolume(name, headers, stack, placement, factor, unit, notes)
+    return DicomVolume(name, series, headers, stack, placement, factor, unit, notes)
 
 
 def _without_copies(headers: Sequence[DicomHeader]) -> tuple[DicomHeader, ...]:
