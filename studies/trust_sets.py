@@ -50,6 +50,7 @@ from studies.trust_tables import (
     fitted,
     judged,
     read_tables,
+    threshold_curve,
     write_recipe,
 )
 
@@ -65,6 +66,7 @@ from crossalign.registration.recognition import SHIPPED, Recognizer, recognizer_
 
 SIMULATED = 16  # pelves, and phantoms a half of it
 REAL_STARTS = 4  # ordinary ones of a real case that is fitted on: there are few
+REAL_DRAWS = 3  # times that every set is drawn from such a case
 EMPTY = 8  # cases whose ultrasound is noise, and one value
 COLUMNS = (
     "role", "set", "source", "case", "patient", "method", "initial_sre_mm", "sre_mm", "should_be_trusted",
@@ -79,8 +81,9 @@ def trials(given: argparse.Namespace, role: str) -> Iterator[Trial]:
     count = given.cases or SIMULATED
     prostates = _prostates(given, role, count)
     for group in prostates:
-        starts = REAL_STARTS if role == FIT and group[0].source.startswith("open") else given.starts
-        for index, case in enumerate(group):
+        few = role == FIT and group[0].source.startswith("open")
+        starts, draws = (REAL_STARTS, REAL_DRAWS) if few else (given.starts, 1)
+        for index, case in (pair for _ in range(draws) for pair in enumerate(group)):
             yield from trials_of(case, _another_patient(group, index), starts, generator)
     if prostates:
         yield from trials_without_content(prostates[-1][: min(EMPTY, count)], generator)
@@ -95,7 +98,11 @@ def _prostates(given: argparse.Namespace, role: str, count: int) -> list[list[Kn
         if given.open is not None:
             groups.append(cases_of_manifest(given.open, "open", given.orientation_correction, given.cases))
         return groups
-    return [cases_of_manifest(given.mrus, "mrus", given.orientation_correction, given.cases)] if given.mrus else []
+    if given.mrus is None:
+        return []
+    known = set(given.leave_out.split(","))
+    cases = cases_of_manifest(given.mrus, "mrus", given.orientation_correction, given.cases)
+    return [[case for case in cases if case.patient not in known]]
 
 
 def _another_patient(group: Sequence[KnownCase], index: int) -> KnownCase:
@@ -169,6 +176,7 @@ def main() -> int:
     """Write a table, or read one; print its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mrus", type=Path, help="manifest of the real pairs to judge by")
+    parser.add_argument("--leave-out", default="", help="patients of --mrus not to judge by: those of --open; a,b")
     parser.add_argument("--open", type=Path, help="manifest of the openly licensed real pairs")
     parser.add_argument("--sts", type=Path, help="folder of the soft-tissue tumours")
     parser.add_argument("--brain", type=Path, help="folder of the heads")
@@ -177,6 +185,7 @@ def main() -> int:
     parser.add_argument(
         "--recognition", type=Path, default=shipped_path(SHIPPED), help="file of the recognition network, to ask it too"
     )
+    parser.add_argument("--curve", action="store_true", help="print what other thresholds would trust, too")
     parser.add_argument("--roles", default=f"{FIT},{JUDGE}")
     parser.add_argument("--starts", type=int, default=2, help="ordinary initial transforms of a case")
     parser.add_argument("--most", type=int, help="registrations, of all that there would be")
@@ -199,7 +208,8 @@ def main() -> int:
 
 
 def _print(given: argparse.Namespace, tables: Sequence[Path]) -> int:
-    rows = read_tables(tables)
+    known = set(given.leave_out.split(","))
+    rows = [row for row in read_tables(tables) if row["role"] == FIT or row["patient"] not in known]
     if given.fit is not None or given.recipe is not None:
         calibration = fitted(rows, given.keep)
         print("\n".join(calibration_lines(calibration)))
@@ -209,6 +219,8 @@ def _print(given: argparse.Namespace, tables: Sequence[Path]) -> int:
     for role in (FIT, JUDGE):
         if selected := [row for row in rows if row["role"] == role]:
             print("\n".join((f"\n{role}\n", *figures(selected))))
+            if given.curve:
+                print("\n".join(("", *threshold_curve(selected))))
             if given.evidence:
                 print("\n".join(("", *evidence_figures(selected))))
     return 0

@@ -18,12 +18,16 @@ from crossalign.evaluation.calibration import expected_mm, expected_unseen_mm, f
 from crossalign.evaluation.error_estimates import EVIDENCE_PREFIX, ErrorEstimates
 from crossalign.models import Calibration
 from crossalign.registration.evidence import EVIDENCE
+from crossalign.registration.orientation import LEAST_GIVEN
 
 FIT, JUDGE = "fit", "judge"
 WRONG_MM = 10.0
 OUTSIDE, OUTSIDE_MM = (MR_MR, ORGAN, PHANTOM, NOISE, CONSTANT), 12.0  # no prostate's MR and ultrasound
 RISK, MOST_KEPT = 0.01, 0.99
 LEAST_KEPT = 0.9
+RECOGNISED = 0.2  # weight in a fit of what the recognition network has something against, and so tells already
+CURVE = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95)  # fractions of ordinary results
+UNLIKELY = -math.log10(LEAST_GIVEN)
 
 
 def read_tables(paths: Sequence[Path]) -> list[dict[str, str]]:
@@ -40,8 +44,8 @@ def fitted(rows: Sequence[dict[str, str]], least_kept: float = LEAST_KEPT) -> Ca
 
     What is no prostate's MR and ultrasound counts as wrong whatever the answer is. The threshold is the highest at
     which one in a hundred of the trusted results is over 10 mm, by fits that did not see the patient; it trusts
-    `least_kept` to 99 % of the ordinary ones. What the recognition network has something against is not trusted, and
-    so not counted.
+    `least_kept` to 99 % of the ordinary ones. What the recognition network takes for other scans is not trusted, and
+    so not counted. What it has anything against weighs little in the fit, whose slopes are to tell the rest.
     """
     used = [row for row in rows if row["role"] == FIT and not row["error"]]
     estimates = estimates_of(used, OUTSIDE_MM)
@@ -70,7 +74,13 @@ def estimates_of(rows: Sequence[dict[str, str]], outside_mm: float = 0.0) -> Err
         evidence=known,
         patients=tuple(row["patient"] for row in used),
         failure=np.array([row["set"] != ORDINARY for row in used], dtype=np.bool_),
+        weight=np.array([RECOGNISED if _is_recognised(row) else 1.0 for row in used]),
     )
+
+
+def _is_recognised(row: dict[str, str]) -> bool:
+    """Say whether the recognition network has something against a registration's scans or their orientation."""
+    return bool(row.get("recognition")) or float(row.get(f"{EVIDENCE_PREFIX}unlikely") or 0) > UNLIKELY
 
 
 def judged(rows: Sequence[dict[str, str]], calibration: Calibration) -> list[dict[str, str]]:
@@ -151,6 +161,21 @@ def figures(rows: Sequence[dict[str, str]]) -> Iterator[str]:
         if both.sum() > 2 and np.ptp(expected[both]) > 0 and np.ptp(true[both]) > 0:
             rank = spearmanr(expected[both], true[both]).statistic
             yield f"- rank correlation of expected and true error, {title}: {rank:.2f} (n {both.sum()})"
+
+
+def threshold_curve(rows: Sequence[dict[str, str]]) -> Iterator[str]:
+    """Say for other thresholds how many ordinary results they trust, and how many of all trusted are over 10 mm."""
+    yield "| threshold, mm | ordinary trusted | of all trusted over 10 mm |"
+    yield "|---|---|---|"
+    expected, true = _numbers(rows, "expected_sre_mm"), _numbers(rows, "sre_mm")
+    ordinary = np.array([row["set"] == ORDINARY for row in rows])
+    open_to_trust = ~np.isnan(expected) & np.array([not row.get("recognition") for row in rows])
+    for part in CURVE:
+        limit = float(np.quantile(np.where(open_to_trust, expected, np.inf)[ordinary], part, method="lower"))
+        trusted = open_to_trust & (expected <= limit)
+        wrong = int((true[trusted] > WRONG_MM).sum())
+        share = f"{wrong} of {trusted.sum()} ({wrong / max(1, trusted.sum()):.1%})"
+        yield f"| {limit:.2f} | {trusted[ordinary].mean():.0%} | {share} |"
 
 
 def evidence_figures(rows: Sequence[dict[str, str]]) -> Iterator[str]:

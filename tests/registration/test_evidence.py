@@ -42,6 +42,9 @@ def test_it_is_better_at_the_answer_than_beside_it(method: NetworkRegistration, 
     right, wrong = (evidence(method, problem, found) for found in (truth, beside))
     assert set(right) <= set(EVIDENCE)
     assert {"fixed_dice", "prior_deg", "check_sre_mm"} <= set(right)
+    assert "unlikely" not in right
+    asked = evidence(method, replace(problem, orientation_probability=0.01), truth)
+    assert asked["unlikely"] == pytest.approx(2.0)
     assert right["start_mm"] == pytest.approx(0, abs=1e-6)
     assert wrong["start_mm"] > 14
     for name in ("moving_dice", "center_gap_mm", "return_mm", "prior_deg"):

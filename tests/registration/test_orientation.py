@@ -13,6 +13,8 @@ from crossalign.models.recognition_settings import RecognitionSettings
 from crossalign.networks.recognition import CropEncoder, RecognitionNet
 from crossalign.registration import Identity, register
 from crossalign.registration.orientation import AUTO, HEADER, OrientationRequest, find_orientation
+from crossalign.registration.oriented import Oriented
+from crossalign.registration.problem import Problem, Solution
 from crossalign.registration.recognition import SHIFTS_MM, Recognizer, ScanView
 
 ROTATIONS = orientation_rotations()
@@ -54,6 +56,21 @@ class Knowing(RecognitionNet):
     def compare(self, fixed: Tensor, moving: Tensor) -> Tensor:
         alike = [torch.cosine_similarity(one[:, :1].flatten(1), self.upright.flatten(1)) for one in (fixed, moving)]
         return self.sharpness * (alike[0] + alike[1]) / 2 + self.bias
+
+
+class Weighing(Identity):
+    """Answers with the initial transform; keeps the probability of the orientation that it was told."""
+
+    def __init__(self, weighs: bool) -> None:
+        self.__dict__.update(weighs=weighs, told=[])
+
+    @property
+    def weighs_orientation(self) -> bool:
+        return bool(self.__dict__["weighs"])
+
+    def solve(self, problem: Problem) -> Solution:
+        self.__dict__["told"].append(problem.orientation_probability)
+        return super().solve(problem)
 
 
 def recognizer(sharpness: float = 600.0, bias: float = -500.0) -> Recognizer:
@@ -117,9 +134,24 @@ def test_a_tracked_transform_says_how_the_moving_image_lies_and_is_judged() -> N
     tilt = euler_to_rotation(torch.tensor([0.3, -0.2, 1.2], dtype=torch.float64))
     moving, true = scan(turned(tilt)), Rigid(tilt, CENTER - tilt @ CENTER)
     request = OrientationRequest(scan(), moving, moving_orientation=HEADER, initial=true)
-    assert find_orientation(request, recognizer(600.0, -480.0)).reasons == ()
-    wrong = replace(request, initial=Rigid(tilt @ quarter_turn(1), torch.zeros(3, dtype=torch.float64)))
-    assert find_orientation(wrong, recognizer(600.0, -480.0)).reasons != ()
+    right = find_orientation(request, recognizer(600.0, -480.0))
+    assert (right.reasons, right.doubts) == ((), ())
+    turned_away = replace(request, initial=Rigid(tilt @ quarter_turn(1), torch.zeros(3, dtype=torch.float64)))
+    wrong = find_orientation(turned_away, recognizer(600.0, -480.0))
+    assert "does not look as it does where the initial transform is right" in wrong.doubts[0]
+    assert wrong.reasons_beside(weighed=False) == wrong.doubts
+    assert wrong.reasons_beside(weighed=True) == ()
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_a_method_may_weigh_the_orientation_itself(weighed: bool) -> None:
+    request = OrientationRequest(scan(), scan(), moving_orientation=HEADER, initial=Rigid.identity())
+    found = replace(find_orientation(request, None), probability=0.125, doubts=("it looks turned",))
+    method = Weighing(weighed)
+    result = register(scan(), scan(), method, Rigid.identity(), orientation=found)
+    assert method.__dict__["told"] == [0.125]
+    assert result.reasons == (() if weighed else ("it looks turned",))
+    assert Oriented(method).weighs_orientation is weighed
 
 
 def test_a_tracked_transform_leaves_no_moving_orientation_to_be_said() -> None:

@@ -22,7 +22,7 @@ from studies.trust_pairs import (
     turned,
     with_ultrasound_of,
 )
-from studies.trust_tables import FIT, JUDGE, figures, fitted, judged, write_recipe
+from studies.trust_tables import FIT, JUDGE, estimates_of, figures, fitted, judged, threshold_curve, write_recipe
 
 from crossalign.fields import settings_of
 from crossalign.geometry import mean_displacement_mm
@@ -120,6 +120,23 @@ def test_a_calibration_of_a_table_trusts_no_noise_though_its_error_is_small(tmp_
     read = settings_of(Calibration, recipe["calibration"])
     assert read.threshold_mm == pytest.approx(calibration.threshold_mm, rel=1e-3)
     assert [term.name for term in read.terms] == [term.name for term in calibration.terms]
+
+
+def test_what_the_recognition_network_tells_weighs_little() -> None:
+    seen = [{"recognition": "other scans"}, {"evidence_unlikely": "0.6"}, {"evidence_unlikely": "0.5"}, {}]
+    table = [row | more for row, more in zip(rows(4, 0), seen, strict=True)]
+    weight = estimates_of(table).weight
+    assert weight is not None
+    assert weight.tolist() == [0.2, 0.2, 1.0, 1.0]
+
+
+def test_the_curve_of_thresholds_by_hand() -> None:
+    drawn = range(1, 21)
+    table = [{"set": "ordinary", "expected_sre_mm": str(n), "sre_mm": "11" if n > 17 else "5"} for n in drawn]
+    other = {"set": "noise", "expected_sre_mm": "2", "sre_mm": "20"}
+    text = list(threshold_curve([*table, other, other | {"recognition": "other scans"}]))
+    assert text[5] == "| 17.00 | 85% | 1 of 18 (5.6%) |"
+    assert text[6] == "| 18.00 | 90% | 2 of 19 (10.5%) |"
 
 
 def test_what_was_refused_is_not_trusted() -> None:

@@ -129,8 +129,10 @@ def _problem(request: ExplainRequest, method: NetworkRegistration) -> tuple[Prob
     orientation, initial = found_orientation(request, method, Scans(fixed, moving, mask, moving_mask), initial)
     axes = None if orientation is None else orientation.fixed_to_patient
     prior = PRIORS[request.rotation_prior]
-    problem = Problem(fixed, moving, initial.fixed_to_moving, mask, moving_mask, prior=prior, fixed_to_patient=axes)
-    return problem, initial, () if orientation is None else orientation.reasons
+    probability = None if orientation is None else orientation.probability
+    problem = Problem(fixed, moving, initial.fixed_to_moving, mask, moving_mask, prior, axes, probability)
+    doubts = () if orientation is None else orientation.reasons_beside(method.weighs_orientation)
+    return problem, initial, doubts
 
 
 @contextmanager

@@ -112,7 +112,8 @@ def _weight(estimates: ErrorEstimates) -> Values:
     """Weigh all failures together as much as all registrations that should be trusted."""
     ordinary = estimates.ordinary()
     failures = int((~ordinary).sum())
-    return np.where(ordinary, 1.0, ordinary.sum() / failures if failures else 1.0)
+    kind = np.where(ordinary, 1.0, ordinary.sum() / failures if failures else 1.0)
+    return kind if estimates.weight is None else kind * estimates.weight
 
 
 def expected_mm(calibration: Calibration, estimates: ErrorEstimates) -> Values:

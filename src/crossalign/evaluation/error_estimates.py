@@ -28,7 +28,7 @@ class ErrorEstimates:
 
     `evidence` is what the method judged itself by, NaN where a registration lacks a piece. `patients` says whose each
     registration is (empty: all of different ones). `failure` marks those that were made to fail and should not be
-    trusted (None: none was).
+    trusted (None: none was). `weight` is how much each counts in a fit beside others of its kind (None: all alike).
     """
 
     sre_mm: Values
@@ -37,6 +37,7 @@ class ErrorEstimates:
     evidence: Mapping[str, Values] = field(default_factory=dict)
     patients: tuple[str, ...] = ()
     failure: npt.NDArray[np.bool_] | None = None
+    weight: Values | None = None
 
     def ordinary(self) -> npt.NDArray[np.bool_]:
         """Return which registrations (n,) are no failures that were made."""
@@ -57,6 +58,7 @@ class ErrorEstimates:
             evidence={name: values[selected] for name, values in self.evidence.items()},
             patients=tuple(name for name, used in zip(self.patients, selected, strict=False) if used),
             failure=None if self.failure is None else self.failure[selected],
+            weight=None if self.weight is None else self.weight[selected],
         )
 
     def __post_init__(self) -> None:

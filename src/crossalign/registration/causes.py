@@ -57,6 +57,14 @@ CAUSES = (
         "check how the headers name the axes, and the initial transform (--initial)",
     ),
     Cause(
+        ("unlikely",),
+        lambda of: (
+            "the moving image does not look as it does where the initial transform is right (probability "
+            f"{10 ** -of['unlikely']:.0%})"
+        ),
+        "check the transform, or begin at --initial mask-center",
+    ),
+    Cause(
         ("start_mm", "start_deg"),
         lambda of: f"it lies {of['start_mm']:.0f} mm and {of['start_deg']:.0f} degrees from the initial transform",
         "begin closer (--initial), or register again from this answer",

@@ -43,7 +43,8 @@ class Orientation:
     rotate each image's axes, each taken for the one of L, P and S that it is nearest to, to the patient's. `chosen`
     says how they came about. Probabilities are those of the recognition network, None where it was not asked:
     `probability` that of this orientation, `runner_up` the moving image's next best code, `none_probability` that these
-    are no prostate's MR and transrectal ultrasound. `reasons` say why a registration by it is not to be trusted.
+    are no prostate's MR and transrectal ultrasound. `reasons` say why a registration by it is not to be trusted;
+    `doubts` do so for methods that do not weigh the probability against what else they know of their error.
     """
 
     fixed_code: str
@@ -56,6 +57,7 @@ class Orientation:
     runner_up_probability: float | None = None
     none_probability: float | None = None
     reasons: tuple[str, ...] = field(default=())
+    doubts: tuple[str, ...] = field(default=())
 
     def rotated(self, initial: Rigid, fixed: Grid, moving: Grid, center_mm: Vector) -> Rigid:
         """Return the initial transform that brings `center_mm` where `initial` does, and the axes to one another."""
@@ -63,6 +65,10 @@ class Orientation:
         rotation = (self.moving_to_patient @ rotation_to_axes(moving)).mT @ to_patient
         target = initial.to("cpu", torch.float64).apply(center_mm[None])[0]
         return Rigid(rotation, target - rotation @ center_mm)
+
+    def reasons_beside(self, weighed: bool) -> tuple[str, ...]:
+        """Return why a method's answer is not to be trusted; `weighed` where it accounts for the probability itself."""
+        return self.reasons if weighed else (*self.reasons, *self.doubts)
 
     def text(self) -> str:
         """Say in words which orientation it is, and how sure."""
@@ -170,7 +176,7 @@ def _recognised(request: OrientationRequest, recognizer: Recognizer) -> Orientat
         runner_up_probability=float(others[second]),
         none_probability=found.none_probability,
     )
-    return replace(orientation, reasons=_reasons(request, orientation))
+    return replace(orientation, reasons=_reasons(request, orientation), doubts=_doubts(request, orientation))
 
 
 def _views(request: OrientationRequest) -> tuple[ScanView, ScanView]:
@@ -197,10 +203,7 @@ def _reasons(request: OrientationRequest, found: Orientation) -> tuple[str, ...]
         text = "these scans do not look like the MR and the transrectal ultrasound of a prostate in any orientation"
         return (f"{text} (probability {none:.0%}): {header}{OTHER_ORGAN}",)
     if request.initial is not None:
-        if probability >= LEAST_GIVEN:
-            return ()
-        text = "the moving image does not look as it does where the initial transform is right"
-        return (f"{text} (probability {probability:.0%}): check the transform, or begin at --initial mask-center",)
+        return ()
     header_code = orientation_code(request.moving.grid)
     differs = request.moving_orientation == AUTO and found.moving_code != header_code
     if probability >= (LEAST_AGAINST_HEADER if differs else LEAST_PROBABILITY):
@@ -209,3 +212,12 @@ def _reasons(request: OrientationRequest, found: Orientation) -> tuple[str, ...]
     text = f"the moving image's orientation is not sure: {found.moving_code} with {probability:.0%}{against}"
     advice = "look at the overlay, and try --moving-orientation"
     return (f"{text}, then {found.runner_up} with {second:.0%}: {advice} {found.runner_up}",)
+
+
+def _doubts(request: OrientationRequest, found: Orientation) -> tuple[str, ...]:
+    """Say that a tracked transform looks wrong, unless the scans look like others in any orientation."""
+    probability = found.probability or 0.0
+    if request.initial is None or probability >= LEAST_GIVEN or (found.none_probability or 0.0) > MOST_NONE:
+        return ()
+    text = "the moving image does not look as it does where the initial transform is right"
+    return (f"{text} (probability {probability:.0%}): check the transform, or begin at --initial mask-center",)

@@ -30,6 +30,11 @@ class Oriented(Method):
         """As the method does."""
         return self.method.uses_moving_mask
 
+    @property
+    def weighs_orientation(self) -> bool:
+        """As the method does."""
+        return self.method.weighs_orientation
+
     def settings(self) -> dict[str, str]:
         """Return the method's, and the orientations that are not the headers'."""
         given = {"fixed orientation": self.fixed_orientation, "moving orientation": self.moving_orientation}

@@ -27,9 +27,11 @@ class Problem:
     """Two scans, the transform to begin with, and (optionally) the structure that matters, on either scan's grid.
 
     `initial` maps fixed points to moving points, as every answer does; mm, LPS. `prior` is what anatomy says of the
-    rotation; None where nothing is to be assumed. `fixed_to_patient` (3, 3) rotates the fixed image's axes, each taken
-    for the one of L, P and S that it is nearest to (`frame.along_fixed_axes`), to the patient's; None where the fixed
-    header is believed. What follows from the scans is computed once, when it is first asked for.
+    rotation; None where nothing is to be assumed. `fixed_to_patient` (3, 3) rotates the fixed image's axes, each
+    taken for the one of L, P and S that it is nearest to (`frame.along_fixed_axes`), to the patient's; None where
+    the fixed header is believed. `orientation_probability` is how likely it is that the scans' axes point where
+    `initial` and `fixed_to_patient` say (`find_orientation`), None where nobody was asked. What follows from the
+    scans is computed once, when it is first asked for.
     """
 
     fixed: Image
@@ -39,6 +41,7 @@ class Problem:
     moving_mask: LabelMap | None = None
     prior: RotationPrior | None = None
     fixed_to_patient: Float[Tensor, "3 3"] | None = None
+    orientation_probability: float | None = None
 
     @cached_property
     def center_mm(self) -> Vector:
@@ -190,6 +193,11 @@ class Method(ABC):
     @property
     def uses_moving_mask(self) -> bool:
         """Whether the problem's moving mask decides the outcome: an evaluation gives it to such methods alone."""
+        return False
+
+    @property
+    def weighs_orientation(self) -> bool:
+        """Whether the expected error accounts for `Problem.orientation_probability`."""
         return False
 
     @abstractmethod

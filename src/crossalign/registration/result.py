@@ -137,7 +137,8 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
     masks = _fitted_mask(fixed, fixed_mask, "fixed mask"), _fitted_mask(moving, moving_mask, "moving mask")
     masks_used = _masks_used(method, *masks)
     axes = None if orientation is None else orientation.fixed_to_patient
-    problem = Problem(fixed, moving, _checked(initial), *masks, prior, axes)
+    probability = None if orientation is None else orientation.probability
+    problem = Problem(fixed, moving, _checked(initial), *masks, prior, axes, probability)
     overlap = Overlap.of(problem)
     warnings = _initial_warnings(overlap)
     began = time.perf_counter()
@@ -145,8 +146,8 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
     seconds = time.perf_counter() - began
     found = _checked(solution.steps[-1].fixed_to_moving) if solution.steps else problem.initial
     expectation = solution.expectation
-    if orientation is not None and orientation.reasons:
-        expectation = expectation.untrusted(*orientation.reasons)
+    if orientation is not None and (doubts := orientation.reasons_beside(method.weighs_orientation)):
+        expectation = expectation.untrusted(*doubts)
     if (fraction := overlap.fraction(found)) < LOW_OVERLAP:
         expectation = expectation.untrusted(
             f"it brings only {fraction:.0%} of the fixed structure into the moving image; begin closer (--initial), or "
