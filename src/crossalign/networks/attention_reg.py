@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
+from crossalign.networks.attention import attended
 from crossalign.networks.capabilities import AttentionBlock, AttentionRow, TokenGrid
 from crossalign.networks.convolution import Convolution3d, normalised
 from crossalign.networks.crop import Features, check_crops
@@ -31,23 +32,14 @@ class CrossModalAttention(nn.Module):
         if primary.shape != other.shape:
             raise InputError(f"the two maps must have one size, got {tuple(primary.shape)} and {tuple(other.shape)}")
         query, key, value = _tokens(self.query(other)), _tokens(self.key(primary)), _tokens(self.value(primary))
-        gathered = _attended(query, key, value)  # (b, 1, zyx, inner)
-        volume = gathered[:, 0].mT.reshape(primary.shape[0], -1, *primary.shape[2:])
+        gathered = attended(query, key, value)  # (b, zyx, inner)
+        volume = gathered.mT.reshape(primary.shape[0], -1, *primary.shape[2:])
         return F.relu(normalised(self.out, self.norm, volume) + primary)
 
 
 def _tokens(volume: Volume) -> Tensor:
-    """Flatten (b, c, z, y, x) to (b, 1, zyx, c), contiguous: on a CPU the kernel that stores no map demands it."""
-    return volume.flatten(2).mT.contiguous()[:, None]
-
-
-def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attend without storing the map. A CPU's kernel for bfloat16 is slower than that for float32, and less exact."""
-    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
-        with torch.autocast("cpu", enabled=False):
-            exact = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), scale=1.0)
-        return exact.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, scale=1.0)
+    """Flatten (b, c, z, y, x) to (b, zyx, c), contiguous: on a CPU the kernel that stores no map demands it."""
+    return volume.flatten(2).mT.contiguous()
 
 
 PAPER_SHAPE: Shape = (32, 96, 96)
@@ -67,8 +59,14 @@ class Extractor(nn.Module):
     def forward(self, volume: Volume) -> Features:
         """Extract features, stored channels last; the maximum of rectified values is the rectified maximum."""
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
-        first = F.relu(F.max_pool3d(normalised(self.conv1, self.norm1, volume), 3, 2, 1))
-        return F.relu(F.max_pool3d(normalised(self.conv2, self.norm2, first), 3, (1, 2, 2), 1))
+        first = F.relu(_pooled(normalised(self.conv1, self.norm1, volume), 2))
+        return F.relu(_pooled(normalised(self.conv2, self.norm2, first), (1, 2, 2)))
+
+
+def _pooled(volume: Features, stride: int | tuple[int, int, int]) -> Features:
+    """Take the maximum of 3^3 neighbours, in the type that they have: autocast would make all of them float32 first."""
+    with torch.autocast(volume.device.type, enabled=False):
+        return F.max_pool3d(volume, 3, stride, 1)
 
 
 class RegressionHead(nn.Module):
