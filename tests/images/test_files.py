@@ -113,11 +113,11 @@ BAD_IMAGES = {
     "4-D": (itk_image(np.stack([RAMP, RAMP])), "4-D, expected 3-D"),
     "RGB": (itk_image(np.stack([RAMP] * 3, axis=-1).astype(np.uint8), is_vector=True), "3 values in a voxel"),
     "complex": (itk_image(RAMP.astype(np.complex64)), "2 values in a voxel"),
-    "NaN": (itk_image(np.where(RAMP == 5, np.nan, RAMP)), "1 voxels are NaN or infinite"),
-    "Inf": (itk_image(np.where(RAMP > 60, np.inf, RAMP)), "3 voxels are NaN or infinite"),
-    "too large for float32": (itk_image(RAMP.astype(np.float64) * 1e300), "NaN or infinite"),
-    "constant": (itk_image(np.full_like(RAMP, 7)), "every voxel is 7: a constant image"),
-    "one slice": (itk_image(RAMP[:1]), "expected 2 or more on each axis"),
+    "NaN": (itk_image(np.where(RAMP == 5, np.nan, RAMP)), "1 of 64 voxels are NaN or infinite"),
+    "Inf": (itk_image(np.where(RAMP > 60, np.inf, RAMP)), "3 of 64 voxels are NaN or infinite"),
+    "too large for float32": (itk_image(RAMP.astype(np.float64) * 1e300), "63 of 64 voxels are .* beyond float32"),
+    "constant": (itk_image(np.full_like(RAMP, 7)), "every voxel is 7: a constant image shows nothing"),
+    "one slice": (itk_image(RAMP[:1]), "expected 2 or more on each axis: give the whole"),
 }
 
 

@@ -32,16 +32,21 @@ def check_scan(image: Image) -> None:
     check_thickness(image.grid, image.name)
     unusable = count_where(image.voxels, lambda part: ~part.isfinite())
     if unusable:
-        raise ImageError(f"{image.name}: {unusable} voxels are NaN or infinite: replace them before registration")
+        raise ImageError(
+            f"{image.name}: {unusable:,} of {image.voxels.numel():,} voxels are NaN or infinite (or beyond float32, "
+            "3.4e38): replace them by the value of the background"
+        )
     low, high = (float(value) for value in image.voxels.aminmax())
     if low == high:
-        raise ImageError(f"{image.name}: every voxel is {low:g}: a constant image cannot be registered")
+        raise ImageError(f"{image.name}: every voxel is {low:g}: a constant image shows nothing: give the scan itself")
 
 
 def check_thickness(grid: Grid, name: str) -> None:
     """Raise ImageError where a grid is one voxel thick along an axis."""
     if min(grid.shape) < 2:
-        raise ImageError(f"{name}: the size is {grid.shape[::-1]} voxels, expected 2 or more on each axis")
+        raise ImageError(
+            f"{name}: the size is {grid.shape[::-1]} voxels, expected 2 or more on each axis: give the whole volume"
+        )
 
 
 def padding_value(voxels: Scan) -> float | None:

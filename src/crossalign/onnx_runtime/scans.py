@@ -100,11 +100,17 @@ def read_scan(path: Path) -> Scan:
     """
     scan = _read(path)
     if min(scan.lattice.size) < 2:
-        raise ImageError(f"{scan.name}: the size is {scan.lattice.size} voxels, expected 2 or more on each axis")
+        size = f"the size is {scan.lattice.size} voxels"
+        raise ImageError(f"{scan.name}: {size}, expected 2 or more on each axis: give the whole volume")
     if not np.isfinite(scan.voxels).all():
-        raise ImageError(f"{scan.name}: holds voxels that are NaN or infinite: replace them before registration")
+        raise ImageError(
+            f"{scan.name}: holds voxels that are NaN or infinite (or beyond float32, 3.4e38): replace them by the "
+            "value of the background"
+        )
     if scan.voxels.min() == scan.voxels.max():
-        raise ImageError(f"{scan.name}: every voxel is {scan.voxels.min():g}: a constant image cannot be registered")
+        raise ImageError(
+            f"{scan.name}: every voxel is {scan.voxels.min():g}: a constant image shows nothing: give the scan itself"
+        )
     return scan
 
 
