@@ -147,3 +147,23 @@ def test_methods_are_found_by_name_and_an_unknown_name_lists_them() -> None:
     assert [named_method(name, cpu).name for name in ("identity", "mi")] == ["identity", "mi"]
     with pytest.raises(InputError, match="unknown method 'elastix', expected one of identity, mi"):
         named_method("elastix", cpu)
+
+
+def test_sizes_that_only_a_wrong_unit_of_length_explains_are_told() -> None:
+    small = Image(torch.rand(20, 20, 20), Grid((20, 20, 20), (0.01, 0.01, 0.01), (0.0, 0.0, 0.0)), "micro")
+    found = register(small, MOVING, Identity(), center_initialisation(small, MOVING))
+    (warning,) = found.warnings
+    assert warning.startswith("micro is 0.346 mm from corner to corner and us 38.2 mm: check the spacing")
+    assert register(FIXED, MOVING, Identity(), START).warnings == ()
+
+
+def test_masks_that_outline_nothing_are_told() -> None:
+    spot = LabelMap(torch.zeros(20, 20, 20, dtype=torch.int64), FIXED.grid, "spot")
+    spot.labels[10, 10, 10] = 1
+    everything = LabelMap(torch.ones(24, 22, 20, dtype=torch.int64), MOVING.grid, "everything")
+    found = register(FIXED, MOVING, Identity(), START, spot, everything)
+    assert [text.partition(",")[0] for text in found.warnings] == [
+        "spot: the mask marks 1 of 8",
+        "everything: the mask marks 100% of its image",
+    ]
+    assert register(FIXED, MOVING, Identity(), START, gland()).warnings == ()

@@ -15,6 +15,7 @@ from crossalign.errors import ImageError, OverlapError, TransformError
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, LabelMap, on_grid_of, one_structure
 from crossalign.images.conversion import ImageLike, MaskLike, as_image, as_mask
+from crossalign.registration.odd_inputs import input_warnings
 from crossalign.registration.orientation import Orientation
 from crossalign.registration.overlap import LOW_OVERLAP, Overlap
 from crossalign.registration.pose_prior import TRANSRECTAL, RotationPrior
@@ -133,26 +134,20 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
     TransformError for an `initial` that is not one finite transform, OverlapError where it brings nothing of the fixed
     structure into the moving image, and what the method raises.
     """
-    fixed, moving = as_image(fixed, "fixed"), as_image(moving, "moving")
-    masks = _fitted_mask(fixed, fixed_mask, "fixed mask"), _fitted_mask(moving, moving_mask, "moving mask")
-    masks_used = _masks_used(method, *masks)
-    axes = None if orientation is None else orientation.fixed_to_patient
-    probability = None if orientation is None else orientation.probability
-    problem = Problem(fixed, moving, _checked(initial), *masks, prior, axes, probability)
+    images = as_image(fixed, "fixed"), as_image(moving, "moving")
+    masks = _fitted_mask(images[0], fixed_mask, "fixed mask"), _fitted_mask(images[1], moving_mask, "moving mask")
+    known = (None, None) if orientation is None else (orientation.fixed_to_patient, orientation.probability)
+    return _solved(Problem(*images, _checked(initial), *masks, prior, *known), method, orientation)
+
+
+def _solved(problem: Problem, method: Method, orientation: Orientation | None) -> RegistrationResult:
     overlap = Overlap.of(problem)
-    warnings = _initial_warnings(overlap)
+    warnings = (*input_warnings(problem), *_initial_warnings(overlap))
     began = time.perf_counter()
     solution = method.solve(problem)
     seconds = time.perf_counter() - began
     found = _checked(solution.steps[-1].fixed_to_moving) if solution.steps else problem.initial
-    expectation = solution.expectation
-    if orientation is not None and (doubts := orientation.reasons_beside(method.weighs_orientation)):
-        expectation = expectation.untrusted(*doubts)
-    if (fraction := overlap.fraction(found)) < LOW_OVERLAP:
-        expectation = expectation.untrusted(
-            f"it brings only {fraction:.0%} of the fixed structure into the moving image; begin closer (--initial), or "
-            "give scans that show the same part of the body"
-        )
+    doubts = _doubts(method, orientation, overlap, found)
     return RegistrationResult(
         fixed_to_moving=found,
         initial=problem.initial,
@@ -161,11 +156,22 @@ def register(  # noqa: PLR0913 (the pair, its structure on either side, and what
         steps=tuple(replace(step, fixed_to_moving=_on_cpu(step.fixed_to_moving)) for step in solution.steps),
         seconds=seconds,
         warnings=tuple(dict.fromkeys((*warnings, *solution.warnings))),
-        settings=dict(method.settings()) | masks_used | _assumed(orientation, solution.notes),
-        expectation=expectation,
+        settings=dict(method.settings())
+        | _masks_used(method, problem.fixed_mask, problem.moving_mask)
+        | _assumed(orientation, solution.notes),
+        expectation=solution.expectation.untrusted(*doubts) if doubts else solution.expectation,
         orientation=orientation,
         notes=solution.notes,
     )
+
+
+def _doubts(method: Method, orientation: Orientation | None, overlap: Overlap, found: Rigid) -> tuple[str, ...]:
+    """Return what speaks against the result besides what the method says."""
+    doubts = () if orientation is None else orientation.reasons_beside(method.weighs_orientation)
+    if (fraction := overlap.fraction(found)) >= LOW_OVERLAP:
+        return doubts
+    text = f"it brings only {fraction:.0%} of the fixed structure into the moving image"
+    return (*doubts, f"{text}; begin closer (--initial), or give scans that show the same part of the body")
 
 
 def _masks_used(method: Method, fixed_mask: LabelMap | None, moving_mask: LabelMap | None) -> dict[str, str]:
