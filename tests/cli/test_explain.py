@@ -167,6 +167,11 @@ def test_a_file_in_the_folders_place(pair: Path, weights: Path, tmp_path: Path, 
     (tmp_path / "out").write_text("mine")
     given = words(pair, "--method", weights / "feature.safetensors", "-o", tmp_path / "out")
     assert "is a file, expected a folder" in refused(capfd, given, tmp_path / "out")
+
+
+def test_the_name_of_a_page_in_the_folders_place(pair: Path, weights: Path, tmp_path: Path, capfd) -> None:
+    given = words(pair, "--method", weights / "feature.safetensors", "-o", tmp_path / "out.html")
+    assert "in which the page is report.html: leave out .html" in refused(capfd, given, tmp_path / "out.html")
     given = words(pair, "--method", weights / "feature.safetensors", "-o", tmp_path / "no" / "out")
     assert "is not a folder that exists" in refused(capfd, given, tmp_path / "no")
 

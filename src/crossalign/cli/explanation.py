@@ -103,6 +103,8 @@ def _check_folder(request: ExplainRequest) -> None:
     always = [folder / name for name in (REPORT, PARAMETER_TABLE, *([FIGURE] if request.figure else []))]
     check_apart(always, input_files(request))
     if not folder.exists():
+        if folder.suffix.lower() in (".html", ".htm"):
+            raise OutputError(f"{folder}: names a folder, in which the page is {REPORT}: leave out {folder.suffix}")
         check_output(folder)
         return
     for path in always:
