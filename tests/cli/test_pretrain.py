@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.cli.quick_training import QUICK
 
 from crossalign.cli.main import main
 from crossalign.cli.requests.training import TrainRequest
@@ -11,19 +12,6 @@ from crossalign.cli.training import run_train
 from crossalign.errors import InputError
 from crossalign.models import load_stage
 from crossalign.models.extractors import load_extractors
-
-SMALL = [
-    "--batch",
-    "2",
-    "--stage.crop-shape",
-    "16,16,16",
-    "--stage.crop-spacing-mm",
-    "4",
-    "--val-every",
-    "2",
-    "--device",
-    "cpu",
-]
 
 
 @pytest.fixture
@@ -39,7 +27,7 @@ def manifest(pair: Path) -> Path:
 
 
 def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
-    before = ["pretrain", str(manifest), "-o", str(tmp_path / "pre"), "--steps", "2", "--tokens", "16", *SMALL]
+    before = ["pretrain", str(manifest), "-o", str(tmp_path / "pre"), "--steps", "2", "--tokens", "16", *QUICK]
     assert main([*before, "--minutes", "0.00001"]) == 0
     assert main(before) == 0
     out = capfd.readouterr().out
@@ -48,7 +36,7 @@ def test_pretrain_then_train(manifest: Path, tmp_path: Path, capfd) -> None:
     assert "after    " in out
     assert "chance" in out
     best = tmp_path / "pre" / "best.safetensors"
-    train = ["train", str(manifest), "--steps", "2", *SMALL, "--pretrained", str(best)]
+    train = ["train", str(manifest), "--steps", "2", *QUICK, "--pretrained", str(best)]
     assert main([*train, "-o", str(tmp_path / "run"), "--patients", "0.5"]) == 0
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["pretrained"] == f"best.safetensors, SHA-256 {load_extractors(best).digest()}"

@@ -4,21 +4,9 @@ import csv
 from pathlib import Path
 
 import pytest
+from tests.cli.quick_training import QUICK
 
 from crossalign.cli.main import main
-
-QUICK = [
-    "--batch",
-    "2",
-    "--stage.crop-shape",
-    "16,16,16",
-    "--stage.crop-spacing-mm",
-    "4",
-    "--val-every",
-    "2",
-    "--device",
-    "cpu",
-]
 
 
 @pytest.mark.parametrize("model", ["msreg", "msreg-published", "dvnet"])

@@ -5,22 +5,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from tests.cli.quick_training import QUICK
 
 from crossalign.cli.main import main
 from crossalign.training import STRONG_AUGMENTATION
-
-QUICK = [
-    "--batch",
-    "2",
-    "--stage.crop-shape",
-    "16,16,16",
-    "--stage.crop-spacing-mm",
-    "4",
-    "--val-every",
-    "2",
-    "--device",
-    "cpu",
-]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.simulation.laws import check_that_global_random_state_is_left_alone, check_that_the_seed_decides
 
 from crossalign.errors import InputError
 from crossalign.geometry import Rigid, resample
@@ -31,20 +32,11 @@ def pairs() -> SimulatedPairs:
 
 
 def test_same_seed_same_pairs() -> None:
-    first, again, other = make(3, 5), make(3, 5), make(4, 5)
-    for name in ("fixed", "moving", "fixed_mask", "moving_mask", "surface_mm", "residual_mm"):
-        assert torch.equal(getattr(first, name), getattr(again, name))
-        assert not torch.equal(getattr(first, name), getattr(other, name))
-    assert torch.equal(first.fixed_to_moving.matrix(), again.fixed_to_moving.matrix())
+    check_that_the_seed_decides(make)
 
 
 def test_global_random_state_is_neither_read_nor_changed() -> None:
-    torch.manual_seed(1)
-    first, state = make(5, 1), torch.get_rng_state()
-    torch.manual_seed(2)
-    assert torch.equal(first.moving, make(5, 1).moving)
-    torch.manual_seed(1)
-    assert torch.equal(state, torch.get_rng_state())
+    check_that_global_random_state_is_left_alone(make)
 
 
 def test_shapes_ranges_and_types(pairs: SimulatedPairs) -> None:
