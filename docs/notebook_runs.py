@@ -37,13 +37,20 @@ CHECKS: Mapping[str, tuple[str, ...]] = {
 def run_notebooks(checks: Mapping[Path, tuple[str, ...]]) -> list[NotebookNode]:
     """Run notebooks at the same time, each followed by its checks; return them with their outputs, without the checks.
 
-    Raises nbclient's CellExecutionError for a cell or a check that fails: the message holds its traceback.
+    Raises nbclient's CellExecutionError for a cell or a check that fails: the message holds its traceback. It does so
+    when all have ended: one that is cancelled while its kernel starts leaves a hook of nbclient's to the interpreter's
+    exit, which fails there.
     """
 
-    async def run() -> list[NotebookNode]:
-        return list(await asyncio.gather(*(_run(path, cells) for path, cells in checks.items())))
+    async def run() -> list[NotebookNode | BaseException]:
+        return await asyncio.gather(*(_run(path, cells) for path, cells in checks.items()), return_exceptions=True)
 
-    return asyncio.run(run())
+    notebooks: list[NotebookNode] = []
+    for found in asyncio.run(run()):
+        if isinstance(found, BaseException):
+            raise found
+        notebooks.append(found)
+    return notebooks
 
 
 async def _run(path: Path, checks: tuple[str, ...]) -> NotebookNode:
