@@ -63,7 +63,7 @@ class Extractor(nn.Module):
         return F.relu(_pooled(normalised(self.conv2, self.norm2, first), (1, 2, 2)))
 
 
-def _pooled(volume: Features, stride: int | tuple[int, int, int]) -> Features:
+def _pooled(volume: Tensor, stride: int | tuple[int, int, int]) -> Tensor:
     """Take the maximum of 3^3 neighbours, in the type that they have: autocast would make all of them float32 first."""
     with torch.autocast(volume.device.type, enabled=False):
         return F.max_pool3d(volume, 3, stride, 1)
