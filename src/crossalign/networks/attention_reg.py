@@ -65,6 +65,8 @@ class Extractor(nn.Module):
 
 def _pooled(volume: Tensor, stride: int | tuple[int, int, int]) -> Tensor:
     """Take the maximum of 3^3 neighbours, in the type that they have: autocast would make all of them float32 first."""
+    if volume.is_meta:  # which autocast does not know: only the map's shape is asked for
+        return F.max_pool3d(volume, 3, stride, 1)
     with torch.autocast(volume.device.type, enabled=False):
         return F.max_pool3d(volume, 3, stride, 1)
 
