@@ -1,4 +1,7 @@
-"""What is no prostate MR with an ultrasound is not trusted, and an ordinary pair is: the default model, end to end."""
+"""What is no prostate MR with an ultrasound is not trusted, and an ordinary pair is: the default model, end to end.
+
+As `crossalign register` does, the recognition network is asked beforehand.
+"""
 
 from dataclasses import replace
 
@@ -8,6 +11,8 @@ from studies.trust_pairs import KnownCase, phantom_cases, simulated_cases
 
 from crossalign.geometry import Rigid
 from crossalign.registration import RegistrationResult, default_method_name, named_method, register
+from crossalign.registration.orientation import HEADER, OrientationRequest, find_orientation
+from crossalign.registration.recognition import shipped_recognizer
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +22,11 @@ def case() -> KnownCase:
 
 def registered(case: KnownCase) -> RegistrationResult:
     shift = Rigid.from_translation(torch.tensor([4.0, -3.0, 3.0], dtype=torch.float64))
-    return register(
-        case.fixed, case.moving, named_method(default_method_name(fixed_mask=True)), case.truth @ shift, case.mask
-    )
+    initial, method = case.truth @ shift, named_method(default_method_name(fixed_mask=True))
+    request = OrientationRequest(case.fixed, case.moving, case.mask, moving_orientation=HEADER, initial=initial)
+    orientation = find_orientation(request, shipped_recognizer())
+    assert orientation.probability is not None
+    return register(case.fixed, case.moving, method, initial, case.mask, orientation=orientation)
 
 
 def test_an_ordinary_pair_is_trusted_and_has_a_bound(case: KnownCase) -> None:
