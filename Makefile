@@ -49,8 +49,8 @@ docs: .venv/.installed-dev ## Build the documentation into site/, with every lin
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "wrote site/index.html"
 
-bench: .venv/.installed-dev ## Run every benchmark, benchmarks/bench_*.py
-	@set -e; shopt -s nullglob; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+bench: .venv/.installed-dev ## Run the benchmarks and write their table into docs/performance.md (an hour)
+	$(BIN)/python benchmarks/run.py
 
 check-wheel: .venv/.installed-dev ## Install the wheel without constraints in a new environment and run the demo (minutes)
 	CROSSALIGN_CHECK_WHEEL=1 CROSSALIGN_TORCH='$(TORCH)' $(BIN)/python -m pytest -n 0 tests/test_wheel.py

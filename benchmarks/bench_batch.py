@@ -19,6 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import measuring  # type: ignore[import-not-found] # found beside this script
+import rows  # type: ignore[import-not-found]
+
 SHAPE, SPACING_MM, SEED = (64, 64, 64), 1.5, 7
 WANTED = 0.30
 
@@ -35,8 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=4)
     parser.add_argument("--runs", type=int, default=2, help="counted runs of each way")
+    measuring.with_rows(parser)
     parser.add_argument("--write-cases", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.quick:
+        given.cases = given.runs = 1
     if given.write_cases:
         write_cases(given.write_cases, given.cases)
         return
@@ -55,8 +61,19 @@ def main() -> None:
         ratio, a_case = cost.wall / base.wall, cost.wall / given.cases
         print(f"{way:20}{cost.wall:8.2f}{a_case:8.2f}{ratio:9.2f}{1 - ratio:7.0%}", end="")
         print(f"{cost.processor:11.2f}{cost.processor / base.processor:9.2f}")
-    if medians["batch"].wall > (1 - WANTED) * base.wall:
+    if given.rows is not None:
+        rows.written(given.rows, [row(measured, given.cases)])
+    elif medians["batch"].wall > (1 - WANTED) * base.wall:
         raise SystemExit(f"the batch saves less than {WANTED:.0%} of the loop")
+
+
+def row(measured: dict[str, list[Cost]], cases: int) -> rows.Row:
+    """Make the row of a batch in one process beside the loop: seconds by the clock."""
+    ways = [measured[way] for way in ("loop of register", "batch")]
+    base, here = (f"{statistics.median(one.wall for one in costs):.1f} s" for costs in ways)
+    ratio = measuring.spread([one.wall / other.wall for other, one in zip(*ways, strict=True)])
+    what = f"`crossalign batch`, {cases} cases, to a loop of `register`"
+    return rows.Row.at_most(what, base, here, ratio, 1 - WANTED)
 
 
 def measure(folder: Path, cases: int, runs: int) -> dict[str, list[Cost]]:

@@ -14,9 +14,11 @@ import tempfile
 from pathlib import Path
 
 import measuring  # type: ignore[import-not-found] # found beside this script
+import rows  # type: ignore[import-not-found]
 
 SHAPE, SPACING_MM, SEED = (160, 192, 160), 1.0, 7
 METHODS = ("dcfb-compact", "wavelet")
+MOST_S, MOST_MIB = 30.0, 2048.0  # goals
 
 
 def main() -> None:
@@ -24,13 +26,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each method, after one warm-up")
     parser.add_argument("--threads", type=int, default=2, help="threads of the computation")
+    measuring.with_rows(parser)
     parser.add_argument("--write-pair", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.write_pair:
         write_pair(given.write_pair)
         return
     with tempfile.TemporaryDirectory() as name:
-        measured = measure(Path(name), given.runs, given.threads)
+        measured = measure(Path(name), 1 if given.quick else given.runs, given.threads)
     print(f"fuse, {SHAPE} voxels (z, y, x), {given.threads} threads, {given.runs} runs each, median (whole process)")
     base = statistics.median(wall for wall, _, _ in measured["wavelet"])
     print(f"{'method':16}{'seconds':>9}{'to wavelet':>12}{'CPU s':>8}{'peak MiB':>10}")
@@ -38,6 +41,18 @@ def main() -> None:
         wall, processor = (statistics.median(value[k] for value in values) for k in (0, 1))
         peak = max(value[2] for value in values)
         print(f"{method:16}{wall:9.2f}{wall / base:12.2f}{processor:8.2f}{peak:10.0f}")
+    rows.written(given.rows, [row(measured)])
+
+
+def row(measured: dict[str, list[tuple[float, float, float]]]) -> rows.Row:
+    """Make the row of the network beside the wavelets."""
+    network, wavelet = (measured[method] for method in METHODS)
+    wall, base = (statistics.median(one[0] for one in values) for values in (network, wavelet))
+    peak = max(one[2] for one in network)
+    ratio = measuring.spread([one[0] / other[0] for one, other in zip(network, wavelet, strict=True)])
+    what, here = f"`crossalign fuse`, {METHODS[0]}, {SHAPE} voxels", f"{wall:.1f} s, {peak:.0f} MiB"
+    met = wall <= MOST_S and peak <= MOST_MIB
+    return rows.Row(what, f"wavelet, {base:.1f} s", here, ratio, f"{MOST_S:g} s and {MOST_MIB / 1024:g} GiB", met)
 
 
 def measure(folder: Path, runs: int, threads: int) -> dict[str, list[tuple[float, float, float]]]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import measuring  # type: ignore[import-not-found] # found beside this script
+import rows  # type: ignore[import-not-found]
 
 if TYPE_CHECKING:
     from crossalign.models.run_settings import OrientationCorrection
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--networks", type=Path, nargs="+", default=[], help="exported networks")
     parser.add_argument("--manifest", type=Path, help="cases with a known answer")
     parser.add_argument("--orientation-correction", type=int, default=0, help="of the manifest's headers, degrees")
+    measuring.with_rows(parser)
     parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.prepare:
@@ -48,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         words = [sys.executable, __file__, *sys.argv[1:], "--prepare", name]
         print(subprocess.run(words, check=True, capture_output=True, text=True).stdout, end="")
-        measure(Path(name), given.runs)
+        rows.written(given.rows, [row(measure(Path(name), 1 if given.quick else given.runs))])
 
 
 def prepare(folder: Path, given: argparse.Namespace) -> None:
@@ -249,8 +251,19 @@ def median_ms(work: Callable[[], object]) -> float:
     return 1000 * statistics.median(seconds[3:])
 
 
-def measure(folder: Path, runs: int) -> None:
-    """Run `register` and `register-onnx` with each form in turn, and print the medians."""
+def row(measured: dict[str, list[tuple[float, float, float]]]) -> rows.Row:
+    """Make the row of registering without torch, beside with it: processor seconds."""
+    with_torch, without = (measured[name] for name in ("register (torch)", "register-onnx fp32"))
+    ratio = measuring.spread([one[1] / other[1] for one, other in zip(without, with_torch, strict=True)])
+    base, here = (
+        f"{statistics.median(one[1] for one in values):.2f} processor s, {max(one[2] for one in values):.0f} MiB"
+        for values in (with_torch, without)
+    )
+    return rows.Row("`crossalign register-onnx`, whole process, to `register`", base, here, ratio)
+
+
+def measure(folder: Path, runs: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Run `register` and `register-onnx` with each form in turn, print the medians, and return all."""
     pair = [str(folder / "mr.nii.gz"), str(folder / "us.nii.gz"), "--initial", str(folder / "initial.tfm")]
     pair += ["--fixed-mask", str(folder / "gland.nii.gz"), "--output-transform", str(folder / "out.tfm"), "--overwrite"]
     model = (folder / "model").read_text()
@@ -269,6 +282,7 @@ def measure(folder: Path, runs: int) -> None:
     for name, values in measured.items():
         wall, processor, peak = (statistics.median(column) for column in zip(*values, strict=True))
         print(f"{name:28}{wall:8.2f}{processor:8.2f}{peak:10.0f}")
+    return measured
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import measuring  # type: ignore[import-not-found] # found beside this script
+import rows  # type: ignore[import-not-found]
 
 DEPTHS = (8, 16, 32, 48)
 BATCHES = (1, 2, 4, 8)
@@ -35,6 +36,8 @@ def main() -> None:
     command.add_argument("--figures", type=Path, help="folder for performance-scaling.svg")
     command.set_defaults(runs=3)
     given = command.parse_args()
+    if given.quick:
+        given.runs, given.registrations = 1, 2 * LAST
     print(f"medians of {given.runs} runs; {measuring.pin_threads(given.threads)}")
     curves = {
         "tokens": ("a pass of Attention-Reg", "tokens", by_tokens(given.runs)),
@@ -48,8 +51,16 @@ def main() -> None:
     seconds, memory = over_cases(given.registrations)
     print(f"registrations of one process, processor s by cases: {_told(seconds)}")
     print(f"resident memory, MiB by cases: {_told(memory)}")
+    rows.written(given.rows, [flat(memory)])
     if given.figures is not None:
         draw(given.figures / "performance-scaling.svg", list(curves.values()), seconds, memory)
+
+
+def flat(memory: Points) -> rows.Row:
+    """Make the row of resident memory over many registrations of one process, after the first hundred and the last."""
+    early, late = memory[float(LAST)], memory[max(memory)]
+    what = f"resident memory after {max(memory):.0f} registrations in one process, to that after {LAST}"
+    return rows.Row.at_most(what, f"{early:.0f} MiB", f"{late:.0f} MiB", (late / early,) * 3, 1.02)
 
 
 def by_tokens(runs: int) -> Points:

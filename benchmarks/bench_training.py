@@ -11,11 +11,12 @@ its own.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import measuring  # type: ignore[import-not-found] # found beside this script
+import rows  # type: ignore[import-not-found]
 
-SHAPE, SAMPLES = (32, 96, 96), 2
+SHAPE, QUICK, SAMPLES = (32, 96, 96), (8, 16, 16), 2
 TWIN = "plain twin, float32"
 
 
@@ -26,19 +27,35 @@ def main() -> None:
     command.set_defaults(runs=3)
     given = command.parse_args()
     machine = measuring.pin_threads(given.threads)
+    shape, runs = (QUICK, 1) if given.quick else (SHAPE, given.runs)
     if given.memory_of:
-        print(measuring.own_growth_mib(ways()[given.memory_of]))
+        print(measuring.own_growth_mib(ways(shape)[given.memory_of]))
         return
-    print(f"Attention-Reg, steps of {SAMPLES} pairs of crops {SHAPE}, {given.runs} runs in turns; {machine}")
-    measuring.print_table("A sample", measuring.in_turns(ways(), TWIN, given.runs), SAMPLES)
+    print(f"Attention-Reg, steps of {SAMPLES} pairs of crops {shape}, {runs} runs in turns; {machine}")
+    measured = measuring.in_turns(ways(shape), TWIN, runs)
+    measuring.print_table("A sample", measured, SAMPLES)
     print("\n| way | memory of a step, MiB | to the first |\n| --- | --- | --- |")
     words = [] if given.threads is None else ["--threads", str(given.threads)]
-    peaks = {name: measuring.peak_mib(__file__, "--memory-of", name, *words) for name in ways()}
+    words += ["--quick"] if given.quick else []
+    peaks = {name: measuring.peak_mib(__file__, "--memory-of", name, *words) for name in measured}
     for name, peak in peaks.items():
         print(f"| {name} | {peak:.0f} | {peak / peaks[TWIN]:.2f} |")
+    rows.written(given.rows, list(made(measured, peaks)))
 
 
-def ways() -> dict[str, Callable[[], object]]:
+def made(measured: Mapping[str, measuring.Measured], peaks: Mapping[str, float]) -> Iterator[rows.Row]:
+    """Make the rows."""
+    base = measuring.milliseconds(measured[TWIN], SAMPLES)
+    for name in list(measured)[1:]:
+        kind, ours = name.split()[-1], measuring.milliseconds(measured[name], SAMPLES)
+        what = f"training Attention-Reg in {kind}, a sample: speed to a plain twin in float32"
+        yield rows.Row.at_least(what, base, ours, measured[name].ratio, 5)
+        share = peaks[name] / max(peaks[TWIN], 1e-9)
+        told = (f"memory of a step in {kind}, to the twin's", f"{peaks[TWIN]:.0f} MiB", f"{peaks[name]:.0f} MiB")
+        yield rows.Row.at_most(*told, (share,) * 3, 0.33)
+
+
+def ways(shape: tuple[int, int, int]) -> dict[str, Callable[[], object]]:
     """Return what is compared: steps of networks of random weights on the same scans."""
     import torch
     from tests.networks.originals import OriginalNetwork, scrambled
@@ -47,9 +64,9 @@ def ways() -> dict[str, Callable[[], object]]:
     from crossalign.networks import AttentionReg, crop_points
 
     generator = torch.Generator().manual_seed(0)
-    scans = torch.rand(2, SAMPLES, 1, *SHAPE, generator=generator)
+    scans = torch.rand(2, SAMPLES, 1, *shape, generator=generator)
     wanted = torch.randn(SAMPLES, 6, generator=generator)
-    points = crop_points(SHAPE, 1.0) + torch.tensor(SHAPE[::-1]).double() / 2
+    points = crop_points(shape, 1.0) + torch.tensor(shape[::-1]).double() / 2
 
     def way(network: torch.nn.Module, half: bool) -> Callable[[], object]:
         def run() -> object:
@@ -63,7 +80,7 @@ def ways() -> dict[str, Callable[[], object]]:
 
         return run
 
-    twin, ours = scrambled(OriginalNetwork()).train(), scrambled(AttentionReg()).train()
+    twin, ours = scrambled(OriginalNetwork(shape)).train(), scrambled(AttentionReg(shape)).train()
     return {
         TWIN: way(twin, half=False),
         "crossalign, float32": way(ours, half=False),

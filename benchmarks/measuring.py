@@ -31,7 +31,19 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--threads", type=int, help="threads of torch and OpenMP; left out: as torch chooses")
     made.add_argument("--runs", type=int, default=5, help="counted runs of each way, after one warm-up")
+    return with_rows(made)
+
+
+def with_rows(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add what `run.py` gives to every benchmark."""
+    made.add_argument("--rows", type=Path, help="JSON file for the rows of docs/performance.md's table")
+    made.add_argument("--quick", action="store_true", help="small sizes and one run: figures that mean nothing")
     return made
+
+
+def milliseconds(measured: Measured, each: int = 1) -> str:
+    """Tell the median of `each` samples' processor milliseconds, for one."""
+    return f"{1000 * measured.seconds[0] / each:.0f} ms"
 
 
 def pin_threads(count: int | None) -> str:
@@ -87,16 +99,16 @@ class Cost(NamedTuple):
     peak_mib: float
 
 
-def process_cost(words: Sequence[str], threads: int | None = None) -> Cost:
-    """Run Python with these arguments, quietly; ends this process where that one fails.
+def process_cost(words: Sequence[str], threads: int | None = None, python: str = sys.executable) -> Cost:
+    """Run a Python, this one unless named, with these arguments, quietly; ends this process where that one fails.
 
     A child's peak memory starts from its parent's: call it from a process that stays small.
     """
     environment = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    command = [sys.executable, *words]
+    command = [python, *words]
     began = time.perf_counter()
-    _, status, usage = os.wait4(os.posix_spawn(sys.executable, command, environment, file_actions=quiet), 0)
+    _, status, usage = os.wait4(os.posix_spawn(python, command, environment, file_actions=quiet), 0)
     if status:
         raise SystemExit(f"{' '.join(words)} failed with status {os.waitstatus_to_exitcode(status)}")
     return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)

@@ -40,8 +40,9 @@ def normalised(convolution: nn.Module, norm: nn.Module, volume: Tensor) -> Tenso
     if norm.training or not isinstance(convolution, Convolution3d):
         return norm(convolution(volume))
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-    scale = norm.get_parameter("weight") * torch.rsqrt(variance + norm.eps)  # type: ignore[operator]
-    shift = norm.get_parameter("bias") - mean * scale
+    weight, bias, small = (getattr(norm, name) for name in ("weight", "bias", "eps"))
+    scale: Tensor = weight * torch.rsqrt(variance + small)
+    shift = bias - mean * scale
     if convolution.bias is not None:
         shift = shift + convolution.bias * scale
     return _convolved(volume, convolution.weight * scale.reshape(-1, 1, 1, 1, 1), shift, convolution.stride[0])
