@@ -27,13 +27,7 @@ def registration_record(
     result: RegistrationResult, initialisation: Initialisation, files: Mapping[str, str | None] | None = None
 ) -> dict[str, Any]:
     """Return the record as plain values; `files` names the inputs by their part, without folders."""
-    motion = result.motion().tolist()
     expectation = result.expectation
-    evidence = {
-        "dispersion_mm": expectation.dispersion_mm,
-        "network_sre_mm": expectation.network_sre_mm,
-        **expectation.evidence,
-    }
     return {
         "format": RECORD_FORMAT,
         "files": dict(files or {}),
@@ -49,13 +43,7 @@ def registration_record(
         "assumed": list(result.notes),
         "fixed_to_moving": _matrix(result.fixed_to_moving),
         "matrices": MATRICES,
-        "motion": {
-            "center_mm": result.center_mm.tolist(),
-            "translation_mm": motion[:3],
-            "rotation_deg": motion[3:],
-            "shift_mm": result.shift_mm(),
-            "angle_deg": result.angle_deg(),
-        },
+        "motion": _motion(result),
         "steps": [
             {"name": step.name, "seconds": step.seconds, "fixed_to_moving": _matrix(step.fixed_to_moving)}
             for step in result.steps
@@ -66,7 +54,7 @@ def registration_record(
         "trusted": result.trusted,
         "reasons": list(result.reasons),
         "covariance": [list(row) for row in expectation.covariance] or None,
-        "evidence": {name: _finite(value) for name, value in evidence.items()},
+        "evidence": _evidence(expectation),
         "warnings": list(result.warnings),
         "versions": {
             "crossalign": crossalign.__version__,
@@ -75,6 +63,22 @@ def registration_record(
         },
         "note": "Research software, not a medical device.",
     }
+
+
+def _motion(result: RegistrationResult) -> dict[str, Any]:
+    parameters = result.motion().tolist()
+    return {
+        "center_mm": result.center_mm.tolist(),
+        "translation_mm": parameters[:3],
+        "rotation_deg": parameters[3:],
+        "shift_mm": result.shift_mm(),
+        "angle_deg": result.angle_deg(),
+    }
+
+
+def _evidence(expectation: Expectation) -> dict[str, float | None]:
+    named = {"dispersion_mm": expectation.dispersion_mm, "network_sre_mm": expectation.network_sre_mm}
+    return {name: _finite(value) for name, value in (named | dict(expectation.evidence)).items()}
 
 
 def _landmarks(initialisation: Initialisation) -> dict[str, Any] | None:
