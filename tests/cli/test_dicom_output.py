@@ -183,3 +183,11 @@ def test_each_header_is_read_once(work: Path, capfd, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("crossalign.images.files.dicom.series.read_dicom_header", reading)
     run(capfd, line)
     assert len(read) == len(set(read)) == 2 * len(SCAN)
+
+
+def test_a_pet_that_is_named_first_is_told(work: Path, capfd) -> None:
+    _, err = run(capfd, "fuse PET MR --method average -o f.nii.gz")
+    assert "the first image is a PET (DICOM header)" in err
+    assert "name the MRI or CT, and then the PET" in err
+    _, err = run(capfd, "fuse MR PET --method average -o right.nii.gz")
+    assert "the first image" not in err

@@ -17,8 +17,9 @@ from crossalign.fusion import FusionResult, fuse
 from crossalign.fusion.fused_files import check_fusion_output, sidecar_path, write_fusion
 from crossalign.fusion.methods import default_fusion_method_name, named_fusion_method
 from crossalign.fusion.overlay import Overlay
-from crossalign.fusion.scaling import Scaling
+from crossalign.fusion.scaling import GIVEN, Scaling
 from crossalign.fusion.window_settings import WindowSettings
+from crossalign.fusion.windows import BY_ORDER
 from crossalign.images import check_transform_output, write_transform
 from crossalign.images.files.images import scan_of
 from crossalign.images.files.stored import opened
@@ -26,6 +27,8 @@ from crossalign.output import check_output, whole_files
 from crossalign.registration import RegistrationResult
 from crossalign.registration.patient_axes import motion_text
 from crossalign.registration.result import VERDICT
+
+UPTAKE = ("pet", "spect")
 
 
 def output_files(request: FuseRequest) -> tuple[Path, ...]:
@@ -54,7 +57,7 @@ def run_fuse(request: FuseRequest) -> Outcome[FuseResult]:
     result = fuse(mri, pet, method, mri_to_pet, request.unit, request.windows.over(WindowSettings()))
     overlay = overlay_of(request, result, mri, pet, mri_to_pet)
     del mri, pet  # a fifth of the memory, while the result is written
-    result = _with_verdict(result, input_warnings, moved)
+    result = _with_verdict(result, [*input_warnings, *_order_warnings(result.a_scaling, result.b_scaling)], moved)
     series = fused_series(request, result, (mri_file.series, pet_file.series), overlay_settings(request))
     result = replace(result, warnings=(*result.warnings, *(() if series is None else series.notes)))
     _write(request, result, moved, (series, overlay))
@@ -93,6 +96,14 @@ def _scaling(one: Scaling) -> ScalingResult:
         saturated=one.saturated,
         saturated_fraction=one.saturated_fraction,
     )
+
+
+def _order_warnings(first: Scaling, second: Scaling) -> tuple[str, ...]:
+    """Warn where the images themselves say that they are named in the wrong order."""
+    known_uptake = second.modality in UPTAKE and second.source != BY_ORDER
+    if first.modality not in UPTAKE or known_uptake or GIVEN in (first.source, second.source):
+        return ()
+    return (f"the first image is a {first.modality.upper()} ({first.source}): name the MRI or CT, and then the PET",)
 
 
 def _with_verdict(result: FusionResult, input_warnings: list[str], moved: RegistrationResult | None) -> FusionResult:
