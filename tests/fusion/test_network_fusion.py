@@ -99,7 +99,7 @@ def test_names_and_settings() -> None:
 
 
 def test_networks_by_name(tmp_path: Path) -> None:
-    assert default_fusion_method_name() == DEFAULT_METHOD == "unrolled-ssim"
+    assert default_fusion_method_name() == DEFAULT_METHOD == "unrolled-geometric"
     shipped = named_fusion_method("dcfb-compact", "detail")
     assert isinstance(shipped, NetworkFusion)
     assert shipped.detail == 1.0

@@ -2,14 +2,20 @@
 
 import pytest
 import torch
-from tests.fusion.phantom import head
+from tests.fusion.phantom import blurred, head
 from tests.fusion.test_compact import pair
 
 from crossalign.errors import InputError
-from crossalign.fusion.methods import UnrolledSSIM, named_fusion_method
+from crossalign.fusion.methods import UnrolledGeometric, UnrolledSSIM, named_fusion_method
 from crossalign.fusion.metrics.scores import gradient_preservation_score as qabf
 from crossalign.fusion.metrics.scores import structural_similarity_score as ssim
-from crossalign.fusion.networks.unrolled import optimise_scores, optimise_scores_by_slabs
+from crossalign.fusion.networks.unrolled import (
+    geometric_start,
+    optimise_from_geometric_mean,
+    optimise_from_geometric_mean_by_slabs,
+    optimise_scores,
+    optimise_scores_by_slabs,
+)
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (9, 21, 13), (41, 24, 30)])
@@ -19,6 +25,8 @@ def test_slabs_agree_with_the_whole(shape: tuple[int, int, int], slab_voxels: in
     for detail in (0.0, 1.0):
         fused = optimise_scores_by_slabs(a, b, detail, slab_voxels)
         torch.testing.assert_close(fused, optimise_scores(a, b, detail), atol=1e-4, rtol=0)
+        fused = optimise_from_geometric_mean_by_slabs(a, b, detail, slab_voxels)
+        torch.testing.assert_close(fused, optimise_from_geometric_mean(a, b, detail), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -43,6 +51,32 @@ def test_it_raises_what_it_optimises_and_detail_weighs_gradients_more() -> None:
     assert scores[1][0] > scores[0][0] + 0.005
     assert scores[1][1] > scores[0][1]
     assert scores[2][1] > scores[1][1] + 0.03
+
+
+def test_from_the_geometric_mean_uptake_stays_above_bright_fat() -> None:
+    """Dark in the MRI and hot in the PET: the average and the optimiser from it leave the fat brighter."""
+    scan = torch.stack(torch.meshgrid(*(torch.arange(32) - 15.5 for _ in range(3)), indexing="ij"))
+    tumour, around = (scan.square().sum(0).sqrt() < radius for radius in (6.0, 13.0))
+    texture = 0.03 * torch.randn(2, 32, 32, 32, generator=torch.Generator().manual_seed(5))
+    a, b = torch.where(tumour, 0.3, 0.8) + texture[0], blurred(torch.where(tumour, 0.4, 0.08)) + 0.2 * texture[1]
+    a, b = a.clamp(0, 1), b.clamp(0, 1)
+    above = {
+        name: float(fused[tumour].mean() - fused[around & ~tumour].mean())
+        for name in ("average", "unrolled-ssim", "unrolled-geometric")
+        for fused in (named_fusion_method(name).fuse(a, b),)
+    }
+    assert above["unrolled-geometric"] > 0.05 > -0.05 > max(above["average"], above["unrolled-ssim"])
+
+
+def test_from_the_geometric_mean_scores_are_raised_too() -> None:
+    a, b = head()
+    balanced, detail = (UnrolledGeometric(value).fuse(a, b) for value in (0.0, 1.0))
+    start = geometric_start(a[None, None], b[None, None])[0, 0]
+    scores = [(float(ssim(f, a) + ssim(f, b)) / 2, float(qabf(f, a, b))) for f in (start, balanced, detail)]
+    assert scores[1][0] > scores[0][0] + 0.005
+    assert scores[2][1] > scores[1][1] > scores[0][1]
+    assert UnrolledGeometric(1.0).name == "unrolled-geometric-detail"
+    assert isinstance(named_fusion_method("unrolled-geometric", "detail"), UnrolledGeometric)
 
 
 def test_it_is_a_method_without_weights() -> None:

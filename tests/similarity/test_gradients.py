@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.similarity.volumes import SHAPE, volumes
 
-from crossalign.similarity import gradients, lncc_score, qabf_score, sobel, ssim_pair_score
+from crossalign.similarity import gradients, lncc_score, nabf_score, qabf_score, sobel, ssim_pair_score
 from crossalign.similarity.gradients import sobel_adjoint
 from crossalign.similarity.windows import slabs_of
 
@@ -48,6 +48,19 @@ def test_qabf_by_slabs_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> 
     whole = float(qabf_score(fused, a, b))
     monkeypatch.setattr(gradients, "slabs_of", lambda shape: slabs_of(shape, 500))
     assert float(qabf_score(fused, a, b)) == pytest.approx(whole, abs=1e-6)
+
+
+def test_nabf_counts_what_is_added_and_not_what_is_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused, a, b = volumes()
+    assert float(nabf_score((a + b) / 2, a, b)) == 0  # a mean has no stronger gradient than both
+    assert float(nabf_score(a, a, b)) == 0
+    pattern = torch.zeros_like(a)
+    pattern[..., ::4] = 2.0
+    assert float(nabf_score(a + pattern, a, b)) > float(nabf_score(a + 0.05 * pattern, a, b)) > 0
+    whole = float(nabf_score(fused, a, b))
+    assert 0 < whole < 1 - float(qabf_score(fused, a, b))
+    monkeypatch.setattr(gradients, "slabs_of", lambda shape: slabs_of(shape, 500))
+    assert float(nabf_score(fused, a, b)) == pytest.approx(whole, abs=1e-6)
 
 
 def ssim_of_pair(fused: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from crossalign.errors import InputError
 from crossalign.fusion.classical import Average, LaplacianPyramid, Maximum, WaveletFusion
 from crossalign.fusion.networks.dcfb import padded_to
 from crossalign.fusion.networks.model_files import FUSION, FusionModel, load_fusion_model, run_fusion_network
-from crossalign.fusion.networks.unrolled import optimise_scores_by_slabs
+from crossalign.fusion.networks.unrolled import optimise_from_geometric_mean_by_slabs, optimise_scores_by_slabs
 from crossalign.fusion.result import FusionMethod
 from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_names, shipped_path
@@ -27,8 +27,8 @@ EMPHASES = {"balanced": 0.0, "detail": 1.0}
 LARGEST_TILE = 192
 OVERLAP = 64
 DEFAULT_NETWORK = "dcfb-compact"
-UNROLLED = "unrolled-ssim"
-DEFAULT_METHOD = UNROLLED
+UNROLLED, GEOMETRIC = "unrolled-ssim", "unrolled-geometric"
+DEFAULT_METHOD = GEOMETRIC
 # Of memory, a voxel, as measured: of the tile that goes through the compact network, and of the whole beside it.
 RUNNING_BYTES, PAIR_BYTES, TILED_BYTES = 330, 12, 24
 UNROLLED_BYTES = 160
@@ -170,6 +170,23 @@ class UnrolledSSIM(FusionMethod):
         return UNROLLED_BYTES * math.prod(shape)
 
 
+@dataclass(frozen=True)
+class UnrolledGeometric(UnrolledSSIM):
+    """The same optimiser, from the geometric mean of both inputs' local means: uptake stays above its surroundings.
+
+    It has no weights either.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name, with the emphasis where it is not the default."""
+        return _emphasised(GEOMETRIC, self.detail)
+
+    def fuse(self, a: Scan, b: Scan) -> Scan:
+        """Fuse a (MRI) with b (PET)."""
+        return optimise_from_geometric_mean_by_slabs(a[None, None], b[None, None], self.detail)[0, 0]
+
+
 def _check_detail(detail: float) -> None:
     if not 0 <= detail <= 1:
         raise InputError(f"'detail' runs from 0 (balanced) to 1 (detail), got {detail}")
@@ -192,7 +209,9 @@ PLAIN_FUSION_METHODS: Mapping[str, Callable[[], FusionMethod]] = {
     "laplacian-2d": lambda: LaplacianPyramid(axes=IN_PLANE),
     "wavelet-2d": lambda: WaveletFusion(axes=IN_PLANE),
     UNROLLED: UnrolledSSIM,
+    GEOMETRIC: UnrolledGeometric,
 }
+UNROLLED_METHODS: Mapping[str, Callable[[float], FusionMethod]] = {UNROLLED: UnrolledSSIM, GEOMETRIC: UnrolledGeometric}
 
 
 def fusion_method_names() -> tuple[str, ...]:
@@ -209,15 +228,17 @@ def default_fusion_method_name() -> str:
 def named_fusion_method(name: str, emphasis: str | None = None, device: torch.device | None = None) -> FusionMethod:
     """Make a method from its name, or from a file of fusion weights; networks run on `device` (None: the CPU).
 
-    `emphasis` is for networks and `unrolled-ssim`: `balanced` (None is that too) or `detail`. Raises InputError for an
-    unknown name and for an emphasis that the method does not have, WeightsError for weights that cannot be used.
+    `emphasis` is for networks, `unrolled-ssim` and `unrolled-geometric`: `balanced` (None is that too) or `detail`.
+    Raises InputError for an unknown name and for an emphasis that the method does not have, WeightsError for weights
+    that cannot be used.
     """
-    if name == UNROLLED:
-        return UnrolledSSIM(_detail(emphasis))
+    if name in UNROLLED_METHODS:
+        return UNROLLED_METHODS[name](_detail(emphasis))
     if name in PLAIN_FUSION_METHODS:
         if emphasis is not None:
             raise InputError(
-                f"the method '{name}' has no emphasis: leave --emphasis out, or choose a network or {UNROLLED}"
+                f"the method '{name}' has no emphasis: leave --emphasis out, or choose a network, {UNROLLED} or "
+                f"{GEOMETRIC}"
             )
         return PLAIN_FUSION_METHODS[name]()
     shipped = name in shipped_names(FUSION.name)

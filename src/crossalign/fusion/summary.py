@@ -16,6 +16,7 @@ QUALITY: Mapping[str, Score] = {
     "SSIM mean": lambda row: row.scores.inputs["ssim"].mean(),
     "SSIM smaller": lambda row: row.scores.inputs["ssim"].smaller(),
     "Qabf": lambda row: row.scores.qabf,
+    "Nabf": lambda row: row.scores.nabf,
     "VIF": lambda row: row.scores.inputs["vif"].mean(),
     "NMI": lambda row: row.scores.inputs["nmi"].mean(),
     "R2 MRI": lambda row: _read_out(row, "read_out_r2_mri"),

@@ -24,13 +24,14 @@ PUBLISHED = (
     ("DC2Fusion (3-D)", 20.714, 0.718, 1.312, 0.807),
 )
 WHOLE_TITLES = (
-    *("method", "SSIM mean", "SSIM smaller", "SSIM MRI / PET", "Qabf", "Qabf MRI / PET"),
+    *("method", "SSIM mean", "SSIM smaller", "SSIM MRI / PET", "Qabf", "Qabf MRI / PET", "Nabf"),
     *("PSNR mean (dB)", "PSNR smaller", "NMI", "FMI", "MI (bits)", "VIF", "entropy", "SF", "seconds"),
 )
 SLICE_TITLES = ("method", "PSNR", "SSIM", "NMI", "FMI", "SSIM MRI / PET", "Qabf")
 NOTES = (
     "Mean and smaller are over the two inputs. PSNR, NMI, FMI, MI and VIF are means over both. "
-    "PSNR has no maximum (a copy of one input scores infinity) and favours the average; read Qabf beside SSIM."
+    "PSNR has no maximum (a copy of one input scores infinity) and favours the average; read Qabf beside SSIM. "
+    "Nabf is the fraction of gradients where the fused image has a stronger one of its own: smaller is better."
 )
 
 
@@ -38,13 +39,15 @@ def fusion_csv(evaluation: FusionEvaluation) -> str:
     """Write one line for each row: every score against each input, their mean and the smaller; an empty cell is NaN."""
     columns = [f"{name}_{part}" for name in INPUT_SCORES for part in ("mri", "pet", "mean", "min")]
     more = list(dict.fromkeys(name for row in evaluation.rows for name in _more(row)))
-    own = ["qabf", "entropy_bits", "spatial_frequency", "seconds"]
+    own = ["qabf", "nabf", "entropy_bits", "spatial_frequency", "seconds"]
     header = ["case", "protocol", "method", *columns, *own, *more, "warnings"]
     lines: list[list[str]] = [header]
     for row in evaluation.rows:
         scores = [row.scores.inputs[name] for name in INPUT_SCORES]
         values = [value for s in scores for value in (s.mri, s.pet, s.mean(), s.smaller())]
-        values += [row.scores.qabf, row.scores.entropy_bits, row.scores.spatial_frequency, row.seconds]
+        own_scores = row.scores
+        values += [own_scores.qabf, own_scores.nabf, own_scores.entropy_bits]
+        values += [own_scores.spatial_frequency, row.seconds]
         values += [_more(row).get(name, math.nan) for name in more]
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
         lines.append([row.case, row.protocol, row.method, *cells, " | ".join(row.warnings)])
@@ -107,7 +110,7 @@ def _whole_line(row: FusionRow) -> list[str]:
     name = "*limit: voxels optimised for SSIM*" if row.method == LIMIT else row.method
     return [
         *(name, _number(of["ssim"].mean()), _number(of["ssim"].smaller()), _both(row, "ssim")),
-        *(_number(scores.qabf), _both(row, "qabf_input")),
+        *(_number(scores.qabf), _both(row, "qabf_input"), _number(scores.nabf)),
         *(_number(of["psnr_db"].mean(), 2), _number(of["psnr_db"].smaller(), 2)),
         *(_number(of[name].mean()) for name in ("nmi", "fmi", "mi_bits", "vif")),
         *(_number(scores.entropy_bits, 2), _number(scores.spatial_frequency), _number(row.seconds, 2)),

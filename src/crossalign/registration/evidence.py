@@ -55,7 +55,8 @@ def gather_evidence(context: RegistrationContext, stages: Sequence[Stage], found
     from the answer on average, `parted_mm` how far from their own mean, `check_sre_mm` the error that they expect. The
     means of `matching_evidence` over the stages are beside it, and what needs no network: `start_mm` (distance of the
     answer from the initial transform), `start_deg`, `prior_deg` (its angle from the mean of the rotation prior),
-    `unlikely` (-log10 of the probability of the scans' orientation, where it was asked for), `outside` (fraction of the structure outside the moving image), and what the crops show (`crop_evidence`).
+    `unlikely` (-log10 of the probability of the scans' orientation, where it was asked for), `outside` (fraction of the
+    structure outside the moving image), and what the crops show (`crop_evidence`).
     """
     asked = [(stage, stage.network) for stage in stages if isinstance(stage.network, ShowsMatching)]
     points, problem = context.points_mm, context.problem

@@ -24,19 +24,34 @@ def qabf_score(fused: Volume, *sources: Volume) -> Tensor:
     a gradient. All volumes scaled alike give the same number. Volumes have one channel; large ones are scored slab by
     slab, unless gradients are asked for.
     """
+    preserved, _, strength = _sums(fused, *sources)
+    return preserved / strength
+
+
+def nabf_score(fused: Volume, *sources: Volume) -> Tensor:
+    """Fraction of the sources' gradients where the fused volume has stronger ones of its own: 0 to 1, a scalar.
+
+    It measures artefacts (Petrovic and Xydeas 2005): over voxels where the fused gradient is stronger than that of each
+    source, what Qabf lacks there. What is added where no source has a gradient does not count. Otherwise as
+    `qabf_score`.
+    """
+    _, added, strength = _sums(fused, *sources)
+    return added / strength
+
+
+def _sums(fused: Volume, *sources: Volume) -> Tensor:
+    """Return the sums over all voxels of what `_preservation` returns, (3,)."""
     volumes = _near_one(fused, *sources)
     slabs = slabs_of(fused.shape[2:]) if len(fused) == 1 else []
     if len(slabs) < 2 or any(volume.requires_grad for volume in volumes):
-        preserved, strength = _preservation(*volumes)
-        return preserved.sum() / strength.sum()
-    total, weight = 0.0, 0.0
+        return torch.stack([part.sum() for part in _preservation(*volumes)])
+    total = torch.zeros(3, dtype=torch.float64, device=fused.device)
     for slab in slabs:
         wider = slab.widened(1)
         own = slab.inside(wider)
-        preserved, strength = _preservation(*(volume[:, :, wider.planes] for volume in volumes))
-        total += float(preserved[:, own].sum(dtype=torch.float64))
-        weight += float(strength[:, own].sum(dtype=torch.float64))
-    return fused.new_tensor(total / weight if weight > 0 else math.nan)
+        parts = _preservation(*(volume[:, :, wider.planes] for volume in volumes))
+        total += torch.stack([part[:, own].sum(dtype=torch.float64) for part in parts])
+    return total.to(fused.dtype)
 
 
 def sobel(volume: Volume) -> Map:
@@ -103,12 +118,19 @@ def _near_one(*volumes: Volume) -> tuple[Volume, ...]:
     return tuple(volume * 2.0 ** -math.floor(math.log2(peak)) for volume in volumes)
 
 
-def _preservation(fused: Volume, *sources: Volume) -> tuple[Tensor, Tensor]:
-    """Strength of the sources' gradients at each voxel, (b, z, y, x): the part that is preserved, and all of it."""
+def _preservation(fused: Volume, *sources: Volume) -> tuple[Tensor, Tensor, Tensor]:
+    """Strength of the sources' gradients at each voxel, (b, z, y, x): what is preserved, what is not, and all of it.
+
+    What is not preserved counts only where the fused gradient is stronger than that of each source.
+    """
     gradient = sobel(fused)
     qualities, strengths = zip(*(_preservation_of(gradient, sobel(source)) for source in sources), strict=True)
-    preserved = [quality * strength for quality, strength in zip(qualities, strengths, strict=True)]
-    return sum(preserved[1:], preserved[0]), sum(strengths[1:], strengths[0])
+    preserved = sum(
+        (quality * strength for quality, strength in zip(qualities, strengths, strict=True)), gradient[:, 0] * 0
+    )
+    strength = torch.stack(strengths).sum(0)
+    stronger = _root(gradient.square().sum(1)) > torch.stack(strengths).amax(0)
+    return preserved, torch.where(stronger, strength - preserved, torch.zeros_like(strength)), strength
 
 
 def _preservation_of(fused: Map, source: Map) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,7 @@ def _entry(row: FusionRow) -> FusionScoresEntry:
         mri={name: score.mri for name, score in scores.inputs.items()},
         pet={name: score.pet for name, score in scores.inputs.items()},
         qabf=scores.qabf,
+        nabf=scores.nabf,
         entropy_bits=scores.entropy_bits,
         spatial_frequency=scores.spatial_frequency,
         lesion=None if row.lesion is None else row.lesion.values(),

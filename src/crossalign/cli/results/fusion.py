@@ -83,6 +83,8 @@ class FusionScoresEntry:
     """The same against the PET."""
     qabf: float | None
     """Fraction of both inputs' gradients that is preserved."""
+    nabf: float | None
+    """Fraction of both inputs' gradients where the fused image has a stronger one of its own; smaller is better."""
     entropy_bits: float | None
     """Entropy of the fused image."""
     spatial_frequency: float | None

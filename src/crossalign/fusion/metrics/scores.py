@@ -18,7 +18,7 @@ from crossalign.fusion.metrics.information import (
     mutual_information_score,
     normalized_mutual_information_score,
 )
-from crossalign.similarity import qabf_score, ssim_score
+from crossalign.similarity import nabf_score, qabf_score, ssim_score
 from crossalign.similarity.local_scores import check_alike, check_scored
 from crossalign.similarity.windows import Field
 
@@ -32,7 +32,17 @@ def structural_similarity_score(fused: Field, reference: Field) -> Tensor:
 def gradient_preservation_score(fused: Field, *sources: Field) -> Tensor:
     """Qabf of one volume (z, y, x) or plane (y, x), of any scale. Raises InputError."""
     check_alike(fused, *sources)
-    return qabf_score(*(field.reshape(1, 1, -1, *field.shape[-2:]) for field in (fused, *sources)))
+    return qabf_score(*_volumes(fused, *sources))
+
+
+def invented_gradient_score(fused: Field, *sources: Field) -> Tensor:
+    """Nabf of one volume (z, y, x) or plane (y, x), of any scale; smaller is better. Raises InputError."""
+    check_alike(fused, *sources)
+    return nabf_score(*_volumes(fused, *sources))
+
+
+def _volumes(*fields: Field) -> tuple[Tensor, ...]:
+    return tuple(field.reshape(1, 1, -1, *field.shape[-2:]) for field in fields)
 
 
 # Scores of the fused image against one input, larger is better, in the order of the tables.
@@ -68,11 +78,13 @@ class FusionScores:
     """Every score of one fused image.
 
     `inputs` has one entry for each of INPUT_SCORES; `qabf_input` is the fraction of each input's own gradients that is
-    preserved, `qabf` that of both. Entropy (bits) and spatial frequency are the fused image's own.
+    preserved, `qabf` that of both; `nabf` is that where the fused image has stronger ones of its own. Entropy (bits)
+    and spatial frequency are the fused image's own.
     """
 
     inputs: Mapping[str, InputScores]
     qabf: float
+    nabf: float
     entropy_bits: float
     spatial_frequency: float
 
@@ -80,8 +92,8 @@ class FusionScores:
 def score_fusion(fused: Field, mri: Field, pet: Field) -> FusionScores:
     """Score a fused volume (z, y, x) or plane (y, x) against both inputs, all of them in [0, 1].
 
-    Where neither input has a gradient Qabf is NaN. Raises InputError for fewer than 11 voxels on an axis, for values
-    outside [0, 1], and for volumes of different shapes.
+    Where neither input has a gradient Qabf and Nabf are NaN. Raises InputError for fewer than 11 voxels on an axis, for
+    values outside [0, 1], and for volumes of different shapes.
     """
     check_scored(fused, mri, pet)
     inputs = {
@@ -90,6 +102,7 @@ def score_fusion(fused: Field, mri: Field, pet: Field) -> FusionScores:
     return FusionScores(
         inputs=inputs,
         qabf=float(gradient_preservation_score(fused, mri, pet)),
+        nabf=float(invented_gradient_score(fused, mri, pet)),
         entropy_bits=entropy_bits(fused),
         spatial_frequency=spatial_frequency_score(fused),
     )

@@ -2,6 +2,7 @@
 
 It has no weights and learned nothing. From the plain average it takes steps along gradients that are written out by
 hand, with constants that were set by hand: first along that of structural similarity, then along that of both scores.
+The other form begins at the geometric mean of both inputs' local means, nearer to the PET, with their details.
 """
 
 from __future__ import annotations
@@ -34,12 +35,17 @@ from crossalign.similarity.windows import (
     Slab,
     adjoint_in_planes,
     adjoint_of_slab,
+    clipped_means,
     clipped_means_of_slab,
     slabs_of,
 )
 from crossalign.types import Map, Volume
 
 SSIM_STEPS, JOINT_STEPS = 6, 6
+# From the geometric mean: its steps, the weight of the first input, what is added to both local means before their
+# logarithms, the fraction of each input's details, and the detail that the steps take at least.
+SALIENT_STEPS, WEIGHT_A, LEVEL_FLOOR = 12, 0.2, 0.01
+DETAIL_A, DETAIL_B, LEAST_DETAIL = 0.8, 0.9, 0.3
 SSIM_SIZE = 1.5  # of a step: a fraction of the gradient over its curvature's bound
 MOMENTUM = 0.5  # fraction of the last step that is added to each
 STEP_LIMIT = 0.25
@@ -65,6 +71,45 @@ def optimise_scores_by_slabs(a: Volume, b: Volume, detail: float, slab_voxels: i
     with slab_threads() as threads:
         run = _SlabwiseRun(a.contiguous(), b.contiguous(), SlabWork(slabs_of(a.shape[2:], slab_voxels), threads))
         return run.fused(detail)
+
+
+def geometric_start(a: Volume, b: Volume) -> Volume:
+    """Weighted geometric mean of two volumes' local means, and most of both volumes' details; (b, 1, z, y, x).
+
+    SSIM compares local means by their ratio: a geometric mean is as similar to the bright input as to the dark one.
+    What is dark in the first input but takes up more than its surroundings in the second stands above them.
+    """
+    mean_a, mean_b = (clipped_means(volume) for volume in (a, b))
+    log_a, log_b = (torch.log(mean.clamp(min=0) + LEVEL_FLOOR) for mean in (mean_a, mean_b))
+    level = torch.exp(WEIGHT_A * log_a + (1 - WEIGHT_A) * log_b) - LEVEL_FLOOR
+    return (level + DETAIL_A * (a - mean_a) + DETAIL_B * (b - mean_b)).clamp(0, 1)
+
+
+@torch.no_grad()
+def optimise_from_geometric_mean(a: Volume, b: Volume, detail: float) -> Volume:
+    """Take steps along the gradients of both scores from `geometric_start`; as `optimise_scores` otherwise."""
+    pair, fused = pair_statistics(a, b), geometric_start(a, b)
+    last_step = torch.zeros_like(fused)
+    for _ in range(SALIENT_STEPS):
+        gradients = ssim_gradient(fused, pair), qabf_gradient(fused, pair)
+        after = _stepped(fused, last_step, *gradients, _at_least(detail))
+        fused, last_step = after, after - fused
+    return fused
+
+
+@torch.no_grad()
+def optimise_from_geometric_mean_by_slabs(
+    a: Volume, b: Volume, detail: float, slab_voxels: int = SLAB_VOXELS
+) -> Volume:
+    """Do the same on one pair (1, 1, z, y, x), slab by slab: equal but for rounding."""
+    with slab_threads() as threads:
+        run = _SlabwiseRun(a.contiguous(), b.contiguous(), SlabWork(slabs_of(a.shape[2:], slab_voxels), threads))
+        return run.from_geometric_mean(detail)
+
+
+def _at_least(detail: float) -> float:
+    """Return the detail of the steps from the geometric mean."""
+    return LEAST_DETAIL + (1 - LEAST_DETAIL) * detail
 
 
 def qabf_weight(detail: float) -> float:
@@ -107,18 +152,36 @@ class _SlabwiseRun:
 
     def fused(self, detail: float) -> Volume:
         """Take all steps."""
-        state = self._initial()
+        state = self._initial((self.a + self.b) / 2)
         for _ in range(SSIM_STEPS):
             self._take_ssim_step(state)
         for _ in range(JOINT_STEPS):
             state = self._joint_step(state, detail)
         return state.fused
 
+    def from_geometric_mean(self, detail: float) -> Volume:
+        """Take the steps from the geometric mean."""
+        state = self._initial(self._geometric_start())
+        for _ in range(SALIENT_STEPS):
+            state = self._joint_step(state, _at_least(detail))
+        return state.fused
+
+    def _geometric_start(self) -> Volume:
+        start = torch.empty_like(self.a)
+
+        def fill(slab: Slab) -> None:
+            wide = slab.widened(SSIM_RADIUS_VOXEL)
+            near = (volume[:, :, wide.planes].contiguous() for volume in (self.a, self.b))
+            start[:, :, slab.planes] = geometric_start(*near)[:, :, slab.inside(wide)]
+
+        self.work.each(fill)
+        return start
+
     def _empty(self, channels: int) -> Map:
         return self.a.new_empty((1, channels, *self.a.shape[2:]))
 
-    def _initial(self) -> _State:
-        """Compute the statistics of the pair, and the average."""
+    def _initial(self, fused: Volume) -> _State:
+        """Compute the statistics of the pair; begin at a fused volume."""
         stored = [self._empty(channels) for channels in STATISTICS]
 
         def fill(slab: Slab) -> None:
@@ -126,8 +189,7 @@ class _SlabwiseRun:
                 whole[:, :, slab.planes] = part
 
         self.work.each(fill)
-        average = (self.a + self.b) / 2
-        return _State(average, average.clone(), PairStatistics.of_tensors(self.a, self.b, stored))
+        return _State(fused, fused.clone(), PairStatistics.of_tensors(self.a, self.b, stored))
 
     def _statistics(self, slab: Slab) -> PairStatistics:
         """Compute a slab's statistics, the covariance too."""
