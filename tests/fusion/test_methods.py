@@ -93,6 +93,7 @@ PRESERVED = {
     "laplacian-2d": (0.35, 0.35, 0.9),
     "wavelet-2d": (0.45, 0.45, 0.75),
     "unrolled-ssim": (0.35, 0.35, 0.35),
+    "geometric-mean": (0.35, 0.35, 0.2),
     "unrolled-geometric": (0.35, 0.35, 0.2),
 }
 FOR_NETWORKS = (0.35, 0.25, -0.2)  # balanced, they show little of the MRI

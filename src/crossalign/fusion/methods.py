@@ -16,7 +16,11 @@ from crossalign.errors import InputError
 from crossalign.fusion.classical import Average, LaplacianPyramid, Maximum, WaveletFusion
 from crossalign.fusion.networks.dcfb import padded_to
 from crossalign.fusion.networks.model_files import FUSION, FusionModel, load_fusion_model, run_fusion_network
-from crossalign.fusion.networks.unrolled import optimise_from_geometric_mean_by_slabs, optimise_scores_by_slabs
+from crossalign.fusion.networks.unrolled import (
+    geometric_start,
+    optimise_from_geometric_mean_by_slabs,
+    optimise_scores_by_slabs,
+)
 from crossalign.fusion.result import FusionMethod
 from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_names, shipped_path
@@ -31,7 +35,7 @@ UNROLLED, GEOMETRIC = "unrolled-ssim", "unrolled-geometric"
 DEFAULT_METHOD = GEOMETRIC
 # Of memory, a voxel, as measured: of the tile that goes through the compact network, and of the whole beside it.
 RUNNING_BYTES, PAIR_BYTES, TILED_BYTES = 330, 12, 24
-UNROLLED_BYTES = 160
+UNROLLED_BYTES, GEOMETRIC_BYTES = 160, 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +175,24 @@ class UnrolledSSIM(FusionMethod):
 
 
 @dataclass(frozen=True)
+class GeometricMean(FusionMethod):
+    """Weighted geometric mean of both inputs' local means, with most of both inputs' details.
+
+    Uptake stays above its surroundings, and the anatomy shows everywhere, darker than in the MRI.
+    """
+
+    name = "geometric-mean"
+
+    def fuse(self, a: Scan, b: Scan) -> Scan:
+        """Fuse a (MRI) with b (PET)."""
+        return geometric_start(a[None, None], b[None, None])[0, 0]
+
+    def needed_bytes(self, shape: Shape) -> int:
+        """Both local means, their logarithms, and the result."""
+        return GEOMETRIC_BYTES * math.prod(shape)
+
+
+@dataclass(frozen=True)
 class UnrolledGeometric(UnrolledSSIM):
     """The same optimiser, from the geometric mean of both inputs' local means: uptake stays above its surroundings.
 
@@ -208,6 +230,7 @@ PLAIN_FUSION_METHODS: Mapping[str, Callable[[], FusionMethod]] = {
     "wavelet": WaveletFusion,
     "laplacian-2d": lambda: LaplacianPyramid(axes=IN_PLANE),
     "wavelet-2d": lambda: WaveletFusion(axes=IN_PLANE),
+    "geometric-mean": GeometricMean,
     UNROLLED: UnrolledSSIM,
     GEOMETRIC: UnrolledGeometric,
 }
