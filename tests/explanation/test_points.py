@@ -39,16 +39,16 @@ def test_attention_regs_row_is_the_one_in_use(monkeypatch: pytest.MonkeyPatch) -
     crop = crop_of("attention-reg")
     network, token = crop.stage.network, token_of(crop)
     gathered: list[Tensor] = []
-    attended = attention_reg._attended
+    own = attention_reg.attended
 
     def kept(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        gathered.append(attended(query, key, value))
+        gathered.append(own(query, key, value))
         return gathered[-1]
 
     assert isinstance(network, AttentionReg)
     block = network.moving_attention
     assert block is not None
-    monkeypatch.setattr(attention_reg, "_attended", kept)
+    monkeypatch.setattr(attention_reg, "attended", kept)
     network(crop.fixed, crop.moving)  # the fixed side's block, then the moving one's
     values = block.value(network.moving_extractor(crop.moving)).flatten(2)[0]
     weights = network.attention_row(crop.fixed, crop.moving, token).weights

@@ -44,8 +44,8 @@ from crossalign.types import Map, Volume
 SSIM_STEPS, JOINT_STEPS = 6, 6
 # From the geometric mean: its steps, the weight of the first input, what is added to both local means before their
 # logarithms, the fraction of each input's details, and the detail that the steps take at least.
-SALIENT_STEPS, WEIGHT_A, LEVEL_FLOOR = 12, 0.2, 0.01
-DETAIL_A, DETAIL_B, LEAST_DETAIL = 0.8, 0.9, 0.3
+SALIENT_STEPS, WEIGHT_A, LEVEL_FLOOR = 12, 0.17, 0.01
+DETAIL_A, DETAIL_B, LEAST_DETAIL = 0.8, 0.9, 0.4
 SSIM_SIZE = 1.5  # of a step: a fraction of the gradient over its curvature's bound
 MOMENTUM = 0.5  # fraction of the last step that is added to each
 STEP_LIMIT = 0.25
