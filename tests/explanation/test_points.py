@@ -9,7 +9,8 @@ from crossalign.errors import InputError
 from crossalign.explanation import StageCrop, attended_point
 from crossalign.explanation.crops import interpolate_tokens
 from crossalign.geometry import Grid, Rigid
-from crossalign.networks import AttentionReg, CorrespondenceReg, attention_reg
+from crossalign.networks import AttentionReg, CorrespondenceReg
+from crossalign.networks.attention import attended
 from crossalign.networks.capabilities import shown_attention
 
 POINT = torch.tensor([5.0, -7.0, 11.0], dtype=torch.float64)
@@ -39,20 +40,19 @@ def test_attention_regs_row_is_the_one_in_use(monkeypatch: pytest.MonkeyPatch) -
     crop = crop_of("attention-reg")
     network, token = crop.stage.network, token_of(crop)
     gathered: list[Tensor] = []
-    own = attention_reg.attended
 
     def kept(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        gathered.append(own(query, key, value))
+        gathered.append(attended(query, key, value))
         return gathered[-1]
 
     assert isinstance(network, AttentionReg)
     block = network.moving_attention
     assert block is not None
-    monkeypatch.setattr(attention_reg, "attended", kept)
+    monkeypatch.setattr("crossalign.networks.attention_reg.attended", kept)
     network(crop.fixed, crop.moving)  # the fixed side's block, then the moving one's
     values = block.value(network.moving_extractor(crop.moving)).flatten(2)[0]
     weights = network.attention_row(crop.fixed, crop.moving, token).weights
-    torch.testing.assert_close(values @ weights.float(), gathered[1][0, 0, token])
+    torch.testing.assert_close(values @ weights.float(), gathered[1][0, token])
     found, tokens = attended_point(crop, "here", POINT), tokens_of(crop)
     expected = interpolate_tokens(weights.reshape(tokens.shape), tokens, crop.grid)
     torch.testing.assert_close(found.map.image.voxels * found.map.peak, expected)
