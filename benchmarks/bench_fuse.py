@@ -1,4 +1,4 @@
-"""Whole-process time and peak memory of `crossalign fuse` on a simulated 160 x 192 x 160 head: the default and the network beside wavelets.
+"""Whole-process time and peak memory of `crossalign fuse` on a simulated 160 x 192 x 160 head, by method.
 
     python benchmarks/bench_fuse.py [--runs 3] [--threads 2]
 
