@@ -16,6 +16,7 @@ from crossalign.errors import InputWarning
 from crossalign.fusion.fused_files import read_scalings
 from crossalign.geometry import Grid, Rigid
 from crossalign.images import Image, read_image, read_transform, write_image
+from crossalign.images.files.stored import opened
 
 
 @pytest.fixture
@@ -132,13 +133,11 @@ def test_a_registration_that_does_not_trust_itself_says_so_first(folder, capsys,
 
 
 def test_what_a_reader_warns_of_stands_in_the_results(folder, capsys, monkeypatch):
-    from crossalign.cli.fusion import volume
-
     def warning(path, series=None):
         warnings.warn(f"{path.name}: two headers disagree", InputWarning, stacklevel=2)
-        return read_image(path, series=series)
+        return opened(path, series=series)
 
-    monkeypatch.setattr(volume, "read_image", warning)
+    monkeypatch.setattr("crossalign.cli.fusion.volume.opened", warning)
     page = folder / "out" / "page.html"
     assert _fuse(folder, "--report", str(page)) == 0
     assert "warning: pet.nii.gz: two headers disagree" in capsys.readouterr().err

@@ -20,15 +20,16 @@ class NetworkEntry:
     """How to build a network from its crop's shape (z, y, x) and spacing in mm, and which crops it can see.
 
     `least_voxels` is the smallest size along each axis, which must be a multiple of `multiple`. `matches_tokens` says
-    that it can be trained with the loss `guided`, and built for a moving crop of two channels; a stand-in is known by
-    name and parameter count alone.
+    that it can be trained with the loss `guided`; `build_with_mask` builds it for a moving crop of two channels, if
+    it can have one; a stand-in is known by name and parameter count alone.
     """
 
-    build: Callable[[tuple[int, int, int], float, int], nn.Module]
+    build: Callable[[tuple[int, int, int], float], nn.Module]
     least_voxels: int = 4
     multiple: int = 1
     matches_tokens: bool = False
     stand_in: bool = False
+    build_with_mask: Callable[[tuple[int, int, int], float], nn.Module] | None = None
 
 
 def _module(name: str) -> Any:
@@ -36,25 +37,24 @@ def _module(name: str) -> Any:
 
 
 def _correspondence(layers: int = 2) -> NetworkEntry:
-    def build(shape: tuple[int, int, int], spacing_mm: float, moving_channels: int) -> nn.Module:
-        network: nn.Module = _module("correspondence").CorrespondenceReg(shape, spacing_mm, layers, moving_channels)
-        return network
+    def build(channels: int) -> Callable[[tuple[int, int, int], float], nn.Module]:
+        return lambda shape, mm: _module("correspondence").CorrespondenceReg(shape, mm, layers, channels)
 
-    return NetworkEntry(build, 8, 4, matches_tokens=True)
+    return NetworkEntry(build(1), 8, 4, matches_tokens=True, build_with_mask=build(2))
 
 
 NETWORKS: dict[str, NetworkEntry] = {
-    "attention-reg": NetworkEntry(lambda shape, *_: _module("attention_reg").AttentionReg(shape, attention=True)),
-    "feature-reg": NetworkEntry(lambda shape, *_: _module("attention_reg").AttentionReg(shape, attention=False)),
+    "attention-reg": NetworkEntry(lambda shape, _: _module("attention_reg").AttentionReg(shape, attention=True)),
+    "feature-reg": NetworkEntry(lambda shape, _: _module("attention_reg").AttentionReg(shape, attention=False)),
     "correspondence": _correspondence(),
     # Ablations of it: another head, and no, one or four layers of cross-attention.
-    "correspondence-fc": NetworkEntry(lambda shape, mm, _: _module("tokens").TokenRegression(shape, mm), 8, 4),
+    "correspondence-fc": NetworkEntry(lambda shape, mm: _module("tokens").TokenRegression(shape, mm), 8, 4),
     "correspondence-plain": _correspondence(layers=0),
     "correspondence-short": _correspondence(layers=1),
     "correspondence-deep": _correspondence(layers=4),
-    "msreg": NetworkEntry(lambda shape, *_: _module("msreg").MSReg(shape), 8),
-    "msreg-published": NetworkEntry(lambda shape, *_: _module("msreg").MSReg(shape, unused_layers=True), 8),
-    "dvnet": NetworkEntry(lambda shape, *_: _module("dvnet").DVNetStandIn(shape), 8, stand_in=True),
+    "msreg": NetworkEntry(lambda shape, _: _module("msreg").MSReg(shape), 8),
+    "msreg-published": NetworkEntry(lambda shape, _: _module("msreg").MSReg(shape, unused_layers=True), 8),
+    "dvnet": NetworkEntry(lambda shape, _: _module("dvnet").DVNetStandIn(shape), 8, stand_in=True),
 }
 
 
@@ -88,8 +88,8 @@ def check_crop_shape(name: str, shape: Sequence[int]) -> None:
 
 def check_moving_channels(name: str, moving_channels: int) -> None:
     """Raise InputError where a network of this name cannot be given the moving mask as a second channel."""
-    if moving_channels != 1 and not network_entry(name).matches_tokens:
-        able = ", ".join(known for known, entry in NETWORKS.items() if entry.matches_tokens)
+    if moving_channels != 1 and network_entry(name).build_with_mask is None:
+        able = ", ".join(known for known, entry in NETWORKS.items() if entry.build_with_mask)
         raise InputError(
             f"'{name}' takes the moving image alone: a network that is given the moving mask too is one of {able}"
         )
@@ -107,7 +107,10 @@ def build_network(
     """
     check_crop_shape(name, input_shape)
     check_moving_channels(name, moving_channels)
-    return NETWORKS[name].build(input_shape, spacing_mm, moving_channels)
+    entry = NETWORKS[name]
+    build = entry.build if moving_channels == 1 else entry.build_with_mask
+    assert build is not None  # checked
+    return build(input_shape, spacing_mm)
 
 
 def count_parameters(network: nn.Module) -> int:
