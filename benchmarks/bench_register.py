@@ -59,10 +59,10 @@ def main() -> None:
     print("| way | wall s | processor s | to SimpleITK | peak MiB | SRE, mm |\n| --- | --- | --- | --- | --- | --- |")
     made = []
     for method, costs in measured.items():
-        wall, processor, ratio = told = parts(costs, measured[SIMPLEITK])
+        wall, processor, ratio = costs_of = parts(costs, measured[SIMPLEITK])
         peak = max(cost.peak_mib for cost in costs)
         error = "" if method == HELP else f"{errors[method]:.2f}"
-        print(f"| {method} | {' | '.join(map(_told, told))} | {peak:.0f} | {error} |")
+        print(f"| {method} | {' | '.join(map(_text, costs_of))} | {peak:.0f} | {error} |")
         made.append(row(method, wall, processor, ratio, error))
     rows.written(given.rows, made)
 
@@ -85,7 +85,7 @@ def row(method: str, wall: list[float], processor: list[float], ratio: list[floa
     return rows.Row(f"{what}, whole process", SIMPLEITK, here, measuring.spread(ratio), f"{most} s or less", met)
 
 
-def _told(values: list[float]) -> str:
+def _text(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 

@@ -46,11 +46,11 @@ def main() -> None:
         "initialisations": ("correspondence-label, scans of 64 cubed", "initialisations", by_starts(given.runs)),
     }
     for title, label, points in curves.values():
-        told = ", ".join(f"{one:.4g}: {1000 * seconds:.0f}" for one, seconds in points.items())
-        print(f"{title}, processor ms by {label}: {told}")
+        times = ", ".join(f"{one:.4g}: {1000 * seconds:.0f}" for one, seconds in points.items())
+        print(f"{title}, processor ms by {label}: {times}")
     seconds, memory = over_cases(given.registrations)
-    print(f"registrations of one process, processor s by cases: {_told(seconds)}")
-    print(f"resident memory, MiB by cases: {_told(memory)}")
+    print(f"registrations of one process, processor s by cases: {_text(seconds)}")
+    print(f"resident memory, MiB by cases: {_text(memory)}")
     rows.written(given.rows, [flat(memory)])
     if given.figures is not None:
         draw(given.figures / "performance-scaling.svg", list(curves.values()), seconds, memory)
@@ -164,7 +164,7 @@ def _median(run: Callable[[], object], runs: int) -> float:
     return statistics.median(seconds)
 
 
-def _told(points: Points) -> str:
+def _text(points: Points) -> str:
     return ", ".join(f"{one:.0f}: {value:.1f}" for one, value in points.items())
 
 

@@ -51,8 +51,8 @@ def made(measured: Mapping[str, measuring.Measured], peaks: Mapping[str, float])
         what = f"training Attention-Reg in {kind}, a sample: speed to a plain twin in float32"
         yield rows.Row.at_least(what, base, ours, measured[name].ratio, 5)
         share = peaks[name] / max(peaks[TWIN], 1e-9)
-        told = (f"memory of a step in {kind}, to the twin's", f"{peaks[TWIN]:.0f} MiB", f"{peaks[name]:.0f} MiB")
-        yield rows.Row.at_most(*told, (share,) * 3, 0.33)
+        cells = (f"memory of a step in {kind}, to the twin's", f"{peaks[TWIN]:.0f} MiB", f"{peaks[name]:.0f} MiB")
+        yield rows.Row.at_most(*cells, (share,) * 3, 0.33)
 
 
 def ways(shape: tuple[int, int, int]) -> dict[str, Callable[[], object]]:

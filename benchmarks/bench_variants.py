@@ -97,10 +97,10 @@ def compiled(shape: tuple[int, int, int], runs: int) -> Iterator[rows.Row]:
         ways["compiled"]()
         compiling = time.perf_counter() - began
         measured = measuring.in_turns(ways, PLAIN, runs)
-        told = f"{measuring.milliseconds(measured['compiled'])}, after {compiling:.0f} s of compiling"
+        here = f"{measuring.milliseconds(measured['compiled'])}, after {compiling:.0f} s of compiling"
         plain = measuring.milliseconds(measured[PLAIN])
         yield rows.Row(
-            f"`torch.compile` of Attention-Reg for {name}, tried: speed", plain, told, measured["compiled"].ratio
+            f"`torch.compile` of Attention-Reg for {name}, tried: speed", plain, here, measured["compiled"].ratio
         )
 
 

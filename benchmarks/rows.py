@@ -68,10 +68,10 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    told = {line.split(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    sets = [name for name in SETS if name in told.get("flags", "").split()]
+    facts = {line.split(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    sets = [name for name in SETS if name in facts.get("flags", "").split()]
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES if _installed(name))
-    name = told.get("model name", platform.processor() or platform.machine())
+    name = facts.get("model name", platform.processor() or platform.machine())
     processor = f"{os.cpu_count()} cores of {name} ({', '.join(sets) or 'no vector sets known'})"
     return f"{processor}; {_gpu()}; {platform.system()}, Python {platform.python_version()}, {libraries}"
 
@@ -98,8 +98,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write the table, with what it was measured on above it."""
     machines = list(dict.fromkeys(row["machine"] for row in rows))
     dates = sorted({row["date"] for row in rows})
-    told = f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} on " + "; and on ".join(machines) + "."
-    return "\n".join([BEGIN, "", told, "", HEAD, *map(_line, rows), "", END])
+    measured_on = f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} on " + "; and on ".join(machines) + "."
+    return "\n".join([BEGIN, "", measured_on, "", HEAD, *map(_line, rows), "", END])
 
 
 def _line(row: Mapping[str, Any]) -> str:
