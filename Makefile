@@ -50,7 +50,7 @@ docs: .venv/.installed-dev ## Build the documentation into site/, with every lin
 	@echo "wrote site/index.html"
 
 bench: .venv/.installed-dev ## Run the benchmarks and write their table into docs/performance.md (an hour)
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 check-wheel: .venv/.installed-dev ## Install the wheel without constraints in a new environment and run the demo (minutes)
 	CROSSALIGN_CHECK_WHEEL=1 CROSSALIGN_TORCH='$(TORCH)' $(BIN)/python -m pytest -n 0 tests/test_wheel.py

@@ -1,6 +1,6 @@
 """`crossalign batch` beside a shell loop of `crossalign register` on the same simulated cases: seconds and ratio.
 
-    python benchmarks/bench_batch.py [--cases 4] [--runs 2]
+    python -m benchmarks.bench_batch [--cases 4] [--runs 2]
 
 Both read the same files and write the same outputs: transform, JSON record and page of each case. The batch runs in one
 process (and in two, for comparison, where there are two cores). Whole processes are timed, in turn; the ratio is of the
@@ -19,8 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import measuring  # type: ignore[import-not-found] # found beside this script
-import rows  # type: ignore[import-not-found]
+from benchmarks import measuring, rows
 
 SHAPE, SPACING_MM, SEED = (64, 64, 64), 1.5, 7
 WANTED = 0.30
@@ -48,7 +47,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        words = [sys.executable, __file__, "--write-cases", name, "--cases", str(given.cases)]
+        words = [sys.executable, "-m", "benchmarks.bench_batch", "--write-cases", name, "--cases", str(given.cases)]
         subprocess.run(words, check=True)
         measured = measure(folder, given.cases, given.runs)
     medians = {

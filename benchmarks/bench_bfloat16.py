@@ -1,6 +1,6 @@
 """What networks in bfloat16 change: SRE of a shipped model on a manifest's validation pairs, beside float32.
 
-    python benchmarks/bench_bfloat16.py --manifest PAIRS.csv --orientation-correction 270 [--method NAME]
+    python -m benchmarks.bench_bfloat16 --manifest PAIRS.csv --orientation-correction 270 [--method NAME]
 
 Each pair is registered from one initial transform 10 mm off, by networks in float32 and under autocast to bfloat16.
 """
@@ -12,7 +12,7 @@ import csv
 import statistics
 from pathlib import Path
 
-import bench_onnx  # type: ignore[import-not-found] # found beside this script
+from benchmarks import bench_onnx
 
 
 def main() -> None:

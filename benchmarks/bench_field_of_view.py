@@ -1,6 +1,6 @@
-"""How far answers move when the moving image is cut: `python benchmarks/bench_field_of_view.py [--manifest CASES.csv]`.
+"""How far answers move when the moving image is cut: `python -m benchmarks.bench_field_of_view [--manifest CASES.csv]`.
 
-    python benchmarks/bench_field_of_view.py --manifest mrus.csv --orientation-correction 270 -o cut.csv
+    python -m benchmarks.bench_field_of_view --manifest mrus.csv --orientation-correction 270 -o cut.csv
 
 The structure stays where it is, so an answer should not move. Some millimetres are cut from each of the six sides of
 the moving image in turn: the cut image has a smaller grid, as a scan with another field of view has. It is registered

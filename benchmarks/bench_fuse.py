@@ -1,6 +1,6 @@
 """Whole-process time and peak memory of `crossalign fuse` on a simulated 160 x 192 x 160 head, by method.
 
-    python benchmarks/bench_fuse.py [--runs 3] [--threads 2]
+    python -m benchmarks.bench_fuse [--runs 3] [--threads 2]
 
 Start of Python, reading and writing included. The methods take turns in one run; times are ratios to the wavelets'.
 Each has to stay under 30 s on two free cores, and under 2 GiB.
@@ -13,8 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import measuring  # type: ignore[import-not-found] # found beside this script
-import rows  # type: ignore[import-not-found]
+from benchmarks import measuring, rows
 
 SHAPE, SPACING_MM, SEED = (160, 192, 160), 1.0, 7
 METHODS = ("unrolled-geometric", "dcfb-compact", "wavelet")
@@ -60,7 +59,7 @@ def measure(folder: Path, runs: int, threads: int) -> dict[str, list[tuple[float
 
     The pair is written by another process: a child's peak memory starts from its parent's, so this one stays small.
     """
-    subprocess.run([sys.executable, __file__, "--write-pair", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.bench_fuse", "--write-pair", str(folder)], check=True)
     measured: dict[str, list[tuple[float, float, float]]] = {method: [] for method in METHODS}
     for number in range(runs + (runs > 1)):
         for method, values in measured.items():

@@ -1,6 +1,6 @@
 """Attention-Reg on a GPU: a pass, throughput, and how far both are from what the card itself can do.
 
-    python benchmarks/bench_gpu.py [--runs 20] [--device cpu]
+    python -m benchmarks.bench_gpu [--runs 20] [--device cpu]
 
 A pass of one pair is replayed as a CUDA graph; throughput is that of the best batch in bfloat16; a training epoch of
 the paper's stage is a step of the best batch that fits, times its 528 cases and 300 epochs. The card's own bandwidth (a
@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import measuring  # type: ignore[import-not-found] # found beside this script
-import rows  # type: ignore[import-not-found]
+from benchmarks import measuring, rows
 
 if TYPE_CHECKING:
     import torch

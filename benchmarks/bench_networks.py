@@ -1,6 +1,6 @@
 """A pass of Attention-Reg on a CPU beside a plain twin of it: time and memory, at the paper's size.
 
-    python benchmarks/bench_networks.py [--threads 1] [--runs 5]
+    python -m benchmarks.bench_networks [--threads 1] [--runs 5]
 
 The twin stores the attention map and runs layer by layer, as the authors' code does; it is the tests' reference too.
 All ways take turns in one process; speeds are ratios to the twin's of the same turn. Memory is the growth of a
@@ -13,8 +13,7 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-import measuring  # type: ignore[import-not-found] # found beside this script
-import rows  # type: ignore[import-not-found]
+from benchmarks import measuring, rows
 
 SHAPE, QUICK = (32, 96, 96), (8, 16, 16)
 TWIN = "plain twin, float32"
@@ -37,7 +36,7 @@ def main() -> None:
     print("\n| way | memory of a pass, MiB | to the first |\n| --- | --- | --- |")
     words = [] if given.threads is None else ["--threads", str(given.threads)]
     words += ["--quick"] if given.quick else []
-    peaks = {name: measuring.peak_mib(__file__, "--memory-of", name, *words) for name in measured}
+    peaks = {name: measuring.peak_mib("benchmarks.bench_networks", "--memory-of", name, *words) for name in measured}
     for name, peak in peaks.items():
         print(f"| {name} | {peak:.0f} | {peak / peaks[TWIN]:.2f} |")
     rows.written(given.rows, [*speeds(measured), *memories(peaks)])

@@ -1,6 +1,6 @@
 """Whole-process time and memory of `register-onnx` beside `register`, and what quantised graphs change.
 
-    python benchmarks/bench_onnx.py [--runs 7] [--networks net-1.onnx net-2.onnx]
+    python -m benchmarks.bench_onnx [--runs 7] [--networks net-1.onnx net-2.onnx]
                                     [--manifest pairs.csv --orientation-correction 270]
 
 Without --networks the default model for a masked pair is exported first (minutes). All take turns on one simulated
@@ -22,8 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import measuring  # type: ignore[import-not-found] # found beside this script
-import rows  # type: ignore[import-not-found]
+from benchmarks import measuring, rows
 
 if TYPE_CHECKING:
     from crossalign.models.run_settings import OrientationCorrection
@@ -48,14 +47,14 @@ def main() -> None:
         prepare(given.prepare, given)
         return
     with tempfile.TemporaryDirectory() as name:
-        words = [sys.executable, __file__, *sys.argv[1:], "--prepare", name]
+        words = [sys.executable, "-m", "benchmarks.bench_onnx", *sys.argv[1:], "--prepare", name]
         print(subprocess.run(words, check=True, capture_output=True, text=True).stdout, end="")
         rows.written(given.rows, [row(measure(Path(name), 1 if given.quick else given.runs))])
 
 
 def prepare(folder: Path, given: argparse.Namespace) -> None:
     """Write the pair, the networks and their quantised forms, and print the SRE of each; in a process of its own."""
-    words = [sys.executable, str(Path(__file__).with_name("bench_register.py")), "--write-pair", str(folder)]
+    words = [sys.executable, "-m", "benchmarks.bench_register", "--write-pair", str(folder)]
     model = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
     (folder / "model").write_text(model)
     networks = list(given.networks) or exported(model, folder)

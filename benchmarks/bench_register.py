@@ -1,6 +1,6 @@
 """Whole-process time, memory and error of registering a simulated 96^3 pair: `crossalign register` beside others.
 
-    python benchmarks/bench_register.py [--runs 3] [--threads 1] [--ants PYTHON]
+    python -m benchmarks.bench_register [--runs 3] [--threads 1] [--ants PYTHON]
 
 Start of Python, reading and writing included. `SimpleITK` is a script of its own that imports nothing else: mutual
 information of 2 % of the voxels at three resolutions, rigid, from the same initial transform, in the fixed mask. `ANTs`
@@ -20,8 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import measuring  # type: ignore[import-not-found] # found beside this script
-import rows  # type: ignore[import-not-found]
+from benchmarks import measuring, rows
 
 SHAPE, SPACING_MM, SEED = (96, 96, 96), 1.2, 7
 SIMPLEITK, ANTS, HELP = "SimpleITK", "ANTs", "--help"
@@ -91,7 +90,9 @@ def _text(values: list[float]) -> str:
 
 def _printed(*words: str) -> str:
     """Let another process do it: a child's peak memory starts from its parent's, so this one stays small."""
-    done = subprocess.run([sys.executable, __file__, *words], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_register", *words], check=True, capture_output=True, text=True
+    )
     return done.stdout.strip()
 
 
@@ -173,7 +174,7 @@ def register(folder: Path, method: str, ants: str | None) -> measuring.Cost:
     if method == ANTS and ants is not None:
         return measuring.process_cost(["-c", ANTS_SCRIPT, str(folder)], python=ants)
     if method == SIMPLEITK:
-        return measuring.process_cost([__file__, "--simpleitk", str(folder)])
+        return measuring.process_cost(["-m", "benchmarks.bench_register", "--simpleitk", str(folder)])
     words = ["-m", "crossalign", "register", str(folder / "mr.nii.gz"), str(folder / "us.nii.gz")]
     words += ["--initial", str(folder / "initial.tfm"), "--fixed-mask", str(folder / "gland.nii.gz")]
     words += ["--method", method, "--output-transform", str(folder / f"{method}.tfm"), "--overwrite"]

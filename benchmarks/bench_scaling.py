@@ -1,6 +1,6 @@
 """How the cost of a registration grows with its work, and whether memory stays flat over many registrations.
 
-    python benchmarks/bench_scaling.py [--threads 1] [--runs 3] [--registrations 1000] [--figures docs/figures]
+    python -m benchmarks.bench_scaling [--threads 1] [--runs 3] [--registrations 1000] [--figures docs/figures]
 
 Processor seconds and their medians: a pass of Attention-Reg by tokens and by batch; a registration by voxels of the
 scans and by initialisations; and registrations of one process by cases, with its resident memory after each hundred.
@@ -16,8 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import measuring  # type: ignore[import-not-found] # found beside this script
-import rows  # type: ignore[import-not-found]
+from benchmarks import measuring, rows
 
 DEPTHS = (8, 16, 32, 48)
 BATCHES = (1, 2, 4, 8)

@@ -1,6 +1,6 @@
 """A training step of Attention-Reg on a CPU beside a plain twin of it: time and memory, two samples of full size.
 
-    python benchmarks/bench_training.py [--threads 1] [--runs 3]
+    python -m benchmarks.bench_training [--threads 1] [--runs 3]
 
 A step resamples two pairs of crops at random shifts, which stands for the preparation of data, and runs the network
 forwards and backwards; the optimiser's few milliseconds are left out. Ways take turns in one process; speeds are
@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 
-import measuring  # type: ignore[import-not-found] # found beside this script
-import rows  # type: ignore[import-not-found]
+from benchmarks import measuring, rows
 
 SHAPE, QUICK, SAMPLES = (32, 96, 96), (8, 16, 16), 2
 TWIN = "plain twin, float32"
@@ -37,7 +36,7 @@ def main() -> None:
     print("\n| way | memory of a step, MiB | to the first |\n| --- | --- | --- |")
     words = [] if given.threads is None else ["--threads", str(given.threads)]
     words += ["--quick"] if given.quick else []
-    peaks = {name: measuring.peak_mib(__file__, "--memory-of", name, *words) for name in measured}
+    peaks = {name: measuring.peak_mib("benchmarks.bench_training", "--memory-of", name, *words) for name in measured}
     for name, peak in peaks.items():
         print(f"| {name} | {peak:.0f} | {peak / peaks[TWIN]:.2f} |")
     rows.written(given.rows, list(made(measured, peaks)))

@@ -1,6 +1,6 @@
 """What was tried to make networks faster on a CPU and is not used: `torch.compile`, and an ensemble as one network.
 
-    python benchmarks/bench_variants.py [--threads 1] [--runs 5]
+    python -m benchmarks.bench_variants [--threads 1] [--runs 5]
 
 `torch.compile` (needs a C++ compiler) is applied to Attention-Reg at the paper's size, for use and for a training step
 in float32; the seconds of compiling stand beside. An ensemble is two networks of Attention-Reg on one pair: one after
@@ -16,8 +16,7 @@ import unittest.mock as mock
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import measuring  # type: ignore[import-not-found] # found beside this script
-import rows  # type: ignore[import-not-found]
+from benchmarks import measuring, rows
 
 if TYPE_CHECKING:
     import torch

@@ -15,9 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # for the tests' twin
-
 
 class Measured(NamedTuple):
     """Processor seconds of one way, median, least and most, and its speed as a multiple of the baseline's, likewise."""
@@ -114,9 +111,9 @@ def process_cost(words: Sequence[str], threads: int | None = None, python: str =
     return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def peak_mib(script: str, *words: str) -> float:
-    """Run a script in a process of its own and return the peak memory (MiB) that it prints as its last line."""
-    done = subprocess.run([sys.executable, script, *words], check=True, capture_output=True, text=True)
+def peak_mib(module: str, *words: str) -> float:
+    """Run a module in a process of its own and return the peak memory (MiB) that it prints as its last line."""
+    done = subprocess.run([sys.executable, "-m", module, *words], check=True, capture_output=True, text=True)
     return float(done.stdout.strip().splitlines()[-1])
 
 

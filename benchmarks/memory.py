@@ -1,6 +1,6 @@
 """How much memory `crossalign register` takes, by method: peak resident memory of the whole process.
 
-    .venv/bin/python benchmarks/memory.py --size 256 --method correspondence-image,mi --option=--moved
+    .venv/bin/python -m benchmarks.memory --size 256 --method correspondence-image,mi --option=--moved
 
 Each run is a process of its own on a pair of equal scans (int16, compressed NIfTI) with a mask of a quarter of the
 volume. From its peak that of the same run on 32 x 32 x 32 voxels is taken off: Python, its libraries, the weights.

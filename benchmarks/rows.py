@@ -52,10 +52,10 @@ def written(path: Path | None, rows: Sequence[Row]) -> None:
     if path is None:
         return
     words = [word for word in sys.argv[1:] if word != "--rows" and word != str(path)]
-    script = Path(sys.argv[0]).name
+    module = f"benchmarks.{Path(sys.argv[0]).stem}"
     common = {
-        "script": script,
-        "command": shlex.join(["python", f"benchmarks/{script}", *words]),
+        "module": module,
+        "command": shlex.join(["python", "-m", module, *words]),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": machine(),
     }

@@ -1,6 +1,6 @@
 """Run the benchmarks one after another and write their table into docs/performance.md.
 
-    python benchmarks/run.py [--only networks,training] [--quick --page PAGE --results FILE]
+    python -m benchmarks.run [--only networks,training] [--quick --page PAGE --results FILE]
 
 Each benchmark may also run alone; it prints more than its rows. The rows lie in docs/performance.json: with `--only`
 those of other benchmarks stay. Where one fails neither file changes. `--quick` takes small sizes and one run, to try
@@ -17,18 +17,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import rows  # type: ignore[import-not-found] # found beside this script
+from benchmarks import rows
 
 PLAN = {
-    "networks": ("bench_networks.py", "--threads", "1"),
-    "variants": ("bench_variants.py", "--threads", "1"),
-    "training": ("bench_training.py", "--threads", "1"),
-    "register": ("bench_register.py", "--threads", "1"),
-    "onnx": ("bench_onnx.py",),
-    "fuse": ("bench_fuse.py",),
-    "batch": ("bench_batch.py",),
-    "scaling": ("bench_scaling.py", "--threads", "1"),
-    "gpu": ("bench_gpu.py",),
+    "networks": ("benchmarks.bench_networks", "--threads", "1"),
+    "variants": ("benchmarks.bench_variants", "--threads", "1"),
+    "training": ("benchmarks.bench_training", "--threads", "1"),
+    "register": ("benchmarks.bench_register", "--threads", "1"),
+    "onnx": ("benchmarks.bench_onnx",),
+    "fuse": ("benchmarks.bench_fuse",),
+    "batch": ("benchmarks.bench_batch",),
+    "scaling": ("benchmarks.bench_scaling", "--threads", "1"),
+    "gpu": ("benchmarks.bench_gpu",),
 }
 PAGE, RESULTS = rows.ROOT / "docs" / "performance.md", rows.ROOT / "docs" / "performance.json"
 
@@ -49,10 +49,10 @@ def main() -> None:
     rows.with_table(given.page.read_text(), "")  # fails before the hours, not after
     measured = {name: run(name, given.quick) for name in PLAN if name in names}
     kept = json.loads(given.results.read_text()) if given.results.exists() else []
-    by_script: dict[str, list[Any]] = {}
+    by_module: dict[str, list[Any]] = {}
     for row in kept:
-        by_script.setdefault(row["script"], []).append(row)
-    every = [row for name in PLAN for row in measured.get(name, by_script.get(PLAN[name][0], []))]
+        by_module.setdefault(row["module"], []).append(row)
+    every = [row for name in PLAN for row in measured.get(name, by_module.get(PLAN[name][0], []))]
     page = rows.with_table(given.page.read_text(), rows.table(every))
     rows.replaced(given.results, json.dumps(every, indent=1) + "\n")
     rows.replaced(given.page, page)
@@ -61,14 +61,14 @@ def main() -> None:
 
 def run(name: str, quick: bool) -> list[Any]:
     """Run a benchmark in a process of its own, its tables to the terminal, and return its rows."""
-    script, *words = PLAN[name]
+    module, *words = PLAN[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.json"
-        command = [sys.executable, str(Path(__file__).with_name(script)), *words, *(["--quick"] if quick else [])]
+        command = [sys.executable, "-m", module, *words, *(["--quick"] if quick else [])]
         print(f"== {' '.join(command[1:])}", flush=True)
         done = subprocess.run([*command, "--rows", str(path)], check=False)
         if done.returncode:
-            raise SystemExit(f"{script} failed with status {done.returncode}: no file was changed")
+            raise SystemExit(f"{module} failed with status {done.returncode}: no file was changed")
         found: list[Any] = json.loads(path.read_text())
     return found
 
