@@ -5,15 +5,14 @@ other one that is installed is hidden from it.
 """
 
 import json
-import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from tests.cli.distributions import lacking
 from tests.fusion.phantom import pair as fusion_pair
 
 from crossalign.images import write_image
@@ -44,27 +43,10 @@ json.dump(found, sys.stdout)
 """
 
 
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def base_distributions() -> set[str]:
-    """The package's own dependencies, as pyproject.toml has them, and theirs in turn."""
-    todo = [Requirement(text) for text in tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]]
-    found = {"crossalign", "pip", "setuptools"}
-    while todo:
-        one = todo.pop()
-        if canonical(one.name) not in found and (one.marker is None or one.marker.evaluate({"extra": ""})):
-            found.add(canonical(one.name))
-            todo += map(Requirement, distribution(one.name).requires or ())
-    return found
-
-
 @pytest.fixture(scope="module")
 def hidden() -> list[str]:
     """Names of the modules that a base installation lacks."""
-    base, modules = base_distributions(), packages_distributions()
-    return [name for name, owners in modules.items() if not base & set(map(canonical, owners))]
+    return lacking(tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"])
 
 
 @pytest.fixture(scope="module")
