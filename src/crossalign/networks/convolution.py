@@ -20,7 +20,7 @@ class Convolution3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Convolve."""
-        return _convolved(input, self.weight, self.bias, self.stride[0])
+        return convolved(input, self.weight, self.bias, self.stride[0])
 
 
 class NormalisedConvolution(nn.Sequential):
@@ -45,10 +45,11 @@ def normalised(convolution: nn.Module, norm: nn.Module, volume: Tensor) -> Tenso
     shift = bias - mean * scale
     if convolution.bias is not None:
         shift = shift + convolution.bias * scale
-    return _convolved(volume, convolution.weight * scale.reshape(-1, 1, 1, 1, 1), shift, convolution.stride[0])
+    return convolved(volume, convolution.weight * scale.reshape(-1, 1, 1, 1, 1), shift, convolution.stride[0])
 
 
-def _convolved(volume: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+def convolved(volume: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """Convolve (b, c, z, y, x) by a kernel of 1^3 with stride 1, or of 3^3 with padding 1 and any stride."""
     if weight.shape[-1] == 1:
         return F.linear(volume.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
     if _by_slices(volume):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossalign.networks.attention_reg import PAPER_SHAPE
+from crossalign.networks.convolution import Convolution3d, convolved
 from crossalign.networks.crop import Features, check_crops
 from crossalign.types import Parameters, Shape, Volume
 
@@ -31,7 +32,7 @@ class GroupedConvolution(nn.Conv3d):
         """Convolve (b, channels, z, y, x)."""
         if input.device.type != "cpu":
             return super().forward(input)
-        return F.conv3d(input, _dense(self.weight), None, self.stride, 1)
+        return convolved(input, _dense(self.weight), None, self.stride[0])
 
 
 class GroupedBlock(nn.Module):
@@ -82,11 +83,11 @@ class MSReg(nn.Module):
     def __init__(self, input_shape: Shape = PAPER_SHAPE, unused_layers: bool = False) -> None:
         super().__init__()
         self.input_shape = input_shape
-        self.stem1 = nn.Conv3d(2, 32, 3, padding=1, bias=False)
+        self.stem1 = Convolution3d(2, 32, 3, padding=1, bias=False)
         self.stem_norm1 = nn.BatchNorm3d(32)
         self.stem2 = nn.Conv3d(32, 64, 3, (1, 2, 2), 1, bias=False)
         self.stem_norm2 = nn.BatchNorm3d(64)
-        self.skip = nn.Conv3d(64, 64, 3, 2, 1, bias=False)
+        self.skip = Convolution3d(64, 64, 3, 2, 1, bias=False)
         self.layers = nn.Sequential(
             _residual_layer(64, 64, 3), _residual_layer(128, 64, 4), _residual_layer(128, 32, 23, stride=2)
         )
@@ -111,7 +112,7 @@ class _Head(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.norm = nn.BatchNorm3d(JOINT)
-        self.conv1 = nn.Conv3d(JOINT, JOINT, 3, padding=1, bias=False)
+        self.conv1 = Convolution3d(JOINT, JOINT, 3, padding=1, bias=False)
         depth, height, width = (min(KERNEL, size) for size in shape)
         self.conv2 = nn.Conv3d(JOINT, REDUCED, (depth, height, width))
         left = (shape[0] - depth + 1) * (shape[1] - height + 1) * (shape[2] - width + 1)
