@@ -45,8 +45,7 @@ def text_of(html: str) -> str:
 
 
 def test_the_page_loads_nothing() -> None:
-    html = page()
-    html = html.replace(niivue_notice(), "")
+    html = page().replace(niivue_notice(), "")
     assert not re.search(
         r"https?:|//[a-z]|@import|url\(|\bfetch\(|XMLHttpRequest|WebSocket", re.sub(r"[\w+/=]{200,}", "", html)
     )
