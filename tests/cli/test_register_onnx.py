@@ -124,6 +124,7 @@ def test_networks_of_an_ensemble_are_averaged(pair: Path, tmp_path: Path, capsys
         (("--output-transform", "{pair}/reference.tfm"), "exists already"),
         (("--moved", "{out}/m.png"), "cannot tell the format"),
         (("--threads", "-1"), "threads"),
+        (("--moving-orientation", "auto"), "use `crossalign register`, or where both headers are wrong"),
     ],
 )
 def test_what_does_not_fit_is_said(

@@ -110,6 +110,7 @@ EARLIER = {
     "--transfer": "--qabf-weights",
     "--lesions": "--lesion-weight",
 }
+ORIENTATION = ("--fixed-orientation", "--moving-orientation", "--recognition")  # what register-onnx cannot do
 
 app = App(
     name="crossalign",
@@ -226,9 +227,9 @@ def _usage_problem(error: CycloptsError) -> str:
     unused = [word.partition("=")[0] for word in error.unused_tokens or () if word.startswith("-")]
     if isinstance(error, UnknownOptionError):
         unused.insert(0, str(error.token.keyword))
-    earlier = next((word for word in unused if word in EARLIER), None)
-    if isinstance(error, (UnknownOptionError, MissingArgumentError, UnusedCliTokensError)) and earlier is not None:
-        return f"{earlier} is no option any more: use {EARLIER[earlier]}"
+    elsewhere = _found_elsewhere(unused, error.command_chain or ())
+    if isinstance(error, (UnknownOptionError, MissingArgumentError, UnusedCliTokensError)) and elsewhere is not None:
+        return elsewhere
     if isinstance(error, MissingArgumentError) and unused:
         return f"unknown option {unused[0]}"
     if isinstance(error, MissingArgumentError) and error.argument is not None and not error.argument.tokens:
@@ -239,6 +240,19 @@ def _usage_problem(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         return f"unexpected {' '.join(error.unused_tokens or ())}"
     return str(error).rstrip(".")
+
+
+def _found_elsewhere(unused: Sequence[str], command: Sequence[str]) -> str | None:
+    """Say what to use in place of an option that has another name now, or that another command has."""
+    for word in unused:
+        if word in EARLIER:
+            return f"{word} is no option any more: use {EARLIER[word]}"
+        if word in ORIENTATION and tuple(command) == ("register-onnx",):
+            return (
+                f"{word}: nothing here recognises how axes point: use `crossalign register`, "
+                "or where both headers are wrong by a quarter turn about z, --orientation-correction"
+            )
+    return None
 
 
 def _fail(reply: Reply, error: BaseException, said: tuple[str, int], debug: bool) -> int:
