@@ -13,8 +13,7 @@ from the initial transforms of the whole image. Printed for each side, as mean a
 - touched: the cases in which some of the structure itself is cut away; a row without these follows.
 
 Sides are named by the patient's axes: those of the fixed image, after the orientation correction, brought to the moving
-image by the reference. The cut is a whole number of voxels. Without a manifest a few simulated pairs are used,
-cut from the box of what they show.
+image by the reference. The cut is a whole number of voxels. Without a manifest a few simulated pairs are cut.
 """
 
 from __future__ import annotations
