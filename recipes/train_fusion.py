@@ -1,6 +1,6 @@
 """How `dcfb-compact` and its 2-D twin were trained: on T1 and FDG-PET of sarcoma patients, and on simulated heads.
 
-    python recipes/train_fusion.py STS_FOLDER -o FOLDER [--network dcfb-compact] [--steps 600] [--minutes 10]
+    python recipes/train_fusion.py STS_FOLDER -o FOLDER [--network dcfb-compact] [--steps 120] [--minutes 10]
     python recipes/train_fusion.py STS_FOLDER -o FOLDER --network dcfb-compact-2d
 
 STS_FOLDER holds the soft-tissue sarcoma set (CC BY 3.0) with its `cases.csv`. Its `train` patients are trained on, but
@@ -33,9 +33,9 @@ from crossalign.training.run_folder import read_history
 HELD_OUT = ("sts004", "sts022", "sts035", "sts048")
 HEADS, VAL_HEADS, HEAD_SHAPE, HEAD_SEED = 24, 4, (80, 96, 96), 11
 REPEATS = 2  # of a patient for each head
-STEPS, RATE, PATCH, PLANES = 600, 3e-3, 48, 32
-SALIENCE_WEIGHT, QABF_WEIGHTS = 10.0, (0.15, 0.5)
-VAL_EVERY = 100
+STEPS, RATE, PATCH, PLANES = 120, 2e-3, 48, 32
+SALIENCE_WEIGHT, QABF_WEIGHTS, INVENTED_GRADIENT_WEIGHT = 2.0, (0.3, 0.6), 0.3
+VAL_EVERY = 20
 PARTS = ("attention", "offsets")
 
 
@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("--without", choices=PARTS)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--salience", type=float, default=SALIENCE_WEIGHT)
+    parser.add_argument("--qabf", type=float, nargs=2, default=QABF_WEIGHTS, help="balanced, and for detail")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
@@ -85,7 +86,8 @@ def settings_of_run(given: argparse.Namespace) -> FusionTrainingSettings:
         planes=PLANES,
         rate=RATE,
         salience_weight=given.salience,
-        qabf_weights=QABF_WEIGHTS,
+        qabf_weights=tuple(given.qabf),
+        invented_gradient_weight=INVENTED_GRADIENT_WEIGHT,
         lesion_weight=0.0,
         val_every=VAL_EVERY,
     )

@@ -7,6 +7,7 @@ import torch
 
 from crossalign.fusion.networks.compact import DCFBCompact
 from crossalign.fusion.networks.settings import CompactSettings
+from crossalign.fusion.networks.unrolled import FROM_GEOMETRIC_MEAN, optimise_scores
 from crossalign.networks import count_parameters
 
 SMALL = CompactSettings(channels=8, blocks=1, middle_blocks=1, heads=2, window=2, kernel=3, context=4, hidden=4)
@@ -25,8 +26,8 @@ def build(seed: int = 0, settings: CompactSettings = SMALL, planar: bool = False
 
 
 def test_the_shipped_size_is_small() -> None:
-    assert count_parameters(DCFBCompact()) == 265_700
-    assert count_parameters(DCFBCompact(planar=True)) == 199_044
+    assert count_parameters(DCFBCompact()) == 265_717
+    assert count_parameters(DCFBCompact(planar=True)) == 199_061
 
 
 @pytest.mark.parametrize("planar", [False, True])
@@ -52,8 +53,11 @@ def test_every_parameter_has_a_gradient(planar: bool) -> None:
 
 
 def test_distant_voxels_do_not_matter() -> None:
-    """Nothing is normalised over the volume: a change 100 voxels away changes no corner."""
-    model = build(2).eval()
+    """Nothing is normalised over the volume: a change 100 voxels away changes no corner.
+
+    Each step reaches ten voxels further, so there are two here.
+    """
+    model = build(2, replace(SMALL, score_steps=2)).eval()
     a, b = pair(16, 16, 144)
     changed = a.clone()
     changed[..., 128:] = 1 - changed[..., 128:]
@@ -84,6 +88,15 @@ def test_detail_changes_the_result() -> None:
     a, b = pair(16, 16, 16)
     with torch.no_grad():
         assert not torch.allclose(model(a, b, torch.zeros(1)), model(a, b, torch.ones(1)))
+
+
+def test_untrained_it_is_near_the_unrolled_optimiser() -> None:
+    """It begins with the constants of `unrolled-geometric`, which its first weights hardly change."""
+    a, b = pair(20, 20, 20)
+    with torch.no_grad():
+        fused = build(4).eval()(a, b, torch.zeros(1))
+    optimised = optimise_scores(a, b, 0.0, FROM_GEOMETRIC_MEAN)
+    assert float((fused - optimised).abs().mean()) < 0.2 * float((optimised - (a + b) / 2).abs().mean())
 
 
 def test_a_volume_fused_with_itself_is_itself() -> None:

@@ -25,6 +25,7 @@ from crossalign.fusion.networks.model_files import (
 )
 from crossalign.fusion.networks.settings import DCFBSettings, FusionStageSettings
 from crossalign.models import Card
+from crossalign.models.model_file import ModelContents, StageContents, save_model_file
 from crossalign.models.pretrained import shipped_names
 
 TINY_DCFB = DCFBSettings(channels=8, depths=(1,), heads=(2,))
@@ -80,6 +81,17 @@ def test_the_optimiser_of_earlier_versions_is_named(network: str, names: tuple[s
     compact = {"channels": 8, "blocks": 1, "heads": 2, names[0]: 6, names[1]: 6}
     write_earlier_file(network, compact, tmp_path / "old.safetensors")
     with pytest.raises(WeightsError, match=rf"old.safetensors: holds the '{network}' of an earlier.*`unrolled-ssim`"):
+        load_fusion_model(tmp_path / "old.safetensors")
+
+
+@pytest.mark.parametrize("network", ["dcfb-compact", "dcfb-compact-2d"])
+def test_a_compact_network_without_steps_is_named(network: str, tmp_path: Path) -> None:
+    model = untrained(network)
+    weights = model.network.state_dict()
+    weights |= {name: weights[name][:4] for name in ("out.weight", "out.bias")}
+    stage = StageContents(weights, model.settings, model.notes)
+    save_model_file(ModelContents("fusion", [stage], card=model.card), tmp_path / "old.safetensors")
+    with pytest.raises(WeightsError, match=rf"holds the '{network}' of an earlier.*without steps.*`crossalign train"):
         load_fusion_model(tmp_path / "old.safetensors")
 
 

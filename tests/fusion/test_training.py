@@ -16,6 +16,7 @@ from tests.fusion.test_simulation import maps
 
 from crossalign.errors import InputError, OutputError
 from crossalign.fusion.metrics.scores import gradient_preservation_score as qabf
+from crossalign.fusion.metrics.scores import invented_gradient_score
 from crossalign.fusion.metrics.scores import structural_similarity_score as ssim
 from crossalign.fusion.networks.model_files import load_fusion_model
 from crossalign.fusion.networks.settings import DCFBSettings, FusionStageSettings
@@ -25,6 +26,7 @@ from crossalign.fusion.training.losses import (
     LESION_CONTRAST,
     MARGIN,
     draw_steps,
+    invented_gradient_loss,
     lesion_loss,
     paper_fusion_loss,
     salience_loss,
@@ -184,6 +186,21 @@ def test_salience_is_lost_where_uptake_is_no_longer_above_what_is_around_it() ->
     # Uptake that varies little weighs little, and none at all where there is none.
     assert float(salience_loss(0.4 - 0.2 * hot, 0.1 + 0.03 * hot, steps)) < below / 3
     assert float(salience_loss(0.4 - 0.2 * hot, torch.zeros_like(hot), steps)) == 0
+    # Four times as much uptake as around it, and of no interest all the same.
+    assert float(salience_loss(0.4 - 0.2 * hot, 0.01 + 0.03 * hot, steps)) == 0
+
+
+def test_the_loss_of_invented_gradients_is_nabf(datasets: Datasets) -> None:
+    generator = torch.Generator().manual_seed(5)
+    patches = draw_patches(datasets[0], [0, 1], (20, 20, 20), None, generator)
+    average, noise = (patches.a + patches.b) / 2, 0.1 * torch.randn(patches.a.shape, generator=generator)
+    for fused in (average, average + noise):
+        pairs = [[v[k, 0] for v in (fused, patches.a, patches.b)] for k in (0, 1)]
+        expected = sum(float(invented_gradient_score(*volumes)) for volumes in pairs) / 2
+        assert float(invented_gradient_loss(fused, patches)) == pytest.approx(expected, abs=1e-5)
+    assert expected > 0.1
+    empty = replace(patches, a=torch.zeros_like(patches.a), b=torch.zeros_like(patches.b))
+    assert float(invented_gradient_loss(average, empty)) == 0
 
 
 @settings(deadline=None, max_examples=20)
@@ -224,6 +241,7 @@ def test_validation_is_the_same_each_time(datasets: Datasets) -> None:
         {"lesion_weight": -1.0},
         {"planes": 8},
         {"salience_weight": -1.0},
+        {"invented_gradient_weight": -1.0},
     ],
 )
 def test_invalid_settings_are_an_error(change: dict[str, object]) -> None:

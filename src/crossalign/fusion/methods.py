@@ -16,11 +16,8 @@ from crossalign.errors import InputError
 from crossalign.fusion.classical import Average, LaplacianPyramid, Maximum, WaveletFusion
 from crossalign.fusion.networks.dcfb import padded_to
 from crossalign.fusion.networks.model_files import FUSION, FusionModel, load_fusion_model, run_fusion_network
-from crossalign.fusion.networks.unrolled import (
-    geometric_start,
-    optimise_from_geometric_mean_by_slabs,
-    optimise_scores_by_slabs,
-)
+from crossalign.fusion.networks.unrolled import FROM_AVERAGE, FROM_GEOMETRIC_MEAN, Schedule, geometric_start
+from crossalign.fusion.networks.unrolled_by_slabs import optimise_scores_by_slabs
 from crossalign.fusion.result import FusionMethod
 from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_names, shipped_path
@@ -32,7 +29,7 @@ LARGEST_TILE = 192
 OVERLAP = 64
 DEFAULT_NETWORK = "dcfb-compact"
 UNROLLED, GEOMETRIC = "unrolled-ssim", "unrolled-geometric"
-DEFAULT_METHOD = GEOMETRIC
+DEFAULT_METHOD = DEFAULT_NETWORK
 # Of memory, a voxel, as measured: of the tile that goes through the compact network, and of the whole beside it.
 RUNNING_BYTES, PAIR_BYTES, TILED_BYTES = 330, 12, 24
 UNROLLED_BYTES, GEOMETRIC_BYTES = 160, 48
@@ -144,22 +141,30 @@ def _overlap(size: int, tile: int, multiple: int) -> float:
     return 1 - (stride + 0.5) / tile
 
 
+# Where the unrolled optimiser begins, and its steps, by name. From the average it hides uptake that the MRI does not
+# show; from the geometric mean uptake stays above its surroundings.
+SCHEDULES: Mapping[str, Schedule] = {UNROLLED: FROM_AVERAGE, GEOMETRIC: FROM_GEOMETRIC_MEAN}
+
+
 @dataclass(frozen=True)
-class UnrolledSSIM(FusionMethod):
+class UnrolledOptimiser(FusionMethod):
     """An unrolled optimiser of SSIM and Qabf, and how much detail is wanted, from 0 (balanced) to 1 (detail).
 
-    It has no weights. It scores best in what it optimises, and hides uptake that the MRI does not show.
+    `label` is one of SCHEDULES. It has no weights, and scores best in what it optimises.
     """
 
+    label: str = GEOMETRIC
     detail: float = 0.0
 
     def __post_init__(self) -> None:
         _check_detail(self.detail)
+        if self.label not in SCHEDULES:
+            raise InputError(f"the unrolled optimiser is one of {', '.join(SCHEDULES)}, got '{self.label}'")
 
     @property
     def name(self) -> str:
         """Short name, with the emphasis where it is not the default."""
-        return _emphasised(UNROLLED, self.detail)
+        return _emphasised(self.label, self.detail)
 
     def settings(self) -> dict[str, str]:
         """How much detail is wanted."""
@@ -167,7 +172,7 @@ class UnrolledSSIM(FusionMethod):
 
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Fuse a (MRI) with b (PET)."""
-        return optimise_scores_by_slabs(a[None, None], b[None, None], self.detail)[0, 0]
+        return optimise_scores_by_slabs(a[None, None], b[None, None], self.detail, SCHEDULES[self.label])[0, 0]
 
     def needed_bytes(self, shape: Shape) -> int:
         """Statistics of the pair and gradients of both scores."""
@@ -192,23 +197,6 @@ class GeometricMean(FusionMethod):
         return GEOMETRIC_BYTES * math.prod(shape)
 
 
-@dataclass(frozen=True)
-class UnrolledGeometric(UnrolledSSIM):
-    """The same optimiser, from the geometric mean of both inputs' local means: uptake stays above its surroundings.
-
-    It has no weights either.
-    """
-
-    @property
-    def name(self) -> str:
-        """Short name, with the emphasis where it is not the default."""
-        return _emphasised(GEOMETRIC, self.detail)
-
-    def fuse(self, a: Scan, b: Scan) -> Scan:
-        """Fuse a (MRI) with b (PET)."""
-        return optimise_from_geometric_mean_by_slabs(a[None, None], b[None, None], self.detail)[0, 0]
-
-
 def _check_detail(detail: float) -> None:
     if not 0 <= detail <= 1:
         raise InputError(f"'detail' runs from 0 (balanced) to 1 (detail), got {detail}")
@@ -231,10 +219,9 @@ PLAIN_FUSION_METHODS: Mapping[str, Callable[[], FusionMethod]] = {
     "laplacian-2d": lambda: LaplacianPyramid(axes=IN_PLANE),
     "wavelet-2d": lambda: WaveletFusion(axes=IN_PLANE),
     "geometric-mean": GeometricMean,
-    UNROLLED: UnrolledSSIM,
-    GEOMETRIC: UnrolledGeometric,
+    UNROLLED: lambda: UnrolledOptimiser(UNROLLED),
+    GEOMETRIC: UnrolledOptimiser,
 }
-UNROLLED_METHODS: Mapping[str, Callable[[float], FusionMethod]] = {UNROLLED: UnrolledSSIM, GEOMETRIC: UnrolledGeometric}
 
 
 def fusion_method_names() -> tuple[str, ...]:
@@ -255,8 +242,8 @@ def named_fusion_method(name: str, emphasis: str | None = None, device: torch.de
     Raises InputError for an unknown name and for an emphasis that the method does not have, WeightsError for weights
     that cannot be used.
     """
-    if name in UNROLLED_METHODS:
-        return UNROLLED_METHODS[name](_detail(emphasis))
+    if name in SCHEDULES:
+        return UnrolledOptimiser(name, _detail(emphasis))
     if name in PLAIN_FUSION_METHODS:
         if emphasis is not None:
             raise InputError(

@@ -1,4 +1,6 @@
-"""The compact fusion network: an encoder-decoder of DCFB blocks that weighs both inputs place by place."""
+"""The compact fusion network: an encoder-decoder of DCFB blocks, and steps towards both scores that it weighs."""
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -6,12 +8,30 @@ from torch import Tensor, nn
 
 from crossalign.fusion.networks.blend_block import BlendForm, ChannelNorm, DeformableCrossBlend, half
 from crossalign.fusion.networks.dcfb import Expand, Merge, padded_to
-from crossalign.fusion.networks.mixture import LOCAL_FEATURES, LocalMoments, local_features, mixture, signed_log
+from crossalign.fusion.networks.mixture import (
+    LOCAL_FEATURES,
+    LocalMoments,
+    geometric_mixture,
+    local_features,
+    signed_log,
+)
+from crossalign.fusion.networks.score_gradients import pair_statistics
 from crossalign.fusion.networks.settings import CompactSettings
+from crossalign.fusion.networks.unrolled import (
+    FROM_GEOMETRIC_MEAN,
+    GAIN_A,
+    GAIN_B,
+    WEIGHT_A,
+    StepWeights,
+    improve_scores,
+    qabf_log_weight,
+)
 from crossalign.similarity.local_scores import SSIM_K1
 from crossalign.types import Map, Shape, Volume
 
-MIXTURE = 4  # channels of the prediction
+PREDICTED = 5  # channels: the geometric mean's weight, both gains; Qabf's weight, the fraction of each step
+LARGEST_LOG = 2.0  # of the factor by which Qabf's weight is changed
+FIRST_SCALE = 0.1  # of the weights that the prediction is drawn with: it begins near the hand-set constants
 
 
 class DCFBCompact(nn.Module):
@@ -19,11 +39,12 @@ class DCFBCompact(nn.Module):
 
     `detail` (b,) goes from 0 (balanced) to 1 (detail). DCFB blocks, shared by both modalities, work on tokens of 4^3
     voxels, then of 8^3, then of 4^3 again, joined with those of the first. Their output is interpolated to full
-    resolution and joined with the local moments of both inputs. Convolutions predict for each voxel how the fused
-    value is mixed: mean + gain_a (a - mean_a) + gain_b (b - mean_b) + shift, where mean lies between the local means
-    of both. Nothing is normalised over the whole volume, so that a tile gives what the whole volume gives, except at
-    its border. `planar` is the 2-D twin: the same layers in the plane, axial slice by axial slice, each independent of
-    the others.
+    resolution and joined with the local moments of both inputs. Convolutions predict five numbers for each voxel: the
+    weight of a's local mean in a geometric mean of both, the fraction of each one's details, and for the steps towards
+    structural similarity and Qabf that follow (`unrolled`) Qabf's weight and the fraction of each step. Gradients go
+    through the steps. Nothing is normalised over the whole volume, so that a tile gives what the whole volume gives,
+    except at its border. `planar` is the 2-D twin: the same layers and steps in the plane, axial slice by axial slice,
+    each independent of the others.
     """
 
     def __init__(self, settings: CompactSettings | None = None, planar: bool = False) -> None:
@@ -50,10 +71,11 @@ class DCFBCompact(nn.Module):
         self.spatial = _spatial(hidden + 4, hidden, planar)
         self.modulation = nn.Linear(1, 2 * hidden)
         self.second = nn.Conv3d(hidden, hidden, 1)
-        self.out = nn.Conv3d(hidden, MIXTURE, 1)
-        with torch.no_grad():  # begin near a fifth of the MRI and four fifths of the PET
-            self.out.weight.mul_(0.3)
-            self.out.bias = nn.Parameter(torch.tensor([-1.4, -1.1, -1.1, 0.0]))
+        self.out = nn.Conv3d(hidden, PREDICTED, 1)
+        first = (_logit(WEIGHT_A), _logit(GAIN_A / 2), _logit(GAIN_B / 2), 0.0, 0.0)
+        with torch.no_grad():
+            self.out.weight.mul_(FIRST_SCALE)
+            self.out.bias = nn.Parameter(torch.tensor(first))
 
     def forward(self, a: Volume, b: Volume, detail: Tensor) -> Volume:
         """Fuse; the result lies in [0, 1]."""
@@ -71,8 +93,11 @@ class DCFBCompact(nn.Module):
         everywhere = condition[:, :, None, None, None].expand_as(a)
         mixed = F.gelu(self.pointwise(torch.cat((context, local_features(moments), everywhere), dim=1)))
         hidden = self.modulated(F.gelu(self.spatial(mixed)), condition)
-        prediction = self.out(hidden + F.gelu(self.second(hidden)))
-        return mixture(prediction.float(), moments)[:, :, : shape[0], : shape[1], : shape[2]]
+        prediction = self.out(hidden + F.gelu(self.second(hidden))).float()
+        inside = slice(shape[0]), slice(shape[1]), slice(shape[2])
+        start, weights = (part[(..., *inside)] for part in start_and_weights(prediction, moments, detail))
+        pair = pair_statistics(a[(..., *inside)], b[(..., *inside)])
+        return improve_scores(start, pair, step_weights_of(weights), self.settings.score_steps)
 
     def modulated(self, hidden: Map, condition: Tensor) -> Map:
         """Scale and shift hidden channels by the condition."""
@@ -91,9 +116,6 @@ class DCFBCompact(nn.Module):
         x, other = _both(self.decoder, x, other)
         return self.context(torch.cat((x, other), dim=1))
 
-    def _joined(self, deep: Map, skipped: Map) -> Map:
-        return self.skip(torch.cat((self.expand(deep), skipped), dim=1))
-
     def _tokens(self, volume: Volume, number: int) -> Map:
         tokens = self.embed(torch.cat((volume, signed_log(volume, SSIM_K1)), dim=1))
         return tokens + self.modality[number][:, None, None, None]
@@ -103,6 +125,21 @@ class DCFBCompact(nn.Module):
         window = box(s.window, self.planar)
         form = BlendForm(window, box(s.kernel, self.planar), s.attention, s.offsets)
         return nn.ModuleList(DeformableCrossBlend(width, s.heads, window, form=form) for _ in range(count))
+
+
+def start_and_weights(prediction: Map, pair: LocalMoments, detail: Tensor) -> tuple[Volume, Map]:
+    """Turn the prediction (b, 5, z, y, x) into the first fused volume, and two weights (b, 2, z, y, x) of the steps."""
+    level, gain_a, gain_b, qabf, fraction = prediction.chunk(PREDICTED, dim=1)
+    gains = 2 * torch.sigmoid(gain_a), 2 * torch.sigmoid(gain_b)
+    fused = geometric_mixture((pair.a, pair.b), (pair.of_a.mean, pair.of_b.mean), torch.sigmoid(level), gains)
+    usual = qabf_log_weight(FROM_GEOMETRIC_MEAN.detail(detail.to(prediction)))[:, None, None, None, None]
+    qabf = torch.exp(usual + LARGEST_LOG * torch.tanh(qabf / LARGEST_LOG))
+    return fused, torch.cat((qabf, 2 * torch.sigmoid(fraction)), dim=1)
+
+
+def step_weights_of(weights: Map) -> StepWeights:
+    """Name the two weights that `start_and_weights` returns."""
+    return StepWeights(*weights.chunk(2, dim=1))
 
 
 def condition_of(detail: Tensor, like: Volume) -> Tensor:
@@ -131,3 +168,7 @@ def _slices(volume: Volume) -> Map:
 def _spatial(channels: int, out: int, planar: bool) -> nn.Conv3d:
     kernel = box(3, planar)
     return nn.Conv3d(channels, out, kernel, padding=half(kernel), padding_mode="replicate")
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))

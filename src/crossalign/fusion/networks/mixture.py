@@ -12,7 +12,7 @@ from crossalign.similarity.windows import clipped_means
 from crossalign.types import Map, Volume
 
 LOCAL_FEATURES = 12
-LARGEST_SHIFT = 0.3
+LEVEL_FLOOR = 0.01  # added to both local means before their logarithms
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +48,18 @@ def local_features(pair: LocalMoments) -> Map:
     return torch.cat((a, b, of_a.mean, of_b.mean, *mean_logs, *sd_logs, *details, correlation, sd_ratio), dim=1)
 
 
-def mixture(prediction: Map, pair: LocalMoments) -> Volume:
-    """Mix by the predicted level, two gains and a shift (b, 4, z, y, x); the result lies in [0, 1]."""
-    level, gain_a, gain_b, shift = prediction.chunk(4, dim=1)
-    mean_a, mean_b, weight = pair.of_a.mean, pair.of_b.mean, torch.sigmoid(level)
-    mean = weight * mean_a + (1 - weight) * mean_b + LARGEST_SHIFT * torch.tanh(shift)
-    detail = 2 * torch.sigmoid(gain_a) * (pair.a - mean_a) + 2 * torch.sigmoid(gain_b) * (pair.b - mean_b)
-    return (mean + detail).clamp(0, 1)
+def geometric_mixture(
+    volumes: tuple[Volume, Volume], means: tuple[Volume, Volume], weight_a: Map | float, gains: tuple[Map | float, ...]
+) -> Volume:
+    """Weighted geometric mean of two volumes' local means, and a fraction of each one's details; in [0, 1].
+
+    SSIM compares local means by their ratio: a geometric mean is as similar to the bright input as to the dark one.
+    """
+    log_a, log_b = (torch.log(mean.clamp(min=0) + LEVEL_FLOOR) for mean in means)
+    fused = torch.exp(weight_a * log_a + (1 - weight_a) * log_b) - LEVEL_FLOOR
+    for gain, volume, mean in zip(gains, volumes, means, strict=True):
+        fused = fused + gain * (volume - mean)
+    return fused.clamp(0, 1)
 
 
 def signed_log(value: Volume, floor: float) -> Volume:

@@ -24,6 +24,7 @@ SLICES = 16  # of the twin in the plane at a time
 RENAMED = {"think": "mlp", "beside": "convolution", "place_gate": "spatial_gate"}
 # Settings of the compact networks of earlier versions, an unrolled optimiser.
 OPTIMISER_SETTINGS = {"ssim_steps", "refinements", "climbs", "steps"}
+EARLIER_PREDICTION = 4  # channels of the compact networks that took no steps
 
 NETWORKS: dict[str, Callable[[FusionStageSettings], nn.Module]] = {
     "dcfb-compact": lambda settings: DCFBCompact(settings.compact),
@@ -101,10 +102,19 @@ def _current(file: ModelContents) -> ModelContents:
     Raises WeightsError for such a network: its weights fit none of today's.
     """
     (stage,) = file.stages
-    compact = stage.settings.get("compact")
-    if not isinstance(compact, Mapping) or not OPTIMISER_SETTINGS & set(compact):
+    compact, network = (stage.settings.get(name) for name in ("compact", "network"))
+    network = network or stage.settings.get("model")
+    if not isinstance(compact, Mapping):
         return file
-    network = stage.settings.get("network", stage.settings.get("model"))
+    if not OPTIMISER_SETTINGS & set(compact):
+        prediction = stage.tensors.get("out.weight")
+        if network == "dcfb" or prediction is None or len(prediction) != EARLIER_PREDICTION:
+            return file
+        raise WeightsError(
+            f"{file.path.name}: holds the '{excerpt(network)}' of an earlier version, which mixed both inputs without "
+            f"steps towards SSIM and Qabf: take the one that comes with this version (`{excerpt(network)}`), or train "
+            "it again with `crossalign train-fusion`"
+        )
     if network != "dcfb":
         raise WeightsError(
             f"{file.path.name}: holds the '{excerpt(network)}' of an earlier version, an unrolled optimiser of SSIM "

@@ -32,6 +32,8 @@ class CompactSettings:
     """Channels that the blocks pass on to full resolution."""
     hidden: int = 16
     """Hidden channels at full resolution."""
+    score_steps: int = 24
+    """Steps towards structural similarity and Qabf after the network's first fused volume."""
     attention: bool = True
     """Whether the blocks attend at all; an ablation leaves it out."""
     offsets: bool = True
@@ -40,7 +42,7 @@ class CompactSettings:
     def __post_init__(self) -> None:
         # Beyond these a network takes more memory than a workstation has.
         most = {"channels": 1024, "blocks": 64, "middle_blocks": 64, "heads": 64, "window": 16, "kernel": 31}
-        most |= {"context": 1024, "hidden": 1024}
+        most |= {"context": 1024, "hidden": 1024, "score_steps": 1024}
         check_bounds(self, {name: (1, value) for name, value in most.items()})
         if self.channels % self.heads:
             raise SettingError("heads", f"must divide the {self.channels} channels, got {self.heads}")

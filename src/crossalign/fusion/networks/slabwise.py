@@ -1,7 +1,7 @@
 """The compact network on a whole volume, slab by slab: the same result as `DCFBCompact.forward`, several times faster.
 
-The blocks run on the whole volume, at their low resolution; what follows at full resolution on a few planes at a time
-(`slab_layers`).
+The blocks run on the whole volume, at their low resolution; what follows at full resolution, and the steps after it, on
+a few planes at a time (`slab_layers`, `unrolled_by_slabs`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from crossalign.errors import InputError
-from crossalign.fusion.networks.compact import DCFBCompact, condition_of
+from crossalign.fusion.networks.compact import DCFBCompact, condition_of, start_and_weights, step_weights_of
 from crossalign.fusion.networks.dcfb import padded_to
-from crossalign.fusion.networks.mixture import LocalMoments, local_features, mixture
+from crossalign.fusion.networks.mixture import LocalMoments, local_features
 from crossalign.fusion.networks.score_gradients import pair_moments, pair_products
 from crossalign.fusion.networks.slab_layers import (
     SLAB_VOXELS,
@@ -23,6 +23,7 @@ from crossalign.fusion.networks.slab_layers import (
     spatial,
     upsampled,
 )
+from crossalign.fusion.networks.unrolled_by_slabs import improve_scores_by_slabs
 from crossalign.similarity.windows import SSIM_RADIUS_VOXEL, Slab, clipped_means_of_slab, slabs_of
 from crossalign.types import Volume
 
@@ -37,8 +38,9 @@ def fuse_by_slabs(model: DCFBCompact, a: Volume, b: Volume, detail: float, slab_
     if len(a) != 1 or model.planar:
         raise InputError(f"one pair at a time is fused slab by slab, in 3-D, got {len(a)} and planar {model.planar}")
     z, y, x = a.shape[2:]
-    a, b = (padded_to(volume, (model.settings.multiple,) * 3).contiguous() for volume in (a, b))
-    fused, condition = torch.empty_like(a), condition_of(torch.full((1,), detail), a)
+    pair, details = (a, b), torch.full((1,), detail)
+    a, b = (padded_to(volume, (model.settings.multiple,) * 3).contiguous() for volume in pair)
+    start, weights, condition = torch.empty_like(a), torch.cat((a, a), dim=1), condition_of(details, a)
     with slab_threads() as threads:
         # On one thread: with a thread too many for the machine's free cores its many small operations, each split
         # anew, took ten times as long.
@@ -52,10 +54,12 @@ def fuse_by_slabs(model: DCFBCompact, a: Volume, b: Volume, detail: float, slab_
             mixed = F.gelu(pointwise_last(model.pointwise, *features))
             hidden = model.modulated(F.gelu(spatial(model.spatial, mixed, slab, wider)), condition)
             prediction = pointwise(model.out, hidden + F.gelu(pointwise(model.second, hidden)))
-            fused[:, :, slab.planes] = mixture(prediction, moments.of_planes(slab.inside(wider)))
+            begun = start_and_weights(prediction, moments.of_planes(slab.inside(wider)), details)
+            start[:, :, slab.planes], weights[:, :, slab.planes] = begun
 
         SlabWork(slabs_of(a.shape[2:], slab_voxels), threads).each(fill)
-    return fused[:, :, :z, :y, :x]
+    start, weights = (volume[:, :, :z, :y, :x].contiguous() for volume in (start, weights))
+    return improve_scores_by_slabs(start, pair, step_weights_of(weights), model.settings.score_steps, slab_voxels)
 
 
 def _moments(a: Volume, b: Volume, slab: Slab) -> LocalMoments:

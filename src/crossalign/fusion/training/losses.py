@@ -4,16 +4,17 @@ import torch
 from torch import Tensor
 
 from crossalign.fusion.training.dataset import FusionPatches
-from crossalign.similarity import lncc_score, qabf_score, ssim_pair_score, ssim_score
+from crossalign.similarity import lncc_score, nabf_score, qabf_score, ssim_pair_score, ssim_score
 from crossalign.types import Map, Shape, Volume
 
 MRI_WEIGHT, PET_WEIGHT = 2.0, 1.0
 LESION_CONTRAST = 0.7  # fraction of a lesion's contrast to preserve; the average preserves a half
 LEAST_CONTRAST = 0.05
 # Of salience: the ratios of uptake that begin to count and count in full, their logarithms, and what is added to both
-# uptakes before, a fraction of the window; how far above the fused value must be; and the fraction of pairs under which
-# a patch counts less.
+# uptakes before, a fraction of the window; the higher uptakes of a pair that begin to count and count in full; how far
+# above the fused value must be; and the fraction of pairs under which a patch counts less.
 FAINT, PLAIN, FLOOR, MARGIN, FEW = 0.5, 1.0, 0.05, 0.05, 0.05
+LOW_UPTAKE, HIGH_UPTAKE = 0.07, 0.15
 STEPS, SHORTEST, LONGEST = 10, 3.0, 36.0  # how many steps between the two voxels of a pair, and their length in voxels
 
 
@@ -80,27 +81,46 @@ def draw_steps(shape: Shape, generator: torch.Generator) -> list[Shape]:
 def salience_loss(fused: Volume, uptake: Volume, steps: list[Shape]) -> Tensor:
     """How far uptake that is above that of another voxel some way off fails to be above it in the fused volume.
 
-    For each pair of voxels a step apart: what the fused difference lacks of MARGIN, in the uptake's direction, weighted
-    by the ratio of both uptakes: from 1.6 (below it is the usual contrast of tissues) to 2.7. Where the mean
-    over pairs is 0, the area under the ROC curve between what takes up more and what takes up less around it is 1.
+    For each pair of voxels a step apart: what the fused difference lacks of MARGIN, in the uptake's direction, squared
+    and divided by MARGIN. It is weighted by the ratio of both uptakes, from 1.6 (below it is the usual contrast of
+    tissues) to 2.7, and by the higher of both, from 0.07 to 0.15 of the window: uptake of no interest forces nothing.
+    Where the mean over pairs is 0, the area under the ROC curve between what takes up more and what takes up less
+    around it is 1.
     """
     lacking, weights, count = fused.new_zeros(()), fused.new_zeros(()), 0
     logarithm = torch.log(uptake.clamp(min=0) + FLOOR)
     for step in steps:
-        rise = _difference(logarithm, step)
+        rise, higher = _difference(logarithm, step), torch.maximum(*_pairs(uptake, step))
         weight = ((rise.abs() - FAINT) / (PLAIN - FAINT)).clamp(0, 1)
-        lack = (MARGIN - rise.sign() * _difference(fused, step)).clamp(min=0)
+        weight = weight * ((higher - LOW_UPTAKE) / (HIGH_UPTAKE - LOW_UPTAKE)).clamp(0, 1)
+        lack = (MARGIN - rise.sign() * _difference(fused, step)).clamp(min=0) ** 2 / MARGIN
         lacking, weights, count = lacking + (weight * lack).sum(), weights + weight.sum(), count + rise.numel()
     return lacking / (weights + FEW * max(count, 1))
 
 
+def invented_gradient_loss(fused: Volume, patches: FusionPatches) -> Tensor:
+    """Nabf of each patch, their mean: gradients stronger than those of both inputs, and not along them.
+
+    Patches where neither input has a gradient do not count.
+    """
+    total = fused.new_zeros(())
+    for number in range(len(fused)):
+        nabf = nabf_score(*(volume[number : number + 1] for volume in (fused, patches.a, patches.b)))
+        if bool(nabf.isfinite()):
+            total = total + nabf
+    return total / len(fused)
+
+
 def _difference(volume: Volume, step: Shape) -> Map:
     """Subtract from each voxel the one a step before it, where there is one."""
-    for axis, size in enumerate(step, start=2):
-        inner = volume.shape[axis] - abs(size)
-        first = max(0, size)
-        if axis == 2:
-            high, low = volume.narrow(2, first, inner), volume.narrow(2, first - size, inner)
-        else:
-            high, low = high.narrow(axis, first, inner), low.narrow(axis, first - size, inner)
+    high, low = _pairs(volume, step)
     return high - low
+
+
+def _pairs(volume: Volume, step: Shape) -> tuple[Map, Map]:
+    """Return the voxels that have one a step before them, and those."""
+    high = low = volume
+    for axis, size in enumerate(step, start=2):
+        inner, first = volume.shape[axis] - abs(size), max(0, size)
+        high, low = high.narrow(axis, first, inner), low.narrow(axis, first - size, inner)
+    return high, low

@@ -18,6 +18,7 @@ BOUNDS: Bounds = {
     "patch": (16, 512),
     "planes": (0, 512),
     "salience_weight": (0, math.inf),
+    "invented_gradient_weight": (0, math.inf),
     "lesion_weight": (0, math.inf),
     "lesion_fraction": (0, 1),
 }
@@ -81,6 +82,8 @@ class FusionTrainingSettings:
     """Weight of Qabf in ssim-qabf for balanced fusion and for detail; between them it is even in its logarithm."""
     salience_weight: float = 1.0
     """Weight in ssim-qabf of how far uptake above that around it fails to be above it in the fused volume."""
+    invented_gradient_weight: float = 0.3
+    """Weight in ssim-qabf of gradients of the fused volume that are stronger than those of both inputs (Nabf)."""
     lesion_weight: float = 0.1
     """Weight in ssim-qabf of the contrast that inserted lesions lose; 0 inserts none."""
     lesion_fraction: float = 0.5

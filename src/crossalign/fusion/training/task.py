@@ -18,6 +18,7 @@ from crossalign.fusion.networks.model_files import (
 from crossalign.fusion.training.dataset import FusionDataset, FusionPatches, draw_patches, insert_lesions
 from crossalign.fusion.training.losses import (
     draw_steps,
+    invented_gradient_loss,
     lesion_loss,
     paper_fusion_loss,
     salience_loss,
@@ -134,6 +135,8 @@ class FusionTask(TrainingTask):
         if s.salience_weight > 0:
             steps = draw_steps(s.patch_shape, generator)
             loss = loss + s.salience_weight * salience_loss(without, patches.b, steps)
+        if s.invented_gradient_weight > 0:
+            loss = loss + s.invented_gradient_weight * invented_gradient_loss(without, patches)
         if patches.lesions is None:
             return loss
         return loss + s.lesion_weight * lesion_loss(without, with_lesions, patches)
