@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from crossalign.export.closed_form import fit_by_quaternion, motion_of
 from crossalign.fusion.networks.compact import DCFBCompact
+from crossalign.fusion.networks.score_gradients import PairStatistics
+from crossalign.fusion.networks.unrolled import StepWeights, score_step
 from crossalign.geometry.fit import MatchMoments
 from crossalign.networks.correspondence import Fit, Matching
 from crossalign.networks.match_evidence import ShowsMatching
@@ -25,10 +27,23 @@ Tensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
+class Steps:
+    """A module that is applied `count` times, to two tensors that it returns anew, and to others that stay the same.
+
+    The first of both is the result, at last of the shape `shape` behind the batch.
+    """
+
+    module: nn.Module
+    count: int
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A module to export, in eval mode, the sizes of its inputs, the names of its outputs, and what they must equal.
 
-    `reference` computes the outputs as the package does, `draw` makes fresh inputs of a batch of so many.
+    `reference` computes the outputs as the package does, `draw` makes fresh inputs of a batch of so many. With `steps`
+    the module's outputs are where they begin.
     """
 
     module: nn.Module
@@ -36,6 +51,7 @@ class Graph:
     outputs: tuple[str, ...]
     reference: Callable[..., Tensors]
     draw: Callable[[int, torch.Generator], Tensors]
+    steps: Steps | None = None
 
 
 class RegressionGraph(nn.Module):
@@ -135,12 +151,13 @@ def fusion_graph(network: nn.Module, shape: Shape) -> Graph:
     if not isinstance(network, DCFBCompact):
         module = _Fused(network).eval()
         return Graph(module, {"a": volume, "b": volume}, ("fused",), module, pair)
-    module = _Fused(network).eval()
+    first, steps = _FirstFused(network).eval(), Steps(_ScoreStep(), network.settings.score_steps, shape)
 
     def draw(count: int, generator: torch.Generator) -> Tensors:
         return (*pair(count, generator), torch.rand(count, generator=generator))
 
-    return Graph(module, {"a": volume, "b": volume, "detail": (BATCH,)}, ("fused",), module, draw)
+    inputs = {"a": volume, "b": volume, "detail": (BATCH,)}
+    return Graph(first, inputs, ("fused",), _Fused(network).eval(), draw, steps)
 
 
 class _Scores(nn.Module):
@@ -159,6 +176,27 @@ class _Fused(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor, detail: Tensor | None = None) -> Tensors:
         return (self.network(a, b) if detail is None else self.network(a, b, detail),)
+
+
+class _FirstFused(nn.Module):
+    """Where the steps of a compact network begin: the first fused volume, no step before it, and what they need."""
+
+    def __init__(self, network: DCFBCompact) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, a: Tensor, b: Tensor, detail: Tensor) -> Tensors:
+        fused, pair, weights = self.network.first(a, b, detail)
+        constant = (pair.a, pair.b, *pair.tensors(), weights.qabf, weights.fraction)
+        return (fused, torch.zeros_like(fused), *(one.clone() for one in constant if isinstance(one, Tensor)))
+
+
+class _ScoreStep(nn.Module):
+    """One step towards both scores."""
+
+    def forward(self, fused: Tensor, last_step: Tensor, a: Tensor, b: Tensor, *constant: Tensor) -> Tensors:
+        *statistics, qabf, fraction = constant
+        return score_step(fused, last_step, PairStatistics.of_tensors(a, b, statistics), StepWeights(qabf, fraction))
 
 
 def _crops(shape: Shape, moving_channels: int = 1) -> Callable[[int, torch.Generator], Tensors]:

@@ -103,11 +103,11 @@ def _zero_padded(volume: Tensor, axis: int) -> Tensor:
 
 def _folded(volume: Tensor, axis: int) -> Tensor:
     """Add the outermost voxels, which stood for the repeated border, to the next ones."""
-    inner = volume.shape[axis] - 2
-    result = volume.narrow(axis, 1, inner).clone()
-    result.narrow(axis, 0, 1).add_(volume.narrow(axis, 0, 1))
-    result.narrow(axis, inner - 1, 1).add_(volume.narrow(axis, inner + 1, 1))
-    return result
+    size = volume.shape[axis]
+    if size == 3:
+        return volume.sum(axis, keepdim=True)
+    first, inner, last = torch.split(volume, [2, size - 4, 2], dim=axis)
+    return torch.cat((first.sum(axis, keepdim=True), inner, last.sum(axis, keepdim=True)), dim=axis)
 
 
 def _near_one(*volumes: Volume) -> tuple[Volume, ...]:

@@ -152,10 +152,9 @@ def _blocks(size: int) -> list[tuple[slice, slice]]:
 @lru_cache(maxsize=64)
 def _inner_band(size: int, weights: tuple[float, ...]) -> Tensor:
     """Matrix (size - n + 1, size) whose product with an axis is the correlation with n weights."""
-    band = torch.zeros(size - len(weights) + 1, size, dtype=torch.float64)
-    for offset, weight in enumerate(weights):
-        band.diagonal(offset).fill_(weight)
-    return band
+    padded = torch.tensor((0.0, *weights, 0.0), dtype=torch.float64)
+    offsets = torch.arange(size)[None] - torch.arange(size - len(weights) + 1)[:, None]
+    return padded[offsets.clamp(-1, len(weights)) + 1]
 
 
 @lru_cache(maxsize=64)

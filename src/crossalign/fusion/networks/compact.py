@@ -15,7 +15,7 @@ from crossalign.fusion.networks.mixture import (
     local_features,
     signed_log,
 )
-from crossalign.fusion.networks.score_gradients import pair_statistics
+from crossalign.fusion.networks.score_gradients import PairStatistics, pair_statistics
 from crossalign.fusion.networks.settings import CompactSettings
 from crossalign.fusion.networks.unrolled import (
     FROM_GEOMETRIC_MEAN,
@@ -79,25 +79,26 @@ class DCFBCompact(nn.Module):
 
     def forward(self, a: Volume, b: Volume, detail: Tensor) -> Volume:
         """Fuse; the result lies in [0, 1]."""
-        if not self.planar:
-            return self._fused(a, b, detail)
-        depth = a.shape[2]
-        fused = self._fused(_slices(a), _slices(b), detail.repeat_interleave(depth))
-        return fused.reshape(a.shape[0], depth, 1, *a.shape[3:]).transpose(1, 2)
+        fused = improve_scores(*self.first(a, b, detail), self.settings.score_steps)
+        return fused.reshape(a.shape)
 
-    def _fused(self, a: Volume, b: Volume, detail: Tensor) -> Volume:
-        shape = a.shape[2:]
-        a, b = (padded_to(volume, box(self.settings.multiple, self.planar)) for volume in (a, b))
+    def first(self, a: Volume, b: Volume, detail: Tensor) -> tuple[Map, PairStatistics, StepWeights]:
+        """Predict the first fused volume, and for the steps that follow the pair's statistics and the weights.
+
+        In the plane each slice is one of a batch (b * z, 1, 1, y, x).
+        """
+        if self.planar:
+            a, b, detail = _slices(a), _slices(b), detail.repeat_interleave(a.shape[2])
+        pair, (depth, height, width) = (a, b), a.shape[2:]
+        a, b = (padded_to(volume, box(self.settings.multiple, self.planar)) for volume in pair)
         context = F.interpolate(self.coarse_context(a, b), size=a.shape[2:], mode="trilinear", align_corners=False)
         moments, condition = LocalMoments.of(a, b), condition_of(detail, a)
         everywhere = condition[:, :, None, None, None].expand_as(a)
         mixed = F.gelu(self.pointwise(torch.cat((context, local_features(moments), everywhere), dim=1)))
         hidden = self.modulated(F.gelu(self.spatial(mixed)), condition)
         prediction = self.out(hidden + F.gelu(self.second(hidden))).float()
-        inside = slice(shape[0]), slice(shape[1]), slice(shape[2])
-        start, weights = (part[(..., *inside)] for part in start_and_weights(prediction, moments, detail))
-        pair = pair_statistics(a[(..., *inside)], b[(..., *inside)])
-        return improve_scores(start, pair, step_weights_of(weights), self.settings.score_steps)
+        start, weights = (part[..., :depth, :height, :width] for part in start_and_weights(prediction, moments, detail))
+        return start, pair_statistics(*pair), step_weights_of(weights)
 
     def modulated(self, hidden: Map, condition: Tensor) -> Map:
         """Scale and shift hidden channels by the condition."""

@@ -16,7 +16,7 @@ from crossalign.similarity.local_scores import SSIM_C1, SSIM_C2, Moments
 from crossalign.similarity.windows import clipped_means, clipped_means_adjoint
 from crossalign.types import Map, Volume
 
-FLAT = 1e-10  # added to a squared gradient: a flat voxel has a direction then, and no weight
+FLAT = 1e-10  # least square of a gradient: a flat voxel has a direction then, and no weight
 CURVATURE_G, CURVATURE_A = 0.1, 0.04  # largest second derivatives of both sigmoids over their slopes squared
 SOBEL_SQUARES = 216.0  # the squares of a 3-D Sobel filter's weights, over its three directions
 ROUNDING = 1e-4  # where two gradients are parallel their angle has a kink, which would turn rounding errors into steps
@@ -86,7 +86,7 @@ def pair_moments(means: Map) -> tuple[Moments, Moments, Volume]:
 def gradient_of(volume: Volume) -> Gradient:
     """Return a volume's gradient."""
     vectors = sobel(volume)
-    return vectors, (vectors.square().sum(1, keepdim=True) + FLAT).sqrt()
+    return vectors, vectors.square().sum(1, keepdim=True).clamp(min=FLAT).sqrt()
 
 
 def ssim_gradient(fused: Volume, pair: PairStatistics) -> ScoreGradient:
@@ -106,21 +106,19 @@ def ssim_derivatives(means: Map, pair: PairStatistics) -> Map:
     Five channels; of the pair only the moments are used.
     """
     mean, square, with_a, with_b = means.chunk(4, dim=1)
-    variance = square - mean**2
-    by_mean, by_square, curvature = torch.zeros_like(mean), torch.zeros_like(mean), torch.zeros_like(mean)
-    by_products = []
+    variance, parts = square - mean**2, []
     for of_input, product in ((pair.of_a, with_a), (pair.of_b, with_b)):
         other = of_input.mean
         variances = variance + of_input.variance + SSIM_C2
         contrast = (2 * (product - mean * other) + SSIM_C2) / variances
         levels = mean**2 + other**2 + SSIM_C1
         luminance = (2 * mean * other + SSIM_C1) / levels
-        by_product, by_its_square = 2 * luminance / variances, -luminance * contrast / variances
-        by_mean += contrast * 2 * (other - mean * luminance) / levels - by_product * other - 2 * by_its_square * mean
-        by_square += by_its_square
-        by_products.append(by_product)
-        curvature += 2 * (-by_its_square).clamp(min=0) + 2 * contrast.clamp(min=0) / levels
-    return torch.cat((by_mean, by_square, *by_products, curvature), dim=1)
+        by_product, by_square = 2 * luminance / variances, -luminance * contrast / variances
+        by_mean = contrast * 2 * (other - mean * luminance) / levels - by_product * other - 2 * by_square * mean
+        curvature = 2 * (-by_square).clamp(min=0) + 2 * contrast.clamp(min=0) / levels
+        parts.append((by_mean, by_square, by_product, curvature))
+    of_a, of_b = parts
+    return torch.cat((of_a[0] + of_b[0], of_a[1] + of_b[1], of_a[2], of_b[2], of_a[3] + of_b[3]), dim=1)
 
 
 def ssim_gradient_from(derivatives: Map, fused: Volume, a: Volume, b: Volume) -> ScoreGradient:
@@ -136,15 +134,14 @@ def qabf_gradient(fused: Volume, pair: PairStatistics) -> ScoreGradient:
 
 def qabf_derivatives(vectors: Map, pair: PairStatistics) -> Map:
     """Differentiate Qabf's numerator by the fused volume's gradient (b, 3, z, y, x); its curvature is a 4th channel."""
-    square = vectors.square().sum(1, keepdim=True) + FLAT
+    square = vectors.square().sum(1, keepdim=True).clamp(min=FLAT)
     strength = square.sqrt()
     direction = vectors / strength
-    by_vectors, curvature = torch.zeros_like(vectors), torch.zeros_like(strength)
-    for source, source_strength in pair.gradients:
-        of_source = _preservation_derivatives(direction, square, source / source_strength, source_strength)
-        by_vectors += of_source[0]
-        curvature += of_source[1]
-    return torch.cat((by_vectors, curvature), dim=1)
+    of_a, of_b = (
+        _preservation_derivatives(direction, square, source / source_strength, source_strength)
+        for source, source_strength in pair.gradients
+    )
+    return torch.cat((of_a[0] + of_b[0], of_a[1] + of_b[1]), dim=1)
 
 
 def qabf_gradient_from(derivatives: Map) -> ScoreGradient:
@@ -185,10 +182,9 @@ def _neighbour_means(volume: Volume) -> Tensor:
     """Mean of 3 voxels along each axis, fewer at the border."""
     for axis, size in enumerate(volume.shape[2:], start=2):
         if size > 1:
-            total = volume.clone()
-            total.narrow(axis, 1, size - 1).add_(volume.narrow(axis, 0, size - 1))
-            total.narrow(axis, 0, size - 1).add_(volume.narrow(axis, 1, size - 1))
-            for end in (0, size - 1):
-                total.narrow(axis, end, 1).mul_(1.5)
-            volume = total / 3
+            zeros = torch.zeros_like(volume.narrow(axis, 0, 1))
+            padded = torch.cat((zeros, volume, zeros), dim=axis)
+            total = padded.narrow(axis, 0, size) + volume + padded.narrow(axis, 2, size)
+            first, inner, last = torch.split(total, [1, size - 2, 1], dim=axis)
+            volume = torch.cat((first / 2, inner / 3, last / 2), dim=axis)
     return volume

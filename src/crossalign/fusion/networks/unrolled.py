@@ -118,6 +118,12 @@ def _steps_taken(fused: Volume, pair: PairStatistics, weights: StepWeights, sche
     return fused
 
 
+def score_step(fused: Volume, last_step: Volume, pair: PairStatistics, weights: StepWeights) -> tuple[Volume, Volume]:
+    """Take one step towards both scores; return what it leads to, and the step."""
+    after = stepped(fused, last_step, ssim_gradient(fused, pair), qabf_gradient(fused, pair), weights)
+    return after, after - fused
+
+
 def stepped(
     fused: Volume, last_step: Volume, ssim: ScoreGradient, qabf: ScoreGradient | None, weights: StepWeights
 ) -> Volume:
