@@ -5,7 +5,7 @@
 | case | yes | name of the pair, unique |
 | mri, pet | yes | image files, absolute or relative to the manifest's folder; the structural and the functional scan |
 | split | no | `train`, `val` or `test`; `test` where it is absent |
-| mask | no | the lesion, a label map on any grid: how far it stands out is scored |
+| mask | no | the lesion, a label map on any grid: how far it stands out is scored, or trained for |
 | patient | no | who it is; the case's own name where it is absent. A patient may be in one split only |
 
 Rows and columns are named in every error; the header is row 1.

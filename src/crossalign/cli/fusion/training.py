@@ -39,8 +39,9 @@ def run_train_fusion(request: TrainFusionRequest) -> Outcome[TrainFusionResult]:
     else:
         if request.heads.values:
             raise InputError(f"{', '.join(request.heads.options())}: is for simulated heads: give --simulate COUNT")
-        data = fusion_manifest_record(request.manifest)
-        datasets = fusion_datasets_from_manifest(request.manifest)
+        supervised = settings.outline_weight > 0
+        data = fusion_manifest_record(request.manifest, supervised)
+        datasets = fusion_datasets_from_manifest(request.manifest, supervised)
     train, val = (dataset.to(device) for dataset in datasets)
     with Progress(settings.steps, "step") as progress:
 

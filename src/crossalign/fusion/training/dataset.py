@@ -18,7 +18,8 @@ from crossalign.models.tensor_files import GIB, FileKind, read_tensor_header, re
 from crossalign.types import Shape, Volume
 
 KIND = FileKind("not a dataset of fusion pairs", InputError, 1024 * GIB)
-NAME = re.compile(r"(mri|pet)/[0-9]{5,9}")
+NAME = re.compile(r"(mri|pet|outline)/[0-9]{5,9}")
+HALF = 0.5  # a voxel of a rotated patch that is inside the outline by more belongs to it
 TISSUE = 0.15  # a voxel brighter than this in both shows tissue
 # Lesions in MRI and PET, voxels: smallest and largest radius, width of the edge.
 MRI_LESION, PET_LESION = (1.5, 4.0, 0.3), (2.5, 7.0, 0.8)
@@ -26,23 +27,41 @@ MRI_LESION, PET_LESION = (1.5, 4.0, 0.3), (2.5, 7.0, 0.8)
 
 @dataclass(frozen=True, eq=False)
 class FusionDataset:
-    """n pairs on one grid each, [0, 1], float16 (z, y, x); the sizes differ from pair to pair."""
+    """n pairs on one grid each, [0, 1], float16 (z, y, x); the sizes differ from pair to pair.
+
+    `outlines` is empty, or holds for each pair where its lesion is (bool, on that grid), or None.
+    """
 
     mri: tuple[Tensor, ...]
     pet: tuple[Tensor, ...]
+    outlines: tuple[Tensor | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.mri:
             raise InputError("there are no pairs to train on")
         if [v.shape for v in self.mri] != [v.shape for v in self.pet]:
             raise InputError("the MRI and the PET of each pair must lie on one grid")
+        if len(self.outlines) not in (0, len(self.mri)) or any(
+            outline is not None and outline.shape != v.shape
+            for v, outline in zip(self.mri, self.outlines, strict=False)
+        ):
+            raise InputError("there must be as many outlines as pairs, each on its MRI's grid or None")
 
     def __len__(self) -> int:
         return len(self.mri)
 
     def to(self, device: torch.device | str) -> FusionDataset:
         """Return the dataset on another device."""
-        return FusionDataset(tuple(v.to(device) for v in self.mri), tuple(v.to(device) for v in self.pet))
+        outlines = tuple(None if o is None else o.to(device) for o in self.outlines)
+        return FusionDataset(tuple(v.to(device) for v in self.mri), tuple(v.to(device) for v in self.pet), outlines)
+
+    def has_outlines(self) -> bool:
+        """Say whether any pair has an outline."""
+        return any(outline is not None for outline in self.outlines)
+
+    def without_outlines(self) -> FusionDataset:
+        """Return the pairs alone."""
+        return FusionDataset(self.mri, self.pet)
 
     def save(self, path: Path, overwrite: bool = False) -> None:
         """Write all volumes to one safetensors file. Raises OutputError."""
@@ -50,18 +69,24 @@ class FusionDataset:
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return the volumes by name."""
-        return {f"{kind}/{n:05d}": v for kind in ("mri", "pet") for n, v in enumerate(getattr(self, kind))}
+        kinds = {"mri": self.mri, "pet": self.pet, "outline": self.outlines}
+        return {f"{kind}/{n:05d}": v for kind, volumes in kinds.items() for n, v in enumerate(volumes) if v is not None}
 
     @staticmethod
     def load(path: Path) -> FusionDataset:
         """Read what `save` wrote; raises InputError where it is missing, damaged, or of something else."""
         header = read_tensor_header(path, KIND)
         for name, shape in header.shapes.items():
-            if NAME.fullmatch(name) is None or len(shape) != 3 or not header.types[name].endswith(("F16", "F32")):
+            types = ("BOOL",) if name.startswith("outline/") else ("F16", "F32")
+            if NAME.fullmatch(name) is None or len(shape) != 3 or not header.types[name].endswith(types):
                 raise refused(path, KIND, f"it holds '{excerpt(name)}', {shape} of type {header.types[name]}")
         tensors = read_tensors(path, KIND, header)
-        mri, pet = (tuple(tensors[k] for k in sorted(tensors) if k.startswith(f"{kind}/")) for kind in ("mri", "pet"))
-        return FusionDataset(mri, pet)
+        names = {kind: sorted(k for k in tensors if k.startswith(f"{kind}/")) for kind in ("mri", "pet", "outline")}
+        of_pairs = [name.replace("mri", "outline") for name in names["mri"]]
+        if odd := set(names["outline"]).difference(of_pairs):
+            raise refused(path, KIND, f"it holds '{excerpt(min(odd))}' and no MRI of that number")
+        mri, pet = (tuple(tensors[name] for name in names[kind]) for kind in ("mri", "pet"))
+        return FusionDataset(mri, pet, tuple(map(tensors.get, of_pairs)) if names["outline"] else ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +100,16 @@ class LesionPatches:
 
 @dataclass(frozen=True, eq=False)
 class FusionPatches:
-    """Patches (b, 1, z, y, x), and for each how much detail is wanted (b,): 0 balanced, 1 detail."""
+    """Patches (b, 1, z, y, x), and for each how much detail is wanted (b,): 0 balanced, 1 detail.
+
+    `outline` is 1 inside the outline of a lesion and 0 elsewhere; None where no pair of the dataset has one.
+    """
 
     a: Volume
     b: Volume
     detail: Tensor
     lesions: LesionPatches | None = None
+    outline: Volume | None = None
 
     def inputs(self) -> tuple[Volume, Volume]:
         """Return both volumes, those with lesions after those without."""
@@ -99,14 +128,15 @@ def draw_patches(
     """Cut one patch from each pair of `index`, varied where there is an augmentation.
 
     `detail` is 0 for half of them, 1 for a quarter and between for a quarter. Volumes shorter than the patch are
-    extended by their border.
+    extended by their border. What is drawn does not depend on whether there are outlines.
     """
-    pairs = [_patch(torch.stack((dataset.mri[i], dataset.pet[i])), patch, augmentation, generator) for i in index]
+    pairs = [_patch(_channels(dataset, i), patch, augmentation, generator) for i in index]
     draw = torch.rand(len(index), generator=generator)
     between = torch.rand(len(index), generator=generator)
     detail = torch.where(draw < 0.5, torch.zeros_like(draw), torch.where(draw < 0.75, torch.ones_like(draw), between))
-    a, b = (torch.stack([pair[k] for pair in pairs])[:, None] for k in (0, 1))
-    return FusionPatches(a, b, detail.to(a.device))
+    a, b, *outlines = torch.stack(pairs, dim=1)[:, :, None]
+    outline = (outlines[0] > HALF).float() if outlines else None
+    return FusionPatches(a, b, detail.to(a.device), outline=outline)
 
 
 def insert_lesions(patches: FusionPatches, generator: torch.Generator) -> FusionPatches:
@@ -134,9 +164,17 @@ def _with_lesion(a: Tensor, b: Tensor, generator: torch.Generator) -> tuple[Tens
     return ((a + change).clamp(0, 1), b, mask) if in_mri else (a, (b + change).clamp(0, 1), mask)
 
 
-def _patch(
-    pair: Tensor, size: Shape, augmentation: FusionAugmentation | None, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _channels(dataset: FusionDataset, number: int) -> Tensor:
+    """Return a pair (2, z, y, x), or (3, z, y, x) with its outline, 0 or 1, where the dataset has any."""
+    pair = dataset.mri[number], dataset.pet[number]
+    if not dataset.has_outlines():
+        return torch.stack(pair)
+    outline = dataset.outlines[number]
+    return torch.stack((*pair, torch.zeros_like(pair[0]) if outline is None else outline.to(pair[0])))
+
+
+def _patch(pair: Tensor, size: Shape, augmentation: FusionAugmentation | None, generator: torch.Generator) -> Tensor:
+    """Cut one patch (c, z, y, x) from the channels of `_channels`."""
     spaces = zip(pair.shape[1:], size, strict=True)
     first = [int(torch.randint(0, max(1, n - part + 1), (), generator=generator)) for n, part in spaces]
     pair = pair[None]
@@ -149,7 +187,7 @@ def _patch(
         pair = torch.nn.functional.pad(pair, [v for n, part in short for v in (0, part - n)], mode="replicate")
     if augmentation is not None:
         pair = _varied(pair, augmentation, generator)
-    return pair[0, 0], pair[0, 1]
+    return pair[0]
 
 
 def _rotated(pair: Tensor, first: list[int], size: Shape, rotation_rad: float, generator: torch.Generator) -> Tensor:
@@ -162,10 +200,11 @@ def _rotated(pair: Tensor, first: list[int], size: Shape, rotation_rad: float, g
 
 
 def _varied(pair: Tensor, augmentation: FusionAugmentation, generator: torch.Generator) -> Tensor:
-    """Flip both, darken each, and change contrast and noise of the MRI (channel 0)."""
+    """Flip all, darken each of the two scans, and change contrast and noise of the MRI (channel 0)."""
     if augmentation.mirror:
         flips = [axis for axis in (2, 3, 4) if _chance(0.5, generator)]
         pair = pair.flip(flips) if flips else pair
+    pair, outline = pair[:, :2], pair[:, 2:]
     draws = torch.rand(4, generator=generator)
     gains = 1 - draws[:2] * augmentation.gain
     pair = pair * gains.to(pair)[None, :, None, None, None]
@@ -174,7 +213,7 @@ def _varied(pair: Tensor, augmentation: FusionAugmentation, generator: torch.Gen
     noise = torch.randn(mri.shape, generator=torch.Generator(pair.device).manual_seed(seed), device=pair.device)
     empty = pair[:, :1] <= 1e-4  # a background that was set to 0 stays 0
     mri = torch.where(empty, pair[:, :1], mri + noise * float(draws[3] ** 2 * augmentation.noise))
-    return torch.cat((mri, pair[:, 1:]), dim=1).clamp(0, 1)
+    return torch.cat((mri, pair[:, 1:], outline), dim=1).clamp(0, 1)
 
 
 def _chance(probability: float, generator: torch.Generator) -> bool:

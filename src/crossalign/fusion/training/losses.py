@@ -1,5 +1,7 @@
 """What a fusion network is trained for: structure of both inputs, and the uptake's place above its surroundings."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -87,15 +89,30 @@ def salience_loss(fused: Volume, uptake: Volume, steps: list[Shape]) -> Tensor:
     Where the mean over pairs is 0, the area under the ROC curve between what takes up more and what takes up less
     around it is 1.
     """
-    lacking, weights, count = fused.new_zeros(()), fused.new_zeros(()), 0
     logarithm = torch.log(uptake.clamp(min=0) + FLOOR)
-    for step in steps:
+
+    def rise_and_weight(step: Shape) -> tuple[Map, Map]:
         rise, higher = _difference(logarithm, step), torch.maximum(*_pairs(uptake, step))
         weight = ((rise.abs() - FAINT) / (PLAIN - FAINT)).clamp(0, 1)
-        weight = weight * ((higher - LOW_UPTAKE) / (HIGH_UPTAKE - LOW_UPTAKE)).clamp(0, 1)
-        lack = (MARGIN - rise.sign() * _difference(fused, step)).clamp(min=0) ** 2 / MARGIN
-        lacking, weights, count = lacking + (weight * lack).sum(), weights + weight.sum(), count + rise.numel()
-    return lacking / (weights + FEW * max(count, 1))
+        return rise, weight * ((higher - LOW_UPTAKE) / (HIGH_UPTAKE - LOW_UPTAKE)).clamp(0, 1)
+
+    return _order_loss(fused, steps, rise_and_weight)
+
+
+def outline_loss(fused: Volume, outline: Volume | None, steps: list[Shape]) -> Tensor:
+    """How far what is outlined (1, elsewhere 0) fails to be brighter in the fused volume than what is around it.
+
+    For each pair of voxels a step apart of which one lies in the outline: what the fused difference lacks of MARGIN,
+    squared and divided by MARGIN; a pair's weight is 1. Patches without an outline add nothing; without any it is 0.
+    """
+    if outline is None:
+        return fused.new_zeros(())
+
+    def rise_and_weight(step: Shape) -> tuple[Map, Map]:
+        rise = _difference(outline, step)
+        return rise, rise.abs()
+
+    return _order_loss(fused, steps, rise_and_weight)
 
 
 def invented_gradient_loss(fused: Volume, patches: FusionPatches) -> Tensor:
@@ -109,6 +126,20 @@ def invented_gradient_loss(fused: Volume, patches: FusionPatches) -> Tensor:
         if bool(nabf.isfinite()):
             total = total + nabf
     return total / len(fused)
+
+
+def _order_loss(fused: Volume, steps: list[Shape], rise_and_weight: Callable[[Shape], tuple[Map, Map]]) -> Tensor:
+    """Weighted mean over pairs of voxels a step apart of what the fused difference lacks of MARGIN, squared / MARGIN.
+
+    `rise_and_weight` gives for each pair a number whose sign is that which the difference must have, and its weight.
+    FEW of all pairs are added to the weights, so that a patch with fewer that count has a smaller loss.
+    """
+    lacking, weights, count = fused.new_zeros(()), fused.new_zeros(()), 0
+    for step in steps:
+        rise, weight = rise_and_weight(step)
+        lack = (MARGIN - rise.sign() * _difference(fused, step)).clamp(min=0) ** 2 / MARGIN
+        lacking, weights, count = lacking + (weight * lack).sum(), weights + weight.sum(), count + rise.numel()
+    return lacking / (weights + FEW * max(count, 1))
 
 
 def _difference(volume: Volume, step: Shape) -> Map:

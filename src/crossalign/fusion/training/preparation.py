@@ -1,12 +1,12 @@
 """Fusion datasets from files or from the simulator: the only part of fusion training that reads images."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from crossalign.errors import InputError, ManifestError
+from crossalign.errors import ImageError, InputError, ManifestError
 from crossalign.fusion.manifest import FusionPair, read_fusion_manifest
 from crossalign.fusion.simulation.anatomy import HeadTemplate, TissueMaps, mni152_maps
 from crossalign.fusion.simulation.pairs import simulate_head
@@ -15,29 +15,39 @@ from crossalign.fusion.training.dataset import FusionDataset
 from crossalign.fusion.window_settings import WindowSettings
 from crossalign.fusion.windows import Modality, find_scaling, scaling_of
 from crossalign.geometry import Grid
-from crossalign.images import Image, read_image
+from crossalign.images import Image, read_image, read_label_map
 from crossalign.training.data_record import cases_record
-from crossalign.types import Scan, Shape
+from crossalign.types import Mask, Scan, Shape
 
 MOST_SIMULATED = 10_000  # their volumes are held in memory
 SIMULATED_SHAPE: Shape = (112, 112, 112)
 
 
-def fusion_datasets_from_manifest(manifest: str | os.PathLike[str]) -> tuple[FusionDataset, FusionDataset]:
-    """Read a fusion manifest's train and val splits; raises ManifestError for a missing one, or a file's own error."""
+def fusion_datasets_from_manifest(
+    manifest: str | os.PathLike[str], outlined: bool = False
+) -> tuple[FusionDataset, FusionDataset]:
+    """Read a fusion manifest's train and val splits; raises ManifestError for a missing one, or a file's own error.
+
+    Where `outlined`, with the outlines of the column mask; otherwise those files are not read.
+    """
     pairs = read_fusion_manifest(manifest)
     datasets = []
     for split in ("train", "val"):
-        in_split = [_read(pair) for pair in pairs if pair.split == split]
+        in_split = [pair for pair in pairs if pair.split == split]
         if not in_split:
             raise ManifestError(f"{Path(manifest).name}: no row has split '{split}': training needs both")
-        datasets.append(_dataset(in_split))
+        read = [_read(pair, outlined) for pair in in_split]
+        dataset = _dataset([(mri, pet) for mri, pet, _ in read])
+        datasets.append(replace(dataset, outlines=tuple(outline for *_, outline in read)) if outlined else dataset)
     return datasets[0], datasets[1]
 
 
-def fusion_manifest_record(manifest: str | os.PathLike[str]) -> dict[str, object]:
-    """Record a fusion manifest's train and val pairs: what a row says, and the content of its files."""
-    columns = ("split", "patient", "mri", "pet")
+def fusion_manifest_record(manifest: str | os.PathLike[str], outlined: bool = False) -> dict[str, object]:
+    """Record a fusion manifest's train and val pairs: what a row says, and the content of its files.
+
+    Those of the column mask count where `outlined`.
+    """
+    columns = ("split", "patient", "mri", "pet", *(("mask",) if outlined else ()))
     pairs = [pair for pair in read_fusion_manifest(manifest) if pair.split in ("train", "val")]
     return cases_record((pair.name, {column: getattr(pair, column) for column in columns}) for pair in pairs)
 
@@ -75,14 +85,25 @@ def fusion_dataset_from_simulation(
     return _dataset(pairs)
 
 
-def _read(pair: FusionPair) -> tuple[Scan, Scan]:
+def _read(pair: FusionPair, outlined: bool) -> tuple[Scan, Scan, Mask | None]:
     mri, pet = read_image(pair.mri), read_image(pair.pet)
     windows = WindowSettings()  # as `fuse` chooses them
     (of_mri, _), (of_pet, _) = scaling_of(windows, mri, "a"), scaling_of(windows, pet, "b")
     scaled = Image(of_pet.apply(pet.voxels), pet.grid, pet.name)
     if not pet.grid.agrees_with(mri.grid):
         scaled = scaled.resampled(mri.grid, fill=0.0)
-    return of_mri.apply(mri.voxels), scaled.voxels
+    outline = _outline(pair.mask, mri.grid) if outlined and pair.mask is not None else None
+    return of_mri.apply(mri.voxels), scaled.voxels, outline
+
+
+def _outline(path: Path, grid: Grid) -> Mask:
+    """Read a label map, all labels together, onto the MRI's grid; raises ImageError where nothing of it lies there."""
+    labels = read_label_map(path)
+    if not labels.grid.agrees_with(grid):
+        labels = labels.resampled(grid)
+    if labels.foreground_count() == 0:
+        raise ImageError(f"{labels.name}: nothing of the lesion lies in the MRI: is it the mask of this pair?")
+    return labels.labels != 0
 
 
 def _scaled(voxels: Scan, modality: Modality) -> Scan:

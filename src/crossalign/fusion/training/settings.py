@@ -18,6 +18,7 @@ BOUNDS: Bounds = {
     "patch": (16, 512),
     "planes": (0, 512),
     "salience_weight": (0, math.inf),
+    "outline_weight": (0, math.inf),
     "invented_gradient_weight": (0, math.inf),
     "lesion_weight": (0, math.inf),
     "lesion_fraction": (0, 1),
@@ -82,6 +83,8 @@ class FusionTrainingSettings:
     """Weight of Qabf in ssim-qabf for balanced fusion and for detail; between them it is even in its logarithm."""
     salience_weight: float = 1.0
     """Weight in ssim-qabf of how far uptake above that around it fails to be above it in the fused volume."""
+    outline_weight: float = 0.0
+    """Weight in ssim-qabf of how far outlined lesions fail to be brighter than what is around them; 0: unsupervised."""
     invented_gradient_weight: float = 0.3
     """Weight in ssim-qabf of gradients of the fused volume that are stronger than those of both inputs (Nabf)."""
     lesion_weight: float = 0.1
@@ -106,6 +109,8 @@ class FusionTrainingSettings:
         check_run_settings(self, self.ema_decay)
         if not 0 < self.qabf_weights[0] <= self.qabf_weights[1] < math.inf:
             raise SettingError("qabf_weights", f"must run from over 0 upwards, got {self.qabf_weights}")
+        if self.outline_weight > 0 and self.loss == "paper":
+            raise SettingError("outline_weight", "must be 0 with the paper's loss, in which no outline takes part")
         if 0 < self.planes < SMALLEST_PATCH:
             raise SettingError("planes", f"must be 0 or {SMALLEST_PATCH} at least, got {self.planes}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from crossalign.errors import InputError
 from crossalign.fusion.networks.model_files import (
     FusionModel,
     build_fusion_network,
@@ -20,6 +21,7 @@ from crossalign.fusion.training.losses import (
     draw_steps,
     invented_gradient_loss,
     lesion_loss,
+    outline_loss,
     paper_fusion_loss,
     salience_loss,
     ssim_qabf_loss,
@@ -33,13 +35,18 @@ from crossalign.training.task import Plan, TrainingTask
 VAL_PATCHES = 16  # for each emphasis
 FIRST_FRACTION = 1e-3  # of the steps, where the warm-up's rate begins
 MEASURE = "val_loss"
+NO_OUTLINE = (
+    "--outline-weight is over 0 and no pair to train on has an outline: name the files in the manifest's column 'mask' "
+    "(simulated heads have none), or leave the option out"
+)
 
 
 class FusionTask(TrainingTask):
     """A fusion network on patches of a dataset; `run_task` trains it.
 
     The measure is the loss on fixed patches of `val`, half of them balanced, half with detail. `data` records where the
-    datasets come from; without it their own content is recorded.
+    datasets come from; without it their own content is recorded. Outlines take part where `outline_weight` is over 0.
+    Raises InputError where it is, and no pair to train on has one.
     """
 
     def __init__(
@@ -49,6 +56,10 @@ class FusionTask(TrainingTask):
         settings: FusionTrainingSettings,
         data: Mapping[str, object] | None = None,
     ) -> None:
+        if settings.outline_weight == 0:
+            train, val = train.without_outlines(), val.without_outlines()
+        elif not train.has_outlines():
+            raise InputError(NO_OUTLINE)
         self._train, self._settings = train, settings
         self._data = tensors_record(train=train.tensors(), val=val.tensors()) if data is None else data
         self._device = train.mri[0].device
@@ -68,7 +79,7 @@ class FusionTask(TrainingTask):
 
     def renamed(self, saved: Mapping[str, object]) -> Mapping[str, object]:
         """Return settings that an earlier version saved, by today's names."""
-        now = renamed(FusionTrainingSettings, saved)
+        now = {"outline_weight": 0.0, **renamed(FusionTrainingSettings, saved)}  # there was none
         return now | {"loss": "ssim-qabf"} if now.get("loss") == "keeping" else now
 
     def renamed_tensor(self, saved: str) -> str:
@@ -132,9 +143,10 @@ class FusionTask(TrainingTask):
             return paper_fusion_loss(fused, patches)
         without, with_lesions = fused[: len(patches.a)], fused[len(patches.a) :]
         loss = ssim_qabf_loss(without, patches, s.qabf_weights)
-        if s.salience_weight > 0:
+        if s.salience_weight > 0 or s.outline_weight > 0:
             steps = draw_steps(s.patch_shape, generator)
             loss = loss + s.salience_weight * salience_loss(without, patches.b, steps)
+            loss = loss + s.outline_weight * outline_loss(without, patches.outline, steps)
         if s.invented_gradient_weight > 0:
             loss = loss + s.invented_gradient_weight * invented_gradient_loss(without, patches)
         if patches.lesions is None:
