@@ -16,7 +16,7 @@ from crossalign.errors import InputError, WeightsError
 from crossalign.export import onnx_file
 from crossalign.export.exporting import ExportChoice, Exported, export_model, output_paths
 from crossalign.export.graphs import Graph, fusion_graph, registration_graph
-from crossalign.export.onnx_file import STEPS_TOLERANCE, TOLERANCE, export_graph
+from crossalign.export.onnx_file import TOLERANCE, export_graph
 from crossalign.fusion.networks.compact import DCFBCompact
 from crossalign.fusion.networks.dcfb import DCFB
 from crossalign.fusion.networks.settings import CompactSettings, DCFBSettings
@@ -173,9 +173,7 @@ def test_every_kind_of_registration_network(name: str, tmp_path: Path) -> None:
 )
 def test_every_kind_of_fusion_network(network: nn.Module, size: int, tmp_path: Path) -> None:
     graph = fusion_graph(network.eval(), (size, size, size))
-    assert export_graph(graph, {"note": NOTE}, tmp_path / "net.onnx").largest <= (
-        TOLERANCE if graph.steps is None else STEPS_TOLERANCE
-    )
+    assert export_graph(graph, {"note": NOTE}, tmp_path / "net.onnx").largest <= TOLERANCE
 
 
 @EVERY

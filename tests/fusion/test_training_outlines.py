@@ -118,7 +118,7 @@ def test_invalid_outlines_are_an_error(tmp_path: Path) -> None:
 
 def test_training_on_outlines_needs_them() -> None:
     pairs = outlined()
-    with pytest.raises(InputError, match=r"--outline-weight is over 0 and no pair .* column 'mask'"):
+    with pytest.raises(InputError, match=r"--outline-weight\) is over 0 and no pair .* column 'mask'"):
         FusionTask(pairs.without_outlines(), pairs, SUPERVISED)
     with pytest.raises(InputError, match="no outline takes part"):
         replace(SUPERVISED, loss="paper")

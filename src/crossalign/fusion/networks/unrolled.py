@@ -95,13 +95,18 @@ def qabf_log_weight(detail: Tensor | float) -> Tensor:
 @torch.no_grad()
 def optimise_scores(a: Volume, b: Volume, detail: float, schedule: Schedule = FROM_AVERAGE) -> Volume:
     """Fuse volumes (b, 1, z, y, x) in [0, 1]; `detail` goes from 0 (balanced) to 1 (detail)."""
-    return _steps_taken(schedule.start(a, b), pair_statistics(a, b), step_weights(schedule, detail), schedule)
+    pair, fused = pair_statistics(a, b), schedule.start(a, b)
+    last_step = torch.zeros_like(fused)
+    for _ in range(schedule.ssim_steps):
+        after = stepped(fused, last_step, ssim_gradient(fused, pair), None, NO_QABF)
+        fused, last_step = after, after - fused
+    return _improved(fused, last_step, pair, step_weights(schedule, detail), schedule.joint_steps)
 
 
 def improve_scores(fused: Volume, pair: PairStatistics, weights: StepWeights, steps: int) -> Volume:
     """Take steps towards both scores from a fused volume (b, 1, z, y, x); gradients go through them."""
     with torch.autocast(fused.device.type, enabled=False):
-        return _steps_taken(fused, pair, weights, Schedule(average, 0, steps))
+        return _improved(fused, torch.zeros_like(fused), pair, weights, steps)
 
 
 def step_weights(schedule: Schedule, detail: float) -> StepWeights:
@@ -109,12 +114,9 @@ def step_weights(schedule: Schedule, detail: float) -> StepWeights:
     return StepWeights(float(torch.exp(qabf_log_weight(schedule.detail(detail)))))
 
 
-def _steps_taken(fused: Volume, pair: PairStatistics, weights: StepWeights, schedule: Schedule) -> Volume:
-    last_step = torch.zeros_like(fused)
-    for number in range(schedule.ssim_steps + schedule.joint_steps):
-        qabf = qabf_gradient(fused, pair) if number >= schedule.ssim_steps else None
-        after = stepped(fused, last_step, ssim_gradient(fused, pair), qabf, weights)
-        fused, last_step = after, after - fused
+def _improved(fused: Volume, last_step: Volume, pair: PairStatistics, weights: StepWeights, steps: int) -> Volume:
+    for _ in range(steps):
+        fused, last_step = score_step(fused, last_step, pair, weights)
     return fused
 
 

@@ -25,7 +25,6 @@ from crossalign.fusion.networks.unrolled import (
     NO_QABF,
     Schedule,
     StepWeights,
-    average,
     step_weights,
     stepped,
 )
@@ -50,7 +49,8 @@ def optimise_scores_by_slabs(
     """Do as `optimise_scores` on one pair (1, 1, z, y, x): equal but for rounding."""
     with slab_threads() as threads:
         run = _SlabwiseRun(a.contiguous(), b.contiguous(), SlabWork(slabs_of(a.shape[2:], slab_voxels), threads))
-        return run.improved(run.start(schedule.start), step_weights(schedule, detail), schedule)
+        weights = step_weights(schedule, detail)
+        return run.improved(run.start(schedule.start), weights, schedule.joint_steps, schedule.ssim_steps)
 
 
 @torch.no_grad()
@@ -61,7 +61,7 @@ def improve_scores_by_slabs(
     a, b = (volume.contiguous() for volume in pair)
     with slab_threads() as threads:
         run = _SlabwiseRun(a, b, SlabWork(slabs_of(a.shape[2:], slab_voxels), threads))
-        return run.improved(fused.contiguous(), weights, Schedule(average, 0, steps))
+        return run.improved(fused.contiguous(), weights, steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +93,12 @@ class _SlabwiseRun:
         self.work.each(fill)
         return begun
 
-    def improved(self, fused: Volume, weights: StepWeights, schedule: Schedule) -> Volume:
-        """Take all steps of a schedule from a fused volume."""
+    def improved(self, fused: Volume, weights: StepWeights, joint_steps: int, ssim_steps: int = 0) -> Volume:
+        """Take steps towards structural similarity, then towards both scores; the first kind writes over `fused`."""
         state = self._initial(fused)
-        for _ in range(schedule.ssim_steps):
+        for _ in range(ssim_steps):
             self._take_ssim_step(state)
-        for _ in range(schedule.joint_steps):
+        for _ in range(joint_steps):
             state = self._joint_step(state, weights)
         return state.fused
 

@@ -36,8 +36,8 @@ VAL_PATCHES = 16  # for each emphasis
 FIRST_FRACTION = 1e-3  # of the steps, where the warm-up's rate begins
 MEASURE = "val_loss"
 NO_OUTLINE = (
-    "--outline-weight is over 0 and no pair to train on has an outline: name the files in the manifest's column 'mask' "
-    "(simulated heads have none), or leave the option out"
+    "outline_weight (--outline-weight) is over 0 and no pair to train on has an outline: name the files in the "
+    "manifest's column 'mask' (simulated heads have none), or leave it at 0"
 )
 
 
