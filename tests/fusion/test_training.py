@@ -116,14 +116,16 @@ def test_settings_of_an_earlier_version_are_understood(datasets: Datasets) -> No
 
 
 def test_a_small_training_learns(datasets: Datasets, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=40, val_every=20, rate=5e-3, ema_decay=0.9)
+    # After 24 steps the untrained network is close to the best that so small a one can learn.
+    stage = replace(STAGE, compact=replace(STAGE.compact, score_steps=3))
+    settings = replace(SETTINGS, stage=stage, steps=40, val_every=20, rate=5e-3, ema_decay=0.9)
     task = FusionTask(*datasets, settings)
     with torch.no_grad():
         untrained = task.validate(task.fresh_model().eval())
     result = run_task(task, tmp_path / "run")
-    assert result.measure < untrained - 0.005
+    assert result.measure < untrained - 0.05
     model = load_fusion_model(result.best)
-    assert model.settings == STAGE
+    assert model.settings == stage
     assert float(model.notes["val_loss"]) == pytest.approx(result.measure, rel=1e-3)
 
 
