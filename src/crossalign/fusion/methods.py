@@ -32,7 +32,7 @@ UNROLLED, GEOMETRIC = "unrolled-ssim", "unrolled-geometric"
 DEFAULT_METHOD = DEFAULT_NETWORK
 # Of memory, a voxel, as measured: of the tile that goes through the compact network, and of the whole beside it.
 RUNNING_BYTES, PAIR_BYTES, TILED_BYTES = 330, 12, 24
-UNROLLED_BYTES, GEOMETRIC_BYTES = 160, 48
+UNROLLED_BYTES, GEOMETRIC_BYTES = 190, 48
 
 
 @dataclass(frozen=True, eq=False)
