@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from crossalign.fields import Bounds, check_bounds, check_choices, check_over_zero
-from crossalign.networks.registry import build_network, check_crop_shape, check_moving_channels
+from crossalign.networks.registry import build_network, check_crop_shape, network_builder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,7 @@ class StageSettings:
         check_over_zero(self, *SPACINGS)
         check_bounds(self, SPACINGS)
         check_choices(self)
-        check_moving_channels(self.network, self.moving_channels())
+        network_builder(self.network, self.moving_channels())
 
     def takes_moving_mask(self) -> bool:
         """Say whether the network is given the structure's mask in the moving image."""

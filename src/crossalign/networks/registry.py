@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MOST_VOXELS = 2**24  # of a crop in all: 256^3
+Builder = Callable[[tuple[int, int, int], float], "nn.Module"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class NetworkEntry:
     it can have one; a stand-in is known by name and parameter count alone.
     """
 
-    build: Callable[[tuple[int, int, int], float], nn.Module]
+    build: Builder
     least_voxels: int = 4
     multiple: int = 1
     matches_tokens: bool = False
     stand_in: bool = False
-    build_with_mask: Callable[[tuple[int, int, int], float], nn.Module] | None = None
+    build_with_mask: Builder | None = None
 
 
 def _module(name: str) -> Any:
@@ -37,7 +38,7 @@ def _module(name: str) -> Any:
 
 
 def _correspondence(layers: int = 2) -> NetworkEntry:
-    def build(channels: int) -> Callable[[tuple[int, int, int], float], nn.Module]:
+    def build(channels: int) -> Builder:
         return lambda shape, mm: _module("correspondence").CorrespondenceReg(shape, mm, layers, channels)
 
     return NetworkEntry(build(1), 8, 4, matches_tokens=True, build_with_mask=build(2))
@@ -86,13 +87,16 @@ def check_crop_shape(name: str, shape: Sequence[int]) -> None:
         raise InputError(f"the crop may have {MOST_VOXELS} voxels (256,256,256) at most, {got}: take a coarser spacing")
 
 
-def check_moving_channels(name: str, moving_channels: int) -> None:
-    """Raise InputError where a network of this name cannot be given the moving mask as a second channel."""
-    if moving_channels != 1 and network_entry(name).build_with_mask is None:
+def network_builder(name: str, moving_channels: int) -> Builder:
+    """Return what builds a network; InputError where it cannot be given the moving mask as a second channel."""
+    entry = network_entry(name)
+    build = entry.build if moving_channels == 1 else entry.build_with_mask
+    if build is None:
         able = ", ".join(known for known, entry in NETWORKS.items() if entry.build_with_mask)
         raise InputError(
             f"'{name}' takes the moving image alone: a network that is given the moving mask too is one of {able}"
         )
+    return build
 
 
 def build_network(
@@ -106,11 +110,7 @@ def build_network(
     have.
     """
     check_crop_shape(name, input_shape)
-    check_moving_channels(name, moving_channels)
-    entry = NETWORKS[name]
-    build = entry.build if moving_channels == 1 else entry.build_with_mask
-    assert build is not None  # checked
-    return build(input_shape, spacing_mm)
+    return network_builder(name, moving_channels)(input_shape, spacing_mm)
 
 
 def count_parameters(network: nn.Module) -> int:
