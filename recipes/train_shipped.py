@@ -47,7 +47,13 @@ from crossalign.training.tasks.pretraining import PretrainingTask, pretrained_ne
 from crossalign.training.tasks.registration import RegistrationTask
 
 STAGE = StageSettings("correspondence")
-PAIRS = {"simulated": 2400, "simulated-other": 1600, "simulated-mixed": 1600, "simulated-scanner": 800}
+PAIRS = {
+    "simulated": 2400,
+    "simulated-other": 1600,
+    "simulated-mixed": 1600,
+    "simulated-scanner": 800,
+    "simulated-view": 1600,
+}
 VAL_PAIRS = 48  # 2,400 pairs take 10 GB
 # The ultrasound's field of view lies anywhere about the prostate and is of any size, so that its ends tell nothing.
 FREE_VIEW = SimulationSettings(
@@ -75,12 +81,14 @@ SIMULATORS = {
     "simulated-other": (_ends_vary(FREE_VIEW, 1.8, 0.2),),
     "simulated-mixed": (_ends_vary(FREE_VIEW, 0.9, 0.1), _ends_vary(SCANNER_VIEW, 0.9, 0.1)),
     "simulated-scanner": (_ends_vary(SCANNER_VIEW, 0.9, 0.1),),  # the second half of those
+    "simulated-view": (SCANNER_VIEW,),
 }
 SEEDS = {
     "simulated": 40,
     "simulated-other": 60,
     "simulated-mixed": 100,
     "simulated-scanner": 102,
+    "simulated-view": 140,
 }  # of the training pairs; those to validate on have the next one
 SYNTHESISED, SYNTHESISED_PAIRS, QUARTERS = "synthesised", 400, 3  # 270 degrees about z correct the headers
 PRETRAINING_STEPS = 100
@@ -88,7 +96,10 @@ PRETRAINING_STEPS = 100
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its initial weights, its pairs, its schedule; `stopped` of `steps` are done."""
+    """One training: its initial weights, its pairs, its schedule; `stopped` of `steps` are done.
+
+    The weights of a run that is `averaged_with` another are the mean of both runs'.
+    """
 
     name: str
     initial: str
@@ -101,10 +112,11 @@ class Run:
     seed: int
     val_every: int
     cut_mm: float = STRONG_AUGMENTATION.cut_mm
+    averaged_with: str = ""
 
 
 # The runs that end in -b go on from those that end in -a, on the second simulator's pairs; -c from -b, on the first's.
-RUNS = tuple(
+ROUNDS = tuple(
     run
     for letter, start, pairs, seed in (
         ("a", "", "simulated", 0),
@@ -118,10 +130,16 @@ RUNS = tuple(
         Run(f"few-label-{letter}", f"zero-label-{letter}", SYNTHESISED, "label", 160, 160, 7e-4, 0.97, seed, 40),
     )
 )
-# Not shipped (docs/lab/experiments.md), and trained where `--runs` names them. Fields of view are not cut: those that
-# are one scanner's say where the prostate lies.
+# Fields of view are not cut where they are one scanner's, since those say where the prostate lies.
+RUNS = (
+    *ROUNDS,
+    Run("zero-f", "zero-c", "simulated-mixed", "image", 2000, 750, 1e-3, 0.99, 180, 250, 0.0, averaged_with="zero-c"),
+    Run("zero-view", "", "simulated-view", "image", 2000, 2000, 1e-3, 0.99, 140, 250, cut_mm=0.0),
+)
+# Not shipped (docs/lab/experiments.md), and trained where `--runs` names them.
 CANDIDATES = (
     Run("zero-d", "zero-b", "simulated-mixed", "image", 2000, 750, 1e-3, 0.99, 100, 250, cut_mm=0.0),
+    Run("zero-view-b", "zero-view", "simulated-mixed", "image", 2000, 750, 1e-3, 0.99, 160, 250, cut_mm=0.0),
     Run("zero-e", "zero-d", "simulated-scanner", "image", 400, 400, 7e-4, 0.98, 120, 100, cut_mm=0.0),
 )
 
@@ -217,10 +235,21 @@ def _finish(run: Run, given: argparse.Namespace, device: torch.device) -> None:
     if path.is_file():
         return
     stage = load_stage(given.output / run.name / "best.safetensors", device)
+    if run.averaged_with:
+        _average(stage.network, load_stage(given.output / run.averaged_with / "best.safetensors", device).network)
     dataset = _dataset(run.pairs, given)
     dataset = joined([_dataset("simulated", given), dataset]) if run.pairs == SYNTHESISED else dataset
     train_error_head(stage, dataset.to(device), ErrorHeadSettings(seed=run.seed), STRONG_AUGMENTATION)
     save_stage(Stage(stage.network.half(), stage.settings, stage.notes), path)
+
+
+@torch.no_grad()
+def _average(network: nn.Module, other: nn.Module) -> None:
+    """Replace weights by the mean of two networks'; integers, which count batches, stay."""
+    others = other.state_dict()
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.add_(others[name]).div_(2)
 
 
 def _dataset(pairs: str, given: argparse.Namespace, val: bool = False) -> PairDataset:
