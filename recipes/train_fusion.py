@@ -53,6 +53,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--salience", type=float, default=SALIENCE_WEIGHT)
     parser.add_argument("--qabf", type=float, nargs=2, default=QABF_WEIGHTS, help="balanced, and for detail")
+    parser.add_argument("--rate", type=float, default=RATE)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--baseline", type=float, default=0.0, help="weight of what SSIM lacks of the average's")
+    parser.add_argument("--limit-gradient", action="store_true", help="through the steps")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
@@ -94,13 +98,16 @@ def settings_of_run(given: argparse.Namespace) -> FusionTrainingSettings:
         steps=given.steps,
         patch=PATCH,
         planes=PLANES,
-        rate=RATE,
+        rate=given.rate,
         salience_weight=given.salience,
         outline_weight=OUTLINE_WEIGHT if given.supervised else 0.0,
         qabf_weights=tuple(given.qabf),
         invented_gradient_weight=INVENTED_GRADIENT_WEIGHT,
+        limit_gradient=given.limit_gradient,
+        baseline_weight=given.baseline,
         lesion_weight=0.0,
         val_every=VAL_EVERY,
+        seed=given.seed,
     )
 
 

@@ -18,13 +18,16 @@ from crossalign.errors import InputError, OutputError
 from crossalign.fusion.metrics.scores import gradient_preservation_score as qabf
 from crossalign.fusion.metrics.scores import invented_gradient_score
 from crossalign.fusion.metrics.scores import structural_similarity_score as ssim
+from crossalign.fusion.networks.compact import DCFBCompact
 from crossalign.fusion.networks.model_files import load_fusion_model
 from crossalign.fusion.networks.settings import DCFBSettings, FusionStageSettings
 from crossalign.fusion.simulation.settings import HeadSettings
 from crossalign.fusion.training.dataset import FusionDataset, draw_patches, insert_lesions
 from crossalign.fusion.training.losses import (
+    BASELINE_MARGIN,
     LESION_CONTRAST,
     MARGIN,
+    baseline_loss,
     draw_steps,
     invented_gradient_loss,
     lesion_loss,
@@ -205,6 +208,21 @@ def test_the_loss_of_invented_gradients_is_nabf(datasets: Datasets) -> None:
     assert float(invented_gradient_loss(average, empty)) == 0
 
 
+def test_the_loss_of_the_baseline_is_what_ssim_lacks_of_the_averages(datasets: Datasets) -> None:
+    patches = draw_patches(datasets[0], [0, 1], (20, 20, 20), None, torch.Generator().manual_seed(5))
+    average = (patches.a + patches.b) / 2
+    balanced, detail = (replace(patches, detail=torch.full((2,), value)) for value in (0.0, 1.0))
+    assert float(baseline_loss(average, balanced)) == pytest.approx(BASELINE_MARGIN, abs=1e-6)
+    dark = 0.2 * average
+    means = [
+        sum(float(ssim(v[k, 0], other[k, 0])) for k in (0, 1) for other in (patches.a, patches.b)) / 4
+        for v in (average, dark)
+    ]
+    assert means[0] - means[1] > 0.1
+    assert float(baseline_loss(dark, balanced)) == pytest.approx(means[0] - means[1] + BASELINE_MARGIN, abs=1e-3)
+    assert float(baseline_loss(dark, detail)) == 0
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**31), st.tuples(st.integers(16, 40), st.integers(16, 64), st.integers(16, 64)))
 def test_pairs_of_voxels_lie_in_the_patch_and_apart(seed: int, shape: tuple[int, int, int]) -> None:
@@ -222,6 +240,13 @@ def test_losses_of_empty_volumes_are_finite(datasets: Datasets) -> None:
     empty = replace(patches, a=torch.zeros_like(patches.a), b=torch.zeros_like(patches.b))
     for value in (ssim_qabf_loss(empty.a, empty, (0.1, 0.4)), paper_fusion_loss(empty.a, empty)):
         assert bool(value.isfinite())
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_setting_limits_the_gradient_through_the_steps(datasets: Datasets, limited: bool) -> None:
+    network = FusionTask(*datasets, replace(SETTINGS, limit_gradient=limited)).fresh_model()
+    assert isinstance(network, DCFBCompact)
+    assert network.limit_gradient == limited
 
 
 def test_validation_is_the_same_each_time(datasets: Datasets) -> None:
@@ -244,6 +269,7 @@ def test_validation_is_the_same_each_time(datasets: Datasets) -> None:
         {"planes": 8},
         {"salience_weight": -1.0},
         {"invented_gradient_weight": -1.0},
+        {"baseline_weight": -1.0},
     ],
 )
 def test_invalid_settings_are_an_error(change: dict[str, object]) -> None:

@@ -13,6 +13,7 @@ from crossalign.fusion.networks.score_gradients import pair_statistics
 from crossalign.fusion.networks.unrolled import (
     FROM_AVERAGE,
     FROM_GEOMETRIC_MEAN,
+    GradientLimit,
     StepWeights,
     geometric_start,
     improve_scores,
@@ -85,6 +86,24 @@ def test_gradients_go_through_the_steps() -> None:
             parts[number] = parts[number] + size * direction
             moved.append(float(distance(*parts)))
         assert (moved[0] - moved[1]) / 0.02 == pytest.approx(float(gradient.norm()), rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_gradient_does_not_grow_through_many_steps(seed: int) -> None:
+    """Kinks multiply: without the limit its norm is up to thousands of times that by the last volume."""
+    a, b = pair(16, 20, 20, seed=seed)
+    start = geometric_start(a, b).requires_grad_()
+    fused = improve_scores(start, pair_statistics(a, b), StepWeights(0.15), 24, limit_gradient=True)
+    by_start, by_last = torch.autograd.grad((fused - 0.3).square().sum(), (start, fused))
+    assert 0.1 * float(by_last.norm()) < float(by_start.norm()) < 2 * float(by_last.norm())
+    assert float(by_start.abs().max()) < 3 * float(by_last.abs().max())
+
+
+def test_the_gradient_is_limited_by_the_first_one_of_each_volume() -> None:
+    limit, first = GradientLimit(), torch.tensor([0.5, -2.0, 0.1, 0.0]).reshape(2, 1, 1, 1, 2)
+    assert torch.equal(limit(first), first)
+    later = torch.tensor([3.0, -1.0, -3.0, 0.05]).reshape(2, 1, 1, 1, 2)
+    assert limit(later).flatten().tolist() == pytest.approx([2.0, -1.0, -0.1, 0.05])
 
 
 @pytest.mark.parametrize("threads", [1, 3])

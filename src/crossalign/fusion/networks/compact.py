@@ -44,13 +44,15 @@ class DCFBCompact(nn.Module):
     structural similarity and Qabf that follow (`unrolled`) Qabf's weight and the fraction of each step. Gradients go
     through the steps. Nothing is normalised over the whole volume, so that a tile gives what the whole volume gives,
     except at its border. `planar` is the 2-D twin: the same layers and steps in the plane, axial slice by axial slice,
-    each independent of the others.
+    each independent of the others. `limit_gradient` is for training: no voxel's gradient grows on its way through the
+    steps.
     """
 
     def __init__(self, settings: CompactSettings | None = None, planar: bool = False) -> None:
         super().__init__()
         self.settings = settings = settings or CompactSettings()
         self.planar = planar
+        self.limit_gradient = False
         width, hidden = settings.channels, settings.hidden
         two = box(2, planar)
         self.embed = nn.Sequential(
@@ -79,7 +81,7 @@ class DCFBCompact(nn.Module):
 
     def forward(self, a: Volume, b: Volume, detail: Tensor) -> Volume:
         """Fuse; the result lies in [0, 1]."""
-        fused = improve_scores(*self.first(a, b, detail), self.settings.score_steps)
+        fused = improve_scores(*self.first(a, b, detail), self.settings.score_steps, self.limit_gradient)
         return fused.reshape(a.shape)
 
     def first(self, a: Volume, b: Volume, detail: Tensor) -> tuple[Map, PairStatistics, StepWeights]:

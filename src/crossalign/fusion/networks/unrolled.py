@@ -103,10 +103,13 @@ def optimise_scores(a: Volume, b: Volume, detail: float, schedule: Schedule = FR
     return _improved(fused, last_step, pair, step_weights(schedule, detail), schedule.joint_steps)
 
 
-def improve_scores(fused: Volume, pair: PairStatistics, weights: StepWeights, steps: int) -> Volume:
-    """Take steps towards both scores from a fused volume (b, 1, z, y, x); gradients go through them."""
+def improve_scores(
+    fused: Volume, pair: PairStatistics, weights: StepWeights, steps: int, limit_gradient: bool = False
+) -> Volume:
+    """Take steps towards both scores from a fused volume (b, 1, z, y, x); gradients go through them, limited or not."""
+    limit = GradientLimit() if limit_gradient else None
     with torch.autocast(fused.device.type, enabled=False):
-        return _improved(fused, torch.zeros_like(fused), pair, weights, steps)
+        return _improved(fused, torch.zeros_like(fused), pair, weights, steps, limit)
 
 
 def step_weights(schedule: Schedule, detail: float) -> StepWeights:
@@ -114,10 +117,37 @@ def step_weights(schedule: Schedule, detail: float) -> StepWeights:
     return StepWeights(float(torch.exp(qabf_log_weight(schedule.detail(detail)))))
 
 
-def _improved(fused: Volume, last_step: Volume, pair: PairStatistics, weights: StepWeights, steps: int) -> Volume:
+def _improved(
+    fused: Volume,
+    last_step: Volume,
+    pair: PairStatistics,
+    weights: StepWeights,
+    steps: int,
+    limit: GradientLimit | None = None,
+) -> Volume:
     for _ in range(steps):
         fused, last_step = score_step(fused, last_step, pair, weights)
+        if limit is not None and fused.requires_grad:
+            fused.register_hook(limit)  # type: ignore[no-untyped-call]
     return fused
+
+
+class GradientLimit:
+    """Limits the loss's gradient with respect to the volume after each step, while it is passed back through them.
+
+    No voxel's is larger than the largest with respect to the last volume, of each of the batch. Where two gradients are
+    parallel a step's own derivative has a kink, and products of such derivatives over many steps grow without bound.
+    """
+
+    def __init__(self) -> None:
+        self._largest: Tensor | None = None
+
+    def __call__(self, gradient: Volume) -> Volume:
+        """Return the gradient, limited; the first one is that of the last volume, and is kept."""
+        if self._largest is None:
+            self._largest = gradient.abs().amax(dim=(1, 2, 3, 4), keepdim=True)
+            return gradient
+        return torch.minimum(torch.maximum(gradient, -self._largest), self._largest)
 
 
 def score_step(fused: Volume, last_step: Volume, pair: PairStatistics, weights: StepWeights) -> tuple[Volume, Volume]:

@@ -10,6 +10,7 @@ from crossalign.similarity import lncc_score, nabf_score, qabf_score, ssim_pair_
 from crossalign.types import Map, Shape, Volume
 
 MRI_WEIGHT, PET_WEIGHT = 2.0, 1.0
+BASELINE_MARGIN = 0.01  # by which the SSIM should be above the plain average's
 LESION_CONTRAST = 0.7  # fraction of a lesion's contrast to preserve; the average preserves a half
 LEAST_CONTRAST = 0.05
 # Of salience: the ratios of uptake that begin to count and count in full, their logarithms, and what is added to both
@@ -35,6 +36,21 @@ def ssim_qabf_loss(fused: Volume, patches: FusionPatches, qabf_weights: tuple[fl
         if bool(qabf.isfinite()):
             weight = low * (high / low) ** float(patches.detail[number])
             total = total + weight * (1 - qabf)
+    return total / len(fused)
+
+
+def baseline_loss(fused: Volume, patches: FusionPatches) -> Tensor:
+    """How far the mean SSIM to both inputs lies below the plain average's plus BASELINE_MARGIN; the mean over patches.
+
+    A patch counts by how balanced its emphasis is: with full detail not at all.
+    """
+    total = fused.new_zeros(())
+    for number in range(len(fused)):
+        one, a, b = (volume[number : number + 1] for volume in (fused, patches.a, patches.b))
+        with torch.no_grad():
+            wanted = _mean_ssim((a + b) / 2, a, b) + BASELINE_MARGIN
+        lack = (wanted - _mean_ssim(one, a, b)).clamp(min=0)
+        total = total + (1 - patches.detail[number]) * lack
     return total / len(fused)
 
 
@@ -140,6 +156,10 @@ def _order_loss(fused: Volume, steps: list[Shape], rise_and_weight: Callable[[Sh
         lack = (MARGIN - rise.sign() * _difference(fused, step)).clamp(min=0) ** 2 / MARGIN
         lacking, weights, count = lacking + (weight * lack).sum(), weights + weight.sum(), count + rise.numel()
     return lacking / (weights + FEW * max(count, 1))
+
+
+def _mean_ssim(fused: Volume, a: Volume, b: Volume) -> Tensor:
+    return sum(ssim_pair_score(fused, a, b), fused.new_zeros(())) / 2
 
 
 def _difference(volume: Volume, step: Shape) -> Map:

@@ -20,6 +20,7 @@ BOUNDS: Bounds = {
     "salience_weight": (0, math.inf),
     "outline_weight": (0, math.inf),
     "invented_gradient_weight": (0, math.inf),
+    "baseline_weight": (0, math.inf),
     "lesion_weight": (0, math.inf),
     "lesion_fraction": (0, 1),
 }
@@ -87,6 +88,10 @@ class FusionTrainingSettings:
     """Weight in ssim-qabf of how far outlined lesions fail to be brighter than what is around them; 0: unsupervised."""
     invented_gradient_weight: float = 0.3
     """Weight in ssim-qabf of gradients of the fused volume that are stronger than those of both inputs (Nabf)."""
+    limit_gradient: bool = True
+    """Whether the loss's gradient is kept from growing on its way through a compact network's steps."""
+    baseline_weight: float = 0.0
+    """Weight in ssim-qabf of how far the SSIM of balanced fusion lies below that of the plain average."""
     lesion_weight: float = 0.1
     """Weight in ssim-qabf of the contrast that inserted lesions lose; 0 inserts none."""
     lesion_fraction: float = 0.5

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crossalign.errors import InputError
+from crossalign.fusion.networks.compact import DCFBCompact
 from crossalign.fusion.networks.model_files import (
     FusionModel,
     build_fusion_network,
@@ -18,6 +19,7 @@ from crossalign.fusion.networks.model_files import (
 )
 from crossalign.fusion.training.dataset import FusionDataset, FusionPatches, draw_patches, insert_lesions
 from crossalign.fusion.training.losses import (
+    baseline_loss,
     draw_steps,
     invented_gradient_loss,
     lesion_loss,
@@ -79,7 +81,8 @@ class FusionTask(TrainingTask):
 
     def renamed(self, saved: Mapping[str, object]) -> Mapping[str, object]:
         """Return settings that an earlier version saved, by today's names."""
-        now = {"outline_weight": 0.0, **renamed(FusionTrainingSettings, saved)}  # there was none
+        new = {"outline_weight": 0.0, "baseline_weight": 0.0, "limit_gradient": False}  # there were none
+        now = {**new, **renamed(FusionTrainingSettings, saved)}
         return now | {"loss": "ssim-qabf"} if now.get("loss") == "keeping" else now
 
     def renamed_tensor(self, saved: str) -> str:
@@ -100,6 +103,8 @@ class FusionTask(TrainingTask):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._settings.seed)
             network = build_fusion_network(self._settings.stage).to(self._device)
+        if isinstance(network, DCFBCompact):
+            network.limit_gradient = self._settings.limit_gradient
         network, one = channels_last(network), self._val[0]
         run = partial(fused_by, network, one.a, one.b, one.detail)
         self._precision = settled_precision(self._settings.precision, self._device, network, run)
@@ -149,6 +154,8 @@ class FusionTask(TrainingTask):
             loss = loss + s.outline_weight * outline_loss(without, patches.outline, steps)
         if s.invented_gradient_weight > 0:
             loss = loss + s.invented_gradient_weight * invented_gradient_loss(without, patches)
+        if s.baseline_weight > 0:
+            loss = loss + s.baseline_weight * baseline_loss(without, patches)
         if patches.lesions is None:
             return loss
         return loss + s.lesion_weight * lesion_loss(without, with_lesions, patches)
