@@ -52,6 +52,7 @@ def written(path: Path | None, rows: Sequence[Row]) -> None:
     if path is None:
         return
     words = [word for word in sys.argv[1:] if word != "--rows" and word != str(path)]
+    words = ["PYTHON" if Path(word).is_file() and os.access(word, os.X_OK) else word for word in words]
     module = f"benchmarks.{Path(sys.argv[0]).stem}"
     common = {
         "module": module,

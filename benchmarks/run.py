@@ -1,10 +1,11 @@
 """Run the benchmarks one after another and write their table into docs/performance.md.
 
-    python -m benchmarks.run [--only networks,training] [--quick --page PAGE --results FILE]
+    python -m benchmarks.run [--only networks,training] [--ants PYTHON] [--quick --page PAGE --results FILE]
 
 Each benchmark may also run alone; it prints more than its rows. The rows lie in docs/performance.json: with `--only`
 those of other benchmarks stay. Where one fails neither file changes. `--quick` takes small sizes and one run, to try
-the benchmarks out: its figures mean nothing, so that it has to be given files of its own.
+the benchmarks out: its figures mean nothing, so that it has to be given files of its own. `--ants` names a Python with
+antspyx, to measure ANTs too.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def main() -> None:
     """Run what was asked for and write both files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(PLAN), help="benchmarks, separated by commas")
+    parser.add_argument("--ants", metavar="PYTHON", help="to measure ANTs too: a Python that has antspyx")
     parser.add_argument("--quick", action="store_true", help="small sizes, one run: figures that mean nothing")
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -47,7 +49,8 @@ def main() -> None:
     if given.quick and (given.page == PAGE or given.results == RESULTS):
         parser.error("--quick measures nothing: name other files with --page and --results")
     rows.with_table(given.page.read_text(), "")  # fails before the hours, not after
-    measured = {name: run(name, given.quick) for name in PLAN if name in names}
+    more = {"register": ("--ants", given.ants)} if given.ants else {}
+    measured = {name: run(name, given.quick, more.get(name, ())) for name in PLAN if name in names}
     kept = json.loads(given.results.read_text()) if given.results.exists() else []
     by_module: dict[str, list[Any]] = {}
     for row in kept:
@@ -59,12 +62,12 @@ def main() -> None:
     print(f"wrote {given.page} and {given.results}")
 
 
-def run(name: str, quick: bool) -> list[Any]:
+def run(name: str, quick: bool, more: tuple[str, ...] = ()) -> list[Any]:
     """Run a benchmark in a process of its own, its tables to the terminal, and return its rows."""
     module, *words = PLAN[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.json"
-        command = [sys.executable, "-m", module, *words, *(["--quick"] if quick else [])]
+        command = [sys.executable, "-m", module, *words, *more, *(["--quick"] if quick else [])]
         print(f"== {' '.join(command[1:])}", flush=True)
         done = subprocess.run([*command, "--rows", str(path)], check=False)
         if done.returncode:
