@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--baseline", type=float, default=0.0, help="weight of what SSIM lacks of the average's")
-    parser.add_argument("--limit-gradient", action="store_true", help="through the steps")
+    parser.add_argument("--limit-gradient", action="store_true", help="keep it from growing on its way")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
