@@ -1,6 +1,7 @@
 """From two images to a result: grids, transforms, and errors."""
 
 import math
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tests.fusion.phantom import SHAPE, grid, pair
 from crossalign.errors import ImageError
 from crossalign.fusion import FusionMethod, fuse
 from crossalign.fusion.classical import Average, LaplacianPyramid, Maximum
+from crossalign.fusion.methods import named_fusion_method
 from crossalign.geometry import Grid, Rigid, euler_to_rotation
 from crossalign.images import Image
 
@@ -25,6 +27,44 @@ def test_the_result_lies_on_the_mris_grid_and_records_its_settings():
     assert result.settings["levels"] == "3"
     assert result.b_scaling.unit == "SUV"
     assert result.warnings == ()
+
+
+@dataclass(frozen=True)
+class Chooses(FusionMethod):
+    """A method that chooses a share of the first input by the pair."""
+
+    share: float = math.nan
+    name = "chooses"
+
+    def for_pair(self, a, b):
+        return replace(self, share=round(float(a.mean() / (a.mean() + b.mean())), 2))
+
+    def notes(self):
+        return (f"a share of {self.share} was chosen",)
+
+    def fuse(self, a, b):
+        return self.share * a + (1 - self.share) * b
+
+
+def test_what_a_method_chose_for_a_pair_stands_in_the_result():
+    result = fuse(*pair(), Chooses())
+    a, b = result.a.voxels, result.b.voxels
+    chosen = Chooses().for_pair(a, b)
+    assert 0 < chosen.share < 1
+    assert result.settings == {"share": str(chosen.share)}
+    assert result.notes[-1] == f"a share of {chosen.share} was chosen"
+    assert torch.equal(result.fused.voxels, chosen.fuse(a, b))
+    assert result.to_dict()["settings"] == result.settings
+
+
+def test_the_default_network_records_the_detail_that_it_chose():
+    result = fuse(*pair(), named_fusion_method("dcfb-compact"))
+    assert result.method == "dcfb-compact"
+    assert result.settings["emphasis"] == "auto"
+    assert -0.3 <= float(result.settings["detail"]) <= 0.5
+    assert {"ssim_gain_estimated", "qabf_gain_estimated"} <= set(result.settings)
+    balanced = fuse(*pair(), named_fusion_method("dcfb-compact", "balanced"))
+    assert (balanced.method, balanced.settings["detail"]) == ("dcfb-compact-balanced", "0")
 
 
 def test_scalings_restore_each_inputs_own_values():

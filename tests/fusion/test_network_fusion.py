@@ -91,10 +91,11 @@ def test_a_fusion_is_one_volume_in_range_and_repeats() -> None:
 def test_names_and_settings() -> None:
     model = untrained()
     assert NetworkFusion(model).name == "dcfb-compact"
+    assert NetworkFusion(model, 0.0).name == "dcfb-compact-balanced"
     assert NetworkFusion(model, 1.0).name == "dcfb-compact-detail"
     assert NetworkFusion(model, 0.5).name == "dcfb-compact-0.5"
     assert NetworkFusion(model, 0.5).settings()["detail"] == "0.5"
-    with pytest.raises(InputError, match="'detail' runs from 0"):
+    with pytest.raises(InputError, match="'detail' runs from"):
         NetworkFusion(model, 2.0)
     with pytest.raises(InputError, match="tiles"):
         NetworkFusion(model, tile=16)
@@ -105,6 +106,7 @@ def test_networks_by_name(tmp_path: Path) -> None:
     shipped = named_fusion_method("dcfb-compact", "detail")
     assert isinstance(shipped, NetworkFusion)
     assert shipped.detail == 1.0
+    assert [named_fusion_method("dcfb-compact", name).detail for name in (None, "auto", "balanced")] == [None, None, 0]  # type: ignore[attr-defined]
     save_fusion_model(untrained(), tmp_path / "mine.safetensors")
     mine = named_fusion_method(str(tmp_path / "mine.safetensors"))
     assert isinstance(mine, NetworkFusion)
@@ -112,7 +114,7 @@ def test_networks_by_name(tmp_path: Path) -> None:
     assert mine.model.settings.compact == SMALL
     with pytest.raises(InputError, match="unknown fusion method 'unet'"):
         named_fusion_method("unet")
-    with pytest.raises(InputError, match="balanced, detail"):
+    with pytest.raises(InputError, match="auto, balanced, detail"):
         named_fusion_method("dcfb-compact", "sharp")
 
 
@@ -147,7 +149,7 @@ def test_shipped_weights_keep_a_hot_lesion_above_what_is_around_it(shipped: Fusi
         return above / all_of_it
 
     assert max(lead(Average()), lead(UnrolledOptimiser(UNROLLED))) < 0
-    assert lead(NetworkFusion(shipped)) > 0.2
+    assert lead(NetworkFusion(shipped, 0.0)) > 0.2
     assert lead(NetworkFusion(shipped, 1.0)) > 0.9
 
 

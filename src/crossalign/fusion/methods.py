@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -14,6 +14,16 @@ from torch import Tensor
 from crossalign.arguments import checked
 from crossalign.errors import InputError
 from crossalign.fusion.classical import Average, LaplacianPyramid, Maximum, WaveletFusion
+from crossalign.fusion.emphasis import (
+    AUTO,
+    DetailChoice,
+    check_detail,
+    choose_detail,
+    detail_of,
+    detail_settings,
+    emphasised_name,
+)
+from crossalign.fusion.networks.compact import DCFBCompact
 from crossalign.fusion.networks.dcfb import padded_to
 from crossalign.fusion.networks.model_files import FUSION, FusionModel, load_fusion_model, run_fusion_network
 from crossalign.fusion.networks.unrolled import FROM_AVERAGE, FROM_GEOMETRIC_MEAN, Schedule, geometric_start
@@ -23,8 +33,6 @@ from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_names, shipped_path
 from crossalign.types import Scan, Shape
 
-# How much detail is wanted, by name, as the command line spells it.
-EMPHASES = {"balanced": 0.0, "detail": 1.0}
 LARGEST_TILE = 192
 OVERLAP = 64
 DEFAULT_NETWORK = "dcfb-compact"
@@ -37,45 +45,67 @@ UNROLLED_BYTES, GEOMETRIC_BYTES = 190, 48
 
 @dataclass(frozen=True, eq=False)
 class NetworkFusion(FusionMethod):
-    """A trained network, and how much detail is wanted, from 0 (balanced) to 1 (detail).
+    """A trained network, and how much detail is wanted, from -0.3 (nearer to the PET) over 0 (balanced) to 1 (detail).
 
+    Without a detail the least is chosen for each pair that retains what the plain average does (`choose_detail`), and
+    `choice` says which it was. The paper's network has no such choice.
     Volumes longer than `tile` voxels on an axis are fused by tiles that overlap by 64 voxels or more, blended with a
     Gaussian weight; tiles start at multiples of the network's windows, so that windows lie as in the whole volume.
     """
 
     model: FusionModel
-    detail: float = 0.0
+    detail: float | None = None
     tile: int = LARGEST_TILE
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     label: str = DEFAULT_NETWORK
+    choice: DetailChoice | None = None
 
     def __post_init__(self) -> None:
-        _check_detail(self.detail)
+        check_detail(self.detail)
         if self.tile < 2 * OVERLAP:
             raise InputError(f"tiles must be {2 * OVERLAP} voxels or more, got {self.tile}")
 
     @property
     def name(self) -> str:
         """The weights' name, with the emphasis where it is not the default."""
-        return _emphasised(self.label, self.detail)
+        return emphasised_name(self.label, None if self.choice else self.detail, None)
 
     def settings(self) -> dict[str, str]:
         """Network, detail and tiles."""
         return {
             "network": self.model.settings.network,
             "weights_step": self.model.notes.get("step", "untrained"),
-            "detail": f"{self.detail:g}",
+            **detail_settings(self.detail, self.choice),
             "tile_voxel": str(self.tile),
         }
 
-    @torch.no_grad()
+    def for_pair(self, a: Scan, b: Scan) -> NetworkFusion:
+        """Return the method with the detail for this pair."""
+        if self.detail is not None or not self._has_detail():
+            return self
+        choice = choose_detail(a, b, self._fused)
+        return replace(self, detail=choice.detail, choice=choice)
+
+    def notes(self) -> tuple[str, ...]:
+        """Say where the fused volume is estimated to retain less than the plain average."""
+        return () if self.choice is None else self.choice.notes()
+
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Fuse a (MRI) with b (PET)."""
+        detail = self.for_pair(a, b).detail
+        return self._fused(a, b, 0.0 if detail is None else detail)
+
+    def _has_detail(self) -> bool:
+        return isinstance(self.model.network, DCFBCompact)
+
+    @torch.no_grad()
+    def _fused(self, a: Scan, b: Scan, detail: float) -> Scan:
         multiple = self.model.settings.multiple
         pair = padded_to(torch.stack((a, b))[None], (multiple,) * 3)
         tile = _tile_shape(pair.shape[2:], self.tile, multiple)
         whole = tile == tuple(pair.shape[2:])
-        fused = self._run(pair.to(self.device)).cpu() if whole else self._tiled(pair, tile)
+        run = partial(self._run, detail=detail)
+        fused = run(pair.to(self.device)).cpu() if whole else self._tiled(pair, tile, run)
         z, y, x = a.shape
         return fused[0, 0, :z, :y, :x].clamp(0, 1).contiguous()
 
@@ -88,17 +118,17 @@ class NetworkFusion(FusionMethod):
         running = 0 if self.device.type == "cuda" else RUNNING_BYTES * math.prod(tile)
         return whole * math.prod(padded) + running
 
-    def _run(self, pair: Tensor) -> Tensor:
-        return run_fusion_network(self.model.network, pair[:, :1], pair[:, 1:], self.detail)
+    def _run(self, pair: Tensor, detail: float) -> Tensor:
+        return run_fusion_network(self.model.network, pair[:, :1], pair[:, 1:], detail)
 
-    def _tiled(self, pair: Tensor, tile: Shape) -> Tensor:
+    def _tiled(self, pair: Tensor, tile: Shape, run: Callable[[Tensor], Tensor]) -> Tensor:
         from monai.inferers.utils import sliding_window_inference  # seconds, which only large volumes should cost
 
         multiple = self.model.settings.multiple
         # MONAI takes the overlap as a fraction of the tile and rounds the step down; half a voxel more makes it exact.
         overlap = [_overlap(size, part, multiple) for size, part in zip(pair.shape[2:], tile, strict=True)]
         fused = sliding_window_inference(
-            pair, tile, 1, self._run, overlap, roi_weight_map=_weights(tile), sw_device=self.device, device="cpu"
+            pair, tile, 1, run, overlap, roi_weight_map=_weights(tile), sw_device=self.device, device="cpu"
         )
         return torch.as_tensor(fused)
 
@@ -148,31 +178,47 @@ SCHEDULES: Mapping[str, Schedule] = {UNROLLED: FROM_AVERAGE, GEOMETRIC: FROM_GEO
 
 @dataclass(frozen=True)
 class UnrolledOptimiser(FusionMethod):
-    """An unrolled optimiser of SSIM and Qabf, and how much detail is wanted, from 0 (balanced) to 1 (detail).
+    """An unrolled optimiser of SSIM and Qabf, and how much detail is wanted, as for a network.
 
     `label` is one of SCHEDULES. It has no weights, and scores best in what it optimises.
     """
 
     label: str = GEOMETRIC
-    detail: float = 0.0
+    detail: float | None = 0.0
+    choice: DetailChoice | None = None
 
     def __post_init__(self) -> None:
-        _check_detail(self.detail)
+        check_detail(self.detail)
         if self.label not in SCHEDULES:
             raise InputError(f"the unrolled optimiser is one of {', '.join(SCHEDULES)}, got '{self.label}'")
 
     @property
     def name(self) -> str:
         """Short name, with the emphasis where it is not the default."""
-        return _emphasised(self.label, self.detail)
+        return emphasised_name(self.label, None if self.choice else self.detail, 0.0)
 
     def settings(self) -> dict[str, str]:
         """How much detail is wanted."""
-        return {"detail": f"{self.detail:g}"}
+        return detail_settings(self.detail, self.choice)
+
+    def for_pair(self, a: Scan, b: Scan) -> UnrolledOptimiser:
+        """Return the method with the detail for this pair."""
+        if self.detail is not None:
+            return self
+        choice = choose_detail(a, b, self._fused)
+        return replace(self, detail=choice.detail, choice=choice)
+
+    def notes(self) -> tuple[str, ...]:
+        """Say where the fused volume is estimated to retain less than the plain average."""
+        return () if self.choice is None else self.choice.notes()
 
     def fuse(self, a: Scan, b: Scan) -> Scan:
         """Fuse a (MRI) with b (PET)."""
-        return optimise_scores_by_slabs(a[None, None], b[None, None], self.detail, SCHEDULES[self.label])[0, 0]
+        detail = self.for_pair(a, b).detail
+        return self._fused(a, b, 0.0 if detail is None else detail)
+
+    def _fused(self, a: Scan, b: Scan, detail: float) -> Scan:
+        return optimise_scores_by_slabs(a[None, None], b[None, None], detail, SCHEDULES[self.label])[0, 0]
 
     def needed_bytes(self, shape: Shape) -> int:
         """Statistics of the pair and gradients of both scores."""
@@ -195,17 +241,6 @@ class GeometricMean(FusionMethod):
     def needed_bytes(self, shape: Shape) -> int:
         """Both local means, their logarithms, and the result."""
         return GEOMETRIC_BYTES * math.prod(shape)
-
-
-def _check_detail(detail: float) -> None:
-    if not 0 <= detail <= 1:
-        raise InputError(f"'detail' runs from 0 (balanced) to 1 (detail), got {detail}")
-
-
-def _emphasised(label: str, detail: float) -> str:
-    """Name a method with its emphasis, where it is not the default."""
-    emphases = {value: name for name, value in EMPHASES.items()}
-    return label if detail == 0 else f"{label}-{emphases.get(detail, f'{detail:g}')}"
 
 
 IN_PLANE = (1, 2)
@@ -238,12 +273,13 @@ def default_fusion_method_name() -> str:
 def named_fusion_method(name: str, emphasis: str | None = None, device: torch.device | None = None) -> FusionMethod:
     """Make a method from its name, or from a file of fusion weights; networks run on `device` (None: the CPU).
 
-    `emphasis` is for networks, `unrolled-ssim` and `unrolled-geometric`: `balanced` (None is that too) or `detail`.
+    `emphasis` is for networks, `unrolled-ssim` and `unrolled-geometric`: `auto` (chosen for each pair; of networks None
+    is that too), `balanced` (of the unrolled optimisers None is that too) or `detail`.
     Raises InputError for an unknown name and for an emphasis that the method does not have, WeightsError for weights
     that cannot be used.
     """
     if name in SCHEDULES:
-        return UnrolledOptimiser(name, _detail(emphasis))
+        return UnrolledOptimiser(name, detail_of(emphasis or "balanced"))
     if name in PLAIN_FUSION_METHODS:
         if emphasis is not None:
             raise InputError(
@@ -255,13 +291,7 @@ def named_fusion_method(name: str, emphasis: str | None = None, device: torch.de
     if not shipped and not name.endswith(WEIGHT_SUFFIXES):
         names = ", ".join(fusion_method_names())
         raise InputError(f"unknown fusion method '{name}', expected one of {names}, or a file of weights")
-    detail = _detail(emphasis)
+    detail = detail_of(emphasis or AUTO)
     path, device = shipped_path(name) or Path(name), device or torch.device("cpu")
     model = _loaded(path, str(device), path.stat().st_mtime_ns if path.is_file() else 0)
     return NetworkFusion(model, detail, device=device, label=name if shipped else "network")
-
-
-def _detail(emphasis: str | None) -> float:
-    if emphasis not in (None, *EMPHASES):
-        raise InputError(f"the emphasis is one of {', '.join(EMPHASES)}, got '{emphasis}'")
-    return EMPHASES[emphasis or "balanced"]

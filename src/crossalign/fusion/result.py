@@ -56,6 +56,14 @@ class FusionMethod(ABC):
         The result is of the same kind. The same pair gives the same result; nothing is stored between two calls.
         """
 
+    def for_pair(self, _a: Scan, _b: Scan) -> FusionMethod:
+        """Return the method with what it chooses for this pair, given as to `fuse`; most methods choose nothing."""
+        return self
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what is worth knowing of what was chosen for a pair."""
+        return ()
+
     def needed_bytes(self, shape: Shape) -> int:
         """Return about how much memory `fuse` takes at its peak, its result included, beside inputs of this shape."""
         return PLAIN_BYTES * math.prod(shape)
@@ -149,6 +157,7 @@ def fuse(
         scaled_b = scaled_b.resampled(a.grid, a_to_b, fill=0.0)
     warnings = content_warnings(scaled_a, scaled_b, a_to_b, b.grid)
     began = time.perf_counter()
+    method = method.for_pair(scaled_a.voxels, scaled_b.voxels)
     voxels = method.fuse(scaled_a.voxels, scaled_b.voxels)
     seconds = time.perf_counter() - began
     return FusionResult(
@@ -167,6 +176,7 @@ def fuse(
             *coverage_notes(b, covered),
             *scaling_notes(a, a_scaling),
             *scaling_notes(b, b_scaling),
+            *method.notes(),
         ),
     )
 
