@@ -1,4 +1,4 @@
-"""How much detail a fusion shows: by name, or chosen for a pair so that it retains what the plain average does."""
+"""How much detail a fusion shows: by name, or chosen for a pair by what it retains of both scans."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ AUTO = "auto"
 BALANCED, LEAST_DETAIL, MOST_DETAIL = 0.0, -0.3, 1.0
 EMPHASES: Mapping[str, float | None] = {AUTO: None, "balanced": BALANCED, "detail": MOST_DETAIL}
 
-MORE_DETAIL = (0.2, 0.5)  # tried in this order, where balanced fusion retains too few gradients
-QABF_MARGIN, SSIM_MARGIN = 0.0, 0.005  # by which a score should be above the plain average's
+MORE_DETAIL = 0.2
+SSIM_MARGIN = 0.005  # by which the mean SSIM should be above the plain average's
+QABF_WORTH = 0.2  # of SSIM: what a gain in Qabf may cost
 BLOCK: Shape = (24, 32, 32)  # voxels
-BLOCKS = 12  # the standard error of the estimated Qabf is about 0.04
+BLOCKS = 12  # the standard error of the estimated Qabf is about 0.06
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 SMALL = 500_000  # voxels of a pair that is taken as a whole: blocks would save no time
 
@@ -39,12 +40,9 @@ class Gains:
     ssim: float
     qabf: float
 
-    def towards(self, other: Gains, fraction: float) -> Gains:
-        """Interpolate."""
-        ssim, qabf = (
-            own + fraction * (theirs - own) for own, theirs in ((self.ssim, other.ssim), (self.qabf, other.qabf))
-        )
-        return Gains(ssim, qabf)
+    def worth(self) -> float:
+        """Both in one number."""
+        return self.ssim + QABF_WORTH * self.qabf
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def detail_settings(detail: float | None, choice: DetailChoice | None) -> dict[s
 
 @torch.no_grad()
 def choose_detail(a: Scan, b: Scan, fuse: FuseWith) -> DetailChoice:
-    """Choose the detail with which `fuse` retains as much of a and b as their plain average does (`chosen_by`).
+    """Choose the detail with which `fuse` retains most of a and b, against their plain average (`chosen_by`).
 
     Both scores are estimated on blocks of the pair (`sample_boxes`). A pair without any gradient is fused balanced.
     """
@@ -116,24 +114,19 @@ def choose_detail(a: Scan, b: Scan, fuse: FuseWith) -> DetailChoice:
 
 
 def chosen_by(gains: Callable[[float], Gains]) -> DetailChoice:
-    """Choose the detail by what each gains over the plain average.
+    """Choose the detail by what each gains over the plain average: balanced, a little more, or less.
 
-    It is balanced where that suffices. Where Qabf is then below the average's it is as much more, up to the last of
-    MORE_DETAIL, as makes them equal; where the mean structural similarity is not above the average's by SSIM_MARGIN it
-    is less, down to LEAST_DETAIL. The less detail, the more of what only the PET shows stands out. Between the details
-    that are tried gains are interpolated.
+    Where balanced fusion has no mean SSIM above the average's by SSIM_MARGIN it is LEAST_DETAIL, if that has more.
+    Otherwise it is MORE_DETAIL where what that gains in Qabf is worth what it costs in SSIM, and SSIM stays above the
+    margin.
     """
-    chosen = DetailChoice(BALANCED, gains(BALANCED))
-    if chosen.gains.ssim < SSIM_MARGIN:
-        return _until_margin(chosen, DetailChoice(LEAST_DETAIL, gains(LEAST_DETAIL)))
-    for detail in MORE_DETAIL:
-        if chosen.gains.qabf >= QABF_MARGIN:
-            break
-        more = DetailChoice(detail, gains(detail))
-        chosen = _until_margin(chosen, more)
-        if chosen != more:
-            break
-    return chosen
+    balanced = DetailChoice(BALANCED, gains(BALANCED))
+    if balanced.gains.ssim < SSIM_MARGIN:
+        less = DetailChoice(LEAST_DETAIL, gains(LEAST_DETAIL))
+        return less if less.gains.ssim > balanced.gains.ssim else balanced
+    more = DetailChoice(MORE_DETAIL, gains(MORE_DETAIL))
+    better = more.gains.ssim >= SSIM_MARGIN and more.gains.worth() > balanced.gains.worth()
+    return more if better else balanced
 
 
 def sample_boxes(a: Scan, b: Scan) -> list[Box]:
@@ -196,20 +189,3 @@ def _starts(size: int, part: int) -> list[int]:
 def _box(starts: tuple[int, ...], shape: torch.Size) -> Box:
     z, y, x = (slice(first, first + min(part, n)) for first, part, n in zip(starts, BLOCK, shape, strict=True))
     return z, y, x
-
-
-def _until_margin(before: DetailChoice, now: DetailChoice) -> DetailChoice:
-    """Go from one detail to another as far as where one of both gains passes its margin, or to the end."""
-    fraction = min(
-        _crossing(before.gains.qabf, now.gains.qabf, QABF_MARGIN),
-        _crossing(before.gains.ssim, now.gains.ssim, SSIM_MARGIN),
-    )
-    if fraction == 1:
-        return now
-    detail = before.detail + fraction * (now.detail - before.detail)
-    return DetailChoice(detail, before.gains.towards(now.gains, fraction))
-
-
-def _crossing(before: float, now: float, wanted: float) -> float:
-    """Return how far from `before` to `now` the wanted value is passed, from 0 to 1; 1 where it is not."""
-    return 1.0 if (before - wanted) * (now - wanted) >= 0 else (wanted - before) / (now - before)

@@ -47,8 +47,8 @@ UNROLLED_BYTES, GEOMETRIC_BYTES = 190, 48
 class NetworkFusion(FusionMethod):
     """A trained network, and how much detail is wanted, from -0.3 (nearer to the PET) over 0 (balanced) to 1 (detail).
 
-    Without a detail the least is chosen for each pair that retains what the plain average does (`choose_detail`), and
-    `choice` says which it was. The paper's network has no such choice.
+    Without a detail it is chosen for each pair by what it retains of both scans (`choose_detail`), and `choice` says
+    which it was. The paper's network has no such choice.
     Volumes longer than `tile` voxels on an axis are fused by tiles that overlap by 64 voxels or more, blended with a
     Gaussian weight; tiles start at multiples of the network's windows, so that windows lie as in the whole volume.
     """

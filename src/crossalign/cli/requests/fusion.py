@@ -34,7 +34,7 @@ class FuseRequest:
     method: str | None = field(default=None, kw_only=True)
     """Name of a fusion method, or a model file."""
     emphasis: str | None = field(default=None, kw_only=True)
-    """For networks: auto (default: as little detail as retains what the plain average does), balanced or detail."""
+    """For networks: auto (default: chosen by what is retained of both scans), balanced or detail."""
     register: bool = field(default=False, kw_only=True)
     """Align the PET to the MRI rigidly first."""
     output_transform: Path | None = field(default=None, kw_only=True)
