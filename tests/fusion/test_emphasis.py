@@ -59,10 +59,10 @@ def test_gradients_are_worth_a_little_similarity() -> None:
     def choice(ssim: float, qabf: float) -> float:
         return chosen_by(lambda detail: Gains(0.03 + ssim * (detail > 0), 0.1 + qabf * (detail > 0))).detail
 
-    assert choice(-0.01, 0.04) == BALANCED
-    assert choice(-0.01, 0.06) == MORE_DETAIL
+    assert choice(-0.01, 0.06) == BALANCED
+    assert choice(-0.01, 0.07) == MORE_DETAIL
     assert choice(-0.026, 1.0) == BALANCED  # less than 0.005 above the average's
-    assert choice(0.01, -0.06) == BALANCED
+    assert choice(0.01, -0.08) == BALANCED
 
 
 def test_boxes_are_of_one_size_inside_and_at_the_gradients() -> None:

@@ -23,7 +23,7 @@ EMPHASES: Mapping[str, float | None] = {AUTO: None, "balanced": BALANCED, "detai
 
 MORE_DETAIL = 0.2
 SSIM_MARGIN = 0.005  # by which the mean SSIM should be above the plain average's
-QABF_WORTH = 0.2  # of SSIM: what a gain in Qabf may cost
+QABF_WORTH = 0.15  # of SSIM: what a gain in Qabf may cost
 BLOCK: Shape = (24, 32, 32)  # voxels
 BLOCKS = 12  # the standard error of the estimated Qabf is about 0.06
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
