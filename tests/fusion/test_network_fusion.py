@@ -20,8 +20,9 @@ from crossalign.fusion.methods import (
     named_fusion_method,
 )
 from crossalign.fusion.networks.compact import DCFBCompact
+from crossalign.fusion.networks.dcfb import DCFB
 from crossalign.fusion.networks.model_files import FusionModel, load_fusion_model, save_fusion_model
-from crossalign.fusion.networks.settings import CompactSettings, FusionStageSettings
+from crossalign.fusion.networks.settings import CompactSettings, DCFBSettings, FusionStageSettings
 from crossalign.fusion.result import FusionMethod
 from crossalign.models.pretrained import shipped_path
 
@@ -101,6 +102,16 @@ def test_names_and_settings() -> None:
         NetworkFusion(model, tile=16)
 
 
+def test_the_papers_network_has_no_detail() -> None:
+    sizes = DCFBSettings(channels=8, depths=(1, 1), heads=(2, 2))
+    torch.manual_seed(0)
+    method = NetworkFusion(FusionModel(DCFB(sizes).eval(), FusionStageSettings("dcfb", dcfb=sizes)), label="network")
+    a, b = smooth((16, 16, 16))
+    assert method.for_pair(a, b) is method
+    assert "detail" not in method.settings()
+    assert torch.equal(method.fuse(a, b), method.fuse(a, b))
+
+
 def test_networks_by_name(tmp_path: Path) -> None:
     assert default_fusion_method_name() == DEFAULT_METHOD == "dcfb-compact"
     shipped = named_fusion_method("dcfb-compact", "detail")
@@ -114,8 +125,9 @@ def test_networks_by_name(tmp_path: Path) -> None:
     assert mine.model.settings.compact == SMALL
     with pytest.raises(InputError, match="unknown fusion method 'unet'"):
         named_fusion_method("unet")
-    with pytest.raises(InputError, match="auto, balanced, detail"):
-        named_fusion_method("dcfb-compact", "sharp")
+    for wrong in ("sharp", ""):
+        with pytest.raises(InputError, match="auto, balanced, detail"):
+            named_fusion_method("dcfb-compact", wrong)
 
 
 def test_damaged_weights_are_an_error(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class NetworkFusion(FusionMethod):
         return {
             "network": self.model.settings.network,
             "weights_step": self.model.notes.get("step", "untrained"),
-            **detail_settings(self.detail, self.choice),
+            **(detail_settings(self.detail, self.choice) if self._has_detail() else {}),
             "tile_voxel": str(self.tile),
         }
 
@@ -279,7 +279,7 @@ def named_fusion_method(name: str, emphasis: str | None = None, device: torch.de
     that cannot be used.
     """
     if name in SCHEDULES:
-        return UnrolledOptimiser(name, detail_of(emphasis or "balanced"))
+        return UnrolledOptimiser(name, detail_of("balanced" if emphasis is None else emphasis))
     if name in PLAIN_FUSION_METHODS:
         if emphasis is not None:
             raise InputError(
@@ -291,7 +291,7 @@ def named_fusion_method(name: str, emphasis: str | None = None, device: torch.de
     if not shipped and not name.endswith(WEIGHT_SUFFIXES):
         names = ", ".join(fusion_method_names())
         raise InputError(f"unknown fusion method '{name}', expected one of {names}, or a file of weights")
-    detail = detail_of(emphasis or AUTO)
+    detail = detail_of(AUTO if emphasis is None else emphasis)
     path, device = shipped_path(name) or Path(name), device or torch.device("cpu")
     model = _loaded(path, str(device), path.stat().st_mtime_ns if path.is_file() else 0)
     return NetworkFusion(model, detail, device=device, label=name if shipped else "network")
