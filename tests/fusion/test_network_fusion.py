@@ -14,8 +14,6 @@ from crossalign.fusion.methods import (
     UNROLLED,
     NetworkFusion,
     UnrolledOptimiser,
-    _overlap,
-    _tile_size,
     default_fusion_method_name,
     named_fusion_method,
 )
@@ -24,6 +22,7 @@ from crossalign.fusion.networks.dcfb import DCFB
 from crossalign.fusion.networks.model_files import FusionModel, load_fusion_model, save_fusion_model
 from crossalign.fusion.networks.settings import CompactSettings, DCFBSettings, FusionStageSettings
 from crossalign.fusion.result import FusionMethod
+from crossalign.fusion.tiles import tile_overlap, tile_size
 from crossalign.models.pretrained import shipped_path
 
 SMALL = CompactSettings(channels=8, blocks=1, middle_blocks=1, heads=2, window=2, kernel=3, context=4, hidden=4)
@@ -55,15 +54,15 @@ def smooth(shape: tuple[int, int, int], seed: int = 0) -> tuple[torch.Tensor, to
 @pytest.mark.parametrize("multiple", [8, 16])
 def test_tiles_cover_every_axis_in_step(size: int, multiple: int) -> None:
     padded = -(-size // multiple) * multiple
-    tile = _tile_size(padded, 128, multiple)
+    tile = tile_size(padded, 128, multiple)
     assert tile % multiple == 0
     assert tile <= 128
     if tile < padded:
-        stride = int(tile * (1 - _overlap(padded, tile, multiple)))  # as MONAI computes it
+        stride = int(tile * (1 - tile_overlap(padded, tile, multiple)))  # as MONAI computes it
         assert stride % multiple == 0
         assert tile - stride >= 64
     else:
-        assert _overlap(padded, tile, multiple) == 0
+        assert tile_overlap(padded, tile, multiple) == 0
 
 
 def test_tiles_agree_with_the_whole() -> None:

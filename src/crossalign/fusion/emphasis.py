@@ -30,7 +30,7 @@ GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 SMALL = 500_000  # voxels of a pair that is taken as a whole: blocks would save no time
 
 Box = tuple[slice, slice, slice]
-FuseWith = Callable[[Scan, Scan, float], Scan]
+FuseBlocks = Callable[[Volume, Volume, float], Volume]
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,17 @@ def detail_settings(detail: float | None, choice: DetailChoice | None) -> dict[s
 
 
 @torch.no_grad()
-def choose_detail(a: Scan, b: Scan, fuse: FuseWith) -> DetailChoice:
+def choose_detail(a: Scan, b: Scan, fuse: FuseBlocks) -> DetailChoice:
     """Choose the detail with which `fuse` retains most of a and b, against their plain average (`chosen_by`).
 
-    Both scores are estimated on blocks of the pair (`sample_boxes`). A pair without any gradient is fused balanced.
+    Both scores are estimated on blocks of the pair (`sample_boxes`), which `fuse` fuses together (n, 1, z, y, x). A
+    pair without any gradient is fused balanced.
     """
     boxes = sample_boxes(a, b)
     if not boxes:
         return DetailChoice(BALANCED, Gains(0.0, 0.0))
-    return chosen_by(lambda detail: _gains(boxes, a, b, fuse, detail))
+    blocks_a, blocks_b = (torch.stack([scan[box] for box in boxes])[:, None] for scan in (a, b))
+    return chosen_by(lambda detail: _mean_gains(fuse(blocks_a, blocks_b, detail), blocks_a, blocks_b))
 
 
 def chosen_by(gains: Callable[[float], Gains]) -> DetailChoice:
@@ -149,17 +151,14 @@ def sample_boxes(a: Scan, b: Scan) -> list[Box]:
     return [boxes[int(number)] for number in torch.searchsorted(cumulated, marks)]
 
 
-def _gains(boxes: list[Box], a: Scan, b: Scan, fuse: FuseWith, detail: float) -> Gains:
-    """Mean gains over boxes."""
-    each = [_gains_in(a[box].contiguous(), b[box].contiguous(), fuse, detail) for box in boxes]
+def _mean_gains(fused: Volume, a: Volume, b: Volume) -> Gains:
+    """Mean gains over blocks (n, 1, z, y, x)."""
+    each = [_gains(*(volume[k : k + 1] for volume in (fused, a, b))) for k in range(len(a))]
     return Gains(sum(one.ssim for one in each) / len(each), sum(one.qabf for one in each) / len(each))
 
 
-def _gains_in(a: Scan, b: Scan, fuse: FuseWith, detail: float) -> Gains:
-    fused, average, one, other = (scan[None, None] for scan in (fuse(a, b, detail), (a + b) / 2, a, b))
-    ssim, qabf = (
-        float(score(fused, one, other)) - float(score(average, one, other)) for score in (_mean_ssim, qabf_score)
-    )
+def _gains(fused: Volume, a: Volume, b: Volume) -> Gains:
+    ssim, qabf = (float(score(fused, a, b)) - float(score((a + b) / 2, a, b)) for score in (_mean_ssim, qabf_score))
     return Gains(ssim, qabf)
 
 

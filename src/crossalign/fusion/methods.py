@@ -25,16 +25,21 @@ from crossalign.fusion.emphasis import (
 )
 from crossalign.fusion.networks.compact import DCFBCompact
 from crossalign.fusion.networks.dcfb import padded_to
-from crossalign.fusion.networks.model_files import FUSION, FusionModel, load_fusion_model, run_fusion_network
-from crossalign.fusion.networks.unrolled import FROM_AVERAGE, FROM_GEOMETRIC_MEAN, Schedule, geometric_start
+from crossalign.fusion.networks.model_files import FUSION, FusionModel, fused_by, load_fusion_model, run_fusion_network
+from crossalign.fusion.networks.unrolled import (
+    FROM_AVERAGE,
+    FROM_GEOMETRIC_MEAN,
+    Schedule,
+    geometric_start,
+    optimise_scores,
+)
 from crossalign.fusion.networks.unrolled_by_slabs import optimise_scores_by_slabs
 from crossalign.fusion.result import FusionMethod
+from crossalign.fusion.tiles import LARGEST_TILE, OVERLAP, tile_overlap, tile_shape, tile_weights
 from crossalign.models.model_file import WEIGHT_SUFFIXES
 from crossalign.models.pretrained import shipped_names, shipped_path
-from crossalign.types import Scan, Shape
+from crossalign.types import Scan, Shape, Volume
 
-LARGEST_TILE = 192
-OVERLAP = 64
 DEFAULT_NETWORK = "dcfb-compact"
 UNROLLED, GEOMETRIC = "unrolled-ssim", "unrolled-geometric"
 DEFAULT_METHOD = DEFAULT_NETWORK
@@ -83,7 +88,7 @@ class NetworkFusion(FusionMethod):
         """Return the method with the detail for this pair."""
         if self.detail is not None or not self._has_detail():
             return self
-        choice = choose_detail(a, b, self._fused)
+        choice = choose_detail(a, b, self._fused_blocks)
         return replace(self, detail=choice.detail, choice=choice)
 
     def notes(self) -> tuple[str, ...]:
@@ -95,6 +100,14 @@ class NetworkFusion(FusionMethod):
         detail = self.for_pair(a, b).detail
         return self._fused(a, b, 0.0 if detail is None else detail)
 
+    @torch.no_grad()
+    def _fused_blocks(self, a: Volume, b: Volume, detail: float) -> Volume:
+        """Fuse blocks (n, 1, z, y, x): many small ones together, a single one as a volume."""
+        if len(a) == 1:
+            return self._fused(a[0, 0], b[0, 0], detail)[None, None]
+        details = torch.full((len(a),), detail, device=self.device)
+        return fused_by(self.model.network, a.to(self.device), b.to(self.device), details).cpu()
+
     def _has_detail(self) -> bool:
         return isinstance(self.model.network, DCFBCompact)
 
@@ -102,7 +115,7 @@ class NetworkFusion(FusionMethod):
     def _fused(self, a: Scan, b: Scan, detail: float) -> Scan:
         multiple = self.model.settings.multiple
         pair = padded_to(torch.stack((a, b))[None], (multiple,) * 3)
-        tile = _tile_shape(pair.shape[2:], self.tile, multiple)
+        tile = tile_shape(pair.shape[2:], self.tile, multiple)
         whole = tile == tuple(pair.shape[2:])
         run = partial(self._run, detail=detail)
         fused = run(pair.to(self.device)).cpu() if whole else self._tiled(pair, tile, run)
@@ -113,7 +126,7 @@ class NetworkFusion(FusionMethod):
         """One tile in the network, for which a GPU has memory of its own, and the whole volumes beside it."""
         multiple = self.model.settings.multiple
         padded = [-(-size // multiple) * multiple for size in shape]
-        tile = _tile_shape(torch.Size(padded), self.tile, multiple)
+        tile = tile_shape(torch.Size(padded), self.tile, multiple)
         whole = PAIR_BYTES if tile == tuple(padded) else TILED_BYTES
         running = 0 if self.device.type == "cuda" else RUNNING_BYTES * math.prod(tile)
         return whole * math.prod(padded) + running
@@ -126,9 +139,9 @@ class NetworkFusion(FusionMethod):
 
         multiple = self.model.settings.multiple
         # MONAI takes the overlap as a fraction of the tile and rounds the step down; half a voxel more makes it exact.
-        overlap = [_overlap(size, part, multiple) for size, part in zip(pair.shape[2:], tile, strict=True)]
+        overlap = [tile_overlap(size, part, multiple) for size, part in zip(pair.shape[2:], tile, strict=True)]
         fused = sliding_window_inference(
-            pair, tile, 1, run, overlap, roi_weight_map=_weights(tile), sw_device=self.device, device="cpu"
+            pair, tile, 1, run, overlap, roi_weight_map=tile_weights(tile), sw_device=self.device, device="cpu"
         )
         return torch.as_tensor(fused)
 
@@ -136,39 +149,6 @@ class NetworkFusion(FusionMethod):
 @lru_cache(maxsize=4)
 def _loaded(path: Path, device: str, _changed: int) -> FusionModel:
     return load_fusion_model(path, device)
-
-
-def _tile_shape(shape: torch.Size, largest: int, multiple: int) -> Shape:
-    """Divide each axis evenly among as few tiles as the largest allows."""
-    z, y, x = (_tile_size(size, largest, multiple) for size in shape)
-    return z, y, x
-
-
-def _tile_size(size: int, largest: int, multiple: int) -> int:
-    largest = max(largest // multiple, 1) * multiple
-    if size <= largest:
-        return size
-    overlap = -(-OVERLAP // multiple) * multiple
-    count = -(-(size - overlap) // max(largest - overlap, multiple))
-    return -(-(size + (count - 1) * overlap) // (count * multiple)) * multiple
-
-
-def _weights(tile: Shape) -> Tensor:
-    """Gaussian weights (z, y, x) of a tile's voxels, sd a twelfth of each edge.
-
-    MONAI's own raises all weights to a thousandth of the largest: in the volume's edges and corners, where all tiles'
-    weights are small, that would mix in the voxels at the border of a tile. The factor makes that limit irrelevant.
-    """
-    z, y, x = (torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 12)) ** 2) for n in tile)
-    return z[:, None, None] * y[:, None] * x * 1e25
-
-
-def _overlap(size: int, tile: int, multiple: int) -> float:
-    """Fraction of a tile that the next one covers; the last one is moved back to the end, which is a multiple too."""
-    if size == tile:
-        return 0.0
-    stride = max(tile - -(-OVERLAP // multiple) * multiple, multiple)
-    return 1 - (stride + 0.5) / tile
 
 
 # Where the unrolled optimiser begins, and its steps, by name. From the average it hides uptake that the MRI does not
@@ -205,7 +185,7 @@ class UnrolledOptimiser(FusionMethod):
         """Return the method with the detail for this pair."""
         if self.detail is not None:
             return self
-        choice = choose_detail(a, b, self._fused)
+        choice = choose_detail(a, b, self._fused_blocks)
         return replace(self, detail=choice.detail, choice=choice)
 
     def notes(self) -> tuple[str, ...]:
@@ -216,6 +196,11 @@ class UnrolledOptimiser(FusionMethod):
         """Fuse a (MRI) with b (PET)."""
         detail = self.for_pair(a, b).detail
         return self._fused(a, b, 0.0 if detail is None else detail)
+
+    def _fused_blocks(self, a: Volume, b: Volume, detail: float) -> Volume:
+        if len(a) == 1:
+            return self._fused(a[0, 0], b[0, 0], detail)[None, None]
+        return optimise_scores(a, b, detail, SCHEDULES[self.label])
 
     def _fused(self, a: Scan, b: Scan, detail: float) -> Scan:
         return optimise_scores_by_slabs(a[None, None], b[None, None], detail, SCHEDULES[self.label])[0, 0]
