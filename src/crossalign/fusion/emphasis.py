@@ -13,7 +13,7 @@ from crossalign.errors import InputError
 from crossalign.fusion.networks.mixture import LocalMoments
 from crossalign.similarity import qabf_score
 from crossalign.similarity.gradients import sobel
-from crossalign.similarity.local_scores import SSIM_C1, SSIM_C2
+from crossalign.similarity.local_scores import ssim_of_moments
 from crossalign.types import Scan, Shape, Volume
 
 # How much detail is wanted, by name, as the command line spells it; None is chosen for each pair.
@@ -54,18 +54,18 @@ class DetailChoice:
 
     def notes(self) -> tuple[str, ...]:
         """Say where the fused volume is estimated to retain less than the plain average."""
-        told = []
-        if self.gains.qabf < 0:
-            told.append(
+        notes = []
+        if round(self.gains.qabf, 2) < 0:
+            notes.append(
                 "fewer of both scans' gradients are retained than in their plain average (Qabf "
                 f"{-self.gains.qabf:.2f} lower, estimated): look at both scans too, or use --emphasis detail"
             )
-        if self.gains.ssim < 0:
-            told.append(
+        if round(self.gains.ssim, 3) < 0:
+            notes.append(
                 "the fused volume is less similar to both scans than their plain average (SSIM "
                 f"{-self.gains.ssim:.3f} lower, estimated): look at both scans too"
             )
-        return tuple(told)
+        return tuple(notes)
 
 
 def check_detail(detail: float | None) -> None:
@@ -164,14 +164,8 @@ def _gains(fused: Volume, a: Volume, b: Volume) -> Gains:
 
 def _mean_ssim(fused: Volume, *inputs: Volume) -> torch.Tensor:
     """Mean structural similarity to the inputs, over windows that are clipped at the border: for blocks of any size."""
-    total = fused.new_zeros(())
-    for volume in inputs:
-        pair = LocalMoments.of(fused, volume)
-        one, other = pair.of_a, pair.of_b
-        contrast = (2 * pair.covariance + SSIM_C2) / (one.variance + other.variance + SSIM_C2)
-        luminance = (2 * one.mean * other.mean + SSIM_C1) / (one.mean**2 + other.mean**2 + SSIM_C1)
-        total = total + (contrast * luminance).mean() / len(inputs)
-    return total
+    pairs = [LocalMoments.of(fused, volume) for volume in inputs]
+    return torch.stack([ssim_of_moments(pair.of_a, pair.of_b, pair.covariance).mean() for pair in pairs]).mean()
 
 
 def _strength(block: Scan) -> Scan:

@@ -114,6 +114,10 @@ def _moments(fields: Fields) -> Moments:
 
 
 def _ssim_map(x: Fields, y: Fields, of_x: Moments, of_y: Moments) -> Fields:
-    covariance = window_means(x * y, SSIM_WEIGHTS) - of_x.mean * of_y.mean
+    return ssim_of_moments(of_x, of_y, window_means(x * y, SSIM_WEIGHTS) - of_x.mean * of_y.mean)
+
+
+def ssim_of_moments(of_x: Moments, of_y: Moments, covariance: Fields) -> Fields:
+    """Structural similarity of each window, from its moments."""
     luminance = (2 * of_x.mean * of_y.mean + SSIM_C1) / (of_x.mean**2 + of_y.mean**2 + SSIM_C1)
     return luminance * (2 * covariance + SSIM_C2) / (of_x.variance + of_y.variance + SSIM_C2)
