@@ -111,14 +111,6 @@ def test_a_pair_gets_its_detail_and_the_result_says_which() -> None:
     assert choose_detail(a, b, lambda x, y, _: (x + y) / 2).gains == Gains(0.0, 0.0)  # the average itself
 
 
-def test_thin_volumes_get_a_detail_too() -> None:
-    a, b = noise((4, 512, 512)), noise((4, 512, 512), seed=1)
-    for method in (named_fusion_method("dcfb-compact"), named_fusion_method(GEOMETRIC, "auto")):
-        for planes in (4, 1):
-            pair = (a[:planes], b[:planes])
-            assert float(method.for_pair(*pair).settings()["detail"]) in (LEAST_DETAIL, BALANCED, MORE_DETAIL)
-
-
 def test_the_unrolled_optimisers_choose_on_request() -> None:
     assert named_fusion_method(GEOMETRIC) == UnrolledOptimiser(GEOMETRIC, BALANCED)
     method = named_fusion_method(GEOMETRIC, "auto")
